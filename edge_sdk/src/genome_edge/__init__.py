@@ -1,0 +1,1 @@
+"""The public contract of Genome Edge as Python stubs, generated from proto/."""

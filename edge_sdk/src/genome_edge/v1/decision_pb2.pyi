@@ -1,0 +1,129 @@
+from genome_edge.v1 import authorisation_pb2 as _authorisation_pb2
+from genome_edge.v1 import dna_pb2 as _dna_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Moment(_message.Message):
+    __slots__ = ("cell", "place", "activity", "time", "channel", "basket", "stage", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CELL_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    BASKET_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    cell: str
+    place: str
+    activity: str
+    time: str
+    channel: str
+    basket: _containers.RepeatedScalarFieldContainer[str]
+    stage: str
+    attributes: _containers.ScalarMap[str, str]
+    def __init__(self, cell: _Optional[str] = ..., place: _Optional[str] = ..., activity: _Optional[str] = ..., time: _Optional[str] = ..., channel: _Optional[str] = ..., basket: _Optional[_Iterable[str]] = ..., stage: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class DecideRequest(_message.Message):
+    __slots__ = ("placement", "slots", "moment", "customer", "request_id")
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    MOMENT_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    placement: str
+    slots: int
+    moment: Moment
+    customer: str
+    request_id: str
+    def __init__(self, placement: _Optional[str] = ..., slots: _Optional[int] = ..., moment: _Optional[_Union[Moment, _Mapping]] = ..., customer: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DecideResponse(_message.Message):
+    __slots__ = ("decision_id", "slots", "reason", "release_version", "unknown")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    slots: _containers.RepeatedCompositeFieldContainer[DecidedSlot]
+    reason: str
+    release_version: int
+    unknown: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, decision_id: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[DecidedSlot, _Mapping]]] = ..., reason: _Optional[str] = ..., release_version: _Optional[int] = ..., unknown: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DecidedSlot(_message.Message):
+    __slots__ = ("offer", "reason", "score", "propensity", "content")
+    class ContentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    offer: str
+    reason: str
+    score: float
+    propensity: float
+    content: _containers.ScalarMap[str, str]
+    def __init__(self, offer: _Optional[str] = ..., reason: _Optional[str] = ..., score: _Optional[float] = ..., propensity: _Optional[float] = ..., content: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ReportOutcomeRequest(_message.Message):
+    __slots__ = ("decision_id", "slot", "kind", "value_micros", "event_id")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    slot: int
+    kind: str
+    value_micros: int
+    event_id: str
+    def __init__(self, decision_id: _Optional[str] = ..., slot: _Optional[int] = ..., kind: _Optional[str] = ..., value_micros: _Optional[int] = ..., event_id: _Optional[str] = ...) -> None: ...
+
+class ReportOutcomeResponse(_message.Message):
+    __slots__ = ("event_id",)
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    def __init__(self, event_id: _Optional[str] = ...) -> None: ...
+
+class ImprintRequest(_message.Message):
+    __slots__ = ("customer", "kind", "product", "dna", "interaction_id", "amount_micros", "currency")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    DNA_FIELD_NUMBER: _ClassVar[int]
+    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_MICROS_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    customer: str
+    kind: str
+    product: str
+    dna: _containers.RepeatedCompositeFieldContainer[_dna_pb2.WeightedMarker]
+    interaction_id: str
+    amount_micros: int
+    currency: str
+    def __init__(self, customer: _Optional[str] = ..., kind: _Optional[str] = ..., product: _Optional[str] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., interaction_id: _Optional[str] = ..., amount_micros: _Optional[int] = ..., currency: _Optional[str] = ...) -> None: ...
+
+class ImprintResponse(_message.Message):
+    __slots__ = ("interaction_id",)
+    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    interaction_id: str
+    def __init__(self, interaction_id: _Optional[str] = ...) -> None: ...

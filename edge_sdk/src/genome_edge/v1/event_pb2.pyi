@@ -1,0 +1,180 @@
+from genome_edge.v1 import dna_pb2 as _dna_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Event(_message.Message):
+    __slots__ = ("time", "interaction", "decision", "outcome", "consent", "link", "evicted")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    INTERACTION_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    EVICTED_FIELD_NUMBER: _ClassVar[int]
+    time: EventTime
+    interaction: Interaction
+    decision: DecisionRecord
+    outcome: Outcome
+    consent: ConsentChange
+    link: SubjectLink
+    evicted: Evicted
+    def __init__(self, time: _Optional[_Union[EventTime, _Mapping]] = ..., interaction: _Optional[_Union[Interaction, _Mapping]] = ..., decision: _Optional[_Union[DecisionRecord, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., link: _Optional[_Union[SubjectLink, _Mapping]] = ..., evicted: _Optional[_Union[Evicted, _Mapping]] = ...) -> None: ...
+
+class EventTime(_message.Message):
+    __slots__ = ("wall_ms", "monotonic_ms", "boot_id", "server_offset_ms", "offset_known")
+    WALL_MS_FIELD_NUMBER: _ClassVar[int]
+    MONOTONIC_MS_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVER_OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    wall_ms: int
+    monotonic_ms: int
+    boot_id: bytes
+    server_offset_ms: int
+    offset_known: bool
+    def __init__(self, wall_ms: _Optional[int] = ..., monotonic_ms: _Optional[int] = ..., boot_id: _Optional[bytes] = ..., server_offset_ms: _Optional[int] = ..., offset_known: _Optional[bool] = ...) -> None: ...
+
+class Interaction(_message.Message):
+    __slots__ = ("interaction_id", "kind", "product", "offer", "dna", "amount_micros", "currency", "quantity_milli", "tender", "dwell_ms", "context_markers", "region")
+    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    DNA_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_MICROS_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_MILLI_FIELD_NUMBER: _ClassVar[int]
+    TENDER_FIELD_NUMBER: _ClassVar[int]
+    DWELL_MS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_MARKERS_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    interaction_id: str
+    kind: str
+    product: str
+    offer: str
+    dna: _containers.RepeatedCompositeFieldContainer[_dna_pb2.WeightedMarker]
+    amount_micros: int
+    currency: str
+    quantity_milli: int
+    tender: str
+    dwell_ms: int
+    context_markers: _containers.RepeatedScalarFieldContainer[str]
+    region: str
+    def __init__(self, interaction_id: _Optional[str] = ..., kind: _Optional[str] = ..., product: _Optional[str] = ..., offer: _Optional[str] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., amount_micros: _Optional[int] = ..., currency: _Optional[str] = ..., quantity_milli: _Optional[int] = ..., tender: _Optional[str] = ..., dwell_ms: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ...) -> None: ...
+
+class DecisionRecord(_message.Message):
+    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidates", "genome_used", "explorer", "gamma", "floor", "tier", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_MARKERS_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    GENOME_USED_FIELD_NUMBER: _ClassVar[int]
+    EXPLORER_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_WEEKDAY_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_HOUR_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_MS_FIELD_NUMBER: _ClassVar[int]
+    GENOME_INDICES_FIELD_NUMBER: _ClassVar[int]
+    GENOME_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    CAPPED_FIELD_NUMBER: _ClassVar[int]
+    CONSENTS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_INDICES_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    decision_id: bytes
+    placement: str
+    release_version: int
+    seed: int
+    context_markers: _containers.RepeatedScalarFieldContainer[str]
+    region: str
+    slots: _containers.RepeatedCompositeFieldContainer[SlotRecord]
+    candidates: _containers.RepeatedScalarFieldContainer[str]
+    genome_used: bool
+    explorer: str
+    gamma: float
+    floor: float
+    tier: str
+    regions: _containers.RepeatedScalarFieldContainer[int]
+    local_weekday: int
+    local_hour: int
+    decided_ms: int
+    genome_indices: _containers.RepeatedScalarFieldContainer[int]
+    genome_weights: _containers.RepeatedScalarFieldContainer[float]
+    scores: _containers.RepeatedScalarFieldContainer[int]
+    capped: _containers.RepeatedScalarFieldContainer[str]
+    consents: int
+    channel: str
+    context_indices: _containers.RepeatedScalarFieldContainer[int]
+    context_weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidates: _Optional[_Iterable[str]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[_Iterable[int]] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class SlotRecord(_message.Message):
+    __slots__ = ("offer", "reason", "score", "propensity")
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    offer: str
+    reason: str
+    score: int
+    propensity: float
+    def __init__(self, offer: _Optional[str] = ..., reason: _Optional[str] = ..., score: _Optional[int] = ..., propensity: _Optional[float] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("decision_id", "slot", "kind", "offer", "value_micros", "event_id", "placement")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    decision_id: bytes
+    slot: int
+    kind: str
+    offer: str
+    value_micros: int
+    event_id: str
+    placement: str
+    def __init__(self, decision_id: _Optional[bytes] = ..., slot: _Optional[int] = ..., kind: _Optional[str] = ..., offer: _Optional[str] = ..., value_micros: _Optional[int] = ..., event_id: _Optional[str] = ..., placement: _Optional[str] = ...) -> None: ...
+
+class ConsentChange(_message.Message):
+    __slots__ = ("purpose", "granted")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    purpose: _dna_pb2.ConsentPurpose
+    granted: bool
+    def __init__(self, purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., granted: _Optional[bool] = ...) -> None: ...
+
+class SubjectLink(_message.Message):
+    __slots__ = ("other_subject", "linked")
+    OTHER_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    LINKED_FIELD_NUMBER: _ClassVar[int]
+    other_subject: bytes
+    linked: bool
+    def __init__(self, other_subject: _Optional[bytes] = ..., linked: _Optional[bool] = ...) -> None: ...
+
+class Evicted(_message.Message):
+    __slots__ = ("first_sequence", "last_sequence", "reason", "events")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    last_sequence: int
+    reason: str
+    events: int
+    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., reason: _Optional[str] = ..., events: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,266 @@
+from genome_edge.v1 import dna_pb2 as _dna_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SignedManifest(_message.Message):
+    __slots__ = ("manifest", "signatures")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
+    def __init__(self, manifest: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
+
+class ManifestSignature(_message.Message):
+    __slots__ = ("key_id", "signature")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    signature: bytes
+    def __init__(self, key_id: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class TrustRoot(_message.Message):
+    __slots__ = ("tenant", "version", "release_keys", "threshold")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    version: int
+    release_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    threshold: int
+    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., release_keys: _Optional[_Iterable[bytes]] = ..., threshold: _Optional[int] = ...) -> None: ...
+
+class Manifest(_message.Message):
+    __slots__ = ("format", "tenant", "version", "created_ms", "expires_ms", "channel", "required_features", "lineage", "parts")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    tenant: str
+    version: int
+    created_ms: int
+    expires_ms: int
+    channel: str
+    required_features: _containers.RepeatedScalarFieldContainer[str]
+    lineage: _dna_pb2.Lineage
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    def __init__(self, format: _Optional[int] = ..., tenant: _Optional[str] = ..., version: _Optional[int] = ..., created_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., channel: _Optional[str] = ..., required_features: _Optional[_Iterable[str]] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("name", "size", "sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    sha256: bytes
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+
+class Bundle(_message.Message):
+    __slots__ = ("manifest", "root", "parts", "genomes")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    GENOMES_FIELD_NUMBER: _ClassVar[int]
+    manifest: SignedManifest
+    root: TrustRoot
+    parts: _containers.RepeatedCompositeFieldContainer[PartContent]
+    genomes: _containers.RepeatedCompositeFieldContainer[_dna_pb2.GenomeBlock]
+    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., root: _Optional[_Union[TrustRoot, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[PartContent, _Mapping]]] = ..., genomes: _Optional[_Iterable[_Union[_dna_pb2.GenomeBlock, _Mapping]]] = ...) -> None: ...
+
+class PartContent(_message.Message):
+    __slots__ = ("name", "content")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    content: bytes
+    def __init__(self, name: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
+
+class OfferCatalogue(_message.Message):
+    __slots__ = ("offers",)
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    offers: _containers.RepeatedCompositeFieldContainer[OfferSpec]
+    def __init__(self, offers: _Optional[_Iterable[_Union[OfferSpec, _Mapping]]] = ...) -> None: ...
+
+class OfferSpec(_message.Message):
+    __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss")
+    class ContentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    DNA_FIELD_NUMBER: _ClassVar[int]
+    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TARGETING_FIELD_NUMBER: _ClassVar[int]
+    CAPS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVITY_GROUP_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_REDEEM_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_DISMISS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    campaign: str
+    content: _containers.ScalarMap[str, str]
+    dna: _containers.RepeatedCompositeFieldContainer[_dna_pb2.WeightedMarker]
+    value_micros: int
+    priority: int
+    targeting: Targeting
+    caps: _containers.RepeatedCompositeFieldContainer[Cap]
+    exclusivity_group: str
+    purpose: _dna_pb2.ConsentPurpose
+    required_features: _containers.RepeatedScalarFieldContainer[str]
+    stop_after_redeem: bool
+    stop_after_dismiss: bool
+    def __init__(self, id: _Optional[str] = ..., campaign: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., value_micros: _Optional[int] = ..., priority: _Optional[int] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., exclusivity_group: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., required_features: _Optional[_Iterable[str]] = ..., stop_after_redeem: _Optional[bool] = ..., stop_after_dismiss: _Optional[bool] = ...) -> None: ...
+
+class Targeting(_message.Message):
+    __slots__ = ("cells", "near_places", "valid_from_ms", "valid_until_ms", "days", "hours", "any_of", "all_of", "none_of", "channels", "placements")
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    NEAR_PLACES_FIELD_NUMBER: _ClassVar[int]
+    VALID_FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    VALID_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    HOURS_FIELD_NUMBER: _ClassVar[int]
+    ANY_OF_FIELD_NUMBER: _ClassVar[int]
+    ALL_OF_FIELD_NUMBER: _ClassVar[int]
+    NONE_OF_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    cells: _containers.RepeatedScalarFieldContainer[str]
+    near_places: _containers.RepeatedScalarFieldContainer[str]
+    valid_from_ms: int
+    valid_until_ms: int
+    days: _containers.RepeatedScalarFieldContainer[int]
+    hours: _containers.RepeatedScalarFieldContainer[int]
+    any_of: _containers.RepeatedScalarFieldContainer[str]
+    all_of: _containers.RepeatedScalarFieldContainer[str]
+    none_of: _containers.RepeatedScalarFieldContainer[str]
+    channels: _containers.RepeatedScalarFieldContainer[str]
+    placements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cells: _Optional[_Iterable[str]] = ..., near_places: _Optional[_Iterable[str]] = ..., valid_from_ms: _Optional[int] = ..., valid_until_ms: _Optional[int] = ..., days: _Optional[_Iterable[int]] = ..., hours: _Optional[_Iterable[int]] = ..., any_of: _Optional[_Iterable[str]] = ..., all_of: _Optional[_Iterable[str]] = ..., none_of: _Optional[_Iterable[str]] = ..., channels: _Optional[_Iterable[str]] = ..., placements: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Cap(_message.Message):
+    __slots__ = ("scope", "count", "limit", "window_hours")
+    class Count(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        COUNT_UNSPECIFIED: _ClassVar[Cap.Count]
+        COUNT_VIEW: _ClassVar[Cap.Count]
+        COUNT_REDEEM: _ClassVar[Cap.Count]
+    COUNT_UNSPECIFIED: Cap.Count
+    COUNT_VIEW: Cap.Count
+    COUNT_REDEEM: Cap.Count
+    class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SCOPE_UNSPECIFIED: _ClassVar[Cap.Scope]
+        SCOPE_CUSTOMER: _ClassVar[Cap.Scope]
+        SCOPE_DEVICE: _ClassVar[Cap.Scope]
+    SCOPE_UNSPECIFIED: Cap.Scope
+    SCOPE_CUSTOMER: Cap.Scope
+    SCOPE_DEVICE: Cap.Scope
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
+    scope: Cap.Scope
+    count: Cap.Count
+    limit: int
+    window_hours: int
+    def __init__(self, scope: _Optional[_Union[Cap.Scope, str]] = ..., count: _Optional[_Union[Cap.Count, str]] = ..., limit: _Optional[int] = ..., window_hours: _Optional[int] = ...) -> None: ...
+
+class PlacementList(_message.Message):
+    __slots__ = ("placements",)
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    placements: _containers.RepeatedCompositeFieldContainer[PlacementSpec]
+    def __init__(self, placements: _Optional[_Iterable[_Union[PlacementSpec, _Mapping]]] = ...) -> None: ...
+
+class PlacementSpec(_message.Message):
+    __slots__ = ("id", "max_slots", "channel", "shown", "house_offer", "explorer", "gamma", "floor", "outcome_window_hours")
+    class Shown(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SHOWN_UNSPECIFIED: _ClassVar[PlacementSpec.Shown]
+        SHOWN_ON_DECIDE: _ClassVar[PlacementSpec.Shown]
+        SHOWN_ON_VIEW: _ClassVar[PlacementSpec.Shown]
+    SHOWN_UNSPECIFIED: PlacementSpec.Shown
+    SHOWN_ON_DECIDE: PlacementSpec.Shown
+    SHOWN_ON_VIEW: PlacementSpec.Shown
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_FIELD_NUMBER: _ClassVar[int]
+    HOUSE_OFFER_FIELD_NUMBER: _ClassVar[int]
+    EXPLORER_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    max_slots: int
+    channel: str
+    shown: PlacementSpec.Shown
+    house_offer: str
+    explorer: str
+    gamma: float
+    floor: float
+    outcome_window_hours: int
+    def __init__(self, id: _Optional[str] = ..., max_slots: _Optional[int] = ..., channel: _Optional[str] = ..., shown: _Optional[_Union[PlacementSpec.Shown, str]] = ..., house_offer: _Optional[str] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., outcome_window_hours: _Optional[int] = ...) -> None: ...
+
+class ProductTable(_message.Message):
+    __slots__ = ("ids", "counts", "indices", "saliences_q8")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    saliences_q8: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., counts: _Optional[_Iterable[int]] = ..., indices: _Optional[_Iterable[int]] = ..., saliences_q8: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PlaceTable(_message.Message):
+    __slots__ = ("cells", "kinds", "saliences_q8", "markers", "resolutions")
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
+    MARKERS_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTIONS_FIELD_NUMBER: _ClassVar[int]
+    cells: _containers.RepeatedScalarFieldContainer[int]
+    kinds: _containers.RepeatedScalarFieldContainer[int]
+    saliences_q8: _containers.RepeatedScalarFieldContainer[int]
+    markers: _containers.RepeatedScalarFieldContainer[str]
+    resolutions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, cells: _Optional[_Iterable[int]] = ..., kinds: _Optional[_Iterable[int]] = ..., saliences_q8: _Optional[_Iterable[int]] = ..., markers: _Optional[_Iterable[str]] = ..., resolutions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GoldenVectors(_message.Message):
+    __slots__ = ("vectors",)
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    vectors: _containers.RepeatedCompositeFieldContainer[GoldenVector]
+    def __init__(self, vectors: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ...) -> None: ...
+
+class GoldenVector(_message.Message):
+    __slots__ = ("indices", "weights", "offers", "values")
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    offers: _containers.RepeatedScalarFieldContainer[str]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Iterable[float]] = ..., offers: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...

@@ -1,0 +1,206 @@
+from genome_edge.v1 import authorisation_pb2 as _authorisation_pb2
+from genome_edge.v1 import dna_pb2 as _dna_pb2
+from genome_edge.v1 import release_pb2 as _release_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SyncRequest(_message.Message):
+    __slots__ = ("hello", "ack", "nack", "heartbeat")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    NACK_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    ack: Ack
+    nack: Nack
+    heartbeat: DeviceHeartbeat
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., heartbeat: _Optional[_Union[DeviceHeartbeat, _Mapping]] = ...) -> None: ...
+
+class SyncResponse(_message.Message):
+    __slots__ = ("begin", "put", "delete", "chunk", "commit", "heartbeat", "goodbye")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    begin: Begin
+    put: Put
+    delete: Delete
+    chunk: Chunk
+    commit: Commit
+    heartbeat: ServerHeartbeat
+    goodbye: Goodbye
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., heartbeat: _Optional[_Union[ServerHeartbeat, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("sdk_version", "features", "active_release", "highest_release", "held_parts", "genome_cursor", "lineage", "epoch", "wants_genomes")
+    SDK_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    HELD_PARTS_FIELD_NUMBER: _ClassVar[int]
+    GENOME_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    WANTS_GENOMES_FIELD_NUMBER: _ClassVar[int]
+    sdk_version: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    active_release: int
+    highest_release: int
+    held_parts: _containers.RepeatedScalarFieldContainer[bytes]
+    genome_cursor: bytes
+    lineage: _dna_pb2.Lineage
+    epoch: bytes
+    wants_genomes: bool
+    def __init__(self, sdk_version: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., active_release: _Optional[int] = ..., highest_release: _Optional[int] = ..., held_parts: _Optional[_Iterable[bytes]] = ..., genome_cursor: _Optional[bytes] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., epoch: _Optional[bytes] = ..., wants_genomes: _Optional[bool] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("nonce",)
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    def __init__(self, nonce: _Optional[int] = ...) -> None: ...
+
+class Nack(_message.Message):
+    __slots__ = ("nonce", "reason", "detail")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    reason: str
+    detail: str
+    def __init__(self, nonce: _Optional[int] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class DeviceHeartbeat(_message.Message):
+    __slots__ = ("active_release", "tier", "outbox_events", "last_nack", "reasons")
+    class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ACTIVE_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_NACK_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    active_release: int
+    tier: str
+    outbox_events: int
+    last_nack: str
+    reasons: _containers.ScalarMap[str, int]
+    def __init__(self, active_release: _Optional[int] = ..., tier: _Optional[str] = ..., outbox_events: _Optional[int] = ..., last_nack: _Optional[str] = ..., reasons: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Begin(_message.Message):
+    __slots__ = ("nonce", "kind", "manifest", "root", "full", "lineage", "rows", "lookup_key")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Begin.Kind]
+        KIND_RELEASE: _ClassVar[Begin.Kind]
+        KIND_GENOMES: _ClassVar[Begin.Kind]
+    KIND_UNSPECIFIED: Begin.Kind
+    KIND_RELEASE: Begin.Kind
+    KIND_GENOMES: Begin.Kind
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_KEY_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    kind: Begin.Kind
+    manifest: _release_pb2.SignedManifest
+    root: _release_pb2.TrustRoot
+    full: bool
+    lineage: _dna_pb2.Lineage
+    rows: int
+    lookup_key: bytes
+    def __init__(self, nonce: _Optional[int] = ..., kind: _Optional[_Union[Begin.Kind, str]] = ..., manifest: _Optional[_Union[_release_pb2.SignedManifest, _Mapping]] = ..., root: _Optional[_Union[_release_pb2.TrustRoot, _Mapping]] = ..., full: _Optional[bool] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., rows: _Optional[int] = ..., lookup_key: _Optional[bytes] = ...) -> None: ...
+
+class Put(_message.Message):
+    __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_HASHES_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    block: _dna_pb2.GenomeBlock
+    lookup_hashes: bytes
+    lookup_subjects: bytes
+    def __init__(self, nonce: _Optional[int] = ..., block: _Optional[_Union[_dna_pb2.GenomeBlock, _Mapping]] = ..., lookup_hashes: _Optional[bytes] = ..., lookup_subjects: _Optional[bytes] = ...) -> None: ...
+
+class Delete(_message.Message):
+    __slots__ = ("nonce", "subject", "reason")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNSPECIFIED: _ClassVar[Delete.Reason]
+        REASON_ERASED: _ClassVar[Delete.Reason]
+        REASON_LEFT_AUDIENCE: _ClassVar[Delete.Reason]
+        REASON_CONSENT_WITHDRAWN: _ClassVar[Delete.Reason]
+    REASON_UNSPECIFIED: Delete.Reason
+    REASON_ERASED: Delete.Reason
+    REASON_LEFT_AUDIENCE: Delete.Reason
+    REASON_CONSENT_WITHDRAWN: Delete.Reason
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    subject: bytes
+    reason: Delete.Reason
+    def __init__(self, nonce: _Optional[int] = ..., subject: _Optional[bytes] = ..., reason: _Optional[_Union[Delete.Reason, str]] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("nonce", "sha256", "offset", "data")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    sha256: bytes
+    offset: int
+    data: bytes
+    def __init__(self, nonce: _Optional[int] = ..., sha256: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("nonce", "genome_cursor", "included", "total_rows")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    GENOME_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    INCLUDED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    genome_cursor: bytes
+    included: _containers.RepeatedCompositeFieldContainer[LaneMark]
+    total_rows: int
+    def __init__(self, nonce: _Optional[int] = ..., genome_cursor: _Optional[bytes] = ..., included: _Optional[_Iterable[_Union[LaneMark, _Mapping]]] = ..., total_rows: _Optional[int] = ...) -> None: ...
+
+class LaneMark(_message.Message):
+    __slots__ = ("epoch", "lane", "sequence")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    epoch: bytes
+    lane: int
+    sequence: int
+    def __init__(self, epoch: _Optional[bytes] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class ServerHeartbeat(_message.Message):
+    __slots__ = ("server_time_ms",)
+    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    server_time_ms: int
+    def __init__(self, server_time_ms: _Optional[int] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("retry_after_ms",)
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    retry_after_ms: int
+    def __init__(self, retry_after_ms: _Optional[int] = ...) -> None: ...

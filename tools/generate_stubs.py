@@ -1,0 +1,71 @@
+"""Generate the Python stubs of proto/ into the SDK, or check that they are current.
+
+    python tools/generate_stubs.py            # write
+    python tools/generate_stubs.py --check    # exit 1 where the committed stubs differ
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import sys
+import tempfile
+from pathlib import Path
+
+from grpc_tools import protoc
+import grpc_tools
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+OUT = ROOT / "edge_sdk" / "src"
+PACKAGE = Path("genome_edge") / "v1"
+
+
+def generate(target: Path) -> None:
+    """Write every stub of the contract below `target`."""
+    well_known = Path(grpc_tools.__file__).parent / "_proto"
+    files = sorted(str(p.relative_to(PROTO)) for p in (PROTO / PACKAGE).glob("*.proto"))
+    status = protoc.main(
+        [
+            "protoc",
+            f"-I{PROTO}",
+            f"-I{well_known}",
+            f"--python_out={target}",
+            f"--pyi_out={target}",
+            f"--grpc_python_out={target}",
+            *files,
+        ]
+    )
+    if status != 0:
+        raise SystemExit(f"protoc failed with status {status}")
+    for stub in (target / PACKAGE).glob("*_pb2_grpc.py"):
+        if "class " not in stub.read_text():  # files without a service
+            stub.unlink()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with what is committed")
+    args = parser.parse_args()
+    if not args.check:
+        for old in (OUT / PACKAGE).glob("*_pb2*"):
+            old.unlink()
+        generate(OUT)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        generate(fresh)
+        names = {p.name for p in (fresh / PACKAGE).iterdir()} | {
+            p.name for p in (OUT / PACKAGE).glob("*_pb2*")
+        }
+        _, differ, missing = filecmp.cmpfiles(
+            fresh / PACKAGE, OUT / PACKAGE, sorted(names), shallow=False
+        )
+    if differ or missing:
+        print("stubs are out of date; run `make proto`:", *differ, *missing, sep="\n  ")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
