@@ -1,0 +1,53 @@
+# Everything a person does here, in one place. `make help` lists it.
+# Needs Python 3.11 or later and make; the rest is installed into .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long check format proto bench drill clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.done ## install everything into .venv (the other targets do it by themselves)
+
+$(VENV)/.done: pyproject.toml constraints.txt edge_sdk/pyproject.toml server/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Genome Edge needs Python 3.11 or later; say which one: make PYTHON=python3.12 ..."; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once, about a minute) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e ./edge_sdk -e ./server
+	@touch $@
+
+demo: $(VENV)/.done ## the whole loop: a hotel guest is offered the taxi, online and offline
+	@$(PY) -m examples.demo
+
+test: $(VENV)/.done ## every test but the long ones
+	$(PY) -m pytest -m "not long" $(ARGS)
+
+test-long: $(VENV)/.done ## the long tests
+	$(PY) -m pytest -m long $(ARGS)
+
+check: $(VENV)/.done ## lint, types, contract, drift of generated files, import rule, docs
+	$(PY) -m tools.check
+
+format: $(VENV)/.done ## let ruff and buf put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w proto
+
+proto: $(VENV)/.done ## generate the stubs and the other derived files anew
+	$(PY) tools/generate_stubs.py
+
+bench: $(VENV)/.done ## figures; ONLY=decide|ingest|sync|cold|build|model|loop
+	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+drill: $(VENV)/.done ## faults; ONLY=name N=rounds SEED=n
+	$(PY) -m tests.drills $(if $(ONLY),--only $(ONLY)) $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
+
+clean: ## take away what was built
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache
