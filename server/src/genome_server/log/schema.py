@@ -1,0 +1,133 @@
+"""The file of the log: tables, pragmas, and how a connection to it is opened.
+
+One row of `batches` is one batch as it was received: length-delimited frames in
+one blob. `offset` counts events, not batches: the batch at offset p with
+`count` c holds the events p … p + c − 1, so that a consumer's lag is a plain
+difference. `lanes` holds, for every (device, epoch, lane), the sequence up to
+and including which everything is here; it changes in the transaction of the
+batch that moves it.
+
+`first` … `last` are the sequences that a row accounts for, holes declared by an
+EVICTED frame included: the rows of a lane join without a gap.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+FORMAT = "1"
+
+# Bigger pages than usual: a blob of 50 KB is then a chain of 4 pages, not of 13.
+_PAGE_BYTES = 16_384
+# Pages in the write-ahead log before it is copied back; 64 MiB.
+_CHECKPOINT_PAGES = 4_096
+_BUSY_MS = 30_000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (
+  key TEXT PRIMARY KEY, value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+  offset INTEGER PRIMARY KEY,
+  device TEXT NOT NULL,
+  epoch BLOB NOT NULL,
+  lane INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  received_ms INTEGER NOT NULL,
+  frames BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS batches_by_lane ON batches (device, epoch, lane, first);
+CREATE TABLE IF NOT EXISTS lanes (
+  device TEXT NOT NULL,
+  epoch BLOB NOT NULL,
+  lane INTEGER NOT NULL,
+  through INTEGER NOT NULL,
+  PRIMARY KEY (device, epoch, lane)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+class LogFormatError(Exception):
+    """The file is not a log that this version can read."""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the log at `path`, making it where there is none.
+
+    Raises LogFormatError when the file is of another format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    if _meta(connection, "format") is None:
+        connection.execute("BEGIN IMMEDIATE")  # two processes may make it at once
+        for statement in _TABLES.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(
+            "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('incarnation', ?)",
+            (FORMAT.encode(), os.urandom(16)),
+        )
+        connection.execute("COMMIT")
+    _check_format(connection, path)
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open an existing log read-only.
+
+    Raises FileNotFoundError when there is none, LogFormatError when it is of another format.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no log at {path}")
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=_BUSY_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA query_only = ON")
+    _check_format(connection, path)
+    return connection
+
+
+def incarnation(connection: sqlite3.Connection) -> bytes:
+    """Return the 16 bytes that name this log; a restored copy is given new ones."""
+    value = _meta(connection, "incarnation")
+    if value is None:
+        raise LogFormatError("the log has no incarnation")
+    return value
+
+
+def end_offset(connection: sqlite3.Connection) -> int:
+    """Return the offset behind the last event: how many events were ever logged."""
+    row = connection.execute(
+        "SELECT offset + count FROM batches ORDER BY offset DESC LIMIT 1"
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> bytes | None:
+    try:
+        row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    except sqlite3.OperationalError:  # no such table: a new file
+        return None
+    return None if row is None else bytes(row[0])
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    found = _meta(connection, "format")
+    if found is None or found.decode() != FORMAT:
+        connection.close()
+        raise LogFormatError(f"{path} is not a log of format {FORMAT} (found {found!r})")
