@@ -1,0 +1,1 @@
+"""Customer genomes: ingest, build, learn, release, sync."""

@@ -1,0 +1,105 @@
+"""The command line `genome-server`.
+
+Each command lives in a module of its own that is imported when the command is
+used, so that `genome-server --help` stays fast. The module's `command` is the
+click command; the table below says where it is and what it is for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+
+class Entry(NamedTuple):
+    """Where a command lives and the line that `--help` prints for it."""
+
+    module: str
+    summary: str
+
+
+#: In the order in which a newcomer meets them.
+COMMANDS: dict[str, Entry] = {
+    "init": Entry("init", "Make a home and a tenant: store, keys, DNA schema."),
+    "schema": Entry("schema", "Print the JSON Schema or an example of an import format."),
+    "import": Entry("import_", "Import customers, products, offers, places, interactions."),
+    "offers": Entry("offers", "Check, preview and show offers."),
+    "audiences": Entry("audiences", "Say whose genomes a device may hold."),
+    "build": Entry("build", "Build all genomes from the log."),
+    "train": Entry("train", "Train the offer model from the log."),
+    "publish": Entry("publish", "Sign and publish a release."),
+    "serve": Entry("serve", "Serve devices and thin clients over gRPC."),
+    "devices": Entry("devices", "Enrol, list, show and revoke devices."),
+    "status": Entry("status", "Say what there is and what to do next."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import the module of a command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"genome_server.cli.{entry.module}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command where there is none of this name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the table without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error ends it with a sentence and its exit code."""
+        from genome_server.cli.output import fail
+
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - a person gets a sentence, not a traceback
+            fail(ctx, error)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="genome-edge-server", prog_name="genome-server")
+def cli() -> None:
+    """Customer genomes: ingest, build, learn, release, sync.
+
+    Every command takes --home, --tenant and --json, and ends with 0 (done),
+    1 (refused, or done in part), 2 (wrong usage) or 3 (something does not answer).
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with its exit code."""
+    cli.main(args=None if args is None else list(args), prog_name="genome-server")
+    raise SystemExit(0)

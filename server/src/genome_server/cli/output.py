@@ -1,0 +1,172 @@
+"""How commands speak: one JSON object with --json, text and progress for people.
+
+A command is written like this::
+
+    @click.command()
+    @common_options
+    def command(console: Console, ...) -> None:
+        tenant = console.tenant()
+        ...
+        console.result({"rows": 3}, lambda: console.print("3 rows"))
+
+Results go to standard output; notes, progress and errors go to standard error,
+so that a pipe carries results only. Progress is drawn on a terminal only.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import click
+
+from genome_server.errors import GenomeServerError
+from genome_server.home import Home, Tenant
+
+EXIT_DONE = 0
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+#: Set to anything to see where an unexpected error came from.
+TRACEBACK_VARIABLE = "GENOME_EDGE_TRACEBACK"
+
+_JSON = "genome_server.json"
+
+
+class Advance(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, steps: int = 1, *, total: int | None = None) -> None:
+        """Add `steps`; `total` sets what there is to do once that is known."""
+        ...
+
+
+class Console:
+    """What a command writes to, and where it finds its tenant."""
+
+    def __init__(self, home: Home, tenant_name: str | None, *, as_json: bool) -> None:
+        self.home = home
+        self.as_json = as_json
+        self._tenant_name = tenant_name
+
+    def tenant(self) -> Tenant:
+        """The tenant asked for, there or not; `open_store` refuses where it is not."""
+        return self.home.tenant(self._tenant_name)
+
+    def print(self, text: str = "") -> None:
+        """A line for people; nothing with --json."""
+        if not self.as_json:
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """A remark for people on standard error; nothing with --json."""
+        if not self.as_json:
+            click.echo(text, err=True)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for people; plain columns where there is no terminal."""
+        if self.as_json:
+            return
+        cells = [[str(cell) for cell in row] for row in rows]
+        widths = [max(len(r[i]) for r in [list(headings), *cells]) for i in range(len(headings))]
+        for row in [list(headings), *cells]:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo(line.rstrip())
+
+    def result(self, data: Mapping[str, Any], render: Callable[[], None] | None = None) -> None:
+        """The outcome of the command: `data` with --json, else what `render` prints."""
+        if self.as_json:
+            click.echo(json.dumps(data, ensure_ascii=False, default=str))
+        elif render is not None:
+            render()
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        """A progress bar on a terminal; silence elsewhere and with --json."""
+        if self.as_json or not sys.stderr.isatty():
+            yield _silent
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+
+            def advance(steps: int = 1, *, total: int | None = None) -> None:
+                bar.update(task, advance=steps, total=total)
+
+            yield advance
+
+
+def _silent(steps: int = 1, *, total: int | None = None) -> None:
+    """Progress that nobody sees."""
+
+
+def common_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --home, --tenant and --json, and hand the command a `console` made of them."""
+
+    def wrapper(home: str | None, tenant: str | None, as_json: bool, **options: Any) -> None:
+        click.get_current_context().meta[_JSON] = as_json
+        function(console=Console(Home.find(home), tenant, as_json=as_json), **options)
+
+    functools.update_wrapper(wrapper, function)
+    return _home(_tenant(_json(wrapper)))
+
+
+_home = click.option(
+    "--home",
+    type=click.Path(file_okay=False),
+    help="Directory of the server's files.  [default: $GENOME_EDGE_HOME or ./genome-home]",
+)
+_tenant = click.option("--tenant", help="Tenant.  [default: $GENOME_EDGE_TENANT or 'default']")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an error stands for."""
+    if isinstance(error, GenomeServerError):
+        return error.exit_code
+    from edge_sdk.errors import UnreachableError
+    from edge_sdk.errors import UsageError as SdkUsageError
+
+    if isinstance(error, UnreachableError | ConnectionError):
+        return EXIT_UNREACHABLE
+    if isinstance(error, SdkUsageError):
+        return EXIT_USAGE
+    return EXIT_REFUSED
+
+
+def describe(error: BaseException) -> str:
+    """The sentence for an error: its own where it was raised on purpose, else with its type."""
+    from edge_sdk.errors import EdgeError
+
+    if isinstance(error, GenomeServerError | EdgeError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return (
+        f"unexpected {type(error).__name__}: {error} "
+        f"(set {TRACEBACK_VARIABLE}=1 to see where it came from)"
+    )
+
+
+def fail(ctx: click.Context, error: Exception) -> NoReturn:
+    """Say what went wrong, as JSON where that was asked for, and leave."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error, file=sys.stderr)
+    if ctx.meta.get(_JSON):
+        detail = {"kind": type(error).__name__, "message": describe(error)}
+        click.echo(json.dumps({"error": detail}, ensure_ascii=False))
+    else:
+        click.echo(f"error: {describe(error)}", err=True)
+    raise click.exceptions.Exit(exit_code(error))

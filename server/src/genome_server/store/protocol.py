@@ -1,0 +1,404 @@
+"""What the server needs to keep for one tenant, as a typed protocol.
+
+The embedded default is `genome_server.store.sqlite.SqliteStore`; another
+implementation is plugged in by the same protocol. All methods are synchronous
+and thread-safe; each is atomic on its own, several are together inside
+`transaction()`.
+
+Theory of operation
+-------------------
+*Subjects.* Outside ingest a customer is a random 16-byte subject. One table
+maps (source, external id) to it and can be erased.
+
+*Genome stamps.* Every change that a device may have to hear of takes the next
+value of one counter, inside the transaction that makes the change; so stamps
+become visible in ascending order, and "everything after stamp n" never misses
+one. A member of an audience carries the stamp of whatever happened last to it:
+a new row, joining, leaving, a consent given or withdrawn, erasure.
+
+*Consent.* The customer's row is the truth; genome rows follow it, at once and
+in the same transaction. What an import states about consent counts when it is
+stated anew: importing the same file again does not undo a withdrawal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from edge_sdk.markers import Vocabulary
+
+#: Bit sets of the purposes that a customer agreed to (ConsentPurpose of the contract).
+CONSENT_PERSONALISATION = 1 << 1
+CONSENT_LEARNING = 1 << 2
+CONSENT_LOCATION = 1 << 3
+
+#: What `put_documents` takes as a kind.
+DOCUMENT_KINDS = ("product", "offer", "placement", "place")
+
+Document = dict[str, Any]
+
+
+class DeleteReason(IntEnum):
+    """Why a device must forget a genome; numbered as in the contract."""
+
+    ERASED = 1
+    LEFT_AUDIENCE = 2
+    CONSENT_WITHDRAWN = 3
+
+
+class PutCount(NamedTuple):
+    """How many of the rows given were new, different, or there already."""
+
+    inserted: int
+    changed: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class CustomerRow:
+    """A customer as ingest knows it.
+
+    `markers` is the profile: (marker, salience in 1/256). `consents` is a bit
+    set; None when put means "nothing said" (and no consent for a new customer).
+    `updated_ms` is when the source last changed it, 0 where not known: a row
+    older than what is stored changes nothing.
+    """
+
+    subject: bytes
+    markers: tuple[tuple[str, int], ...] = ()
+    consents: int | None = None
+    updated_ms: int = 0
+
+
+@dataclass(frozen=True)
+class GenomeRecord:
+    """One customer's genome: the full state, and the row that devices get.
+
+    `state` is `GenomeState.to_bytes()`, `row` a serialised GenomeBlock of one
+    row, `newest_hour` hours since the Unix epoch of the newest imprint,
+    `changed` the stamp of the last change (set by the store).
+    """
+
+    subject: bytes
+    epoch: int
+    state: bytes
+    newest_hour: int
+    row: bytes
+    consents: int
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class GenomeChange:
+    """What a device that holds the audience must do about one subject.
+
+    `row` is a serialised GenomeBlock of one row to put; None means delete, and
+    `reason` says why.
+    """
+
+    subject: bytes
+    changed: int
+    row: bytes | None
+    reason: DeleteReason | None = None
+
+
+@dataclass(frozen=True)
+class AudienceRow:
+    """The customers whose genomes a device may hold.
+
+    `rule` is {"all": true}, {"any_of": [markers]}, {"customers": [ids]} or
+    {"none": true}. `identify` says whom `Identify` answers for: members, any,
+    none. `lookup` gives devices the keyed hashes of customer ids of `source`
+    under `lookup_key` (32 bytes).
+    """
+
+    name: str
+    rule: Mapping[str, Any]
+    identify: str = "members"
+    lookup: bool = False
+    lookup_key: bytes = b""
+    source: str = "app"
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """An enrolled device. Times are milliseconds since the Unix epoch; 0: never."""
+
+    id: str
+    name: str
+    audience: str
+    public_key: bytes
+    sdk_version: str = ""
+    created_ms: int = 0
+    seen_ms: int = 0
+    revoked: bool = False
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThinRow:
+    """A thin client: it holds a bearer token, of which only the hash is kept."""
+
+    name: str
+    token_hash: bytes
+    audience: str
+    revoked: bool = False
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """A published release. `manifest` is a serialised SignedManifest."""
+
+    version: int
+    channel: str
+    created_ms: int
+    expires_ms: int
+    manifest: bytes
+    schema_epoch: int
+
+
+class Store(Protocol):
+    """Everything of one tenant except the log."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make what is done inside one atomic change; may be nested."""
+        ...
+
+    def close(self) -> None:
+        """Release the connections of all threads."""
+        ...
+
+    # -- meta
+    def meta(self, key: str) -> str | None:
+        """A small setting, or None."""
+        ...
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a small setting."""
+        ...
+
+    def next_counter(self, name: str) -> int:
+        """1, 2, 3 …: the next value of a counter, never given twice."""
+        ...
+
+    # -- subjects
+    def subject_of(self, source: str, external_id: str, create: bool = False) -> bytes | None:
+        """The subject of a customer id of a source, or None (never None with `create`)."""
+        ...
+
+    def subjects_of(
+        self, source: str, ids: Sequence[str], create: bool = False
+    ) -> dict[str, bytes]:
+        """The subjects of many ids; unknown ids are missing unless `create`."""
+        ...
+
+    def external_ids(
+        self, subjects: Sequence[bytes] | None = None
+    ) -> Iterator[tuple[bytes, str, str]]:
+        """(subject, source, external id) of all customers, or of these subjects."""
+        ...
+
+    def erase_subject(self, subject: bytes) -> bool:
+        """Forget a customer: ids, profile, genome, memberships; False where nothing was known.
+
+        Audiences keep the random subject alone, to tell devices to forget it.
+        """
+        ...
+
+    # -- reference data
+    def put_documents(self, kind: str, rows: Iterable[tuple[str, Document]]) -> PutCount:
+        """Insert or replace documents of a kind by id. The last of equal ids wins."""
+        ...
+
+    def documents(self, kind: str) -> Iterator[tuple[str, Document]]:
+        """(id, document) of a kind, by id."""
+        ...
+
+    def document(self, kind: str, document_id: str) -> Document | None:
+        """One document, or None."""
+        ...
+
+    def document_count(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        ...
+
+    # -- customers
+    def put_customers(self, rows: Iterable[CustomerRow]) -> PutCount:
+        """Insert or replace customers; genome rows follow a changed consent."""
+        ...
+
+    def customers(self) -> Iterator[CustomerRow]:
+        """All customers, by subject; `consents` is always a number."""
+        ...
+
+    def customer(self, subject: bytes) -> CustomerRow | None:
+        """One customer, or None."""
+        ...
+
+    def customer_count(self) -> int:
+        """How many customers there are."""
+        ...
+
+    def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
+        """Set what a customer agreed to, said at `at_ms` (0: now); makes the customer if new."""
+        ...
+
+    # -- vocabulary
+    def vocabulary(self) -> Vocabulary:
+        """The markers known so far, in the order of their indices."""
+        ...
+
+    def extend_vocabulary(self, markers: Iterable[str]) -> Vocabulary:
+        """Append the markers that are new, in the order given; returns all."""
+        ...
+
+    # -- interaction ids
+    def seen_interactions(self, ids: Sequence[bytes], scope: str = "genomes") -> set[bytes]:
+        """Those of the 16-byte ids that were added before in this scope."""
+        ...
+
+    def add_interactions(self, ids: Iterable[bytes], scope: str = "genomes") -> set[bytes]:
+        """Remember ids in this scope; returns the ones that are new.
+
+        Each reader of interactions that must take each once has a scope of its
+        own: the genomes' and, for what the log holds, the importer's.
+        """
+        ...
+
+    # -- genomes
+    def genome(self, subject: bytes) -> GenomeRecord | None:
+        """One genome, or None."""
+        ...
+
+    def genomes(self, subjects: Iterable[bytes] | None = None) -> Iterator[GenomeRecord]:
+        """All genomes by subject, or those of these subjects."""
+        ...
+
+    def genome_count(self) -> int:
+        """How many genomes there are."""
+        ...
+
+    def put_genomes(self, rows: Iterable[GenomeRecord], epoch: int) -> int:
+        """Insert or replace genomes under `epoch`; returns the newest stamp given to any row.
+
+        Only rows whose row bytes or consents differ from what is stored get a
+        new stamp. Consents are those of the customer where there is one.
+        """
+        ...
+
+    def genome_changes(self, audience: str, after: int, limit: int) -> list[GenomeChange]:
+        """What happened to the audience's genomes after a stamp, in order of stamp.
+
+        At most `limit` changes; ask again after the last one's stamp. Puts are
+        for members who agreed to PERSONALISATION and have a genome; deletions
+        for those who left, were erased or withdrew.
+        """
+        ...
+
+    def newest_stamp(self) -> int:
+        """The newest genome stamp given so far; 0: none."""
+        ...
+
+    def consumer_offset(self, consumer: str, epoch: int) -> int:
+        """How far a consumer of the log has got under a schema epoch; 0: nothing yet."""
+        ...
+
+    def set_consumer_offset(self, consumer: str, epoch: int, offset: int) -> None:
+        """Remember how far a consumer of the log has got."""
+        ...
+
+    def applied_marks(self, device: str) -> list[tuple[bytes, int, int]]:
+        """(epoch, lane, sequence) up to which a device's own events are in the genomes."""
+        ...
+
+    def set_applied_marks(self, marks: Iterable[tuple[str, bytes, int, int]]) -> None:
+        """Remember (device, epoch, lane, sequence); a mark never falls."""
+        ...
+
+    # -- audiences
+    def put_audience(self, audience: AudienceRow) -> None:
+        """Insert or replace an audience's rule; its members stay as they are."""
+        ...
+
+    def audiences(self) -> list[AudienceRow]:
+        """All audiences, by name."""
+        ...
+
+    def audience(self, name: str) -> AudienceRow | None:
+        """One audience, or None."""
+        ...
+
+    def set_members(self, audience: str, subjects: Iterable[bytes]) -> tuple[int, int]:
+        """Make exactly these the members; returns how many were (added, removed)."""
+        ...
+
+    def is_member(self, audience: str, subject: bytes) -> bool:
+        """Whether a subject is a member, whatever the consent."""
+        ...
+
+    def audience_size(self, audience: str) -> int:
+        """How many members there are."""
+        ...
+
+    def members(self, audience: str) -> Iterator[bytes]:
+        """The members, by subject."""
+        ...
+
+    # -- devices
+    def put_code(self, code_hash: bytes, audience: str, expires_ms: int) -> None:
+        """Keep a one-time enrolment code, by its hash."""
+        ...
+
+    def use_code(self, code_hash: bytes, now_ms: int) -> str:
+        """Use a code up and return its audience; CodeInvalid, CodeUsed or CodeExpired otherwise."""
+        ...
+
+    def put_device(self, device: DeviceRow) -> None:
+        """Insert or replace a device."""
+        ...
+
+    def device(self, device_id: str) -> DeviceRow | None:
+        """One device, or None."""
+        ...
+
+    def devices(self) -> list[DeviceRow]:
+        """All devices, by the time of their enrolment."""
+        ...
+
+    def touch_device(self, device_id: str, seen_ms: int, status: Mapping[str, Any]) -> None:
+        """Remember when a device was last heard of, and what it said."""
+        ...
+
+    def revoke_device(self, device_id: str) -> None:
+        """Refuse a device from now on."""
+        ...
+
+    def put_thin(self, thin: ThinRow) -> None:
+        """Insert or replace a thin client by name."""
+        ...
+
+    def thin_by_hash(self, token_hash: bytes) -> ThinRow | None:
+        """The thin client that a token belongs to, or None."""
+        ...
+
+    def thins(self) -> list[ThinRow]:
+        """All thin clients, by name."""
+        ...
+
+    # -- releases
+    def put_release(self, release: ReleaseRow) -> None:
+        """Keep a published release."""
+        ...
+
+    def release(self, version: int | None = None, channel: str = "stable") -> ReleaseRow | None:
+        """A release by version, or the newest of a channel; None where there is none."""
+        ...
+
+    def releases(self) -> list[ReleaseRow]:
+        """All releases, newest first."""
+        ...
