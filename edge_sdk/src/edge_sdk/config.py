@@ -1,0 +1,91 @@
+"""Settings of the SDK, each with a documented default and an environment variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+PREFIX = "GENOME_EDGE_"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of an EdgeClient. Times in seconds, sizes in bytes.
+
+    `Config()` is the defaults; `Config.from_environment()`, which a client without `config` uses,
+    overrides each field with `GENOME_EDGE_<FIELD>` where that is set.
+    """
+
+    #: Certificate authority to trust for TLS (PEM file); None: the system's.
+    ca_file: Path | None = None
+    #: False: a kiosk that asks for no genomes and knows customers by `Session.identify` only.
+    wants_genomes: bool = True
+    #: Deadline of a unary call.
+    call_timeout_s: float = 20.0
+    #: Waiting between attempts grows from the first to the second, with jitter.
+    reconnect_min_s: float = 0.5
+    reconnect_max_s: float = 60.0
+    #: How often the device says how it is while a stream is open.
+    heartbeat_s: float = 30.0
+    #: A stream on which nothing came for this long is opened anew.
+    stream_silence_s: float = 120.0
+
+    #: The writer gathers events for this long before it commits them together.
+    group_commit_s: float = 0.03
+    #: Most events and bytes in one batch of a report.
+    batch_events: int = 500
+    batch_bytes: int = 256 * 1024
+    #: Events on disk that the server has not taken; beyond it the oldest impressions go first.
+    outbox_max_bytes: int = 64 * 1024 * 1024
+    #: Events in memory while the disk takes none.
+    inbox_max_events: int = 50_000
+    #: Decisions kept in full for `report`, `explain` and `replay`.
+    ring_decisions: int = 10_000
+    #: Event ids remembered, so that the same event twice is one.
+    remembered_event_ids: int = 100_000
+
+    #: How often a process looks whether another one has changed the store.
+    watch_s: float = 0.25
+    #: How often a process that does not sync tries to become the one that does.
+    election_s: float = 2.0
+    #: Genomes decoded and kept ready for the next decision.
+    genome_cache: int = 1024
+
+    #: After a release's expiry: fresh until then, stale for this long ...
+    stale_s: float = 7 * 86_400.0
+    #: ... then restricted for this long, then house defaults only.
+    restricted_s: float = 30 * 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_events", "batch_bytes", "inbox_max_events", "ring_decisions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Config:
+        """Defaults, overridden by GENOME_EDGE_* variables. ValueError names a bad one."""
+        environment = os.environ if environment is None else environment
+        values: dict[str, object] = {}
+        for f in fields(cls):
+            name = PREFIX + f.name.upper()
+            text = environment.get(name)
+            if text:
+                values[f.name] = _parse(name, str(f.type), text)
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _parse(name: str, kind: str, text: str) -> object:
+    try:
+        if kind == "bool":
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.strip().lower()
+            ]
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+        return Path(text)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name}={text!r} is not a {kind}") from error
