@@ -17,11 +17,11 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from genome_edge.v1 import dna_pb2
 
 from edge_sdk.errors import FormatError
 from edge_sdk.markers import Vocabulary
 from edge_sdk.schema import ONE_Q24, DnaSchema
+from genome_edge.v1 import dna_pb2
 
 SUBJECT_BYTES: Final = 16
 NOBODY: Final = bytes(SUBJECT_BYTES)

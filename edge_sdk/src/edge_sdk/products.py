@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from genome_edge.v1 import release_pb2
 
 from edge_sdk.errors import FormatError
+from genome_edge.v1 import release_pb2
 
 
 class ProductLookup:

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from genome_edge.v1 import dna_pb2
 
 from edge_sdk.errors import UsageError
 from edge_sdk.markers import Vocabulary, marker, nearest_name
+from genome_edge.v1 import dna_pb2
 
 ONE_Q24: Final = 1 << 24
 MAX_WEIGHT_Q24: Final = 32 * ONE_Q24
