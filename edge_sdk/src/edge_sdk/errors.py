@@ -22,6 +22,8 @@ nothing but `UsageError`: the others are found in `status.cause`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class EdgeError(Exception):
     """Base of every error that Genome Edge raises on purpose."""
@@ -92,12 +94,22 @@ class TrustError(EdgeError):
 
 
 class RefusedError(EdgeError):
-    """The server refused; `reason` is one of the reasons of docs/wire.md."""
+    """The server refused; `reason` is one of the reasons of docs/wire.md.
 
-    def __init__(self, reason: str, message: str = "") -> None:
+    `facts` are what a program can act on: server_time_ms, expected, limit ...
+    """
+
+    def __init__(
+        self, reason: str, message: str = "", facts: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message or reason)
         self.reason = reason
+        self.facts = dict(facts or {})
 
 
 class UnreachableError(EdgeError):
-    """The server gave no answer."""
+    """The server gave no answer, or asked to be left alone for `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
