@@ -1,0 +1,303 @@
+"""The moment of a decision, validated when it is built.
+
+Rules.
+- A context that exists is right: whatever cannot be is refused by the constructor with an
+  `InvalidContext` that names the field, the value and what is allowed.
+- Coordinates become a cell inside the constructor and are then forgotten. They are in no
+  attribute, no repr, no pickle and no error message; the repr does not even show the cell, only
+  the region around it.
+- Nothing is guessed: what was not said is not there, and gives no marker.
+- Time is local time, because "evening" is. A naive time is this machine's local time; none at all
+  is the moment at which the decision is made, so that a context can be kept and used again.
+"""
+
+from __future__ import annotations
+
+import math
+import time as clock
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from numbers import Real
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from edge_sdk.cells import cell_from_latlng, format_cell, is_cell, parent, parse_cell, resolution
+from edge_sdk.errors import InvalidContext, InvalidMarker
+from edge_sdk.markers import STAGES, marker, split, time_markers
+
+REGION_RESOLUTION: Final = 5
+MAX_BASKET: Final = 256
+MAX_ATTRIBUTES: Final = 64
+_MAX_TEXT: Final = 128
+_MAX_VALUES: Final = 16
+
+# Said by fields of their own, or worked out from the time.
+_RESERVED: Final = {
+    "place": "place=",
+    "activity": "activity=",
+    "channel": "channel=",
+    "stage": "stage=",
+    "daypart": "time=",
+    "weekday": "time=",
+    "weekend": "time=",
+    "cell": "cell=",
+    "basket": "basket=",
+}
+# An attribute is recorded and reported; coordinates must not get there by this door.
+_COORDINATES: Final = frozenset(
+    {"lat", "lng", "lon", "latitude", "longitude", "coordinates", "gps", "geo", "location"}
+)
+
+Scalar = str | int | float | bool
+
+
+class LocalTime(NamedTuple):
+    """A moment: Unix milliseconds, and the local ISO weekday (1 Monday … 7) and hour (0 … 23)."""
+
+    ms: int
+    weekday: int
+    hour: int
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Context:
+    """Where, when and in what the customer is.
+
+    Give `lat` and `lng` in degrees, or `cell` (an H3 cell as a number or hex string, any
+    resolution), or neither. `place`, `activity`, `channel` and `stage` ("before", "during",
+    "after" a purchase) are words such as "hotel" or "flight-search"; a declared place wins over
+    the place layer. `basket` holds product ids. `attributes` are free: `{"weather": "sunny"}`
+    becomes the marker `weather:sunny`; a list of values becomes one marker each.
+
+    Raises InvalidContext.
+    """
+
+    cell: int | None = None
+    place: str | None = None
+    activity: str | None = None
+    time: datetime | None = None
+    channel: str | None = None
+    basket: tuple[str, ...] = ()
+    stage: str | None = None
+    attributes: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict, hash=False)
+    _declared: tuple[str, ...] = field(init=False, compare=False)
+
+    def __init__(
+        self,
+        *,
+        lat: float | None = None,
+        lng: float | None = None,
+        cell: int | str | None = None,
+        place: str | None = None,
+        activity: str | None = None,
+        time: datetime | None = None,
+        channel: str | None = None,
+        basket: Iterable[str] = (),
+        stage: str | None = None,
+        attributes: Mapping[str, Scalar | Sequence[Scalar]] | None = None,
+    ) -> None:
+        words = {"place": place, "activity": activity, "channel": channel, "stage": stage}
+        said = {name: _word(name, value) for name, value in words.items() if value is not None}
+        free = _attributes(attributes)
+        declared = list(said.values())
+        for name, value in free.items():
+            values = value if isinstance(value, tuple) else (value,)
+            declared += [attribute_marker(name, item) for item in values]
+        put = object.__setattr__
+        put(self, "cell", _cell(cell, lat, lng))
+        for word in words:
+            put(self, word, said[word][len(word) + 1 :] if word in said else None)
+        put(self, "time", _time(time))
+        put(self, "basket", _basket(basket))
+        put(self, "attributes", MappingProxyType(free))
+        put(self, "_declared", tuple(dict.fromkeys(declared)))
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The markers that the app declared: place, activity, channel, stage, attributes."""
+        return self._declared
+
+    @property
+    def region(self) -> str:
+        """The coarse cell (resolution 5 or coarser) as a hex string; empty without a cell."""
+        return region_of(self.cell)
+
+    def local_time(self, now_ms: int) -> LocalTime:
+        """When this is: the time that was given, or else `now_ms` in this machine's local time."""
+        at = self.time
+        if at is None:
+            local = clock.localtime(now_ms / 1000)
+            return LocalTime(now_ms, local.tm_wday + 1, local.tm_hour)
+        return LocalTime(math.floor(at.timestamp() * 1000), at.isoweekday(), at.hour)
+
+    def markers(self, now_ms: int | None = None) -> list[tuple[str, float]]:
+        """The declared markers and those of the time, each with its salience (1.0)."""
+        moment = self.local_time(int(clock.time() * 1000) if now_ms is None else now_ms)
+        names = (*self._declared, *time_markers(moment.weekday, moment.hour))
+        return [(name, 1.0) for name in names]
+
+    def __repr__(self) -> str:
+        said: dict[str, Any] = {
+            "region": self.region or None,
+            "place": self.place,
+            "activity": self.activity,
+            "time": self.time.isoformat() if self.time else None,
+            "channel": self.channel,
+            "basket": self.basket or None,
+            "stage": self.stage,
+            "attributes": dict(self.attributes) or None,
+        }
+        return f"Context({', '.join(f'{k}={v!r}' for k, v in said.items() if v is not None)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {
+            "cell": self.cell,
+            "place": self.place,
+            "activity": self.activity,
+            "time": self.time,
+            "channel": self.channel,
+            "basket": self.basket,
+            "stage": self.stage,
+            "attributes": dict(self.attributes),
+        }
+        return _rebuild, (kept,)
+
+
+def region_of(cell: int | None) -> str:
+    """The coarse region of a cell as it may be recorded and reported; empty without a cell."""
+    if cell is None:
+        return ""
+    return format_cell(parent(cell, min(REGION_RESOLUTION, resolution(cell))))
+
+
+def _rebuild(kept: dict[str, Any]) -> Context:
+    return Context(**kept)
+
+
+def _wrong(name: str, value: object, allowed: str) -> InvalidContext:
+    return InvalidContext(f"{name}={value!r} is not allowed: {allowed}")
+
+
+@lru_cache(maxsize=4096)
+def _marker(namespace: str, text: str) -> str:
+    return marker(namespace, text)
+
+
+def _word(name: str, value: object) -> str:
+    """The marker of a field that holds one word; `hotel` and `place:hotel` say the same."""
+    allowed = f"a word of up to 120 characters, for example {_EXAMPLES[name]!r}"
+    if not isinstance(value, str):
+        raise _wrong(name, value, allowed)
+    try:
+        made = _marker(name, value.removeprefix(f"{name}:"))
+    except InvalidMarker:
+        raise _wrong(name, value, allowed) from None
+    if name == "stage" and split(made)[1] not in STAGES:
+        raise _wrong(name, value, f"one of {', '.join(STAGES)}")
+    return made
+
+
+_EXAMPLES: Final = {
+    "place": "hotel",
+    "activity": "flight-search",
+    "channel": "kiosk",
+    "stage": "before",
+}
+
+
+def _cell(cell: int | str | None, lat: float | None, lng: float | None) -> int | None:
+    if lat is not None or lng is not None:
+        if lat is None or lng is None:
+            raise InvalidContext("lat and lng belong together: give both, or a cell, or neither")
+        if cell is not None:
+            raise InvalidContext("give lat and lng, or a cell, not both")
+        return cell_from_latlng(_degrees("lat", lat, 90), _degrees("lng", lng, 180))
+    if cell is None:
+        return None
+    allowed = "an H3 cell as a number or hex string, for example '8a2a1072b59ffff'"
+    if isinstance(cell, str):
+        try:
+            return parse_cell(cell)
+        except InvalidContext:
+            raise _wrong("cell", cell, allowed) from None
+    if isinstance(cell, bool) or not isinstance(cell, int) or not is_cell(cell):
+        raise _wrong("cell", cell, allowed)
+    return cell
+
+
+def _degrees(name: str, value: object, limit: int) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not -limit <= number <= limit:
+        # The value stays out of the message: messages end up in logs.
+        raise InvalidContext(f"{name} must be a number of degrees from -{limit} to {limit}")
+    return number
+
+
+def _time(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or not 1970 < value.year < 9999:
+        raise _wrong("time", value, "a datetime; without a time zone it is local time")
+    return value if value.tzinfo is not None else value.astimezone()
+
+
+def _basket(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise _wrong("basket", value, "a list of product ids")
+    products = tuple(value)
+    if len(products) > MAX_BASKET:
+        raise InvalidContext(f"basket holds {len(products)} products; at most {MAX_BASKET}")
+    for product in products:
+        if not isinstance(product, str) or not 0 < len(product) <= _MAX_TEXT:
+            raise _wrong("basket", product, f"a product id of 1 to {_MAX_TEXT} characters")
+    return products
+
+
+def _attributes(
+    value: Mapping[str, Scalar | Sequence[Scalar]] | None,
+) -> dict[str, Scalar | tuple[Scalar, ...]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong("attributes", value, "a mapping such as {'weather': 'sunny'}")
+    if len(value) > MAX_ATTRIBUTES:
+        raise InvalidContext(f"attributes holds {len(value)} entries; at most {MAX_ATTRIBUTES}")
+    free: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    for name, given in value.items():
+        if not isinstance(name, str):
+            raise _wrong("attributes", name, "names are text")
+        plain = name.strip().lower().replace("_", "-")
+        if plain in _RESERVED:
+            raise InvalidContext(f"attributes: {name!r} has a field of its own, {_RESERVED[plain]}")
+        if plain in _COORDINATES:
+            raise InvalidContext(
+                f"attributes: {name!r} would be recorded; give lat= and lng= to the context, "
+                "which keeps only the cell"
+            )
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            if len(given) > _MAX_VALUES:
+                raise InvalidContext(f"attributes[{name!r}]: at most {_MAX_VALUES} values")
+            free[name] = tuple(given)
+        else:
+            free[name] = given
+    return free
+
+
+def attribute_marker(name: str, value: object) -> str:
+    """The marker of a free attribute: `weather:sunny`. Imports use it too, so that what was
+    learned and what is decided on are called the same. Raises InvalidContext."""
+    field_name = f"attributes[{name!r}]"
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, float) and math.isfinite(value):
+        text = f"{value:g}"
+    elif isinstance(value, str | int):
+        text = str(value)
+    else:
+        raise _wrong(field_name, value, "text, a whole or finite number, or true or false")
+    try:
+        return _marker(name, text)
+    except InvalidMarker as error:
+        raise _wrong(field_name, value, str(error)) from None
