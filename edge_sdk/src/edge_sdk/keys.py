@@ -15,6 +15,7 @@ the device knows of its error, so that a kiosk that woke up in 1970 can still pr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -74,10 +75,9 @@ class DeviceKey:
         Of several processes that try at once, all get the same key.
         """
         if not path.exists():
-            try:
+            # Another process may be faster; its key is then the device's.
+            with contextlib.suppress(FileExistsError):
                 cls.generate().save(path)
-            except FileExistsError:
-                pass  # another process was faster; its key is the device's
         return cls.load(path)
 
     def save(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class ServerClock:
         return self._wall_ms() + self.offset_ms
 
     def hear(self, server_time_ms: int) -> int:
-        """Take the server's word for the time; returns the new offset. 0 (unset) changes nothing."""
+        """Take the server's word for the time; returns the new offset. 0 changes nothing."""
         if server_time_ms > 0:
             self._offset_ms = server_time_ms - self._wall_ms()
         return self.offset_ms

@@ -227,8 +227,7 @@ def _check_signatures(
     good = {
         signature.key_id
         for signature in signed.signatures
-        if signature.key_id in keys
-        and _holds(keys[signature.key_id], signature.signature, message)
+        if signature.key_id in keys and _holds(keys[signature.key_id], signature.signature, message)
     }
     if len(good) < root.threshold:
         raise _refuse(
