@@ -1,0 +1,137 @@
+"""Devices, thin clients, enrolment codes, and the releases that they get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from genome_server.errors import CodeExpired, CodeInvalid, CodeUsed
+from genome_server.store.connection import Connections, Row
+from genome_server.store.rows import DeviceRow, ReleaseRow, ThinRow
+
+_DEVICE = "id, name, audience, public_key, sdk_version, created_ms, seen_ms, revoked, status"
+_RELEASE = "version, channel, created_ms, expires_ms, manifest, schema_epoch"
+
+
+class Fleet(Connections):
+    """The rooms of a store that know devices and releases."""
+
+    def put_code(self, code_hash: bytes, audience: str, expires_ms: int) -> None:
+        """Keep a one-time enrolment code, by its hash."""
+        self.run(
+            "INSERT INTO codes (code_hash, audience, expires_ms) VALUES (?, ?, ?)",
+            [code_hash, audience, expires_ms],
+        )
+
+    def use_code(self, code_hash: bytes, now_ms: int) -> str:
+        """Use a code up and return its audience; CodeInvalid, CodeUsed or CodeExpired otherwise."""
+        with self.transaction():
+            query = "SELECT audience, expires_ms, used_ms FROM codes WHERE code_hash = ?"
+            row = self.one(query, [code_hash])
+            if row is None:
+                raise CodeInvalid("this enrolment code is not one of ours")
+            audience, expires_ms, used_ms = row
+            if used_ms is not None:
+                raise CodeUsed("this enrolment code was used before; ask for a new one")
+            if now_ms >= expires_ms:
+                raise CodeExpired("this enrolment code has expired; ask for a new one")
+            self.run("UPDATE codes SET used_ms = ? WHERE code_hash = ?", [now_ms, code_hash])
+        return str(audience)
+
+    def put_device(self, device: DeviceRow) -> None:
+        """Insert or replace a device."""
+        self.run(
+            f"INSERT OR REPLACE INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                device.id,
+                device.name,
+                device.audience,
+                device.public_key,
+                device.sdk_version,
+                device.created_ms,
+                device.seen_ms,
+                int(device.revoked),
+                json.dumps(dict(device.status), ensure_ascii=False),
+            ],
+        )
+
+    def device(self, device_id: str) -> DeviceRow | None:
+        """One device, or None."""
+        row = self.one(f"SELECT {_DEVICE} FROM devices WHERE id = ?", [device_id])
+        return None if row is None else _device(row)
+
+    def devices(self) -> list[DeviceRow]:
+        """All devices, by the time of their enrolment."""
+        rows = self.all(f"SELECT {_DEVICE} FROM devices ORDER BY created_ms, id")
+        return [_device(row) for row in rows]
+
+    def touch_device(self, device_id: str, seen_ms: int, status: Mapping[str, Any]) -> None:
+        """Remember when a device was last heard of, and what it said."""
+        self.run(
+            "UPDATE devices SET seen_ms = max(seen_ms, ?), status = ? WHERE id = ?",
+            [seen_ms, json.dumps(dict(status), ensure_ascii=False), device_id],
+        )
+
+    def revoke_device(self, device_id: str) -> None:
+        """Refuse a device from now on."""
+        self.run("UPDATE devices SET revoked = 1 WHERE id = ?", [device_id])
+
+    def put_thin(self, thin: ThinRow) -> None:
+        """Insert or replace a thin client by name."""
+        self.run(
+            "INSERT OR REPLACE INTO thin (name, token_hash, audience, revoked) VALUES (?, ?, ?, ?)",
+            [thin.name, thin.token_hash, thin.audience, int(thin.revoked)],
+        )
+
+    def thin_by_hash(self, token_hash: bytes) -> ThinRow | None:
+        """The thin client that a token belongs to, or None."""
+        query = "SELECT name, token_hash, audience, revoked FROM thin WHERE token_hash = ?"
+        row = self.one(query, [token_hash])
+        return None if row is None else _thin(row)
+
+    def thins(self) -> list[ThinRow]:
+        """All thin clients, by name."""
+        query = "SELECT name, token_hash, audience, revoked FROM thin ORDER BY name"
+        return [_thin(row) for row in self.all(query)]
+
+    def put_release(self, release: ReleaseRow) -> None:
+        """Keep a published release."""
+        self.run(
+            f"INSERT INTO releases ({_RELEASE}) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                release.version,
+                release.channel,
+                release.created_ms,
+                release.expires_ms,
+                release.manifest,
+                release.schema_epoch,
+            ],
+        )
+
+    def release(self, version: int | None = None, channel: str = "stable") -> ReleaseRow | None:
+        """A release by version, or the newest of a channel; None where there is none."""
+        if version is not None:
+            row = self.one(f"SELECT {_RELEASE} FROM releases WHERE version = ?", [version])
+        else:
+            row = self.one(
+                f"SELECT {_RELEASE} FROM releases WHERE channel = ? ORDER BY version DESC LIMIT 1",
+                [channel],
+            )
+        return None if row is None else ReleaseRow(*row)
+
+    def releases(self) -> list[ReleaseRow]:
+        """All releases, newest first."""
+        rows = self.all(f"SELECT {_RELEASE} FROM releases ORDER BY version DESC")
+        return [ReleaseRow(*row) for row in rows]
+
+
+def _device(row: Row) -> DeviceRow:
+    *fields, revoked, status = row
+    device = DeviceRow(*fields)
+    return replace(device, revoked=bool(revoked), status=json.loads(status))
+
+
+def _thin(row: Row) -> ThinRow:
+    return ThinRow(row[0], row[1], row[2], bool(row[3]))

@@ -1,0 +1,209 @@
+"""The steps that make a tenant's database what this version needs.
+
+Each step is small, has a name, runs once in a transaction, and is recorded in
+the database. A step that has been released is never edited: what comes later
+is a step of its own, at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import sqlite3
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from genome_server.errors import StoreTooNew
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIGRATIONS = Migrations("genome_server.store")
+
+#: `meta` key of the vocabulary's 16-byte lineage, in hex.
+LINEAGE_KEY = "vocabulary_lineage"
+
+
+@MIGRATIONS()
+def m0001_meta(db: Database) -> None:
+    """Small settings and counters."""
+    db.table("meta").create({"key": str, "value": str}, pk="key")
+    db.table("counters").create({"name": str, "value": int}, pk="name")
+
+
+@MIGRATIONS()
+def m0002_subjects(db: Database) -> None:
+    """The one erasable table that knows customers by their ids, and their profiles."""
+    subjects = db.table("subjects").create(
+        {"source": str, "external_id": str, "subject": bytes}, pk=("source", "external_id")
+    )
+    subjects.create_index(["subject"])
+    db.table("customers").create(
+        {
+            "subject": bytes,
+            "markers": str,
+            "consents": int,
+            # What an import stated last, and when consent was last given or
+            # withdrawn by other means: repeating a statement is no new one.
+            "stated": int,
+            "consents_ms": int,
+            "updated_ms": int,
+        },
+        pk="subject",
+        not_null=("markers", "consents", "consents_ms", "updated_ms"),
+    )
+
+
+@MIGRATIONS()
+def m0003_reference(db: Database) -> None:
+    """Products, offers, placements and places; the vocabulary."""
+    db.table("documents").create(
+        {"kind": str, "id": str, "document": str}, pk=("kind", "id"), not_null=("document",)
+    )
+    db.table("vocabulary").create({"idx": int, "marker": str}, pk="idx", not_null=("marker",))
+    db.table("vocabulary").create_index(["marker"], unique=True)
+    db.table("meta").insert({"key": LINEAGE_KEY, "value": secrets.token_hex(16)})
+
+
+@MIGRATIONS()
+def m0004_interaction_ids(db: Database) -> None:
+    """Ids that were taken once; the key is the whole row."""
+    db.execute(
+        "CREATE TABLE interaction_ids (scope TEXT NOT NULL, id BLOB NOT NULL, "
+        "PRIMARY KEY (scope, id)) WITHOUT ROWID"
+    )
+
+
+@MIGRATIONS()
+def m0005_genomes(db: Database) -> None:
+    """Genomes, audiences, and what happened last to each member."""
+    db.table("genomes").create(
+        {
+            "subject": bytes,
+            "epoch": int,
+            "state": bytes,
+            "newest_hour": int,
+            "row": bytes,
+            "consents": int,
+            "changed": int,
+        },
+        pk="subject",
+        not_null=("epoch", "state", "newest_hour", "row", "consents", "changed"),
+    )
+    db.table("audiences").create(
+        {
+            "name": str,
+            "rule": str,
+            "identify": str,
+            "lookup": int,
+            "lookup_key": bytes,
+            "source": str,
+        },
+        pk="name",
+        not_null=("rule", "identify", "lookup", "lookup_key", "source"),
+    )
+    members = db.table("members").create(
+        {"audience": str, "subject": bytes, "stamp": int, "standing": int},
+        pk=("audience", "subject"),
+        not_null=("stamp", "standing"),
+    )
+    members.create_index(["audience", "stamp"])
+    members.create_index(["subject"])
+
+
+@MIGRATIONS()
+def m0006_consumers(db: Database) -> None:
+    """How far readers of the log have got."""
+    db.table("consumer_offsets").create(
+        {"consumer": str, "epoch": int, "position": int}, pk=("consumer", "epoch")
+    )
+    db.table("applied_marks").create(
+        {"device": str, "epoch": bytes, "lane": int, "sequence": int},
+        pk=("device", "epoch", "lane"),
+    )
+
+
+@MIGRATIONS()
+def m0007_devices(db: Database) -> None:
+    """Enrolment codes, devices, thin clients."""
+    db.table("codes").create(
+        {"code_hash": bytes, "audience": str, "expires_ms": int, "used_ms": int},
+        pk="code_hash",
+        not_null=("audience", "expires_ms"),
+    )
+    db.table("devices").create(
+        {
+            "id": str,
+            "name": str,
+            "audience": str,
+            "public_key": bytes,
+            "sdk_version": str,
+            "created_ms": int,
+            "seen_ms": int,
+            "revoked": int,
+            "status": str,
+        },
+        pk="id",
+    )
+    thin = db.table("thin").create(
+        {"name": str, "token_hash": bytes, "audience": str, "revoked": int}, pk="name"
+    )
+    thin.create_index(["token_hash"], unique=True)
+
+
+@MIGRATIONS()
+def m0008_releases(db: Database) -> None:
+    """Published releases."""
+    db.table("releases").create(
+        {
+            "version": int,
+            "channel": str,
+            "created_ms": int,
+            "expires_ms": int,
+            "manifest": bytes,
+            "schema_epoch": int,
+        },
+        pk="version",
+    )
+
+
+def migrate(db: Database, path: Path) -> None:
+    """Apply the steps that are missing, all of them or none.
+
+    Raises StoreTooNew where the database records a step that this version does
+    not know. Safe when several processes open the database at once.
+    """
+    if not _missing(db, path):
+        return
+    connection: sqlite3.Connection = db.conn
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _missing(db, path):  # another process may have been faster
+            MIGRATIONS.apply(db)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _missing(db: Database, path: Path) -> bool:
+    known = _known_steps()
+    for step in MIGRATIONS.applied(db):
+        if step.name not in known:
+            raise StoreTooNew(
+                f"{path} was written by a newer version of genome-server (it knows the step "
+                f"{step.name!r}, this version does not): upgrade genome-edge-server"
+            )
+    return bool(MIGRATIONS.pending(db))
+
+
+@functools.cache
+def _known_steps() -> frozenset[str]:
+    empty = Database(memory=True)
+    try:
+        return frozenset(step.name for step in MIGRATIONS.pending(empty))
+    finally:
+        empty.conn.close()

@@ -1,0 +1,221 @@
+"""Subjects and customers: who is known, by which ids, with which profile and consent."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from genome_server.store.connection import Connections, Row, chunked
+from genome_server.store.rows import (
+    CONSENT_PERSONALISATION,
+    CustomerRow,
+    DeleteReason,
+    PutCount,
+)
+
+#: Counter of genome stamps.
+STAMPS = "genome"
+
+#: Standings of a subject in an audience. Those that devices hear of as a
+#: deletion have the number of its reason.
+PRESENT = 0
+ERASED = int(DeleteReason.ERASED)
+LEFT = int(DeleteReason.LEFT_AUDIENCE)
+WITHDRAWN = int(DeleteReason.CONSENT_WITHDRAWN)
+# A member who never agreed: no device has heard or will hear of it.
+SILENT = 4
+
+_COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
+
+
+def with_consents(row: bytes, consents: int) -> bytes:
+    """A serialised GenomeBlock of one row, with other consents."""
+    from genome_edge.v1.dna_pb2 import GenomeBlock
+
+    block = GenomeBlock.FromString(row)
+    block.consents[:] = [consents]
+    return block.SerializeToString()
+
+
+class People(Connections):
+    """The rooms of a store that know customers."""
+
+    def subject_of(self, source: str, external_id: str, create: bool = False) -> bytes | None:
+        """The subject of a customer id of a source, or None (never None with `create`)."""
+        return self.subjects_of(source, [external_id], create).get(external_id)
+
+    def subjects_of(
+        self, source: str, ids: Sequence[str], create: bool = False
+    ) -> dict[str, bytes]:
+        """The subjects of many ids; unknown ids are missing unless `create`."""
+        found = self._known(source, ids)
+        missing = [name for name in dict.fromkeys(ids) if name not in found] if create else []
+        if missing:
+            with self.transaction():
+                random = os.urandom(16 * len(missing))
+                self.run_many(
+                    # Another process may have made one meanwhile: its subject stands.
+                    "INSERT OR IGNORE INTO subjects (source, external_id, subject) "
+                    "VALUES (?, ?, ?)",
+                    (
+                        (source, name, random[16 * i : 16 * i + 16])
+                        for i, name in enumerate(missing)
+                    ),
+                )
+                found |= self._known(source, missing)
+        return found
+
+    def _known(self, source: str, ids: Sequence[str]) -> dict[str, bytes]:
+        query = (
+            "SELECT external_id, subject FROM subjects WHERE source = ? AND external_id IN ({keys})"
+        )
+        return {str(name): bytes(subject) for name, subject in self.among(query, ids, source)}
+
+    def external_ids(
+        self, subjects: Sequence[bytes] | None = None
+    ) -> Iterator[tuple[bytes, str, str]]:
+        """(subject, source, external id) of all customers, or of these subjects."""
+        if subjects is None:
+            query = (
+                "SELECT rowid, subject, source, external_id FROM subjects "
+                "WHERE rowid > ? ORDER BY rowid LIMIT ?"
+            )
+            for _, subject, source, name in self.pages(query, 0):
+                yield bytes(subject), source, name
+            return
+        query = "SELECT subject, source, external_id FROM subjects WHERE subject IN ({keys})"
+        for subject, source, name in self.among(query, subjects):
+            yield bytes(subject), source, name
+
+    def erase_subject(self, subject: bytes) -> bool:
+        """Forget a customer: ids, profile, genome, memberships; False where nothing was known."""
+        with self.transaction():
+            touched = sum(
+                self.run(f"DELETE FROM {table} WHERE subject = ?", [subject])
+                for table in ("subjects", "customers", "genomes")
+            )
+            touched += self.run(
+                "DELETE FROM members WHERE subject = ? AND standing = ?", [subject, SILENT]
+            )
+            touched += self.run(
+                "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing <> ?",
+                [ERASED, self.take(STAMPS, 1), subject, ERASED],
+            )
+        return touched > 0
+
+    # -- customers
+
+    def put_customers(self, rows: Iterable[CustomerRow]) -> PutCount:
+        """Insert or replace customers; genome rows follow a changed consent."""
+        inserted = changed = unchanged = 0
+        with self.transaction():
+            for chunk in chunked(rows):
+                query = f"SELECT {_COLUMNS} FROM customers WHERE subject IN ({{keys}})"
+                stored = {bytes(r[0]): r for r in self.among(query, [c.subject for c in chunk])}
+                writes: dict[bytes, Row] = {}
+                consents: dict[bytes, tuple[int, int]] = {}
+                for row in chunk:
+                    old = stored.get(row.subject)
+                    new = _merged(old, row)
+                    if old is None:
+                        inserted += 1
+                    elif new[1:3] == old[1:3]:
+                        unchanged += 1
+                    else:
+                        changed += 1
+                    if new != old:
+                        before = consents.get(row.subject, (old[2] if old else 0, 0))[0]
+                        consents[row.subject] = (before, new[2])
+                        stored[row.subject] = writes[row.subject] = new
+                self._write_customers(writes.values())
+                self._follow_consents(consents)
+        return PutCount(inserted, changed, unchanged)
+
+    def _write_customers(self, rows: Iterable[Row]) -> None:
+        self.run_many(
+            f"INSERT OR REPLACE INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows
+        )
+
+    def customers(self) -> Iterator[CustomerRow]:
+        """All customers, by subject; `consents` is always a number."""
+        query = (
+            "SELECT subject, markers, consents, updated_ms FROM customers "
+            "WHERE subject > ? ORDER BY subject LIMIT ?"
+        )
+        for subject, markers, consents, updated_ms in self.pages(query, b""):
+            yield CustomerRow(bytes(subject), _markers(markers), consents, updated_ms)
+
+    def customer(self, subject: bytes) -> CustomerRow | None:
+        """One customer, or None."""
+        row = self.one(
+            "SELECT markers, consents, updated_ms FROM customers WHERE subject = ?", [subject]
+        )
+        return None if row is None else CustomerRow(subject, _markers(row[0]), row[1], row[2])
+
+    def customer_count(self) -> int:
+        """How many customers there are."""
+        return self.number("SELECT count(*) FROM customers")
+
+    def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
+        """Set what a customer agreed to, said at `at_ms` (0: now); makes the customer if new."""
+        said_ms = at_ms or time.time_ns() // 1_000_000
+        with self.transaction():
+            old = self.one(f"SELECT {_COLUMNS} FROM customers WHERE subject = ?", [subject])
+            row = old or (subject, "[]", 0, None, 0, 0)
+            new = (subject, row[1], consents, row[3], max(said_ms, row[4]), row[5])
+            self._write_customers([new])
+            self._follow_consents({subject: (row[2], consents)})
+
+    def _follow_consents(self, consents: dict[bytes, tuple[int, int]]) -> None:
+        """Let genome rows and audiences follow consents that went from one to another set."""
+        different = {subject: pair for subject, pair in consents.items() if pair[0] != pair[1]}
+        if not different:
+            return
+        query = "SELECT subject, row FROM genomes WHERE subject IN ({keys})"
+        rows = [(bytes(s), bytes(row)) for s, row in self.among(query, different)]
+        stamp = self.take(STAMPS, len(different))
+        stamps = {subject: stamp + i for i, subject in enumerate(different)}
+        self.run_many(
+            "UPDATE genomes SET consents = ?, row = ?, changed = ? WHERE subject = ?",
+            (
+                (different[s][1], with_consents(row, different[s][1]), stamps[s], s)
+                for s, row in rows
+            ),
+        )
+        granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
+        withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
+        members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"
+        self.run_many(
+            f"{members} (?, ?, ?)",
+            ((PRESENT, stamps[s], s, PRESENT, WITHDRAWN, SILENT) for s in granted),
+        )
+        self.run_many(
+            f"{members} (?)",
+            ((WITHDRAWN, stamps[s], s, PRESENT) for s in withdrawn),
+        )
+
+
+def _merged(old: Row | None, row: CustomerRow) -> Row:
+    """The row to store for what an import says about a customer.
+
+    What is older than what is stored changes nothing. Consent changes when it
+    is stated anew: repeating an earlier statement does not undo what the
+    customer said since.
+    """
+    markers = json.dumps([list(pair) for pair in row.markers], ensure_ascii=False)
+    if old is None:
+        return (row.subject, markers, row.consents or 0, row.consents, 0, row.updated_ms)
+    _, _, consents, stated, consents_ms, updated_ms = old
+    if row.updated_ms and row.updated_ms < updated_ms:
+        return old
+    anew = row.consents is not None and row.consents != stated
+    if anew and (row.updated_ms == 0 or row.updated_ms >= consents_ms):
+        consents = stated = row.consents
+    newest = max(row.updated_ms, updated_ms)
+    return (row.subject, markers, consents, stated, consents_ms, newest)
+
+
+def _markers(text: str) -> tuple[tuple[str, int], ...]:
+    return tuple((str(marker), int(salience)) for marker, salience in json.loads(text))

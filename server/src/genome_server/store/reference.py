@@ -1,0 +1,119 @@
+"""Reference data, the vocabulary, and the ids of interactions that were taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from genome_server.store.connection import Connections, chunked
+from genome_server.store.migrations import LINEAGE_KEY
+from genome_server.store.rows import DOCUMENT_KINDS, Document, PutCount
+
+if TYPE_CHECKING:
+    from edge_sdk.markers import Vocabulary
+
+
+class Reference(Connections):
+    """The rooms of a store that know products, offers, placements, places and markers."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._vocabulary: Vocabulary | None = None
+
+    def put_documents(self, kind: str, rows: Iterable[tuple[str, Document]]) -> PutCount:
+        """Insert or replace documents of a kind by id. The last of equal ids wins."""
+        if kind not in DOCUMENT_KINDS:
+            raise ValueError(f"{kind!r} is no kind of document: {', '.join(DOCUMENT_KINDS)}")
+        inserted = changed = unchanged = 0
+        with self.transaction():
+            for chunk in chunked(rows):
+                query = "SELECT id, document FROM documents WHERE kind = ? AND id IN ({keys})"
+                stored: dict[str, str] = dict(self.among(query, [name for name, _ in chunk], kind))
+                writes: dict[str, str] = {}
+                for name, document in chunk:
+                    text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+                    old = stored.get(name)
+                    if old is None:
+                        inserted += 1
+                    elif old == text:
+                        unchanged += 1
+                    else:
+                        changed += 1
+                    if old != text:
+                        stored[name] = writes[name] = text
+                self.run_many(
+                    "INSERT OR REPLACE INTO documents (kind, id, document) VALUES (?, ?, ?)",
+                    ((kind, name, text) for name, text in writes.items()),
+                )
+        return PutCount(inserted, changed, unchanged)
+
+    def documents(self, kind: str) -> Iterator[tuple[str, Document]]:
+        """(id, document) of a kind, by id."""
+        query = "SELECT id, document FROM documents WHERE kind = ? AND id > ? ORDER BY id LIMIT ?"
+        for name, text in self.pages(query, "", kind):
+            yield str(name), json.loads(text)
+
+    def document(self, kind: str, document_id: str) -> Document | None:
+        """One document, or None."""
+        query = "SELECT document FROM documents WHERE kind = ? AND id = ?"
+        row = self.one(query, [kind, document_id])
+        if row is None:
+            return None
+        document: Document = json.loads(row[0])
+        return document
+
+    def document_count(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        return self.number("SELECT count(*) FROM documents WHERE kind = ?", [kind])
+
+    # -- vocabulary
+
+    def vocabulary(self) -> Vocabulary:
+        """The markers known so far, in the order of their indices."""
+        from edge_sdk.markers import Vocabulary
+
+        size = self.number("SELECT count(*) FROM vocabulary")
+        known = self._vocabulary
+        # Append-only: of equal length is equal.
+        if known is not None and len(known) == size:
+            return known
+        lineage = bytes.fromhex(self.meta(LINEAGE_KEY) or "")
+        rows = self.all("SELECT marker FROM vocabulary ORDER BY idx")
+        self._vocabulary = Vocabulary(lineage, [marker for (marker,) in rows])
+        return self._vocabulary
+
+    def extend_vocabulary(self, markers: Iterable[str]) -> Vocabulary:
+        """Append the markers that are new, in the order given; returns all."""
+        wanted = list(dict.fromkeys(markers))
+        known = self.vocabulary()
+        if all(known.index(marker) is not None for marker in wanted):
+            return known
+        with self.transaction():
+            known = self.vocabulary()  # as it is now that nobody else writes
+            new = [marker for marker in wanted if known.index(marker) is None]
+            self.run_many(
+                "INSERT INTO vocabulary (idx, marker) VALUES (?, ?)",
+                ((len(known) + i, marker) for i, marker in enumerate(new)),
+            )
+        return self.vocabulary()
+
+    # -- interaction ids
+
+    def seen_interactions(self, ids: Sequence[bytes], scope: str = "genomes") -> set[bytes]:
+        """Those of the 16-byte ids that were added before in this scope."""
+        query = "SELECT id FROM interaction_ids WHERE scope = ? AND id IN ({keys})"
+        return {bytes(found) for (found,) in self.among(query, ids, scope)}
+
+    def add_interactions(self, ids: Iterable[bytes], scope: str = "genomes") -> set[bytes]:
+        """Remember ids in this scope; returns the ones that are new."""
+        added: set[bytes] = set()
+        with self.transaction():
+            for chunk in chunked(ids):
+                new = set(chunk) - self.seen_interactions(chunk, scope)
+                self.run_many(
+                    "INSERT INTO interaction_ids (scope, id) VALUES (?, ?)",
+                    ((scope, one) for one in sorted(new)),
+                )
+                added |= new
+        return added

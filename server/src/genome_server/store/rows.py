@@ -1,0 +1,137 @@
+"""What goes into a store and comes out of it: frozen values, checked by whoever makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+#: Bit sets of the purposes that a customer agreed to (ConsentPurpose of the contract).
+CONSENT_PERSONALISATION = 1 << 1
+CONSENT_LEARNING = 1 << 2
+CONSENT_LOCATION = 1 << 3
+
+#: What `put_documents` takes as a kind.
+DOCUMENT_KINDS = ("product", "offer", "placement", "place")
+
+Document = dict[str, Any]
+
+
+class DeleteReason(IntEnum):
+    """Why a device must forget a genome; numbered as in the contract."""
+
+    ERASED = 1
+    LEFT_AUDIENCE = 2
+    CONSENT_WITHDRAWN = 3
+
+
+class PutCount(NamedTuple):
+    """How many of the rows given were new, different, or there already."""
+
+    inserted: int
+    changed: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class CustomerRow:
+    """A customer as ingest knows it.
+
+    `markers` is the profile: (marker, salience in 1/256). `consents` is a bit
+    set; None when put means "nothing said" (and no consent for a new customer).
+    `updated_ms` is when the source last changed it, 0 where not known: a row
+    older than what is stored changes nothing.
+    """
+
+    subject: bytes
+    markers: tuple[tuple[str, int], ...] = ()
+    consents: int | None = None
+    updated_ms: int = 0
+
+
+@dataclass(frozen=True)
+class GenomeRecord:
+    """One customer's genome: the full state, and the row that devices get.
+
+    `state` is `GenomeState.to_bytes()`, `row` a serialised GenomeBlock of one
+    row, `newest_hour` hours since the Unix epoch of the newest imprint,
+    `changed` the stamp of the last change (set by the store).
+    """
+
+    subject: bytes
+    epoch: int
+    state: bytes
+    newest_hour: int
+    row: bytes
+    consents: int
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class GenomeChange:
+    """What a device that holds the audience must do about one subject.
+
+    `row` is a serialised GenomeBlock of one row to put; None means delete, and
+    `reason` says why.
+    """
+
+    subject: bytes
+    changed: int
+    row: bytes | None
+    reason: DeleteReason | None = None
+
+
+@dataclass(frozen=True)
+class AudienceRow:
+    """The customers whose genomes a device may hold.
+
+    `rule` is {"all": true}, {"any_of": [markers]}, {"customers": [ids]} or
+    {"none": true}. `identify` says whom `Identify` answers for: members, any,
+    none. `lookup` gives devices the keyed hashes of customer ids of `source`
+    under `lookup_key` (32 bytes).
+    """
+
+    name: str
+    rule: Mapping[str, Any]
+    identify: str = "members"
+    lookup: bool = False
+    lookup_key: bytes = b""
+    source: str = "app"
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """An enrolled device. Times are milliseconds since the Unix epoch; 0: never."""
+
+    id: str
+    name: str
+    audience: str
+    public_key: bytes
+    sdk_version: str = ""
+    created_ms: int = 0
+    seen_ms: int = 0
+    revoked: bool = False
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThinRow:
+    """A thin client: it holds a bearer token, of which only the hash is kept."""
+
+    name: str
+    token_hash: bytes
+    audience: str
+    revoked: bool = False
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """A published release. `manifest` is a serialised SignedManifest."""
+
+    version: int
+    channel: str
+    created_ms: int
+    expires_ms: int
+    manifest: bytes
+    schema_epoch: int
