@@ -228,7 +228,7 @@ def _cell(cell: int | str | None, lat: float | None, lng: float | None) -> int |
 
 
 def _degrees(name: str, value: object, limit: int) -> float:
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     if not -limit <= number <= limit:
         # The value stays out of the message: messages end up in logs.
         raise InvalidContext(f"{name} must be a number of degrees from -{limit} to {limit}")
