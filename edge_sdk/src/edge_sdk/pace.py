@@ -1,0 +1,44 @@
+"""When to try again, and when to give up on a stream. No clock and no sleep in here."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Waiting times between attempts: doubling from `first_s` to `most_s`, with full jitter, so
+    that many devices that lost the same server do not come back at the same moment."""
+
+    def __init__(
+        self, first_s: float, most_s: float, random_source: random.Random | None = None
+    ) -> None:
+        self._first_s = first_s
+        self._most_s = max(first_s, most_s)
+        self._failures = 0
+        self._random = random_source or random.Random()
+
+    def reset(self) -> None:
+        """An attempt went well."""
+        self._failures = 0
+
+    def after_failure(self, at_least_s: float = 0.0) -> float:
+        """Seconds to wait now. What the server asked for is waited for, and jitter added."""
+        ceiling = min(self._most_s, self._first_s * 2.0 ** min(self._failures, 60))
+        self._failures += 1
+        return at_least_s + self._random.uniform(self._first_s / 2, ceiling)
+
+
+class Silence:
+    """Says when a stream has been silent for too long. Times are monotonic seconds."""
+
+    def __init__(self, allowed_s: float, now_s: float) -> None:
+        self._allowed_s = allowed_s
+        self._heard_s = now_s
+
+    def heard(self, now_s: float) -> None:
+        """Something came, or the device was busy with what came."""
+        self._heard_s = now_s
+
+    def too_long(self, now_s: float) -> bool:
+        """Whether the stream is dead."""
+        return now_s - self._heard_s > self._allowed_s
