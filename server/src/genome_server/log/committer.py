@@ -16,29 +16,22 @@ SQLite serialises their transactions, and marks and offsets are read inside them
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from genome_server.log import schema
-from genome_server.log.framing import (
-    EVICTED,
-    TOMBSTONE,
-    Batch,
-    BatchRefusedError,
-    CheckedBatch,
-    RefusalReason,
-    check_batch,
-    iter_marks,
-)
+from genome_server.log.framing import Batch, BatchRefusedError, check_batch
+from genome_server.log.transaction import Kept, OwnEvent, Transaction
 
-_GROUP_BATCHES = 1_024
+_GROUP_ITEMS = 1_024
 _GROUP_BYTES = 64 * 1024 * 1024
 
 
@@ -60,8 +53,18 @@ class LogClosedError(Exception):
     """The committer was closed before the batch was written."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """One piece of work: what to do inside the transaction, and what to say after it."""
+
+    work: Callable[[Transaction], Any]
+    size: int
+    future: Future[Any]
+    conclude: Callable[[Any], Any]
+
+
 class Committer:
-    """Appends batches durably. Thread-safe; close it to stop its thread.
+    """Appends to the log durably. Thread-safe; close it to stop its thread.
 
     `on_commit` is called on the committer's thread after each transaction that
     added events, with the offset behind the last of them; it must not block.
@@ -98,23 +101,41 @@ class Committer:
     ) -> Appended:
         """Append one batch and wait until it is on disk.
 
-        Raises BatchRefusedError (nothing was taken), LogClosedError, or sqlite3.Error where
-        the disk failed (nothing is acknowledged).
+        Raises BatchRefusedError (nothing was taken), LogClosedError, or sqlite3.Error
+        where the disk failed (nothing is acknowledged).
         """
         return self.submit(Batch(device, epoch, lane, first, last, frames, digest)).result()
 
     def submit(self, batch: Batch) -> Future[Appended]:
-        """Check a batch now and hand it to the committer; the future resolves when it is durable.
+        """Check a batch now and hand it over; the future resolves when it is durable.
 
         Raises BatchRefusedError for what can be seen without the log; the future raises
         what append_batch does.
         """
-        pending = _Pending(check_batch(batch), Future())
-        with self._gate:
-            if self._closed:
-                raise LogClosedError("the log is closed")
-            self._queue.put(pending)
-        return pending.future
+        checked = check_batch(batch)
+        return self._enqueue(
+            lambda transaction: transaction.append(checked),
+            len(batch.frames),
+            lambda through: self._marks(batch, through),
+        )
+
+    def record(
+        self,
+        events: Sequence[OwnEvent],
+        keep: Sequence[Kept] = (),
+        once: bytes | None = None,
+    ) -> Future[bytes | None]:
+        """Append events of the server's own, with facts to keep; durable when it resolves.
+
+        With `once`, a key among `keep`: where it is kept already, nothing is appended
+        and the future gives the value kept first. Otherwise it gives None.
+        """
+        size = sum(len(event.body) for event in events)
+        return self._enqueue(
+            lambda transaction: transaction.record(events, keep, once),
+            size,
+            lambda earlier: earlier,
+        )
 
     def close(self) -> None:
         """Write what waits, stop the thread and close the file."""
@@ -132,6 +153,16 @@ class Committer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _enqueue(
+        self, work: Callable[[Transaction], Any], size: int, conclude: Callable[[Any], Any]
+    ) -> Future[Any]:
+        pending = _Pending(work, size, Future(), conclude)
+        with self._gate:
+            if self._closed:
+                raise LogClosedError("the log is closed")
+            self._queue.put(pending)
+        return pending.future
+
     def _run(self) -> None:
         while True:
             group, more = self._gather()
@@ -145,8 +176,8 @@ class Committer:
         first = self._queue.get()
         if first is None:
             return [], False
-        group, size = [first], len(first.checked.batch.frames)
-        while len(group) < _GROUP_BATCHES and size < _GROUP_BYTES:
+        group, size = [first], first.size
+        while len(group) < _GROUP_ITEMS and size < _GROUP_BYTES:
             try:
                 following = self._queue.get_nowait()
             except queue.Empty:
@@ -154,32 +185,33 @@ class Committer:
             if following is None:
                 return group, False
             group.append(following)
-            size += len(following.checked.batch.frames)
+            size += following.size
         return group, True
 
-    def _commit(self, group: list[_Pending]) -> None:
-        outcomes: list[int | BatchRefusedError] = []
+    def _commit(self, gathered: list[_Pending]) -> None:
+        # A caller may have gone away while it waited; from here on it is too late for that.
+        group = [pending for pending in gathered if pending.future.set_running_or_notify_cancel()]
+        outcomes: list[Any] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                transaction = _Transaction(self._connection, self._now_ms())
-                outcomes.extend(transaction.append(pending.checked) for pending in group)
-                transaction.write_marks()
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
+            transaction = Transaction(self._connection, self.incarnation, self._now_ms())
+            for pending in group:
+                try:
+                    outcomes.append(pending.work(transaction))
+                except BatchRefusedError as refusal:  # nothing was written for it
+                    outcomes.append(refusal)
+            transaction.write_marks()
+            self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  whatever failed, nobody is told "durable"
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
             for pending in group:
                 pending.future.set_exception(error)
             return
+        for pending, outcome in zip(group, outcomes, strict=True):
+            _resolve(pending, outcome)
         if self._on_commit is not None and transaction.added:
             self._on_commit(transaction.end)
-        for pending, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, BatchRefusedError):
-                pending.future.set_exception(outcome)
-            else:
-                pending.future.set_result(self._marks(pending.checked.batch, outcome))
 
     def _marks(self, batch: Batch, through: int) -> Appended:
         if self._replica is None:
@@ -188,126 +220,11 @@ class Committer:
         return Appended(through, min(through, safe))
 
 
-class _Pending(NamedTuple):
-    checked: CheckedBatch
-    future: Future[Appended]
-
-
-class _Transaction:
-    """The state of one transaction: where the log ends, and the marks that moved."""
-
-    def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        self._connection = connection
-        self._now_ms = now_ms
-        self._through: dict[tuple[str, bytes, int], int] = {}
-        self._moved: set[tuple[str, bytes, int]] = set()
-        self.end = schema.end_offset(connection)
-        self.added = False
-
-    def append(self, checked: CheckedBatch) -> int | BatchRefusedError:
-        """Append one batch; return how far its lane now is, or why it was not taken."""
-        batch = checked.batch
-        key = (batch.device, batch.epoch, batch.lane)
-        through = self._read_through(key)
-        due = through + 1
-        if batch.first > due and not checked.covers(due, batch.first - 1):
-            return BatchRefusedError(
-                RefusalReason.SEQUENCE_GAP,
-                f"sequence {due} is due, the batch starts at {batch.first}",
-                expected=due,
-            )
-        if batch.first == due or batch.first > due:
-            self._insert(batch, due, batch.frames, batch.digest, checked.count)
-        else:
-            differing = self._differing(batch, through)
-            if differing is not None:
-                return BatchRefusedError(
-                    RefusalReason.FORKED_EPOCH,
-                    f"sequence {differing} of this epoch is here with another content",
-                    sequence=differing,
-                )
-            if batch.last <= through:
-                return through
-            self._insert_tail(batch, due)
-        self._through[key] = batch.last
-        self._moved.add(key)
-        return batch.last
-
-    def write_marks(self) -> None:
-        """Write the marks that moved; part of the same transaction."""
-        self._connection.executemany(
-            "INSERT INTO lanes VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET through = excluded.through",
-            [(*key, self._through[key]) for key in self._moved],
-        )
-
-    def _read_through(self, key: tuple[str, bytes, int]) -> int:
-        known = self._through.get(key)
-        if known is None:
-            row = self._connection.execute(
-                "SELECT through FROM lanes WHERE device = ? AND epoch = ? AND lane = ?", key
-            ).fetchone()
-            known = self._through[key] = 0 if row is None else int(row[0])
-        return known
-
-    def _insert(self, batch: Batch, first: int, frames: bytes, digest: bytes, count: int) -> None:
-        self._connection.execute(
-            "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.end,
-                batch.device,
-                batch.epoch,
-                batch.lane,
-                first,
-                batch.last,
-                count,
-                digest,
-                self._now_ms,
-                frames,
-            ),
-        )
-        self.end += count
-        self.added = True
-
-    def _insert_tail(self, batch: Batch, due: int) -> None:
-        start, count = 0, 0
-        for mark in iter_marks(batch.frames):
-            if mark.sequence < due:
-                start = mark.end
-            else:
-                count += 1
-        tail = batch.frames[start:]
-        self._insert(batch, due, tail, hashlib.sha256(tail).digest(), count)
-
-    def _differing(self, batch: Batch, through: int) -> int | None:
-        """Return the first sequence that the log holds with another content, if any."""
-        rows = self._overlapping(batch)
-        if len(rows) == 1 and rows[0][:3] == (batch.first, batch.last, batch.digest):
-            return None  # the same batch again: by far the most usual overlap
-        here: dict[int, tuple[int, bytes]] = {}
-        for _, _, _, frames in rows:
-            for mark in iter_marks(frames):
-                here[mark.sequence] = (mark.kind, frames[mark.start : mark.end])
-        for mark in iter_marks(batch.frames):
-            if mark.sequence > through:
-                break
-            if mark.kind == EVICTED:
-                continue  # given up on the device after it had arrived here: nothing is lost
-            kind, frame = here.get(mark.sequence, (EVICTED, b""))
-            if kind == TOMBSTONE:
-                continue  # erased here: what it was cannot be compared any more
-            if frame != batch.frames[mark.start : mark.end]:
-                return mark.sequence
-        return None
-
-    def _overlapping(self, batch: Batch) -> list[tuple[int, int, bytes, bytes]]:
-        rows = []
-        for row in self._connection.execute(
-            "SELECT first, last, digest, frames FROM batches"
-            " WHERE device = ? AND epoch = ? AND lane = ? AND first <= ? ORDER BY first DESC",
-            (batch.device, batch.epoch, batch.lane, batch.last),
-        ):
-            if row[1] < batch.first:
-                break
-            rows.append(row)
-        return rows
+def _resolve(pending: _Pending, outcome: Any) -> None:
+    if isinstance(outcome, BatchRefusedError):
+        pending.future.set_exception(outcome)
+        return
+    try:
+        pending.future.set_result(pending.conclude(outcome))
+    except Exception as error:  # noqa: BLE001  the replica's trouble is the caller's to hear of
+        pending.future.set_exception(error)

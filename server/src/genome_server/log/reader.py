@@ -23,6 +23,7 @@ from genome_server.log.framing import FRAME_HEADER
 
 # Batches per query, so that no read transaction stays open between two of them.
 _PAGE = 64
+_COLUMNS = "offset, device, epoch, lane, first, last, count, digest, received_ms, frames"
 
 
 class LoggedFrame(NamedTuple):
@@ -103,11 +104,6 @@ class LogReader:
         with self._lock:
             return schema.end_offset(self._connection)
 
-    def change_counter(self) -> int:
-        """Return a number that differs after any process has committed; costs microseconds."""
-        with self._lock:
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
     def batches(
         self, start: int = 0, *, stop: int | None = None, max_events: int | None = None
     ) -> Iterator[LogBatch]:
@@ -151,6 +147,34 @@ class LogReader:
                 "SELECT device, epoch, lane, through FROM lanes ORDER BY 1, 2, 3"
             ).fetchall()
 
+    def device_lanes(self, device: str) -> list[tuple[bytes, int, int]]:
+        """Return the (epoch, lane, through) of one device."""
+        with self._lock:
+            return self._connection.execute(
+                "SELECT epoch, lane, through FROM lanes WHERE device = ? ORDER BY 1, 2", (device,)
+            ).fetchall()
+
+    def device_batches(self, device: str, epoch: bytes, lane: int) -> Iterator[LogBatch]:
+        """Yield the batches of one lane in order, whatever others lie between them."""
+        first = 0
+        while True:
+            with self._lock:
+                rows = self._connection.execute(
+                    f"SELECT {_COLUMNS} FROM batches WHERE device = ? AND epoch = ? AND lane = ?"
+                    " AND first > ? ORDER BY first LIMIT ?",
+                    (device, epoch, lane, first, _PAGE),
+                ).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                yield LogBatch(*row)
+            first = rows[-1][4]
+
+    def kept(self, key: bytes, now_ms: int) -> tuple[bytes, bytes] | None:
+        """Return the (value, subject) kept under a key, or None where there is none any more."""
+        with self._lock:
+            return schema.kept(self._connection, key, now_ms)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -173,8 +197,8 @@ class LogReader:
     def _page(self, start: int, stop: int | None) -> list[LogBatch]:
         with self._lock:
             rows = self._connection.execute(
-                "SELECT offset, device, epoch, lane, first, last, count, digest, received_ms,"
-                " frames FROM batches WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+                f"SELECT {_COLUMNS} FROM batches WHERE offset >= ? AND offset < ?"
+                " ORDER BY offset LIMIT ?",
                 (start, 2**63 - 1 if stop is None else stop, _PAGE),
             ).fetchall()
         return [LogBatch(*row) for row in rows]

@@ -9,6 +9,9 @@ batch that moves it.
 
 `first` … `last` are the sequences that a row accounts for, holes declared by an
 EVICTED frame included: the rows of a lane join without a gap.
+
+`kept` holds small facts that must be exactly as durable as an event: the first
+answer to a request that may be repeated, and what a later outcome needs to know.
 """
 
 from __future__ import annotations
@@ -49,6 +52,13 @@ CREATE TABLE IF NOT EXISTS lanes (
   through INTEGER NOT NULL,
   PRIMARY KEY (device, epoch, lane)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kept (
+  key BLOB PRIMARY KEY,
+  value BLOB NOT NULL,
+  subject BLOB NOT NULL,
+  expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_by_expiry ON kept (expires_ms);
 """
 
 
@@ -116,6 +126,14 @@ def end_offset(connection: sqlite3.Connection) -> int:
         "SELECT offset + count FROM batches ORDER BY offset DESC LIMIT 1"
     ).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def kept(connection: sqlite3.Connection, key: bytes, now_ms: int) -> tuple[bytes, bytes] | None:
+    """Return the (value, subject) kept under a key, or None where there is none any more."""
+    row = connection.execute(
+        "SELECT value, subject FROM kept WHERE key = ? AND expires_ms > ?", (key, now_ms)
+    ).fetchone()
+    return None if row is None else (bytes(row[0]), bytes(row[1]))
 
 
 def _meta(connection: sqlite3.Connection, key: str) -> bytes | None:

@@ -1,0 +1,203 @@
+"""What happens to the log inside one transaction. The committer begins and ends it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from genome_server.log import schema
+from genome_server.log.framing import (
+    EVICTED,
+    FRAME_HEADER,
+    TOMBSTONE,
+    Batch,
+    BatchRefusedError,
+    CheckedBatch,
+    RefusalReason,
+    iter_marks,
+)
+
+#: The device under which the server logs what it decided itself; its epoch is the
+#: log's incarnation, its lane 0, and its sequences are given inside the transaction.
+SERVER = "server"
+_SERVER_LANE = 0
+_PURGE = 64
+
+_Lane = tuple[str, bytes, int]
+
+
+class OwnEvent(NamedTuple):
+    """An event of the server's own: 16-byte subject, frame kind, Unix ms, serialised Event."""
+
+    subject: bytes
+    kind: int
+    time_ms: int
+    body: bytes
+
+
+class Kept(NamedTuple):
+    """A small fact that lives beside the log until `expires_ms`, made durable with an event.
+
+    `subject` says whom it is about, so that an erasure finds it.
+    """
+
+    key: bytes
+    value: bytes
+    subject: bytes
+    expires_ms: int
+
+
+class Transaction:
+    """The state of one transaction: where the log ends, and the marks that moved."""
+
+    def __init__(self, connection: sqlite3.Connection, incarnation: bytes, now_ms: int) -> None:
+        self._connection = connection
+        self._incarnation = incarnation
+        self._now_ms = now_ms
+        self._through: dict[_Lane, int] = {}
+        self._moved: set[_Lane] = set()
+        self.end = schema.end_offset(connection)
+        self.added = False
+
+    def append(self, checked: CheckedBatch) -> int:
+        """Append one batch; return how far its lane now is. Raises BatchRefusedError."""
+        batch = checked.batch
+        key = (batch.device, batch.epoch, batch.lane)
+        through = self._read_through(key)
+        due = through + 1
+        if batch.first > due and not checked.covers(due, batch.first - 1):
+            raise BatchRefusedError(
+                RefusalReason.SEQUENCE_GAP,
+                f"sequence {due} is due, the batch starts at {batch.first}",
+                expected=due,
+            )
+        if batch.first >= due:
+            self._insert(batch, due, batch.frames, batch.digest, checked.count)
+        else:
+            differing = self._differing(batch, through)
+            if differing is not None:
+                raise BatchRefusedError(
+                    RefusalReason.FORKED_EPOCH,
+                    f"sequence {differing} of this epoch is here with another content",
+                    sequence=differing,
+                )
+            if batch.last <= through:
+                return through
+            self._insert_tail(batch, due)
+        self._move(key, batch.last)
+        return batch.last
+
+    def record(
+        self, events: Sequence[OwnEvent], keep: Sequence[Kept], once: bytes | None
+    ) -> bytes | None:
+        """Append events of the server's own and keep facts with them.
+
+        Where `once` is kept already nothing happens and its value is returned.
+        """
+        if once is not None:
+            earlier = schema.kept(self._connection, once, self._now_ms)
+            if earlier is not None:
+                return earlier[0]
+        if events:
+            key = (SERVER, self._incarnation, _SERVER_LANE)
+            first = self._read_through(key) + 1
+            frames = b"".join(
+                FRAME_HEADER.pack(len(e.body), first + i, e.subject, e.kind, e.time_ms) + e.body
+                for i, e in enumerate(events)
+            )
+            digest = hashlib.sha256(frames).digest()
+            last = first + len(events) - 1
+            batch = Batch(*key, first, last, frames, digest)
+            self._insert(batch, first, frames, digest, len(events))
+            self._move(key, last)
+        self._connection.execute(
+            "DELETE FROM kept WHERE key IN (SELECT key FROM kept WHERE expires_ms <= ? LIMIT ?)",
+            (self._now_ms, _PURGE),
+        )
+        self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", keep)
+        return None
+
+    def write_marks(self) -> None:
+        """Write the marks that moved."""
+        self._connection.executemany(
+            "INSERT INTO lanes VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET through = excluded.through",
+            [(*key, self._through[key]) for key in self._moved],
+        )
+
+    def _move(self, key: _Lane, through: int) -> None:
+        self._through[key] = through
+        self._moved.add(key)
+
+    def _read_through(self, key: _Lane) -> int:
+        known = self._through.get(key)
+        if known is None:
+            row = self._connection.execute(
+                "SELECT through FROM lanes WHERE device = ? AND epoch = ? AND lane = ?", key
+            ).fetchone()
+            known = self._through[key] = 0 if row is None else int(row[0])
+        return known
+
+    def _insert(self, batch: Batch, first: int, frames: bytes, digest: bytes, count: int) -> None:
+        self._connection.execute(
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.end,
+                batch.device,
+                batch.epoch,
+                batch.lane,
+                first,
+                batch.last,
+                count,
+                digest,
+                self._now_ms,
+                frames,
+            ),
+        )
+        self.end += count
+        self.added = True
+
+    def _insert_tail(self, batch: Batch, due: int) -> None:
+        start, count = 0, 0
+        for mark in iter_marks(batch.frames):
+            if mark.sequence < due:
+                start = mark.end
+            else:
+                count += 1
+        tail = batch.frames[start:]
+        self._insert(batch, due, tail, hashlib.sha256(tail).digest(), count)
+
+    def _differing(self, batch: Batch, through: int) -> int | None:
+        """Return the first sequence that the log holds with another content, if any."""
+        rows = self._overlapping(batch)
+        if len(rows) == 1 and rows[0][:3] == (batch.first, batch.last, batch.digest):
+            return None  # the same batch again: by far the most usual overlap
+        here: dict[int, tuple[int, bytes]] = {}
+        for _, _, _, frames in rows:
+            for mark in iter_marks(frames):
+                here[mark.sequence] = (mark.kind, frames[mark.start : mark.end])
+        for mark in iter_marks(batch.frames):
+            if mark.sequence > through:
+                break
+            if mark.kind in (EVICTED, TOMBSTONE):
+                continue  # given up on the device after it had arrived here: nothing is lost
+            kind, frame = here.get(mark.sequence, (EVICTED, b""))
+            if kind == TOMBSTONE:
+                continue  # erased here: what it was cannot be compared any more
+            if frame != batch.frames[mark.start : mark.end]:
+                return mark.sequence
+        return None
+
+    def _overlapping(self, batch: Batch) -> list[tuple[int, int, bytes, bytes]]:
+        rows = []
+        for row in self._connection.execute(
+            "SELECT first, last, digest, frames FROM batches"
+            " WHERE device = ? AND epoch = ? AND lane = ? AND first <= ? ORDER BY first DESC",
+            (batch.device, batch.epoch, batch.lane, batch.last),
+        ):
+            if row[1] < batch.first:
+                break
+            rows.append(row)
+        return rows
