@@ -8,6 +8,7 @@ never loads the H3 library; only coordinates need it.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from edge_sdk.errors import InvalidContext
@@ -15,6 +16,7 @@ from edge_sdk.errors import InvalidContext
 MAX_RESOLUTION: Final = 15
 DEFAULT_RESOLUTION: Final = 11
 
+_HEX: Final = re.compile("[0-9a-fA-F]{15,16}")
 _RESOLUTION_SHIFT: Final = 52
 _RESOLUTION_MASK: Final = 0xF << _RESOLUTION_SHIFT
 _BASE_SHIFT: Final = 45
@@ -66,10 +68,7 @@ def is_cell(cell: int) -> bool:
 
 def parse_cell(text: str) -> int:
     """Read a cell written as a hex string. Raises `InvalidContext`."""
-    try:
-        cell = int(text, 16) if text.isalnum() else -1
-    except ValueError:
-        cell = -1
+    cell = int(text, 16) if _HEX.fullmatch(text) else -1
     if not is_cell(cell):
         raise InvalidContext(f"{text!r} is not an H3 cell")
     return cell

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.errors import UsageError
-from edge_sdk.markers import Vocabulary, marker, nearest_name
+from edge_sdk.markers import Vocabulary, nearest_name, split
 from genome_edge.v1 import dna_pb2
 
 ONE_Q24: Final = 1 << 24
@@ -45,7 +45,7 @@ class NamespaceRule:
     profile_weight_q24: int = 0
 
     def __post_init__(self) -> None:
-        marker(self.name, "x")
+        split(f"{self.name}:x")
         if not 0 <= self.half_life_hours <= MAX_HALF_LIFE_HOURS:
             raise UsageError(
                 f"namespace {self.name}: a half-life has 0 to {MAX_HALF_LIFE_HOURS} hours, "
@@ -76,7 +76,7 @@ class KindRule:
             if not 0 <= weight <= MAX_WEIGHT_Q24:
                 raise UsageError(f"kind {self.name}: a weight lies between 0 and 32")
         if self.marker_prefix:
-            marker(self.marker_prefix + "x", "x")
+            split(f"{self.marker_prefix}x:x")
         if self.label not in (-1, 0, 1):
             raise UsageError(f"kind {self.name}: a label is -1, 0 or 1, not {self.label}")
 

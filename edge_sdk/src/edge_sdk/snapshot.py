@@ -29,6 +29,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_sdk._posix import sync_directory
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.genome import SUBJECT_BYTES, Row
 from genome_edge.v1 import dna_pb2
@@ -74,7 +75,7 @@ def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) ->
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_directory(path.parent)
+    sync_directory(path.parent)
     return len(columns["high"])
 
 
@@ -127,14 +128,6 @@ def _layout(
 
 def _aligned(length: int) -> int:
     return -(-length // _ALIGN) * _ALIGN
-
-
-def _flush_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Snapshot:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from edge_sdk.errors import FormatError
+from edge_sdk.products import ProductLookup
+from genome_edge.v1 import release_pb2
+
+
+def table() -> release_pb2.ProductTable:
+    return release_pb2.ProductTable(
+        ids=["apple", "bread", "soap"],
+        counts=[2, 0, 1],
+        indices=[4, 70_000, 9],
+        saliences_q8=[256, 128, 4096],
+    )
+
+
+def test_lookup() -> None:
+    products = ProductLookup.from_proto(table())
+    assert len(products) == 3
+    assert products.dna("apple") == [(4, 256), (70_000, 128)]
+    assert products.dna("bread") == []
+    assert products.dna("soap") == [(9, 4096)]
+    assert products.dna("aardvark") is products.dna("zebra") is products.dna("") is None
+    assert ProductLookup.from_proto(release_pb2.ProductTable()).dna("apple") is None
+
+
+def test_columns_that_do_not_fit() -> None:
+    for change in (
+        lambda t: t.counts.append(1),
+        lambda t: t.indices.append(1),
+        lambda t: t.saliences_q8.pop(),
+        lambda t: t.ids.__setitem__(0, "zebra"),
+    ):
+        message = table()
+        change(message)
+        with pytest.raises(FormatError):
+            ProductLookup.from_proto(message)
