@@ -163,15 +163,18 @@ def test_counters_never_give_a_number_twice(store: SqliteStore) -> None:
 
 
 def test_a_transaction_is_whole_or_nothing(store: SqliteStore) -> None:
-    with pytest.raises(RuntimeError), store.transaction():
-        store.set_meta("a", "1")
-        raise RuntimeError
+    def fail_after(key: str) -> None:
+        with store.transaction():
+            store.set_meta(key, "1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after("a")
     assert store.meta("a") is None
     with store.transaction():
         store.set_meta("a", "1")
-        with pytest.raises(RuntimeError), store.transaction():
-            store.set_meta("b", "2")
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            fail_after("b")
     assert (store.meta("a"), store.meta("b")) == ("1", None)
 
 

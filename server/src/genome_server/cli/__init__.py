@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from genome_server.cli.output import HOME_KEY, JSON_KEY, TENANT_KEY, fail, place_options
+
 
 class Entry(NamedTuple):
     """Where a command lives and the line that `--help` prints for it."""
@@ -79,8 +81,6 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error ends it with a sentence and its exit code."""
-        from genome_server.cli.output import fail
-
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
@@ -91,12 +91,15 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="genome-edge-server", prog_name="genome-server")
-def cli() -> None:
+@place_options
+def cli(home: str | None, tenant: str | None, as_json: bool) -> None:
     """Customer genomes: ingest, build, learn, release, sync.
 
-    Every command takes --home, --tenant and --json, and ends with 0 (done),
-    1 (refused, or done in part), 2 (wrong usage) or 3 (something does not answer).
+    The three options below may stand before or after the name of a command. A
+    command ends with 0 (done), 1 (refused, or done in part), 2 (wrong usage) or
+    3 (something does not answer).
     """
+    click.get_current_context().meta.update({HOME_KEY: home, TENANT_KEY: tenant, JSON_KEY: as_json})
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -37,7 +37,10 @@ EXIT_UNREACHABLE = 3
 #: Set to anything to see where an unexpected error came from.
 TRACEBACK_VARIABLE = "GENOME_EDGE_TRACEBACK"
 
-_JSON = "genome_server.json"
+#: Keys of what was said before the name of a command, in click's `meta`.
+HOME_KEY = "genome_server.home"
+TENANT_KEY = "genome_server.tenant"
+JSON_KEY = "genome_server.json"
 
 
 class Advance(Protocol):
@@ -115,11 +118,26 @@ def common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --home, --tenant and --json, and hand the command a `console` made of them."""
 
     def wrapper(home: str | None, tenant: str | None, as_json: bool, **options: Any) -> None:
-        click.get_current_context().meta[_JSON] = as_json
-        function(console=Console(Home.find(home), tenant, as_json=as_json), **options)
+        console = Console(
+            Home.find(home or _before(HOME_KEY)),
+            tenant or _before(TENANT_KEY),
+            as_json=bool(as_json or _before(JSON_KEY)),
+        )
+        click.get_current_context().meta[JSON_KEY] = console.as_json
+        function(console=console, **options)
 
     functools.update_wrapper(wrapper, function)
-    return _home(_tenant(_json(wrapper)))
+    return place_options(wrapper)
+
+
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options --home, --tenant and --json, which may stand before the command too."""
+    return _home(_tenant(_json(function)))
+
+
+def _before(key: str) -> Any:
+    """What was said before the name of the command."""
+    return click.get_current_context().meta.get(key)
 
 
 _home = click.option(
@@ -164,7 +182,7 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
     """Say what went wrong, as JSON where that was asked for, and leave."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error, file=sys.stderr)
-    if ctx.meta.get(_JSON):
+    if ctx.meta.get(JSON_KEY):
         detail = {"kind": type(error).__name__, "message": describe(error)}
         click.echo(json.dumps({"error": detail}, ensure_ascii=False))
     else:

@@ -1,0 +1,290 @@
+"""dna.yaml: the DNA schema as people write it, and its number.
+
+The file says how markers fade and what interactions weigh. `load_schema` turns
+it into the `DnaSchema` that genomes, models and releases go by. Two things are
+added that the file does not say:
+
+- *Profile namespaces.* A namespace that customers' attributes use (`age`,
+  `gender`) and that the file does not mention is a profile's: it never fades
+  and weighs `profile_weight`.
+- *The epoch.* It grows by one whenever the schema differs from the last one
+  seen, whichever way it came about; rows of different epochs never mix.
+
+    schema = load_schema(tenant.dna_path, store)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from edge_sdk.errors import InvalidMarker, UsageError
+from edge_sdk.markers import marker, nearest_name
+from edge_sdk.schema import (
+    MAX_DOUBLINGS,
+    MAX_MARKERS,
+    ONE_Q24,
+    DnaSchema,
+    KindRule,
+    NamespaceRule,
+    default_schema,
+)
+from genome_server.errors import SchemaFileError
+
+if TYPE_CHECKING:
+    from genome_server.store.protocol import Store
+
+#: How far before today a new landmark lies: what is imported of the past still
+#: counts finely, and 25 half-lives of the shortest kind still lie ahead.
+LANDMARK_DAYS_BACK = 180
+
+_EPOCH_KEY = "schema_epoch"
+_DIGEST_KEY = "schema_digest"
+_PROFILE_KEY = "profile_namespaces"
+
+_DURATION = re.compile(r"(\d+)\s*(h|d)")
+_LABELS = {"success": 1, "refusal": -1, "neither": 0}
+_FIELDS = (
+    "landmark",
+    "default_half_life",
+    "profile_weight",
+    "max_markers",
+    "namespaces",
+    "kinds",
+)
+_KIND_FIELDS = ("weight", "money", "prefix", "label")
+
+
+def default_text(now: datetime) -> str:
+    """The file that `init` writes; the landmark lies some months before `now`."""
+    first = (now.astimezone(UTC) - timedelta(days=LANDMARK_DAYS_BACK)).date()
+    rules = default_schema(0)
+    names = "\n".join(
+        f"  {rule.name}: {_spell_hours(rule.half_life_hours)}" for rule in rules.namespaces
+    )
+    kinds = "\n".join(f"  {rule.name}: {_spell_kind(rule)}" for rule in rules.kinds)
+    return f"""\
+# The DNA schema of this tenant: how markers fade, and what interactions weigh.
+# A change takes effect with the next `genome-server build` and `publish`.
+
+# Strengths are kept as of this day. It must not lie in the future, and lasts
+# {MAX_DOUBLINGS} times the shortest half-life below; `genome-server status` says when to move it.
+landmark: {first.isoformat()}
+
+# A strength has halved after its half-life: hours (36h), days (30d), or never.
+default_half_life: {_spell_hours(rules.default_half_life_hours)}
+
+# What a fact of a customer's profile weighs (a purchase weighs 2). Namespaces of
+# customers' attributes that are not listed below never fade and weigh this much.
+profile_weight: 1.0
+
+# The strongest markers of a genome that a device sees.
+max_markers: {MAX_MARKERS}
+
+# Half-life by namespace. A namespace of profiles: `age: {{profile: 2.0}}`.
+namespaces:
+{names}
+
+# What a kind of interaction weighs, from 0 to 32.
+#   money   added for each doubling of (1 + amount): money is a louder vote
+#   prefix  put before every namespace, so that refusing is remembered as such
+#   label   how training reads it: success, refusal, or neither (left out)
+kinds:
+{kinds}
+"""
+
+
+def load_schema(path: Path, store: Store) -> DnaSchema:
+    """The schema that dna.yaml and the profiles of customers amount to, with its epoch.
+
+    Raises SchemaFileError with file, field and cause.
+    """
+    schema, weight = read_schema(path)
+    schema = with_profiles(schema, profile_namespaces(store), weight)
+    digest = hashlib.sha256(replace(schema, epoch=0).to_proto().SerializeToString()).hexdigest()
+    with store.transaction():
+        if store.meta(_DIGEST_KEY) != digest:
+            store.set_meta(_DIGEST_KEY, digest)
+            store.set_meta(_EPOCH_KEY, str(store.next_counter(_EPOCH_KEY)))
+        return replace(schema, epoch=int(store.meta(_EPOCH_KEY) or 1))
+
+
+def read_schema(path: Path) -> tuple[DnaSchema, int]:
+    """What dna.yaml says, alone, under epoch 0; and `profile_weight` in 2^24 fixed point.
+
+    Raises SchemaFileError.
+    """
+    document = _read(path)
+    try:
+        weight = _weight(document.get("profile_weight", 1.0), "profile_weight")
+        return _schema(document), weight
+    except (UsageError, _Wrong) as error:
+        raise SchemaFileError(f"{path}: {error}") from error
+
+
+def with_profiles(schema: DnaSchema, namespaces: Iterable[str], weight_q24: int) -> DnaSchema:
+    """The schema with these namespaces as a profile's where it does not list them."""
+    listed = {rule.name for rule in schema.namespaces}
+    added = [NamespaceRule(n, 0, weight_q24) for n in sorted(set(namespaces)) if n not in listed]
+    return replace(schema, namespaces=(*schema.namespaces, *added))
+
+
+def profile_namespaces(store: Store) -> set[str]:
+    """The namespaces that customers' profiles have used so far."""
+    return set(json.loads(store.meta(_PROFILE_KEY) or "[]"))
+
+
+def add_profile_namespaces(store: Store, namespaces: Iterable[str]) -> None:
+    """Remember namespaces that customers' profiles use."""
+    wanted = set(namespaces)
+    if wanted <= profile_namespaces(store):
+        return
+    with store.transaction():
+        store.set_meta(_PROFILE_KEY, json.dumps(sorted(wanted | profile_namespaces(store))))
+
+
+class _Wrong(Exception):
+    """A field that is not what it should be."""
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SchemaFileError(f"{path} is missing; `genome-server init` writes it anew") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}, column {where.column + 1}" if where else ""
+        cause = getattr(error, "problem", None) or str(error)
+        raise SchemaFileError(f"{path}{line}: not YAML: {cause}") from error
+    if not isinstance(document, Mapping):
+        raise SchemaFileError(f"{path}: must hold fields such as {', '.join(_FIELDS[:3])}")
+    return document
+
+
+def _schema(document: Mapping[str, Any]) -> DnaSchema:
+    _known(document, _FIELDS, "")
+    namespaces = _mapping(document.get("namespaces"), "namespaces")
+    kinds = _mapping(document.get("kinds"), "kinds")
+    if not kinds:
+        raise _Wrong("kinds: at least one kind of interaction is needed")
+    return DnaSchema(
+        epoch=0,
+        landmark_hour=_landmark(document.get("landmark")),
+        namespaces=tuple(_namespace(name, value) for name, value in namespaces.items()),
+        kinds=tuple(_kind(name, value) for name, value in kinds.items()),
+        default_half_life_hours=_hours(
+            document.get("default_half_life", "120d"), "default_half_life"
+        ),
+        max_markers=_whole(document.get("max_markers", MAX_MARKERS), "max_markers"),
+    )
+
+
+def _namespace(name: object, value: object) -> NamespaceRule:
+    path = f"namespaces.{name}"
+    try:
+        marker(str(name), "x")
+    except InvalidMarker as error:
+        raise _Wrong(f"{path}: {error}") from error
+    if isinstance(value, Mapping):
+        _known(value, ("half_life", "profile"), f"{path}.")
+        if "profile" in value:
+            weight = _weight(value["profile"], f"{path}.profile")
+            if value.get("half_life") not in (None, "never"):
+                raise _Wrong(f"{path}: facts of a profile never fade; leave half_life out")
+            return NamespaceRule(str(name), 0, weight)
+        value = value.get("half_life")
+    return NamespaceRule(str(name), _hours(value, path))
+
+
+def _kind(name: object, value: object) -> KindRule:
+    path = f"kinds.{name}"
+    fields = value if isinstance(value, Mapping) else {"weight": value}
+    _known(fields, _KIND_FIELDS, f"{path}.")
+    label = fields.get("label", "neither")
+    if label not in _LABELS:
+        raise _Wrong(f"{path}.label: {label!r} is none of {', '.join(_LABELS)}")
+    return KindRule(
+        str(name),
+        _weight(fields.get("weight"), f"{path}.weight"),
+        _weight(fields.get("money", 0), f"{path}.money"),
+        str(fields.get("prefix") or ""),
+        _LABELS[str(label)],
+    )
+
+
+def _known(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str) -> None:
+    for name in fields:
+        if name not in names:
+            near = nearest_name(str(name), names)
+            hint = f"did you mean {prefix}{near}?" if near else f"known: {', '.join(names)}"
+            raise _Wrong(f"{prefix}{name}: unknown field; {hint}")
+
+
+def _mapping(value: object, field: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _Wrong(f"{field}: must be a mapping of names")
+    return value
+
+
+def _landmark(value: object) -> int:
+    text = str(value)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _Wrong(f"landmark: {text!r} is no day such as 2026-01-31") from None
+    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise _Wrong(f"landmark: {text} lies in the future")
+    return int(at.timestamp()) // 3600
+
+
+def _hours(value: object, field: str) -> int:
+    if value == "never":
+        return 0
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise _Wrong(f"{field}: {value!r} is no half-life; write 36h, 30d or never")
+    hours = int(match[1]) * (24 if match[2] == "d" else 1)
+    if hours == 0:
+        raise _Wrong(f"{field}: a half-life of nothing; write never for what does not fade")
+    return hours
+
+
+def _weight(value: object, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 32:
+        raise _Wrong(f"{field}: {value!r} is no weight from 0 to 32")
+    return round(value * ONE_Q24)
+
+
+def _whole(value: object, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _Wrong(f"{field}: {value!r} is no whole number")
+    return value
+
+
+def _spell_hours(hours: int) -> str:
+    if hours == 0:
+        return "never"
+    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def _spell_kind(rule: KindRule) -> str:
+    parts = [f"weight: {rule.weight_q24 / ONE_Q24:g}"]
+    if rule.money_weight_q24:
+        parts.append(f"money: {rule.money_weight_q24 / ONE_Q24:g}")
+    if rule.marker_prefix:
+        parts.append(f'prefix: "{rule.marker_prefix}"')
+    if rule.label:
+        parts.append(f"label: {next(k for k, v in _LABELS.items() if v == rule.label)}")
+    return "{" + ", ".join(parts) + "}"
