@@ -1,0 +1,118 @@
+"""The offers near one kind of moment, and which of them a customer's markers leave.
+
+A block is what `Catalogue.near` finds: every offer that passes all that only depends on where and
+when. Its offers' conditions on markers and consents are settled here. Equal conditions are one
+predicate; a Python integer is a set of predicates, and one AND or OR settles all of them for one
+marker. Outcomes are remembered under the markers and consents that the block looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from edge_sdk.catalogue import Catalogue
+
+Rows = npt.NDArray[np.int32]
+
+
+class Predicate(NamedTuple):
+    """What an offer asks of markers (as condition ids) and consents; equal ones are one."""
+
+    all_of: frozenset[int]
+    any_of: frozenset[int]
+    none_of: frozenset[int]
+    purpose: int
+
+
+class Eligible:
+    """Offers that are eligible, ascending rows, with what choosing among them needs.
+
+    `worth` is float64[k], what a success is worth in 2^-16; `priorities` int32[k] and `groups`
+    int32[k] (0: none) are None where they make no difference. `vectors` is for the scorer.
+    """
+
+    __slots__ = ("groups", "priorities", "rows", "vectors", "worth")
+
+    def __init__(self, catalogue: Catalogue, rows: Rows) -> None:
+        self.rows = rows
+        self.worth = catalogue.worth[rows]
+        priorities = catalogue.priorities[rows]
+        same = len(rows) == 0 or bool((priorities == priorities[0]).all())
+        self.priorities = None if same else priorities
+        groups = catalogue.groups[rows]
+        self.groups = groups if groups.any() else None
+        self.vectors: npt.NDArray[np.float32] | None = None
+
+
+class Block:
+    """The offers that are near at one kind of moment, and how to settle their conditions."""
+
+    def __init__(
+        self, catalogue: Catalogue, rows: Rows, near: int, from_ms: int, until_ms: int
+    ) -> None:
+        self.rows = rows
+        self.near = near
+        self.from_ms = from_ms
+        self.until_ms = until_ms
+        self._catalogue = catalogue
+        ids, self._local = np.unique(catalogue.predicate_ids[rows], return_inverse=True)
+        self._size = len(ids)
+        self._all: dict[int, int] = {}
+        self._none: dict[int, int] = {}
+        self._any: dict[int, int] = {}
+        self._purposes: dict[int, int] = {}
+        self._with_any = 0
+        for position, number in enumerate(ids.tolist()):
+            predicate = catalogue.predicates[number]
+            bit = 1 << position
+            for markers, sets in (
+                (predicate.all_of, self._all),
+                (predicate.any_of, self._any),
+                (predicate.none_of, self._none),
+            ):
+                for marker in markers:
+                    sets[marker] = sets.get(marker, 0) | bit
+            if predicate.any_of:
+                self._with_any |= bit
+            if predicate.purpose:
+                known = self._purposes.get(predicate.purpose, 0)
+                self._purposes[predicate.purpose] = known | bit
+        self.conditions = frozenset(self._all) | frozenset(self._none) | frozenset(self._any)
+        self._consents = sum(1 << purpose for purpose in self._purposes)
+        self._known: dict[tuple[frozenset[int], int], Eligible] = {}
+
+    def eligible(self, present: Iterable[int], consents: int) -> Eligible:
+        """The offers whose conditions hold for these condition ids and consent bits."""
+        met = self.conditions.intersection(present)
+        key = (met, consents & self._consents)
+        known = self._known.get(key)
+        if known is None:
+            known = Eligible(self._catalogue, self._settle(met, consents))
+            self._catalogue.remember(len(known.rows))
+            self._known[key] = known
+        return known
+
+    def _settle(self, met: frozenset[int], consents: int) -> Rows:
+        failed = hit = 0
+        for marker, needing in self._all.items():
+            if marker not in met:
+                failed |= needing
+        for marker in met:
+            failed |= self._none.get(marker, 0)
+            hit |= self._any.get(marker, 0)
+        failed |= self._with_any & ~hit
+        for purpose, asking in self._purposes.items():
+            if not consents >> purpose & 1:
+                failed |= asking
+        if not failed:
+            return self.rows
+        size = (self._size + 7) // 8
+        packed = np.frombuffer(failed.to_bytes(size, "little"), np.uint8)
+        passed = np.unpackbits(packed, bitorder="little", count=self._size) == 0
+        rows: Rows = self.rows[passed[self._local]]
+        return rows
