@@ -115,6 +115,23 @@ class Genomes(People):
             for subject, stamp, standing, row in rows
         ]
 
+    def joined_members(self, audience: str, after: int, limit: int) -> list[tuple[bytes, int]]:
+        """(subject, stamp) of members who joined after a stamp, in order of stamp."""
+        rows = self.all(
+            "SELECT subject, joined FROM members "
+            f"WHERE audience = ? AND joined > ? AND {_IS_MEMBER} ORDER BY joined LIMIT ?",
+            [audience, after, limit],
+        )
+        return [(bytes(subject), stamp) for subject, stamp in rows]
+
+    def audience_rows(self, audience: str) -> int:
+        """How many genomes a device with this audience holds once it has everything."""
+        return self.number(
+            "SELECT count(*) FROM members AS m JOIN genomes AS g ON g.subject = m.subject "
+            f"WHERE m.audience = ? AND m.standing = {PRESENT}",
+            [audience],
+        )
+
     def newest_stamp(self) -> int:
         """The newest genome stamp given so far; 0: none."""
         return self.number("SELECT value FROM counters WHERE name = ?", [STAMPS])
@@ -200,15 +217,15 @@ class Genomes(People):
 
         def row(subject: bytes, stamp: int) -> Row:
             if subject in granted:
-                return (audience, subject, stamp, PRESENT)
+                return (audience, subject, stamp, PRESENT, stamp)
             # Devices that hold a genome from before must still hear of its end.
             if subject in standings:
-                return (audience, subject, stamp, WITHDRAWN)
-            return (audience, subject, 0, SILENT)
+                return (audience, subject, stamp, WITHDRAWN, stamp)
+            return (audience, subject, 0, SILENT, stamp)
 
         self.run_many(
-            "INSERT OR REPLACE INTO members (audience, subject, stamp, standing) "
-            "VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO members (audience, subject, stamp, standing, joined) "
+            "VALUES (?, ?, ?, ?, ?)",
             (row(subject, first + i) for i, subject in enumerate(added)),
         )
 

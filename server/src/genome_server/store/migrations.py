@@ -169,6 +169,14 @@ def m0008_releases(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m0009_joined(db: Database) -> None:
+    """The stamp at which each member joined: whose lookups a device may lack."""
+    db.execute("ALTER TABLE members ADD COLUMN joined INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE members SET joined = max(stamp, 1)")
+    db.table("members").create_index(["audience", "joined"])
+
+
 def migrate(db: Database, path: Path) -> None:
     """Apply the steps that are missing, all of them or none.
 

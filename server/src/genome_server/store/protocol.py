@@ -204,6 +204,17 @@ class Store(Protocol):
         """
         ...
 
+    def joined_members(self, audience: str, after: int, limit: int) -> list[tuple[bytes, int]]:
+        """(subject, stamp) of members who joined after a stamp, whatever their consent.
+
+        In order of stamp, at most `limit`: whose lookups a device does not have yet.
+        """
+        ...
+
+    def audience_rows(self, audience: str) -> int:
+        """How many genomes a device with this audience holds once it has everything."""
+        ...
+
     def newest_stamp(self) -> int:
         """The newest genome stamp given so far; 0: none."""
         ...
