@@ -253,9 +253,9 @@ class SyncMachine:
     def _begin_genomes(self, begin: sync_pb2.Begin) -> list[Action]:
         if not self._held.wants_genomes:
             raise _refuse(Refusal.PROTOCOL, "this device holds no genomes")
-        if not _same_lineage(begin.lineage, self._release_lineage):
+        if not trust.same_lineage(begin.lineage, self._release_lineage):
             raise _refuse(Refusal.LINEAGE, "the rows are of another lineage than the release")
-        if not begin.full and not _same_lineage(begin.lineage, self._rows_lineage):
+        if not begin.full and not trust.same_lineage(begin.lineage, self._rows_lineage):
             raise _refuse(Refusal.LINEAGE, "a patch without rows of its lineage under it")
         if begin.rows > self._limits.genome_rows:
             raise _refuse(
@@ -330,7 +330,7 @@ class SyncMachine:
         held = self._held
         if not held.wants_genomes or held.genome_lineage is None:
             return b""
-        if not _same_lineage(held.genome_lineage, held.release_lineage):
+        if not trust.same_lineage(held.genome_lineage, held.release_lineage):
             return b""
         return held.genome_cursor
 
@@ -339,22 +339,9 @@ def _refuse(reason: Refusal, detail: str) -> TrustError:
     return TrustError(detail, reason)
 
 
-def _same_lineage(one: dna_pb2.Lineage | None, other: dna_pb2.Lineage | None) -> bool:
-    """Whether rows of one can be read as rows of the other. A vocabulary only grows, so its size
-    may differ: indices that a reader does not know are kept and not used."""
-    if one is None or other is None:
-        return False
-    return (
-        one.vocabulary_lineage == other.vocabulary_lineage
-        and one.schema_epoch == other.schema_epoch
-        and one.landmark_hour == other.landmark_hour
-        and one.quantiser == other.quantiser
-    )
-
-
 def _check_block(block: dna_pb2.GenomeBlock, lineage: dna_pb2.Lineage) -> None:
     rows, markers = len(block.counts), sum(block.counts)
-    if not _same_lineage(block.lineage, lineage):
+    if not trust.same_lineage(block.lineage, lineage):
         raise _refuse(Refusal.LINEAGE, "a block of another lineage than its transaction")
     if len(block.subjects) != rows * SUBJECT_BYTES or not (
         len(block.consents) == len(block.as_of_hours) == rows

@@ -40,7 +40,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import TrustError
-from genome_edge.v1 import release_pb2
+from genome_edge.v1 import dna_pb2, release_pb2
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -66,6 +66,7 @@ class Refusal(StrEnum):
     PARTS = "PARTS"
     TOO_LARGE = "TOO_LARGE"
     DIGEST = "DIGEST"
+    CONTENT = "CONTENT"
     MODEL = "MODEL"
     GOLDEN = "GOLDEN"
     LINEAGE = "LINEAGE"
@@ -212,6 +213,19 @@ def verify_part(part: release_pb2.Part, content: bytes | bytearray | memoryview)
             f"part {part.name!r} has SHA-256 {digest.hex()[:16]}…; the manifest says "
             f"{part.sha256.hex()[:16]}…",
         )
+
+
+def same_lineage(one: dna_pb2.Lineage | None, other: dna_pb2.Lineage | None) -> bool:
+    """Whether rows of one can be read as rows of the other. A vocabulary only grows, so its size
+    may differ: indices that a reader does not know are kept and not used."""
+    if one is None or other is None:
+        return False
+    return (
+        one.vocabulary_lineage == other.vocabulary_lineage
+        and one.schema_epoch == other.schema_epoch
+        and one.landmark_hour == other.landmark_hour
+        and one.quantiser == other.quantiser
+    )
 
 
 def _check_signatures(
