@@ -1,0 +1,134 @@
+"""Everything that only POSIX systems have: locks that die with their holder, boots and forks.
+
+A port to another system replaces this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+import weakref
+from pathlib import Path
+from typing import Protocol
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class FileLock:
+    """An exclusive lock on a file. The system releases it when its holder ends, however it ends.
+
+    The lock belongs to this object, not to the process: a second FileLock on the same path in the
+    same process is refused like one in another process.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def try_acquire(cls, path: Path) -> FileLock | None:
+        """The lock on `path`, or None where somebody holds it. Raises OSError."""
+        return cls._open(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @classmethod
+    def acquire(cls, path: Path) -> FileLock:
+        """The lock on `path`; waits for it. For short holds only. Raises OSError."""
+        lock = cls._open(path, fcntl.LOCK_EX)
+        if lock is None:  # a blocking request is never refused
+            raise BlockingIOError(f"{path} is locked")
+        return lock
+
+    @classmethod
+    def _open(cls, path: Path, operation: int) -> FileLock | None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let others have it. Does nothing the second time."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    # After a fork both processes hold the same lock, and it is free only when both have closed it:
+    # a child that closes its copy neither keeps the lock alive nor takes it from its parent.
+    abandon = release
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+def boot_id() -> bytes:
+    """16 bytes that name this boot of the machine; zeros where the system does not say."""
+    try:
+        return uuid.UUID(_BOOT_ID.read_text(encoding="ascii").strip()).bytes
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: what was renamed there stays renamed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Forks(Protocol):
+    """What has to be told about forks."""
+
+    def before_fork(self) -> None:
+        """Come to rest: hold what no child must inherit half done."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Give up what belongs to the parent, and start anew."""
+
+
+_told: weakref.WeakSet[Forks] = weakref.WeakSet()
+_registered = False
+
+
+def tell_about_forks(who: Forks) -> None:
+    """Call `who` around every fork of this process for as long as it lives."""
+    global _registered
+    if not _registered:
+        _registered = True
+        os.register_at_fork(
+            before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+        )
+    _told.add(who)
+
+
+# A handler that raises would be printed and ignored by the interpreter; one client's trouble must
+# not keep the next one from being told.
+def _before() -> None:
+    for who in list(_told):
+        with contextlib.suppress(Exception):
+            who.before_fork()
+
+
+def _after_in_parent() -> None:
+    for who in list(_told):
+        with contextlib.suppress(Exception):
+            who.after_fork_in_parent()
+
+
+def _after_in_child() -> None:
+    for who in list(_told):
+        with contextlib.suppress(Exception):
+            who.after_fork_in_child()

@@ -1,0 +1,213 @@
+"""What a device remembers by itself: pending imprints, consents, caps, decisions, redemptions.
+
+Functions over an open transaction; `DeviceStore` gives the transactions.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from edge_sdk import lanes
+from edge_sdk.caps import CapRow
+from edge_sdk.errors import BadFrame
+from edge_sdk.frames import Frame, encode_frame, iter_frames
+from edge_sdk.lanes import Segment
+from genome_edge.v1 import event_pb2, sync_pb2
+
+_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImprint:
+    """An imprint that the server's row does not include yet: what was reported, and when."""
+
+    id: str
+    subject: bytes
+    time_ms: int
+    interaction: event_pb2.Interaction = field(repr=False)
+
+
+def read_pending(
+    connection: sqlite3.Connection, since: int = -1, without: tuple[int, int] = (-1, -1)
+) -> list[StoredImprint]:
+    """Pending imprints written after change `since` by other lanes than `without`, oldest first."""
+    return [
+        StoredImprint(id_, subject, time_ms, event_pb2.Interaction.FromString(body))
+        for id_, subject, time_ms, body in connection.execute(
+            "SELECT id, subject, time_ms, body FROM pending WHERE change > ?"
+            " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
+            (since, *without),
+        )
+    ]
+
+
+def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool]]:
+    """(subject, purpose, granted) of every consent change that the rows do not include yet."""
+    return [
+        (subject, purpose, bool(granted))
+        for subject, purpose, granted in connection.execute(
+            "SELECT subject, purpose, granted FROM consents"
+        )
+    ]
+
+
+def read_caps(
+    connection: sqlite3.Connection, since: int = 0, without: tuple[int, int] = (-1, -1)
+) -> tuple[list[CapRow], int]:
+    """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
+    rows = connection.execute(
+        "SELECT id, subject, offer, kind, at_ms, lane FROM caps WHERE id > ? ORDER BY id", (since,)
+    ).fetchall()
+    caps = [CapRow(*row[1:5]) for row in rows if row[5] not in without]
+    return caps, max((row[0] for row in rows), default=since)
+
+
+def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
+    """Delete rows that can no longer block anything."""
+    connection.executemany(
+        "DELETE FROM caps WHERE subject = ? AND offer = ? AND kind = ? AND at_ms = ?", list(rows)
+    )
+
+
+def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) -> None:
+    """Keep decisions in full, and forget the oldest ones beyond `keep`.
+
+    The body of each frame is an Event with a full DecisionRecord.
+    """
+    ids = b"".join(decision_of(record).decision_id for record in records)
+    row = connection.execute(
+        "INSERT INTO ring (decisions, records) VALUES (?, ?) RETURNING id",
+        (len(records), b"".join(map(encode_frame, records))),
+    ).fetchone()
+    connection.execute("INSERT INTO ring_ids VALUES (?, ?)", (row[0], ids))
+    _trim_ring(connection, keep)
+
+
+def _trim_ring(connection: sqlite3.Connection, keep: int) -> None:
+    held = int(connection.execute("SELECT n FROM counters WHERE name = 'ring'").fetchone()[0])
+    while held > keep:
+        oldest = connection.execute("SELECT id, decisions FROM ring ORDER BY id LIMIT 1").fetchone()
+        if oldest is None or held - oldest[1] < keep:
+            return
+        connection.execute("DELETE FROM ring WHERE id = ?", (oldest[0],))
+        connection.execute("DELETE FROM ring_ids WHERE id = ?", (oldest[0],))
+        held -= int(oldest[1])
+
+
+def decision_of(frame: Frame) -> event_pb2.DecisionRecord:
+    """The decision in a frame of the ring."""
+    return event_pb2.Event.FromString(frame.body).decision
+
+
+def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame | None:
+    """The full record of a decision with its subject and time, or None."""
+    # The ids of a group lie in a small row of their own: the search reads 16 bytes a decision.
+    for (group,) in connection.execute(
+        "SELECT id FROM ring_ids WHERE instr(ids, ?) > 0", (decision_id,)
+    ).fetchall():
+        row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
+        if row is None:
+            continue
+        for frame in iter_frames(bytes(row[0])):
+            if decision_of(frame).decision_id == decision_id:
+                return frame
+    return None
+
+
+def recent_decisions(connection: sqlite3.Connection, limit: int) -> Iterator[Frame]:
+    """The newest decisions, newest first."""
+    for (records,) in connection.execute("SELECT records FROM ring ORDER BY id DESC"):
+        try:
+            frames = list(iter_frames(bytes(records)))
+        except BadFrame:
+            continue
+        for frame in reversed(frames):
+            if limit <= 0:
+                return
+            limit -= 1
+            yield frame
+
+
+def drop_included(connection: sqlite3.Connection, included: Iterable[sync_pb2.LaneMark]) -> None:
+    """Forget the imprints and consents that the server's rows include now."""
+    through = [(mark.epoch, mark.lane, mark.sequence) for mark in included]
+    for table in ("pending", "consents"):
+        connection.executemany(
+            f"DELETE FROM {table} WHERE epoch = ? AND lane = ? AND sequence <= ?", through
+        )
+
+
+def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -> None:
+    """Erase a subject from everything that this device remembers by itself.
+
+    What was not sent is given up and declared, except what is part of a batch that was handed out:
+    the server may have it already, and erases it there.
+    """
+    for table in ("pending", "consents", "caps"):
+        connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
+    for id_, records in connection.execute(
+        "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
+    ).fetchall():
+        kept = [frame for frame in iter_frames(bytes(records)) if frame.subject != subject]
+        connection.execute(
+            "UPDATE ring SET decisions = ?, records = ? WHERE id = ?",
+            (len(kept), b"".join(map(encode_frame, kept)), id_),
+        )
+    give_up(connection, lambda mark: mark.subject == subject, lanes.ERASED, at_ms, subject)
+
+
+def give_up(
+    connection: sqlite3.Connection,
+    which: lanes.Chooser,
+    reason: str,
+    at_ms: int,
+    containing: bytes = b"",
+) -> None:
+    """Give up frames in segments that are in no batch yet and contain these bytes."""
+    for lane, first, last, frames in connection.execute(
+        "SELECT o.lane, o.first, o.last, o.frames FROM outbox o"
+        " LEFT JOIN batches b ON b.lane = o.lane"
+        " WHERE o.first > coalesce(b.last, 0) AND instr(o.frames, ?) > 0",
+        (containing,),
+    ).fetchall():
+        rest = lanes.give_up(Segment(first, last, at_ms, frames), which, reason, at_ms)
+        if rest is not None:
+            write_segment(connection, lane, rest)
+
+
+def write_segment(connection: sqlite3.Connection, lane: int, segment: Segment) -> None:
+    """Write a segment of the outbox, in place of one that starts with the same sequence."""
+    connection.execute(
+        "INSERT INTO outbox (lane, first, last, at_ms, impressions, reason, bytes, frames)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last,"
+        " at_ms = excluded.at_ms, impressions = excluded.impressions, reason = excluded.reason,"
+        " bytes = excluded.bytes, frames = excluded.frames",
+        (
+            lane,
+            segment.first,
+            segment.last,
+            segment.at_ms,
+            lanes.impressions(segment.frames),
+            segment.reason,
+            len(segment.frames),
+            segment.frames,
+        ),
+    )
+
+
+def is_event_new(connection: sqlite3.Connection, event_id: bytes, at_ms: int) -> bool:
+    """Whether the app gives this event for the first time; remembers it."""
+    cursor = connection.execute("INSERT OR IGNORE INTO event_ids VALUES (?, ?)", (event_id, at_ms))
+    return cursor.rowcount == 1
+
+
+def trim_event_ids(connection: sqlite3.Connection, keep: int) -> None:
+    """Forget the oldest event ids beyond `keep`."""
+    connection.execute(
+        "DELETE FROM event_ids WHERE id IN (SELECT id FROM event_ids ORDER BY at_ms LIMIT"
+        " max(0, (SELECT count(*) FROM event_ids) - ?))",
+        (keep,),
+    )
