@@ -8,11 +8,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from edge_sdk.config import PREFIX, Config
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
@@ -66,6 +69,7 @@ def variables() -> Iterator[str]:
     reference = ROOT / "docs" / "configuration.md"
     documented = set(VARIABLE.findall(reference.read_text(encoding="utf-8")))
     read: set[str] = set()
+    read |= {PREFIX + field.name.upper() for field in dataclasses.fields(Config)}
     for path in tracked("*.py"):
         if path.parts[len(ROOT.parts)] in {"edge_sdk", "server", "examples"}:
             read |= set(VARIABLE.findall(path.read_text(encoding="utf-8")))

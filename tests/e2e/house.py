@@ -64,9 +64,13 @@ class House:
         """The server's home."""
         return self.root / "home"
 
+    def environment(self) -> dict[str, str]:
+        """The environment of a command that works on this home."""
+        return {**os.environ, "GENOME_EDGE_HOME": str(self.home)}
+
     def server(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:
         """Run `genome-server` on this home."""
-        return run("genome-server", "--home", self.home, *arguments, codes=codes)
+        return run("genome-server", *arguments, codes=codes, env=self.environment())
 
     def server_json(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> Any:
         """Run `genome-server … --json` on this home; the parsed answer."""
@@ -79,9 +83,14 @@ class House:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    str(BIN / "genome-server"), "--home", str(self.home), "serve",
-                    "--listen", f"127.0.0.1:{self.port}", "--port-file", str(port_file),
+                    str(BIN / "genome-server"),
+                    "serve",
+                    "--listen",
+                    f"127.0.0.1:{self.port}",
+                    "--port-file",
+                    str(port_file),
                 ],
+                env=self.environment(),
                 stdout=log,
                 stderr=log,
                 text=True,
@@ -146,7 +155,3 @@ def listening_line(target: int) -> Iterator[tuple[int, bytearray]]:
         stop.set()
         door.close()
 
-
-def environment(**extra: str) -> dict[str, str]:
-    """The environment of a child process, with additions."""
-    return {**os.environ, **extra}

@@ -1,0 +1,39 @@
+"""A prepared home, made once, copied for every test that wants to change it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.adapters import town
+from tests.e2e.house import House
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small town: imported, built, trained and published once."""
+    root = tmp_path_factory.mktemp("prepared")
+    house = House(root)
+    files = root / "town"
+    town.write(files, seed=7)
+    house.server("init")
+    for kind in ("products", "places", "placements", "offers", "customers", "interactions"):
+        house.server("import", kind, *sorted(files.glob(f"{kind}.*")))
+    house.server("audiences", "add", "all", "--all", "--lookup")
+    house.server("build")
+    house.server("train", "--quick", "--seed", "1")
+    house.server("publish")
+    return root
+
+
+@pytest.fixture
+def house(prepared: Path, tmp_path: Path) -> Iterator[House]:
+    """A house of one's own, with the town published and no server running yet."""
+    shutil.copytree(prepared / "home", tmp_path / "house" / "home")
+    shutil.copytree(prepared / "town", tmp_path / "house" / "town")
+    made = House(tmp_path / "house")
+    yield made
+    made.kill()
