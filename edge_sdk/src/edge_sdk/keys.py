@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_sdk import _posix
 from edge_sdk.errors import StoreCorrupt
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class DeviceKey:
             path.hardlink_to(draft)  # unlike a rename, fails where the name is taken
         finally:
             draft.unlink()
+        _posix.sync_directory(path.parent)
 
     @property
     def public(self) -> bytes:

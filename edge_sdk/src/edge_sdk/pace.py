@@ -41,4 +41,8 @@ class Silence:
 
     def too_long(self, now_s: float) -> bool:
         """Whether the stream is dead."""
-        return now_s - self._heard_s > self._allowed_s
+        return self.lasts(now_s) > self._allowed_s
+
+    def lasts(self, now_s: float) -> float:
+        """Seconds since anything was heard."""
+        return now_s - self._heard_s

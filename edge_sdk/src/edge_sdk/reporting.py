@@ -120,12 +120,12 @@ class ReportPump:
     def _narrow(self, batch: Batch, piece: Batch, error: RefusedError) -> float:
         """Send less at once, or set aside what is already alone."""
         events = _count(piece)
-        if events > 1:
-            known = self._cautions.get((batch.epoch, batch.lane))
-            through = max(piece.last_sequence, known.through if known else 0)
-            self._cautions[batch.epoch, batch.lane] = _Caution(events // 2, through)
-        else:
+        if events < 2:
             self._set_aside(piece, error)
+            return self._backoff.after_failure()
+        known = self._cautions.get((batch.epoch, batch.lane))
+        through = max(piece.last_sequence, known.through if known else 0)
+        self._cautions[batch.epoch, batch.lane] = _Caution(events // 2, through)
         return 0.0
 
     def _set_aside(self, piece: Batch, error: RefusedError) -> None:

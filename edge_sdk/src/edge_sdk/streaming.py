@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _FIRST_HEARTBEAT_S = 1.0
 # A stream that we leave gets this long to take our last message.
 _FAREWELL_S = 2.0
+# Who syncs once takes silence of this length, outside a transaction, for the end of the news.
+_QUIET_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class SyncSession:
         self._silence = Silence(config.stream_silence_s, time.monotonic())
         self._busy = False
         self._silent = False
+        self._once = False
+        self._leaving: Leave | None = None
         self._cancelled = threading.Event()
         self._call: SyncCall | None = None
 
@@ -89,69 +93,78 @@ class SyncSession:
         seconds that the server asks the device to stay away. Raises RefusedError,
         UnreachableError, and StoreError where the store cannot be read.
         """
+        self._once = once
         self._call = call = self._link.open_sync(self._requests())
         if self._cancelled.is_set():
             call.cancel()
         try:
-            return self._follow(call, once)
-        finally:
-            self._outgoing.put(None)
-            call.cancel()
-
-    def _follow(self, call: SyncCall, once: bool) -> float:
-        connected = False
-        leaving: Leave | None = None
-        try:
-            for message in call:
-                self._busy = True
-                if not connected:
-                    connected = True
-                    self._events.connected()
-                if leaving is None:
-                    leaving, idle = self._perform(
-                        self._machine.receive(message, self._link.clock.now_ms())
-                    )
-                    if leaving is None and once and idle:
-                        leaving = Leave(0.0)
-                    if leaving is not None:
-                        self._say_farewell(call)
-                self._silence.heard(time.monotonic())
-                self._busy = False
+            self._follow(call)
         except UnreachableError as error:
             if self._silent:
                 raise UnreachableError(
                     f"{self._link.address.text} said nothing for "
                     f"{self._config.stream_silence_s:g} s"
                 ) from error
-            if leaving is None:
+            if self._leaving is None:
                 raise
-        return leaving.retry_after_s if leaving is not None else 0.0
+        finally:
+            self._outgoing.put(None)
+            call.cancel()
+        return self._leaving.retry_after_s if self._leaving is not None else 0.0
 
-    def _say_farewell(self, call: SyncCall) -> None:
+    def _follow(self, call: SyncCall) -> None:
+        connected = False
+        for message in call:
+            self._busy = True
+            if not connected:
+                connected = True
+                self._events.connected()
+            if self._leaving is None:
+                actions = self._machine.receive(message, self._link.clock.now_ms())
+                self._perform(actions)
+            self._silence.heard(time.monotonic())
+            self._busy = False
+
+    def _leave(self, leave: Leave) -> None:
         """Half-close, so that the last answer arrives; the server ends the stream, or we do."""
+        self._leaving = leave
         self._outgoing.put(None)
-        timer = threading.Timer(_FAREWELL_S, call.cancel)
+        timer = threading.Timer(_FAREWELL_S, self.cancel)
         timer.daemon = True
         timer.start()
 
     def _requests(self) -> Iterator[sync_pb2.SyncRequest]:
         """What the device says: runs in gRPC's thread, and keeps time for the stream."""
         yield self._machine.hello()
-        wait = min(_FIRST_HEARTBEAT_S, self._config.heartbeat_s)
+        beat_at = time.monotonic() + min(_FIRST_HEARTBEAT_S, self._config.heartbeat_s)
         while True:
             try:
-                message = self._outgoing.get(timeout=wait)
+                message = self._outgoing.get(timeout=max(0.0, beat_at - time.monotonic()))
             except queue.Empty:
-                if not self._busy and self._silence.too_long(time.monotonic()):
-                    self._silent = True
-                    self.cancel()
+                if self._is_over():
                     return
                 yield self._heartbeat()
-                wait = self._config.heartbeat_s
+                beat_at = time.monotonic() + (
+                    _FIRST_HEARTBEAT_S if self._once else self._config.heartbeat_s
+                )
                 continue
             if message is None:
                 return
             yield message
+
+    def _is_over(self) -> bool:
+        """Whether nothing was heard for so long that the stream is dead, or the news at an end."""
+        now = time.monotonic()
+        if self._busy:
+            return False
+        if self._silence.too_long(now):
+            self._silent = True
+            self.cancel()
+            return True
+        if self._once and self._machine.at_rest and self._silence.lasts(now) > _QUIET_S:
+            self._leave(Leave(0.0))
+            return True
+        return False
 
     def _heartbeat(self) -> sync_pb2.SyncRequest:
         try:
@@ -170,11 +183,9 @@ class SyncSession:
             )
         )
 
-    def _perform(self, actions: Sequence[Action]) -> tuple[Leave | None, bool]:
-        """Carry actions out, and what follows from them: (whether to leave, whether idle)."""
+    def _perform(self, actions: Sequence[Action]) -> None:
+        """Carry actions out, and what follows from them."""
         todo = list(actions)
-        leaving: Leave | None = None
-        idle = False
         while todo:
             action = todo.pop(0)
             match action:
@@ -183,9 +194,11 @@ class SyncSession:
                     if message.HasField("nack"):
                         self._events.nacked(self._machine.last_nack)
                 case Leave():
-                    leaving = action
+                    self._leave(action)
                 case HeardTime(server_time_ms, idle):
                     self._events.heard(server_time_ms)
+                    if idle and self._once:
+                        self._leave(Leave(0.0))
                 case RememberVersion(version, digest):
                     self._events.verified(version, digest)
                 case StagePart() | InstallRelease() | ApplyGenomes():
@@ -193,7 +206,6 @@ class SyncSession:
                     if follow_ups and isinstance(action, StagePart):
                         todo.clear()  # the transaction is over
                     todo.extend(follow_ups)
-        return leaving, idle
 
     def _attempt(self, action: StagePart | InstallRelease | ApplyGenomes) -> list[Action]:
         """Do what can fail, and tell the machine how it went."""

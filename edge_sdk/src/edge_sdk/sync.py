@@ -16,6 +16,8 @@ Rules
    A patch needs rows of the same lineage under it.
 6. The server's time is taken whenever it says it. A stream on which nothing was heard for long is
    dead, whatever the socket says. Goodbye means: come back after this long, not sooner.
+7. A server may greet with a heartbeat. A later one outside a transaction says that there is
+   nothing more to send for now: whoever syncs only once has then seen everything.
 
 Theory of operation
 -------------------
@@ -102,8 +104,14 @@ class SyncMachine:
         self._rows_lineage = held.genome_lineage if self._cursor() else None
         self._open: _Release | _Genomes | None = None
         self._refused: int | None = None
+        self._greeted = False
         #: Reason and detail of the last Nack; empty: none on this stream.
         self.last_nack = ""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the server has spoken and no transaction is open."""
+        return self._greeted and self._open is None
 
     def hello(self) -> sync_pb2.SyncRequest:
         """The first message of the stream."""
@@ -126,7 +134,10 @@ class SyncMachine:
         """What to do about a message; `now_ms` is the server's time as far as it is known."""
         kind = message.WhichOneof("message")
         if kind == "heartbeat":
-            return [HeardTime(message.heartbeat.server_time_ms, idle=self._open is None)]
+            idle = self._greeted and self._open is None
+            self._greeted = True
+            return [HeardTime(message.heartbeat.server_time_ms, idle)]
+        self._greeted = True
         if kind == "goodbye":
             return [Leave(message.goodbye.retry_after_ms / 1000)]
         if kind is None:
@@ -341,7 +352,7 @@ def _refuse(reason: Refusal, detail: str) -> TrustError:
 
 def _check_block(block: dna_pb2.GenomeBlock, lineage: dna_pb2.Lineage) -> None:
     rows, markers = len(block.counts), sum(block.counts)
-    if not trust.same_lineage(block.lineage, lineage):
+    if block.HasField("lineage") and not trust.same_lineage(block.lineage, lineage):
         raise _refuse(Refusal.LINEAGE, "a block of another lineage than its transaction")
     if len(block.subjects) != rows * SUBJECT_BYTES or not (
         len(block.consents) == len(block.as_of_hours) == rows

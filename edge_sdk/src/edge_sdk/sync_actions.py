@@ -84,7 +84,7 @@ class ApplyGenomes:
 
 @dataclass(frozen=True)
 class HeardTime:
-    """The server said what time it is (Unix milliseconds). With `idle`, no transaction is open."""
+    """The server said what time it is (Unix milliseconds); `idle`: nothing more comes for now."""
 
     server_time_ms: int
     idle: bool

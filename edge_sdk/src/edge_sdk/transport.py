@@ -65,6 +65,7 @@ class ErrorReason(StrEnum):
     UNKNOWN_DECISION = "UNKNOWN_DECISION"
     NO_RELEASE = "NO_RELEASE"
     DRAINING = "DRAINING"
+    INTERNAL = "INTERNAL"
 
 
 # The device is not believed, now or any more: trying again soon changes nothing.
@@ -292,6 +293,8 @@ def explain(error: Any, address: Address) -> EdgeError:
         return UnreachableError(
             f"{address.text} is about to stop", _milliseconds(info.metadata.get("retry_after_ms"))
         )
+    if info is not None and info.reason == ErrorReason.INTERNAL:
+        return UnreachableError(f"{address.text} failed: {details}")
     if info is not None:
         return RefusedError(info.reason, details, info.metadata)
     # Other codes without an ErrorInfo are a proxy's or a crash: no reason to give an event up.

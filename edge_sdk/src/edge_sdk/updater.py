@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_sdk import trust
 from edge_sdk.enrolment import Enrolled, Identified, enrol, identify, open_link, sdk_version
-from edge_sdk.errors import EdgeError, RefusedError, UnreachableError, UsageError
+from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
 from edge_sdk.keys import ServerClock
+from edge_sdk.link_state import LinkMonitor, LinkState
 from edge_sdk.pace import Backoff
 from edge_sdk.reporting import ReportPump
 from edge_sdk.streaming import Events, SyncSession
@@ -50,23 +51,9 @@ _STEADY_S = 60.0
 # The server's time is written down when it moved by more than this, and else this often.
 _DRIFT_MS = 500
 _CONTACT_MS = 5_000
-# The pump looks at its stop flag at least this often while the outbox is empty.
-_LOOK_S = 0.25
-
-
-@dataclass(frozen=True)
-class LinkState:
-    """What the updater knows about its connection; read from any thread.
-
-    `cause` is the last failure and None once a later attempt went well; `last_contact_ms` is the
-    server's time of the last message from it (0: never); `last_nack` is the reason why the last
-    offered release or set of genomes was refused (empty: none was).
-    """
-
-    connected: bool = False
-    last_contact_ms: int = 0
-    last_nack: str = ""
-    cause: EdgeError | None = None
+# While the outbox is empty the pump looks this often for what other processes have put into it;
+# its own process wakes it.
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,6 +70,7 @@ class Updater:
 
     `on_change` is called from a background thread after a release or genomes were committed to
     the store or the state of the connection changed; it must not block. `state` never blocks.
+    `server` is where to go instead of where the device was enrolled.
     """
 
     def __init__(
@@ -91,15 +79,17 @@ class Updater:
         outbox: Outbox,
         config: Config,
         on_change: Callable[[], None],
+        *,
+        server: str | None = None,
     ) -> None:
+        self._server = server
         self._store = store
         self._outbox = outbox
         self._config = config
         self._on_change = on_change
         self._clock = ServerClock(store.server_offset_ms())
         self._lock = threading.Lock()
-        self._state = LinkState()
-        self._causes: dict[str, EdgeError | None] = {"sync": None, "report": None}
+        self._monitor = LinkMonitor(on_change)
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._kicked = threading.Event()
@@ -110,7 +100,7 @@ class Updater:
     @property
     def state(self) -> LinkState:
         """The connection as it is now."""
-        return self._state
+        return self._monitor.state
 
     def start(self) -> None:
         """Start the threads; returns at once. Does nothing where the store is not enrolled."""
@@ -146,7 +136,7 @@ class Updater:
         ended = _join(threads, deadline)
         with self._lock:
             self._link = None
-        self._change(connected=False)
+        self._monitor.change(connected=False)
         return ended
 
     def sync_once(self, timeout: float) -> SyncOutcome:
@@ -165,8 +155,8 @@ class Updater:
             reported = self._report_until(link, deadline)
         finally:
             link.close()
-        if self._state.last_nack:
-            reason, _, detail = self._state.last_nack.partition(": ")
+        if self._monitor.state.last_nack:
+            reason, _, detail = self._monitor.state.last_nack.partition(": ")
             raise TrustError(detail, reason)
         active = self._store.active_release()
         return SyncOutcome(active.version if active else 0, self._store.genome_count(), reported)
@@ -180,19 +170,19 @@ class Updater:
             asked_s = 0.0
             try:
                 asked_s = self._run_session(self._shared_link())
-                self._failed("sync", None)
+                self._monitor.went("sync", None)
             except RefusedError as error:
-                self._failed("sync", error)
+                self._monitor.went("sync", error)
                 if error.reason in CREDENTIAL_REASONS:
                     asked_s = self._config.reconnect_max_s
             except EdgeError as error:
-                self._failed("sync", error)
+                self._monitor.went("sync", error)
                 if isinstance(error, UnreachableError):
                     asked_s = error.retry_after_s or 0.0
             except Exception as error:  # a thread that dies leaves a device behind for ever
                 log.exception("syncing failed in an unforeseen way")
-                self._failed("sync", EdgeError(f"{type(error).__name__}: {error}"))
-            self._change(connected=False)
+                self._monitor.went("sync", EdgeError(f"{type(error).__name__}: {error}"))
+            self._monitor.change(connected=False)
             if time.monotonic() - began > _STEADY_S:
                 backoff.reset()
             self._stop.wait(backoff.after_failure(asked_s))
@@ -264,13 +254,13 @@ class Updater:
                 pump = pump or self._pump(self._shared_link(), backoff)
                 wait = pump.step()
                 if wait is not None:
-                    self._failed("report", pump.cause)
+                    self._monitor.went("report", pump.cause)
             except EdgeError as error:
-                self._failed("report", error)
+                self._monitor.went("report", error)
                 wait = backoff.after_failure()
             except Exception as error:  # as above: nobody would ever send anything again
                 log.exception("reporting failed in an unforeseen way")
-                self._failed("report", EdgeError(f"{type(error).__name__}: {error}"))
+                self._monitor.went("report", EdgeError(f"{type(error).__name__}: {error}"))
                 wait = backoff.after_failure()
             if wait is None:
                 self._outbox.wait(_LOOK_S)
@@ -292,7 +282,7 @@ class Updater:
 
     def _sync_until(self, link: Link, deadline: float) -> None:
         timer: threading.Timer | None = None
-        self._change(last_nack="", cause=None)
+        self._monitor.change(last_nack="", cause=None)
         late = threading.Event()
 
         def give_up() -> None:
@@ -312,7 +302,7 @@ class Updater:
             raise
         finally:
             timer.cancel()
-            self._change(connected=False)
+            self._monitor.change(connected=False)
 
     def _report_until(self, link: Link, deadline: float) -> int:
         backoff = Backoff(self._config.reconnect_min_s, self._config.reconnect_max_s)
@@ -331,7 +321,7 @@ class Updater:
         identity = self._store.identity()
         if identity is None:
             raise UsageError("this store belongs to no device yet: run `genome-edge enrol`")
-        return identity
+        return identity if self._server is None else replace(identity, server=self._server)
 
     def _open_link(self) -> Link:
         return open_link(self._store, self._config, self._identity(), self._clock)
@@ -343,13 +333,13 @@ class Updater:
             return self._link
 
     def _connected(self) -> None:
-        self._failed("sync", None)
-        self._change(connected=True)
+        self._monitor.went("sync", None)
+        self._monitor.change(connected=True)
         self._kicked.set()  # what could not be sent before can be now
 
     def _committed(self) -> None:
         self._want_full = False
-        self._change(last_nack="")
+        self._monitor.change(last_nack="")
         self._on_change()
 
     def _heard(self, server_time_ms: int) -> None:
@@ -358,39 +348,19 @@ class Updater:
         before = self._clock.offset_ms
         moved = abs(self._clock.hear(server_time_ms) - before) > _DRIFT_MS
         # It costs a write to disk, and a busy device hears the server many times a second.
-        if moved or server_time_ms - self._state.last_contact_ms > _CONTACT_MS:
+        if moved or server_time_ms - self._monitor.state.last_contact_ms > _CONTACT_MS:
             self._store.heard_server(server_time_ms)
-            self._change(last_contact_ms=server_time_ms)
+            self._monitor.change(last_contact_ms=server_time_ms)
 
     def _nacked(self, why: str) -> None:
         log.warning("what the server sent was refused: %s", why)
-        self._change(last_nack=why)
+        self._monitor.change(last_nack=why)
 
     def _verified(self, version: int, digest: bytes) -> None:
         self._store.raise_highest_seen(version, digest)
 
     def _diverged(self) -> None:
         self._want_full = True
-
-    def _failed(self, who: str, error: EdgeError | None) -> None:
-        """Note how the last attempt of one thread went; a new trouble is logged once."""
-        known = self._causes[who]
-        self._causes[who] = error
-        if error is not None and str(error) != str(known):
-            log.warning("%s: %s", who, error)
-        self._change(cause=self._causes["report"] or self._causes["sync"])
-
-    def _change(self, **changes: Any) -> None:
-        """Change the state; tell whoever waits for it where something that matters did."""
-        with self._lock:
-            before = self._state
-            self._state = after = replace(before, **changes)
-        if (before.connected, before.last_nack, str(before.cause)) != (
-            after.connected,
-            after.last_nack,
-            str(after.cause),
-        ):
-            self._on_change()
 
 
 def _join(threads: list[threading.Thread], deadline: float) -> bool:
