@@ -64,7 +64,7 @@ def _offer(offer_id: str, title: str, taste: str, dna: Sequence[str], **more: An
         "content": {"title": title},
         "dna": [{"marker": marker, "salience": 1.0} for marker in (f"category:{taste}", *dna)],
         "value": 1.0,
-        "placements": ["feed", "till", "kiosk-screen"],
+        "placements": ["feed", "phone", "till", "kiosk-screen"],
         **more,
     }
 
@@ -87,6 +87,7 @@ PLACEMENTS: tuple[Row, ...] = (
     *hotel.PLACEMENTS,
     {"id": "feed", "slots": 5, "channel": "mobile", "shown": "view", "explorer": "squarecb",
      "gamma": 200.0, "floor": 0.1, "outcome_window_hours": 48},
+    {"id": "phone", "slots": 3, "channel": "mobile", "shown": "decide", "explorer": "greedy"},
     {"id": "till", "slots": 1, "channel": "till", "shown": "decide", "explorer": "squarecb",
      "gamma": 200.0, "floor": 0.1, "outcome_window_hours": 24},
     {"id": "kiosk-screen", "slots": 3, "channel": "kiosk", "shown": "decide",

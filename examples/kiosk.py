@@ -1,0 +1,86 @@
+"""A kiosk through a morning: nobody, a stranger, somebody who logs in, and nobody again.
+
+    python -m examples.kiosk
+
+The kiosk holds no genomes. Who logs in is fetched for the visit and forgotten after it;
+what a stranger does counts until the stranger leaves. Everything here is synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from edge_sdk import Context, Decision, EdgeClient, IdentifyResult, Session
+from examples.adapters import town
+from examples.local_server import LocalServer, expect, parser, play
+from examples.scenes import Scene
+
+SCREEN = "kiosk-screen"
+HERE = Context(cell=town.cell_at("grocery"), channel="kiosk")
+KNOWN = "customer-002"
+
+
+def offers(decision: Decision) -> list[str]:
+    """The ids in the slots, best first."""
+    return [slot.offer.id for slot in decision.slots if slot.offer]
+
+
+def show(who: str, decision: Decision) -> list[str]:
+    """Print what the screen shows; the ids."""
+    ids = offers(decision)
+    print(f"{who:<34} {', '.join(ids)}")
+    return ids
+
+
+def stranger(visit: Session) -> list[str]:
+    """Somebody whom nobody knows looks at books, and the screen follows."""
+    before = show("a stranger comes:", visit.decide(HERE, SCREEN, 3))
+    for title in ("harbour-poems", "acme-crime-novel", "acme-cookery-book"):
+        visit.imprint("buy", product=title, amount=14.0, currency="EUR")
+    after = show("   after buying three books:", visit.decide(HERE, SCREEN, 3))
+    expect(after != before, "what a stranger does counts within the visit")
+    return after
+
+
+def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> None:
+    """One kiosk, four visits."""
+    store = server.enrol("kiosk", audience="visitors")
+    token = server.run("customers", "token", KNOWN)["token"]
+    with EdgeClient(store, server.address) as edge:
+        expect(edge.wait_ready(30), "the kiosk has its release", str(edge.status.cause))
+        expect(edge.status.genomes == 0, "the kiosk holds no genomes")
+        idle = show("nobody is there:", edge.decide(HERE, SCREEN, 3))
+
+        with edge.session() as visit:
+            books = stranger(visit)
+        print("   the stranger leaves; the session is wiped")
+
+        with edge.session() as visit:
+            fresh = show("another stranger:", visit.decide(HERE, SCREEN, 3))
+            expect(fresh == idle != books, "nothing is left of the stranger before")
+            result = visit.identify(token, timeout=5.0)
+            expect(result is IdentifyResult.FETCHED, f"the log-in fetches a genome ({result})")
+            mine = show(f"   logs in mid-visit ({result.name.lower()}):",
+                        visit.decide(HERE, SCREEN, 3))  # fmt: skip
+            expect(mine != fresh, "a known customer sees something else")
+        print("   leaves; the session is wiped")
+
+        with edge.session() as visit:
+            server.kill()
+            print("-- the server is killed --")
+            result = visit.identify(token, timeout=1.0)
+            expect(result is IdentifyResult.OFFLINE, f"nobody can be fetched now ({result})")
+            again = show(f"   logs in ({result.name.lower()}):", visit.decide(HERE, SCREEN, 3))
+            expect(again == idle, "nothing is left of the visit before")
+        expect(show("nobody is there:", edge.decide(HERE, SCREEN, 3)) == idle, "idle as before")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when everything happened as told, else 1."""
+    return play(story, parser("examples.kiosk", __doc__).parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
