@@ -90,7 +90,7 @@ class Demo:
     def learn(self) -> None:
         """Genomes from what happened, and a model from the same; how good it is, honestly."""
         with self.tell.step("It builds each customer's genome and learns what people take"):
-            self.server.add_audiences()
+            self.server.add_audience()
             built = self.server.run("build")
             trained = self.server.run("train", "--seed", "1")
             self.tell.say(f"{built['customers']:,} genomes.")

@@ -46,6 +46,8 @@ def stranger(visit: Session) -> list[str]:
 
 def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> None:
     """One kiosk, four visits."""
+    # Visitors: no genomes in advance, but anyone who logs in may be fetched.
+    server.run("audiences", "add", "visitors", "--none", "--identify", "any")
     store = server.enrol("kiosk", audience="visitors")
     token = server.run("customers", "token", KNOWN)["token"]
     with EdgeClient(store, server.address) as edge:

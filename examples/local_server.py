@@ -112,15 +112,14 @@ class LocalServer:
         """From nothing to a published release of this scene, in the shortest way."""
         self.run("init")
         self.load(scene.files)
-        self.add_audiences()
+        self.add_audience()
         self.run("build")
         self.run("train", "--quick")
         self.run("publish")
 
-    def add_audiences(self) -> None:
-        """`all`: everybody's genomes. `visitors`: none, but anyone who logs in may be fetched."""
+    def add_audience(self) -> None:
+        """The audience `all`: everybody's genomes, found by the app's own customer ids."""
         self.run("audiences", "add", AUDIENCE, "--all", "--lookup")
-        self.run("audiences", "add", "visitors", "--none", "--identify", "any")
 
     def start(self) -> str:
         """Start the server, on the port that it had before; its address."""

@@ -360,3 +360,55 @@ def test_guests_were_shown_offers_at_random_and_follow_the_rule() -> None:
     assert share(False, hotel.TAXI) > 0.85 > share(False, hotel.TRAIN)
     assert share(True, hotel.TRAIN) > 0.85
     assert share(True, hotel.TAXI) < 0.2
+
+
+# what the server's import says
+
+
+@pytest.mark.parametrize("adapter", ["town", "survey", "city"])
+def test_every_row_is_what_the_import_takes(
+    adapter: str, tmp_path: Path, survey: Path, city: dict[str, Path]
+) -> None:
+    from genome_server.ingest.check import check
+    from genome_server.ingest.kinds import KINDS
+    from genome_server.ingest.readers import read_rows
+
+    out = tmp_path / "out"
+    writers = {
+        "town": lambda: town.write(out, until=UNTIL, customers=60),
+        "survey": lambda: coupon.write(out, survey),
+        "city": lambda: places_nyc.write(out, city),
+    }
+    written = writers[adapter]()
+    assert dict(written.files), "something was written"
+    for kind, file in written.in_import_order():
+        count = 0
+        for row in read_rows(file, KINDS[kind]):
+            assert row.error is None, row.error
+            check(KINDS[kind], row.values)
+            count += 1
+        assert count == written.files[file.name]
+
+
+# the page of the field walk
+
+
+def test_the_page_is_whole_and_tells_nothing_private() -> None:
+    from examples.walk_page import Shown, Stop, page
+
+    lat, lng = 40.758896, -73.985130
+    here, home = (f"{cells.cell_from_latlng(lat + d, lng):x}" for d in (0.0, 0.05))
+    stops = [
+        Stop("08:00", "cafe", here, [Shown("A <flat> white", 0.5, "chosen")], "near a café"),
+        Stop("23:00", "", home, [Shown("secret", 0.5, "chosen")], "not drawn"),
+    ]
+    text = page("A day", "lead", stops, [("hotel", [here]), ("airport", [here])])
+    assert "A &lt;flat&gt; white" in text
+    assert "secret" not in text
+    assert text.count('class="pin"') == 1, "private stops are not on the map"
+    assert "http" not in text.replace("http-equiv", "")
+    assert "src=" not in text
+    for needle in (here, home, "40.75", "73.98"):
+        assert needle not in text
+    with pytest.raises(ValueError, match="may be drawn"):
+        page("A day", "lead", stops[1:])
