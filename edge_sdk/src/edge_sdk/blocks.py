@@ -9,7 +9,7 @@ marker. Outcomes are remembered under the markers and consents that the block lo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edge_sdk.catalogue import Catalogue
 
 Rows = npt.NDArray[np.int32]
+
+_NOTHING_MET: Final[frozenset[int]] = frozenset()
 
 
 class Predicate(NamedTuple):
@@ -86,9 +88,19 @@ class Block:
         self._consents = sum(1 << purpose for purpose in self._purposes)
         self._known: dict[tuple[frozenset[int], int], Eligible] = {}
 
-    def eligible(self, present: Iterable[int], consents: int) -> Eligible:
-        """The offers whose conditions hold for these condition ids and consent bits."""
-        met = self.conditions.intersection(present)
+    def eligible(
+        self, conditions: Iterable[int], genome: npt.NDArray[np.int64], consents: int
+    ) -> Eligible:
+        """The offers whose conditions hold.
+
+        `conditions` are the ids of the moment's markers, `genome` the indices int64[n] of the
+        customer's, `consents` the consent bits.
+        """
+        met = _NOTHING_MET
+        if self.conditions:
+            met = self.conditions.intersection(conditions)
+            if len(genome):
+                met |= self.conditions.intersection(genome.tolist())
         key = (met, consents & self._consents)
         known = self._known.get(key)
         if known is None:

@@ -201,6 +201,11 @@ class Catalogue:
             block = self._blocks[key] = self._build(where)
         return block
 
+    def presentable(self, row: int, ms: int) -> bool:
+        """Whether an offer may be shown at all at this time: within its validity, by this SDK."""
+        supported = self._gates[self._gate_ids[row]].supported
+        return supported and bool(self._from[row] <= ms < self._until[row])
+
     def rows_of(self, ids: Iterable[str]) -> Rows:
         """The rows of the offers among `ids` that are in the catalogue, ascending."""
         found = [row for row in map(self.row_of.get, ids) if row is not None]

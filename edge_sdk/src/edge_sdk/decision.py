@@ -1,0 +1,203 @@
+"""What a decision is made of: reasons, offers, slots, and the explanation of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from edge_sdk.errors import UsageError
+
+
+class Tier(StrEnum):
+    """How far the release may be trusted: it degrades in steps, it does not stop working.
+
+    FRESH and STALE decide alike. RESTRICTED shows only offers with an end of validity of their
+    own. HOUSE shows house defaults only. EMPTY: there is no release at all.
+    """
+
+    FRESH = "fresh"
+    STALE = "stale"
+    RESTRICTED = "restricted"
+    HOUSE = "house"
+    EMPTY = "empty"
+
+
+class Reason(StrEnum):
+    """Why a slot holds what it holds, and why an offer is not in any."""
+
+    # A slot has an offer.
+    CHOSEN = "CHOSEN"  #: the best score
+    EXPLORED = "EXPLORED"  #: drawn although another one scored better
+    UNSCORED = "UNSCORED"  #: the model failed: drawn from equal values
+    HOUSE = "HOUSE"  #: the placement's house default
+    FORCED = "FORCED"  #: a test asked for it
+
+    # A slot is empty; also why the house default is shown.
+    NO_RELEASE = "NO_RELEASE"  #: nothing was ever synced or bundled
+    EXPIRED = "EXPIRED"  #: the release is too old for anything but house defaults
+    UNKNOWN_PLACEMENT = "UNKNOWN_PLACEMENT"  #: the release has no such placement
+    NOTHING_NEAR = "NOTHING_NEAR"  #: no offer is for this place
+    NOT_ELIGIBLE = "NOT_ELIGIBLE"  #: offers are near, none is for this moment and customer
+    CAPPED = "CAPPED"  #: seen, redeemed or dismissed often enough
+    NO_MORE = "NO_MORE"  #: fewer eligible offers than slots
+    TOO_MANY_SLOTS = "TOO_MANY_SLOTS"  #: beyond what the placement has
+
+    # An offer was not shown.
+    FEATURE = "FEATURE"  #: it needs a newer SDK
+    TIER = "TIER"  #: the release is old and the offer has no end of validity of its own
+    AREA = "AREA"  #: for another area
+    NEAR_PLACE = "NEAR_PLACE"  #: not near such a place
+    NOT_STARTED = "NOT_STARTED"  #: valid later
+    ENDED = "ENDED"  #: no longer valid
+    DAY = "DAY"  #: not on this day of the week
+    HOUR = "HOUR"  #: not at this hour
+    CHANNEL = "CHANNEL"  #: not on this channel
+    PLACEMENT = "PLACEMENT"  #: not for this placement
+    CONSENT = "CONSENT"  #: the customer did not agree to its purpose
+    ALL_OF = "ALL_OF"  #: a marker that it asks for is missing
+    ANY_OF = "ANY_OF"  #: none of the markers that it asks for is there
+    NONE_OF = "NONE_OF"  #: a marker that rules it out is there
+    PRIORITY = "PRIORITY"  #: another offer comes first whatever the score
+    EXCLUSIVE = "EXCLUSIVE"  #: another one of its group is shown
+    SCORE = "SCORE"  #: eligible, and another one was drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer to show: its id and what the app shows of it, by name (title, body, image …)."""
+
+    id: str
+    content: Mapping[str, str]
+    _assets: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+
+    def asset(self, name: str) -> Path:
+        """The file on this device that the content named `name` refers to.
+
+        Raises UsageError where the content has no such entry or its file is not here.
+        """
+        if name not in self.content:
+            known = ", ".join(self.content) or "none"
+            raise UsageError(f"offer {self.id!r} has no content {name!r}; it has: {known}")
+        path = self._assets.get(self.content[name])
+        if path is None:
+            raise UsageError(
+                f"offer {self.id!r}: {self.content[name]!r} is not an asset of the release"
+            )
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One position: an offer or none, and why.
+
+    `score` is the expected worth of showing it; `propensity` the exact probability with which
+    this slot got this offer, given the slots before it (1.0 where nothing was drawn).
+    """
+
+    offer: Offer | None
+    reason: Reason
+    score: float = 0.0
+    propensity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A name that the release does not know: `kind` is placement, marker or product."""
+
+    kind: str
+    name: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
+        return f"unknown {self.kind} {self.name!r}{hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loser:
+    """An offer that was not shown, every reason why, and its score where it got one."""
+
+    offer: str
+    reasons: tuple[Reason, ...]
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """What one marker did for the shown offer: its score minus the score without the marker."""
+
+    marker: str
+    source: str  #: "genome" or "context"
+    weight: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a decision came out as it did.
+
+    `carriers` are for the offer of slot 0, the strongest first; empty where the release has no
+    working model or slot 0 has no scored offer.
+    """
+
+    decision: Decision
+    losers: tuple[Loser, ...]
+    carriers: tuple[Carrier, ...]
+
+    def __str__(self) -> str:
+        lines = [str(self.decision)]
+        lines += [
+            f"  {c.marker} ({c.source}, {c.weight:.2f}): {c.difference:+.4f}" for c in self.carriers
+        ]
+        lines += [f"  not {loser.offer}: {', '.join(loser.reasons)}" for loser in self.losers]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer: one slot for each that was asked for. Immutable.
+
+    `id` (32 hex characters) is valid in any process of this device, hours later. `reason` says how
+    slot 0 came about, or why nothing but a house default may be shown. `release` is the version
+    decided from (0: none), `seed` reproduces every draw, `genome_used` says whether a genome was
+    read.
+    """
+
+    id: str
+    slots: tuple[Slot, ...]
+    reason: Reason
+    placement: str
+    release: int
+    seed: int
+    tier: Tier
+    genome_used: bool
+    _unknown: Callable[[], tuple[Unknown, ...]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    _explain: Callable[[Decision], Explanation] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @property
+    def offer(self) -> Offer | None:
+        """The offer of slot 0."""
+        return self.slots[0].offer
+
+    @property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """Names that the release does not know, each with the nearest that it does."""
+        return self._unknown() if self._unknown is not None else ()
+
+    def explain(self) -> Explanation:
+        """Who lost and why, and which markers carried the score. Costs milliseconds."""
+        if self._explain is None:
+            return Explanation(self, (), ())
+        return self._explain(self)
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            f"{slot.offer.id if slot.offer else 'nothing'} ({slot.reason})" for slot in self.slots
+        )
+        return f"{self.placement}: {shown}"
