@@ -82,6 +82,13 @@ def marks(frames: bytes) -> Iterator[Mark]:
         at = following
 
 
+def numbered(frame: bytes, sequence: int) -> bytes:
+    """The same encoded frame with this sequence."""
+    copy = bytearray(frame)
+    _SEQUENCE.pack_into(copy, _SEQUENCE_AT, sequence)
+    return bytes(copy)
+
+
 def segments_of(frames: Sequence[bytes], first: int, at_ms: int, limits: Limits) -> list[Segment]:
     """Segments for encoded frames whose sequences start at `first`, each no larger than a batch."""
     segments: list[Segment] = []
@@ -184,8 +191,6 @@ def shift(segment: Segment, by: int) -> Segment:
     frames = bytearray()
     for mark in marks(segment.frames):
         if mark.sequence > by:
-            at = len(frames)
-            frames += segment.frames[mark.start : mark.end]
-            _SEQUENCE.pack_into(frames, at + _SEQUENCE_AT, mark.sequence - by)
+            frames += numbered(segment.frames[mark.start : mark.end], mark.sequence - by)
     first = max(segment.first - by, 1)
     return Segment(first, segment.last - by, segment.at_ms, bytes(frames), segment.reason)

@@ -70,6 +70,7 @@ CREATE TABLE redemptions (
   decision BLOB NOT NULL, slot INTEGER NOT NULL, at_ms INTEGER NOT NULL,
   PRIMARY KEY (decision, slot)
 ) WITHOUT ROWID;
+CREATE INDEX redemptions_by_age ON redemptions (at_ms);
 CREATE TABLE lanes (
   lane INTEGER PRIMARY KEY, priority INTEGER NOT NULL,
   next INTEGER NOT NULL DEFAULT 1, received INTEGER NOT NULL DEFAULT 0,

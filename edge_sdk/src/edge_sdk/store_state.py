@@ -204,10 +204,11 @@ def is_event_new(connection: sqlite3.Connection, event_id: bytes, at_ms: int) ->
     return cursor.rowcount == 1
 
 
-def trim_event_ids(connection: sqlite3.Connection, keep: int) -> None:
-    """Forget the oldest event ids beyond `keep`."""
-    connection.execute(
-        "DELETE FROM event_ids WHERE id IN (SELECT id FROM event_ids ORDER BY at_ms LIMIT"
-        " max(0, (SELECT count(*) FROM event_ids) - ?))",
-        (keep,),
-    )
+def trim_ids(connection: sqlite3.Connection, keep: int) -> None:
+    """Forget the oldest event ids and redemptions beyond `keep` of each."""
+    for table in ("event_ids", "redemptions"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE at_ms < (SELECT at_ms FROM {table} ORDER BY at_ms DESC"
+            " LIMIT 1 OFFSET ?)",
+            (keep,),
+        )

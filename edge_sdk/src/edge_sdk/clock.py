@@ -1,0 +1,54 @@
+"""Time that is not believed blindly.
+
+A device's wall clock may be wrong and may be set back. So an event carries three clocks: the wall,
+the time since boot with the boot's id, and how far the server's clock was from the wall when last
+heard. What depends on time here (expiry, caps, fading) uses the wall corrected by that offset, and
+never a moment before one that was seen already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from edge_sdk import _posix
+from genome_edge.v1 import event_pb2
+
+
+def wall_ms() -> int:
+    """The wall clock: milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class DeviceClock:
+    """The device's idea of the time. Thread-safe: whole references are swapped, no lock is taken.
+
+    `wall` gives milliseconds since the Unix epoch; tests and replays put their own there.
+    """
+
+    def __init__(self, wall: Callable[[], int] = wall_ms) -> None:
+        self._wall = wall
+        self._boot_id = _posix.boot_id()
+        self._offset_ms: int | None = None
+        self._floor_ms = 0
+
+    def hear(self, offset_ms: int | None, floor_ms: int = 0) -> None:
+        """Take what the store knows: server minus wall clock, and a moment that has passed."""
+        self._offset_ms = offset_ms
+        self._floor_ms = max(self._floor_ms, floor_ms)
+
+    def now_ms(self) -> int:
+        """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
+        never before the latest moment that the store has seen."""
+        return max(self._wall() + (self._offset_ms or 0), self._floor_ms)
+
+    def event_time(self) -> event_pb2.EventTime:
+        """The three clocks as an event carries them."""
+        offset_ms = self._offset_ms
+        return event_pb2.EventTime(
+            wall_ms=self._wall(),
+            monotonic_ms=time.monotonic_ns() // 1_000_000,
+            boot_id=self._boot_id,
+            server_offset_ms=offset_ms or 0,
+            offset_known=offset_ms is not None,
+        )
