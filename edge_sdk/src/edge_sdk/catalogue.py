@@ -45,9 +45,12 @@ from edge_sdk.caps import CapRule
 from edge_sdk.cells import ancestors
 from edge_sdk.errors import FormatError
 from edge_sdk.markers import Vocabulary
+from edge_sdk.offer_check import check_offer
 from edge_sdk.policy import ONE
 from edge_sdk.trust import FEATURES
 from genome_edge.v1 import release_pb2
+
+__all__ = ["FOREVER_MS", "Catalogue", "Where", "check_offer"]
 
 HOURS_OF_WEEK: Final = 168
 FOREVER_MS: Final = (1 << 62) - 1

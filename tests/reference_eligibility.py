@@ -1,0 +1,137 @@
+"""Eligibility and choice the plain way: one offer after the other, by name, nothing compiled.
+
+An independent reading of the rules, slow and obvious. It shares no code with `edge_sdk.catalogue`,
+`edge_sdk.blocks`, `edge_sdk.explain` or `edge_sdk.policy`; cells are taken apart with the H3
+library and not with bit operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import h3.api.basic_int as h3
+
+from genome_edge.v1 import release_pb2
+
+FEATURES = {"offer-model-1", "quantiser-1", "squarecb"}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything that eligibility looks at."""
+
+    cell: int | None = None
+    ms: int = 0
+    weekday: int = 1
+    hour: int = 0
+    channel: str = ""
+    placement: str = ""
+    context: frozenset[str] = frozenset()
+    genome: frozenset[str] | None = None
+    consents: int = 0
+    restricted: bool = False
+    blocked: frozenset[str] = field(default_factory=frozenset)
+
+
+def eligible(offer: release_pb2.OfferSpec, now: Situation) -> bool:  # noqa: C901
+    t = offer.targeting
+    markers = set(now.context)
+    if now.genome is not None:
+        markers |= now.genome
+    for feature in offer.required_features:
+        if feature not in FEATURES:
+            return False
+    if now.restricted and t.valid_until_ms == 0:
+        return False
+    if len(t.cells) > 0 and not any(inside(now.cell, h3.str_to_int(c)) for c in t.cells):
+        return False
+    if len(t.near_places) > 0 and not any(place in now.context for place in t.near_places):
+        return False
+    if t.valid_from_ms != 0 and now.ms < t.valid_from_ms:
+        return False
+    if t.valid_until_ms != 0 and now.ms >= t.valid_until_ms:
+        return False
+    if len(t.days) > 0 and now.weekday not in list(t.days):
+        return False
+    if len(t.hours) > 0 and now.hour not in list(t.hours):
+        return False
+    if len(t.channels) > 0 and now.channel not in list(t.channels):
+        return False
+    if len(t.placements) > 0 and now.placement not in list(t.placements):
+        return False
+    if offer.purpose != 0 and not now.consents & (1 << offer.purpose):
+        return False
+    for marker in t.all_of:
+        if marker not in markers:
+            return False
+    if len(t.any_of) > 0 and not any(marker in markers for marker in t.any_of):
+        return False
+    return all(marker not in markers for marker in t.none_of)
+
+
+def inside(cell: int | None, area: int) -> bool:
+    if cell is None or h3.get_resolution(area) > h3.get_resolution(cell):
+        return False
+    return h3.cell_to_parent(cell, h3.get_resolution(area)) == area
+
+
+def candidates(offers: Iterable[release_pb2.OfferSpec], now: Situation) -> list[str]:
+    return [o.id for o in offers if eligible(o, now) and o.id not in now.blocked]
+
+
+def split_mix(seed: int, number: int) -> int:
+    """Output `number` (from 0) of the generator as published, one state after the other."""
+    state = seed
+    for _ in range(number + 1):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+    z = state
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
+
+
+def square_cb(scores: Sequence[int], gamma: float, floor: float) -> list[int]:
+    """Chances in 2^-32, in Python's exact integers."""
+    whole, n = 2**32, len(scores)
+    best = max(range(n), key=lambda i: (scores[i], -i))
+    chances = []
+    for i, score in enumerate(scores):
+        gap = scores[best] - score
+        share = whole * 65536 // (n * 65536 + int(gamma * gap))
+        chances.append(0 if i == best else max(share, int(Fraction(floor) * whole) // n))
+    chances[best] = whole - sum(chances)
+    return chances
+
+
+@dataclass(frozen=True)
+class Candidate:
+    id: str
+    score: int
+    priority: int = 0
+    group: str = ""
+
+
+def choose(
+    offers: Sequence[Candidate], seed: int, slots: int, gamma: float | None, floor: float = 0.0
+) -> list[tuple[str, int]]:
+    """(offer, chance in 2^-32) of each slot; `gamma` None is greedy."""
+    left, out = list(offers), []
+    for slot in range(slots):
+        if not left:
+            break
+        top = max(o.priority for o in left)
+        pool = [o for o in left if o.priority == top]
+        if gamma is None:
+            shown = max(pool, key=lambda o: (o.score, -pool.index(o)))
+            out.append((shown.id, 2**32))
+        else:
+            chances = square_cb([o.score for o in pool], gamma, floor)
+            number, at = split_mix(seed, slot) >> 32, 0
+            while sum(chances[: at + 1]) <= number:
+                at += 1
+            shown = pool[at]
+            out.append((shown.id, chances[at]))
+        left = [o for o in left if o is not shown and not (o.group and o.group == shown.group)]
+    return out
