@@ -1,0 +1,285 @@
+"""From the log to examples.
+
+Two kinds of example:
+
+- *Answers*: an interaction that names an offer and whose kind is a success or a refusal.
+- *Decisions*: each slot that was shown, joined with what followed (see `outcomes`).
+
+Rules.
+- Nothing looks ahead. A decision knows what happened before it. An answer knows what
+  happened before its hour: an import gives one time for a visit, so what stands in the
+  same hour (the basket beside the coupon) may be the answer itself.
+- Examples see the person as devices do: through the same rows, see `history`.
+- Only subjects who agreed to LEARNING give examples, or a history to those that they are
+  linked to. What nobody in particular did is nobody's data and stays.
+- Memory stays bounded: the log is read once to survey it and then once for each part
+  of the persons; nothing is written in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.genome import NOBODY
+from edge_sdk.imprint import profile_strengths
+from edge_sdk.markers import Vocabulary, split
+from edge_sdk.schema import HOUR_MS
+from genome_edge.v1 import event_pb2, release_pb2
+from genome_server.genomes.events import Imprint, interaction_key
+from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
+from genome_server.learning.history import History, PastImprint
+from genome_server.learning.outcomes import Verdict
+from genome_server.learning.survey import (
+    Person,
+    Sources,
+    Survey,
+    event_reader,
+    label_of,
+    read_event,
+)
+
+_EVENTS_PER_PART = 2_000_000
+
+
+@dataclass
+class Counts:
+    """What became of the moments in the log."""
+
+    events: int = 0
+    answers: int = 0
+    decisions: int = 0
+    successes: int = 0
+    persons: int = 0
+    # Left out, and why.
+    without_consent: int = 0
+    persons_without_consent: int = 0
+    not_viewed: int = 0
+    still_open: int = 0
+    unknown_offer: int = 0
+    unknown_placement: int = 0
+
+    @property
+    def examples(self) -> int:
+        """All examples."""
+        return self.answers + self.decisions
+
+
+class _Moment(NamedTuple):
+    """A moment in a subject's life and what was offered in it: (offer row, success, propensity)."""
+
+    answer: bool
+    subject: bytes
+    time_ms: int
+    before_ms: int
+    context: tuple[str, ...]
+    genome_used: bool
+    offered: tuple[tuple[int, bool, float], ...]
+
+
+@dataclass
+class _Life:
+    """All that the log says about one person, in the order of the log."""
+
+    imprints: list[tuple[bytes, PastImprint]] = field(default_factory=list)
+    moments: list[_Moment] = field(default_factory=list)
+    ids: set[bytes] = field(default_factory=set)
+
+
+def load_examples(
+    sources: Sources,
+    found: Survey,
+    vocabulary: Vocabulary,
+    *,
+    now_ms: int,
+    on_events: Callable[[int], None] | None = None,
+) -> tuple[Examples, Counts]:
+    """Return the examples of the log as of `now_ms`, in order of time, and what was left out."""
+    return _Loader(sources, found, vocabulary, now_ms).run(on_events)
+
+
+class _Loader:
+    """Turns lives into examples, one part of the persons after the other."""
+
+    def __init__(
+        self, sources: Sources, found: Survey, vocabulary: Vocabulary, now_ms: int
+    ) -> None:
+        self._sources = sources
+        self._survey = found
+        self._vocabulary = vocabulary
+        self._now_ms = now_ms
+        self._offer_row = {offer: row for row, offer in enumerate(sources.offers)}
+        self._builder = ExamplesBuilder()
+        self._counts = Counts(events=found.events)
+        self._number = 0
+
+    def run(self, on_events: Callable[[int], None] | None) -> tuple[Examples, Counts]:
+        parts = 1 + self._survey.events // _EVENTS_PER_PART
+        for part in range(parts):
+            for life in self._lives(part, parts, on_events):
+                self._learn(life)
+        self._counts.persons = self._number
+        table = OfferTable.build(
+            {
+                offer: [
+                    (index, salience_q8 / 256)
+                    for name, salience_q8 in dna
+                    if (index := self._vocabulary.index(name)) is not None
+                ]
+                for offer, dna in self._sources.offers.items()
+            }
+        )
+        return self._builder.build(table, _fields(self._vocabulary)), self._counts
+
+    def _lives(
+        self, part: int, parts: int, on_events: Callable[[int], None] | None
+    ) -> Iterator[_Life]:
+        """Yield the lives of this part of the persons, by subject; nobody's moments one by one."""
+        reader, persons = event_reader(self._sources), self._survey.persons
+        lives: dict[bytes, _Life] = {}
+        for number, frame in enumerate(self._sources.frames()):
+            if on_events is not None and number % 1000 == 999:
+                on_events(1000)
+            root = persons.root(frame.subject)
+            if int.from_bytes(root[:8]) % parts != part:
+                continue
+            life = lives.setdefault(root, _Life())
+            event, at_ms = read_event(frame)
+            if event is None or self._repeated(life, event):
+                continue
+            effect = reader.read(frame)
+            if isinstance(effect, Imprint):
+                past = PastImprint(at_ms, effect.hour, effect.votes)
+                life.imprints.append((frame.subject, past))
+            moment = self._moment(frame.subject, event, at_ms)
+            if moment is not None:
+                life.moments.append(moment)
+        anonymous = lives.pop(NOBODY, _Life())
+        for root in sorted(lives):
+            yield lives[root]
+        for moment in anonymous.moments:
+            yield _Life(moments=[moment])
+
+    def _repeated(self, life: _Life, event: event_pb2.Event) -> bool:
+        """Whether an interaction came twice, by import and by report; the first one counts."""
+        if not event.HasField("interaction") or not event.interaction.interaction_id:
+            return False
+        key = interaction_key(event.interaction.interaction_id)
+        if key in life.ids:
+            return True
+        life.ids.add(key)
+        return False
+
+    def _moment(self, subject: bytes, event: event_pb2.Event, at_ms: int) -> _Moment | None:
+        if event.HasField("interaction"):
+            said = event.interaction
+            label = label_of(said, self._sources.schema)
+            if not label:
+                return None
+            row = self._offer_row.get(said.offer)
+            if row is None:
+                self._counts.unknown_offer += 1
+                return None
+            before_ms = at_ms // HOUR_MS * HOUR_MS
+            context = tuple(said.context_markers)
+            return _Moment(True, subject, at_ms, before_ms, context, True, ((row, label > 0, 1.0),))
+        if event.HasField("decision"):
+            record = event.decision
+            offered = tuple(self._shown(record, at_ms))
+            context = tuple(record.context_markers)
+            if offered:
+                used = record.genome_used
+                return _Moment(False, subject, at_ms, at_ms, context, used, offered)
+        return None
+
+    def _shown(
+        self, record: event_pb2.DecisionRecord, at_ms: int
+    ) -> Iterator[tuple[int, bool, float]]:
+        """Yield (offer row, success, propensity) of the slots that teach something."""
+        placement = self._sources.placements.get(record.placement)
+        for number, slot in enumerate(record.slots):
+            if not slot.offer:
+                continue
+            row = self._offer_row.get(slot.offer)
+            if placement is None or row is None:
+                self._counts.unknown_placement += placement is None
+                self._counts.unknown_offer += placement is not None
+                continue
+            verdict = self._survey.outcomes.verdict(
+                record.decision_id,
+                number,
+                decided_ms=at_ms,
+                window_ms=placement.outcome_window_hours * HOUR_MS,
+                shown_on_view=placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
+                now_ms=self._now_ms,
+            )
+            self._counts.not_viewed += verdict is Verdict.UNSEEN
+            self._counts.still_open += verdict is Verdict.OPEN
+            if verdict in (Verdict.SUCCESS, Verdict.FAILURE):
+                yield row, verdict is Verdict.SUCCESS, slot.propensity
+
+    def _learn(self, life: _Life) -> None:
+        """Add the examples of one person: of those of their subjects that agreed."""
+        if not life.moments:
+            return
+        learned = False
+        persons = self._survey.persons
+        members = persons.members(persons.root(life.moments[0].subject))
+        known = {s: self._sources.person(s) if s != NOBODY else Person() for s in members}
+        agreed = {s: person for s, person in known.items() if s == NOBODY or person.may_learn}
+        for subject in members:
+            moments = [moment for moment in life.moments if moment.subject == subject]
+            if moments and subject not in agreed:
+                self._counts.persons_without_consent += 1
+                self._counts.without_consent += sum(len(moment.offered) for moment in moments)
+                continue
+            history = self._history(subject, life, agreed)
+            for moment in sorted(moments, key=lambda moment: moment.before_ms):
+                self._add(moment, history)
+                learned = True
+        self._number += learned
+
+    def _history(self, subject: bytes, life: _Life, agreed: Mapping[bytes, Person]) -> History:
+        """The history of one subject; what others of the same person did counts once linked."""
+        persons = self._survey.persons
+        since = persons.linked_since(persons.root(subject))
+        imprints = [
+            past if whose == subject else past._replace(visible_ms=max(past.visible_ms, since))
+            for whose, past in life.imprints
+            if whose in agreed
+        ]
+        facts = [fact for person in agreed.values() for fact in person.markers]
+        schema, vocabulary = self._sources.schema, self._vocabulary
+        profile = profile_strengths(schema, vocabulary, facts)
+        return History(profile, imprints, schema, vocabulary)
+
+    def _add(self, moment: _Moment, history: History) -> None:
+        query = []
+        if moment.genome_used:
+            query = history.features(moment.time_ms, before_ms=moment.before_ms)
+        indices = (self._vocabulary.index(name) for name in dict.fromkeys(moment.context))
+        query += [(index, 1.0, 1.0) for index in indices if index is not None]
+        for row, label, propensity in moment.offered:
+            self._builder.add(
+                query,
+                offer=row,
+                label=label,
+                propensity=propensity,
+                person=self._number,
+                time_ms=moment.time_ms,
+            )
+            self._counts.answers += moment.answer
+            self._counts.decisions += not moment.answer
+            self._counts.successes += label
+
+
+def _fields(vocabulary: Vocabulary) -> NDArray[np.int32]:
+    """Return the number of each marker's namespace, int32 (V,)."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(split(name)[0], len(numbers)) for name in vocabulary], np.int32
+    )

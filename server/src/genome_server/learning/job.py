@@ -1,0 +1,232 @@
+"""One training from beginning to end: log → examples → evaluation → model → proof → file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.offers import placement_from_document
+from genome_server.errors import Refused
+from genome_server.genomes.dna import StoreDna
+from genome_server.genomes.rows import built_schema
+from genome_server.home import Tenant
+from genome_server.learning.dataset import Counts, load_examples
+from genome_server.learning.evaluate import Evaluation, evaluate
+from genome_server.learning.examples import Examples
+from genome_server.learning.export import ModelFacts, Parity, prove_parity, tower_model
+from genome_server.learning.models import save_model
+from genome_server.learning.probes import random_probes, real_probes
+from genome_server.learning.survey import Person, Sources, survey
+from genome_server.learning.train import Settings, score, train
+from genome_server.log.reader import LogReader
+from genome_server.store.protocol import CONSENT_LEARNING, Store
+
+# Below this a figure by person means nothing, and neither does a model.
+MIN_EXAMPLES = 50
+MIN_OF_EACH_KIND = 10
+MIN_PERSONS = 10
+_PROBES = 256
+
+
+class Advance(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, steps: int = 1, *, total: int | None = None) -> None:
+        """Add `steps`; `total` sets what there is to do once that is known."""
+        ...
+
+
+# Given a label and a total (None: not known yet), the bar of one stage.
+Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training used, found and made. `seconds` is by stage."""
+
+    model_id: str
+    model_bytes: int
+    counts: Counts
+    evaluation: Evaluation
+    parity: Parity
+    settings: Settings
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data: what --json prints."""
+        return {"model": self.model_id, **_report(self)}
+
+
+@contextmanager
+def _silence(label: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG001
+    yield lambda steps=1, *, total=None: None  # noqa: ARG005
+
+
+def run_training(
+    tenant: Tenant,
+    settings: Settings | None = None,
+    *,
+    quick: bool = False,
+    now_ms: int | None = None,
+    progress: Progress = _silence,
+) -> TrainingReport:
+    """Train on the log of a tenant and keep the model for the next release.
+
+    Raises Refused where genomes were never built or examples are too few, and
+    ExportError where the file does not do what the trainer does.
+    """
+    settings = settings or Settings()
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    clock = _Clock()
+    with closing(tenant.open_store()) as store:
+        examples, counts, vocabulary = _gather(tenant, store, now_ms, progress)
+        check_enough(examples, counts)
+        clock.lap("examples")
+        with progress("Evaluating", None) as advance:
+            evaluation = evaluate(examples, settings, quick=quick, on_step=_advancing(advance))
+        clock.lap("evaluation")
+        with progress("Training", None) as advance:
+            towers = train(examples, None, settings, _advancing(advance))
+        clock.lap("training")
+        facts = ModelFacts(
+            vocabulary_lineage=vocabulary.lineage,
+            vocabulary_size=len(vocabulary),
+            trained_ms=examples.newest_ms,
+            auc_by_person=evaluation.headline,
+        )
+        model = tower_model(towers, facts)
+        probes = chain(
+            random_probes(examples, _PROBES, settings.seed),
+            real_probes(examples, _PROBES, settings.seed),
+        )
+        parity = prove_parity(model, lambda probe: score(towers, probe), probes)
+        clock.lap("export")
+        report = TrainingReport("", len(model), counts, evaluation, parity, settings, clock.seconds)
+        name = save_model(tenant.models_dir, store, model, _report(report))
+    return TrainingReport(name, len(model), counts, evaluation, parity, settings, clock.seconds)
+
+
+def sources_of(store: Store, log: LogReader) -> Sources:
+    """Return where the examples of a tenant come from.
+
+    Raises Refused where genomes were never built: their schema is the examples'.
+    """
+    schema = built_schema(store)
+    if schema is None:
+        raise Refused("there are no genomes yet; run: genome-server build")
+    dna = StoreDna(store)
+
+    def person(subject: bytes) -> Person:
+        row = store.customer(subject)
+        if row is None:
+            return Person()
+        return Person(row.markers, bool((row.consents or 0) & CONSENT_LEARNING))
+
+    return Sources(
+        frames=log.frames,
+        person=person,
+        product_dna=dna.product,
+        offers={offer: dna.offer(offer) or () for offer, _ in store.documents("offer")},
+        placements={
+            name: placement_from_document(document)
+            for name, document in store.documents("placement")
+        },
+        schema=schema,
+    )
+
+
+def check_enough(examples: Examples, counts: Counts) -> None:
+    """Refuse, with what there is and what is needed, where a model would mean nothing."""
+    successes = counts.successes
+    failures = counts.examples - successes
+    persons = len(np.unique(examples.person))
+    if (
+        counts.examples >= MIN_EXAMPLES
+        and min(successes, failures) >= MIN_OF_EACH_KIND
+        and persons >= MIN_PERSONS
+    ):
+        return
+    raise Refused(
+        f"too little to learn from: {counts.examples} examples ({successes} successes, "
+        f"{failures} failures) of {persons} persons; needed are {MIN_EXAMPLES} examples with "
+        f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons. {left_out(counts)}"
+    )
+
+
+def left_out(counts: Counts) -> str:
+    """Return a sentence on what gave no examples, and why."""
+    reasons = [
+        (
+            counts.without_consent,
+            f"of {counts.persons_without_consent} persons who did not agree to learning",
+        ),
+        (counts.not_viewed, "were never viewed"),
+        (counts.still_open, "may still be answered"),
+        (counts.unknown_offer, "name an offer that is not there"),
+        (counts.unknown_placement, "name a placement that is not there"),
+    ]
+    said = [f"{number} {why}" for number, why in reasons if number]
+    return f"Left out: {', '.join(said)}." if said else "Nothing was left out."
+
+
+def _gather(
+    tenant: Tenant, store: Store, now_ms: int, progress: Progress
+) -> tuple[Examples, Counts, Vocabulary]:
+    """Read the log. Markers of moments get their indices here."""
+    if not tenant.log_path.exists():
+        raise Refused("nothing has happened yet; run: genome-server import interactions FILE")
+    with LogReader(tenant.log_path) as log:
+        sources = sources_of(store, log)
+        with progress("Reading the log", 2 * log.end()) as advance:
+            found = survey(sources, advance)
+            offered = (name for dna in sources.offers.values() for name, _ in dna)
+            vocabulary = store.extend_vocabulary(
+                [*BUILTIN_MARKERS, *offered, *found.frequent_markers()]
+            )
+            examples, counts = load_examples(
+                sources, found, vocabulary, now_ms=now_ms, on_events=advance
+            )
+    return examples, counts, vocabulary
+
+
+def _advancing(advance: Advance) -> Callable[[int, int], None]:
+    """Return what moves a bar to `done` of `total`."""
+    before = 0
+
+    def move(done: int, total: int) -> None:
+        nonlocal before
+        advance(done - before, total=total)
+        before = done
+
+    return move
+
+
+def _report(report: TrainingReport) -> dict[str, Any]:
+    return {
+        "bytes": report.model_bytes,
+        "examples": {**asdict(report.counts), "examples": report.counts.examples},
+        "evaluation": report.evaluation.to_json(),
+        "parity": asdict(report.parity),
+        "settings": asdict(report.settings),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+    }
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = now - self._last
+        self._last = now

@@ -1,0 +1,71 @@
+"""How good probabilities are: order (AUC), calibration, and how sure we are of either."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BINS = 15
+_RESAMPLES = 200
+
+Values = NDArray[np.floating]
+
+
+def auc(label: Values, score: Values) -> float | None:
+    """Chance that a success scores above a failure, ties counting half.
+
+    None where there is only one of the two.
+    """
+    return _weighted_auc(label, score, np.ones(len(label)))
+
+
+def auc_interval(
+    label: Values, score: Values, person: NDArray[np.integer], seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of the AUC, by drawing persons with replacement 200 times.
+
+    Persons and not examples are drawn: answers of one person resemble each other.
+    None where the AUC is not defined.
+    """
+    if auc(label, score) is None:
+        return None
+    rng = np.random.default_rng(seed)
+    _, group = np.unique(person, return_inverse=True)
+    count = int(group.max()) + 1
+    drawn = []
+    for _ in range(_RESAMPLES):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        value = _weighted_auc(label, score, times[group].astype(np.float64))
+        if value is not None:
+            drawn.append(value)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def calibration_error(label: Values, score: Values) -> float:
+    """Mean distance between what is said and what happens, over 15 bins of equal size (ECE)."""
+    if not len(label):
+        return 0.0
+    order = np.argsort(score, kind="stable")
+    bins = [part for part in np.array_split(order, _BINS) if len(part)]
+    return float(
+        sum(abs(label[part].mean() - score[part].mean()) * len(part) for part in bins) / len(order)
+    )
+
+
+def log_loss(label: Values, score: Values) -> float:
+    """Mean negative log likelihood in nats."""
+    if not len(label):
+        return 0.0
+    safe = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.where(label > 0, np.log(safe), np.log1p(-safe)).mean())
+
+
+def _weighted_auc(label: Values, score: Values, weight: NDArray[np.float64]) -> float | None:
+    values, at = np.unique(score, return_inverse=True)
+    good = np.bincount(at, weights=weight * (label > 0), minlength=len(values))
+    bad = np.bincount(at, weights=weight * (label <= 0), minlength=len(values))
+    if not good.sum() or not bad.sum():
+        return None
+    below = np.cumsum(bad) - bad
+    return float((good * (below + bad / 2)).sum() / (good.sum() * bad.sum()))

@@ -1,0 +1,62 @@
+"""What followed each decision, and what that makes of it as an example.
+
+Rules.
+- A success within the placement's window is a success, whatever else happened.
+- A refusal is a failure. So is silence, once the window has closed, but only of an offer
+  that was seen: where an offer counts as shown when it is viewed, one that nobody
+  viewed says nothing about it.
+- While the window is open, silence says nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from enum import Enum
+
+VIEW = "view"
+
+
+class Verdict(Enum):
+    """What a decided slot teaches."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    UNSEEN = "unseen"
+    OPEN = "open"
+
+
+class Outcomes:
+    """Outcomes by decision and slot. They may come in any order and more than once."""
+
+    def __init__(self) -> None:
+        # decision id → (slot, time, label, viewed); most decisions have none or one.
+        self._by_decision: defaultdict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
+
+    def add(self, decision_id: bytes, slot: int, label: int, time_ms: int) -> None:
+        """Note an outcome whose kind has this label: +1 success, -1 refusal, 0 neither (a view)."""
+        self._by_decision[decision_id].append((slot, label, time_ms))
+
+    def verdict(
+        self,
+        decision_id: bytes,
+        slot: int,
+        *,
+        decided_ms: int,
+        window_ms: int,
+        shown_on_view: bool,
+        now_ms: int,
+    ) -> Verdict:
+        """Return what the slot of a decision teaches as of `now_ms`. Times in Unix milliseconds."""
+        until = decided_ms + window_ms
+        labels = {
+            label
+            for at, label, time_ms in self._by_decision.get(decision_id, ())
+            if at == slot and time_ms <= until
+        }
+        if 1 in labels:
+            return Verdict.SUCCESS
+        if -1 in labels:
+            return Verdict.FAILURE
+        if now_ms < until:
+            return Verdict.OPEN
+        return Verdict.UNSEEN if shown_on_view and not labels else Verdict.FAILURE
