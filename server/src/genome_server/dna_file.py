@@ -1,12 +1,14 @@
 """dna.yaml: the DNA schema as people write it, and its number.
 
 The file says how markers fade and what interactions weigh. `load_schema` turns
-it into the `DnaSchema` that genomes, models and releases go by. Two things are
-added that the file does not say:
+it into the `DnaSchema` that genomes, models and releases go by. Three things
+are added that the file does not say:
 
 - *Profile namespaces.* A namespace that customers' attributes use (`age`,
   `gender`) and that the file does not mention is a profile's: it never fades
   and weighs `profile_weight`.
+- *The landmark.* A build moves it on when its doublings are nearly used up; the
+  later one, of that and the file's, counts.
 - *The epoch.* It grows by one whenever the schema differs from the last one
   seen, whichever way it came about; rows of different epochs never mix.
 
@@ -49,6 +51,7 @@ LANDMARK_DAYS_BACK = 180
 _EPOCH_KEY = "schema_epoch"
 _DIGEST_KEY = "schema_digest"
 _PROFILE_KEY = "profile_namespaces"
+_LANDMARK_KEY = "landmark_hour"
 
 _DURATION = re.compile(r"(\d+)\s*(h|d)")
 _LABELS = {"success": 1, "refusal": -1, "neither": 0}
@@ -76,7 +79,7 @@ def default_text(now: datetime) -> str:
 # A change takes effect with the next `genome-server build` and `publish`.
 
 # Strengths are kept as of this day. It must not lie in the future, and lasts
-# {MAX_DOUBLINGS} times the shortest half-life below; `genome-server status` says when to move it.
+# {MAX_DOUBLINGS} times the shortest half-life below; builds move it on before that is used up.
 landmark: {first.isoformat()}
 
 # A strength has halved after its half-life: hours (36h), days (30d), or never.
@@ -109,12 +112,22 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     """
     schema, weight = read_schema(path)
     schema = with_profiles(schema, profile_namespaces(store), weight)
+    moved = int(store.meta(_LANDMARK_KEY) or 0)
+    schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
     digest = hashlib.sha256(replace(schema, epoch=0).to_proto().SerializeToString()).hexdigest()
     with store.transaction():
         if store.meta(_DIGEST_KEY) != digest:
             store.set_meta(_DIGEST_KEY, digest)
             store.set_meta(_EPOCH_KEY, str(store.next_counter(_EPOCH_KEY)))
         return replace(schema, epoch=int(store.meta(_EPOCH_KEY) or 1))
+
+
+def move_landmark(store: Store, hour: int) -> None:
+    """Let the landmark be at `hour` since the Unix epoch from now on, unless the file says later.
+
+    Builds do that when the doublings of the one before are nearly used up.
+    """
+    store.set_meta(_LANDMARK_KEY, str(hour))
 
 
 def read_schema(path: Path) -> tuple[DnaSchema, int]:

@@ -1,0 +1,74 @@
+"""`genome-server build`: all genomes from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from genome_server.cli.output import Console, common_options
+
+if TYPE_CHECKING:
+    from genome_server.genomes.build import BuildReport
+    from genome_server.home import Tenant
+    from genome_server.log.reader import LogReader
+
+#: What to say of events that left no trace, by reason.
+_PASSED_OVER = {
+    "nobody": "were nobody's",
+    "no_dna": "name nothing that has DNA",
+    "unknown_kind": "are of a kind that dna.yaml does not have",
+    "unknown_offer": "name an offer that is not known (import it and build again)",
+    "unknown_product": "name a product that is not known (import it and build again)",
+    "unreadable": "cannot be read",
+}
+
+
+@click.command()
+@common_options
+def command(console: Console) -> None:
+    """Build all genomes anew from the log and the profiles of customers.
+
+    The server may run meanwhile. It applies what happens by itself; a build is
+    needed after a change of dna.yaml, products or offers, after an import of
+    customers, and is a good habit once a night.
+    """
+    from genome_server.genomes.build import build
+
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store, _log(tenant) as log:
+        total = log.end() if log is not None else 0
+        with console.progress("Reading the log", total) as advance:
+            report = build(store, log, tenant.dna_path, progress=advance)
+    # One genome for each customer and for each stranger who left a trace.
+    console.result({"customers": report.genomes, **asdict(report)}, lambda: _print(console, report))
+
+
+@contextmanager
+def _log(tenant: Tenant) -> Iterator[LogReader | None]:
+    """The tenant's log; None before anything happened."""
+    from genome_server.log.reader import LogReader
+
+    if not tenant.log_path.exists():
+        yield None
+        return
+    with LogReader(tenant.log_path) as reader:
+        yield reader
+
+
+def _print(console: Console, report: BuildReport) -> None:
+    console.print(
+        f"{report.genomes:,} genomes ({report.changed:,} changed) from {report.events:,} events "
+        f"in {report.seconds:.1f} s"
+    )
+    console.print(
+        f"  {report.imprints:,} imprints, {report.repeated:,} repetitions left out, "
+        f"{report.markers:,} markers, schema epoch {report.epoch}"
+    )
+    for reason, count in report.skipped.items():
+        console.print(f"  {count:,} events {_PASSED_OVER.get(reason, reason)}")
+    if report.landmark_moved:
+        console.note("the landmark moved on; publish a release, so that devices take the new rows")

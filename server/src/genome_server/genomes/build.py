@@ -1,0 +1,237 @@
+"""The build: all genomes from the log, by one aggregation.
+
+Theory. A build must not hold up the server, which goes on applying increments
+to the same genomes. So the log is read and aggregated while nothing is locked;
+then, in one transaction, what came meanwhile is added to the same gathering,
+the subjects that it speaks of are aggregated again, and genomes, offset, marks
+and seen ids are written together. The increments go on from that offset as if
+they had done all of it themselves: the sums are the same integers.
+
+Only genomes that differ from what is stored are written, and only rows that
+differ are stamped for devices.
+
+A build also settles the schema: a changed dna.yaml takes effect here, and the
+landmark moves on when four fifths of its doublings are used up. Either gives a
+new epoch, under which everything is built anew.
+"""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from edge_sdk.imprint import GenomeState
+from edge_sdk.markers import BUILTIN_MARKERS
+from edge_sdk.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
+from genome_server.dna_file import load_schema, move_landmark
+from genome_server.genomes.gather import Gathering
+from genome_server.genomes.rows import (
+    GENOMES,
+    ONCE,
+    RowEncoder,
+    SubjectState,
+    apply_consent,
+    set_built_schema,
+)
+from genome_server.log.reader import LogReader
+from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
+
+# A new landmark lies so far back that what is recent still counts finely.
+_DOUBLINGS_BACK: Final = 5
+_DOUBLINGS_USED: Final = MAX_DOUBLINGS * 4 // 5
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    `events` were read; `imprints` of them counted, `repeated` carried an id seen
+    before, `skipped` were passed over, by reason. `genomes` is how many there
+    are, `changed` how many were written, `markers` the size of the vocabulary.
+    """
+
+    epoch: int
+    landmark_hour: int
+    landmark_moved: bool
+    events: int
+    imprints: int
+    repeated: int
+    skipped: dict[str, int] = field(default_factory=dict)
+    genomes: int = 0
+    changed: int = 0
+    markers: int = 0
+    seconds: float = 0.0
+
+
+def build(
+    store: Store,
+    log: LogReader | None,
+    dna_path: Path,
+    *,
+    now_ms: int | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build every genome from the log (None: there is none yet) and the profiles.
+
+    Raises SchemaFileError where dna.yaml is wrong, StoreError.
+    """
+    started = time.monotonic()
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    schema, moved = settle_schema(store, dna_path, now_ms)
+    store.extend_vocabulary(BUILTIN_MARKERS)
+    with (
+        # Beside the store, not in the system's temporary files: it holds subjects.
+        tempfile.TemporaryDirectory(prefix="build-", dir=dna_path.parent) as folder,
+        Gathering(store, schema, Path(folder)) as gathering,
+    ):
+        if log is not None:
+            gathering.read(log, log.end(), progress)
+        encoder = RowEncoder(schema, store.vocabulary())
+        records = {r.subject: r for r in _differing(store, gathering, encoder)}
+        with store.transaction():
+            if log is not None:
+                touched = gathering.read(log, log.end(), progress)
+                records |= _again(store, gathering, schema, touched)
+            _settle(store, gathering, schema, records.values())
+        repeated = gathering.repeated()
+        return BuildReport(
+            epoch=schema.epoch,
+            landmark_hour=schema.landmark_hour,
+            landmark_moved=moved,
+            events=gathering.end,
+            imprints=gathering.imprints - repeated,
+            repeated=repeated,
+            skipped=dict(sorted(gathering.skipped.items())),
+            genomes=store.genome_count(),
+            changed=len(records),
+            markers=len(store.vocabulary()),
+            seconds=time.monotonic() - started,
+        )
+
+
+def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema, bool]:
+    """The schema to build under, and whether its landmark had to move.
+
+    Raises SchemaFileError.
+    """
+    schema = load_schema(dna_path, store)
+    shortest = schema.shortest_half_life_hours
+    now_hour = now_ms // HOUR_MS
+    if not shortest or now_hour - schema.landmark_hour <= _DOUBLINGS_USED * shortest:
+        return schema, False
+    move_landmark(store, now_hour - _DOUBLINGS_BACK * shortest)
+    return load_schema(dna_path, store), True
+
+
+def _differing(store: Store, gathering: Gathering, encoder: RowEncoder) -> Iterator[GenomeRecord]:
+    """The records of all subjects that differ from what is stored."""
+    joined: dict[bytes, _Known] = {}
+    for known in _everybody(store, gathering):
+        if known.state.links:
+            joined[known.subject] = known
+        else:
+            yield from _changes(encoder, [known])
+    seen: set[bytes] = set()
+    for subject in joined:
+        if subject not in seen:
+            person = gathering.person(subject)
+            seen.update(person)
+            yield from _changes(encoder, [joined[one] for one in person])
+
+
+_Said = GenomeState | SubjectState | CustomerRow | GenomeRecord
+
+
+@dataclass(slots=True)
+class _Known:
+    """Everything that is known of one subject."""
+
+    subject: bytes
+    state: SubjectState
+    customer: CustomerRow | None = None
+    stored: GenomeRecord | None = None
+
+
+def _everybody(store: Store, gathering: Gathering) -> Iterator[_Known]:
+    """Every subject of the log, of the customers and of the stored genomes, by subject."""
+    streams: list[Iterable[tuple[bytes, _Said]]] = [
+        gathering.states(),
+        ((row.subject, row) for row in store.customers()),
+        ((record.subject, record) for record in store.genomes()),
+        sorted(gathering.words.items(), key=lambda item: item[0]),
+    ]
+    merged = heapq.merge(*streams, key=lambda item: item[0])
+    for subject, items in groupby(merged, key=lambda item: item[0]):
+        known = _Known(subject, SubjectState())
+        for _, item in items:
+            if isinstance(item, CustomerRow):
+                known.customer = item
+            elif isinstance(item, GenomeRecord):
+                known.stored = item
+            elif isinstance(item, SubjectState):
+                known.state.consents, known.state.links = item.consents, item.links
+            else:
+                known.state.imprints = item
+        yield known
+
+
+def _changes(encoder: RowEncoder, person: list[_Known]) -> Iterator[GenomeRecord]:
+    states = {known.subject: known.state for known in person}
+    customers = {known.subject: known.customer for known in person if known.customer}
+    for known, record in zip(person, encoder.person(states, customers), strict=True):
+        old = known.stored
+        if (
+            old is None
+            or (old.epoch, old.state, old.row) != (record.epoch, record.state, record.row)
+            or old.consents != record.consents
+        ):
+            yield record
+
+
+def _again(
+    store: Store, gathering: Gathering, schema: DnaSchema, touched: set[bytes]
+) -> dict[bytes, GenomeRecord]:
+    """The records of the subjects that were spoken of meanwhile, aggregated again."""
+    persons = {tuple(gathering.person(subject)) for subject in touched}
+    subjects = {one for person in persons for one in person}
+    if not subjects:
+        return {}
+    imprints = dict(gathering.states(subjects))
+    encoder = RowEncoder(schema, store.vocabulary())
+    records = {}
+    for person in sorted(persons):
+        states = {}
+        for one in person:
+            states[one] = state = SubjectState()
+            words = gathering.words.get(one)
+            if words is not None:
+                state.consents, state.links = words.consents, words.links
+            state.imprints = imprints.get(one, state.imprints)
+        found = ((one, store.customer(one)) for one in person)
+        customers = {one: customer for one, customer in found if customer is not None}
+        records.update({r.subject: r for r in encoder.person(states, customers)})
+    return records
+
+
+def _settle(
+    store: Store, gathering: Gathering, schema: DnaSchema, records: Iterable[GenomeRecord]
+) -> None:
+    """Write what the build found; part of a transaction."""
+    taken = store.consumer_offset(ONCE, 0)
+    store.add_interactions(gathering.ids_from(taken))
+    for (subject, purpose), (granted, at_ms, offset) in sorted(gathering.consents.items()):
+        if offset >= taken:
+            apply_consent(store, subject, {purpose: granted}, at_ms)
+    store.put_genomes(records, schema.epoch)
+    store.set_applied_marks((*key, last) for key, last in gathering.marks.items())
+    store.set_consumer_offset(GENOMES, schema.epoch, gathering.end)
+    store.set_consumer_offset(ONCE, 0, max(taken, gathering.end))
+    set_built_schema(store, schema)

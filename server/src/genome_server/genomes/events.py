@@ -1,0 +1,224 @@
+"""What a logged event does to genomes. Free of I/O; build and live read events here alone.
+
+Rules.
+- Time. The hour of an imprint is that of the device's wall clock, corrected by
+  what the device knew of the server's clock, and never later than five minutes
+  after the event was received. It depends on nothing but the log, so that a
+  rebuild finds the same hour.
+- An interaction imprints its explicit DNA, else its product's, else its
+  offer's; an outcome imprints the DNA of the offer that it names.
+- An interaction id, and an outcome's event id under its kind, count once: the
+  first in the log.
+- Consent and links are said per subject: the latest word counts, and of two at
+  one moment the more careful one (withdrawn, not linked).
+- What cannot be read is passed over, counted by reason, and never stops the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.errors import InvalidMarker, LandmarkExhausted
+from edge_sdk.frames import FrameKind
+from edge_sdk.genome import NOBODY, SUBJECT_BYTES
+from edge_sdk.imprint import event_weight, explode, hour_of, vote
+from edge_sdk.schema import MAX_DOUBLINGS, DnaSchema
+from genome_edge.v1 import event_pb2
+from genome_server.log.reader import LoggedFrame
+
+FUTURE_MS: Final = 5 * 60 * 1000
+"""How far ahead of its receipt an event may claim to be."""
+
+_MAX_PURPOSE: Final = 30
+_READ: Final = frozenset(
+    {FrameKind.INTERACTION, FrameKind.OUTCOME, FrameKind.CONSENT, FrameKind.LINK}
+)
+
+Dna = Sequence[tuple[str, int]]
+"""Markers with their salience in 1/256."""
+
+
+class Skip(StrEnum):
+    """Why an event left no trace in any genome."""
+
+    UNREADABLE = "unreadable"
+    NOBODY = "nobody"
+    UNKNOWN_KIND = "unknown_kind"
+    UNKNOWN_PRODUCT = "unknown_product"
+    UNKNOWN_OFFER = "unknown_offer"
+    NO_DNA = "no_dna"
+    REPEATED = "repeated"
+
+
+class MarkerVote(NamedTuple):
+    """What one event gives to one marker; the vote is in 2^24 fixed point."""
+
+    marker: str
+    half_life: int
+    vote: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imprint:
+    """Votes of one event at an hour since the Unix epoch; `once` is its 16-byte id, if any."""
+
+    subject: bytes
+    hour: int
+    votes: tuple[MarkerVote, ...]
+    once: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentSaid:
+    """A customer agreed or withdrew at `time_ms`."""
+
+    subject: bytes
+    purpose: int
+    granted: bool
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSaid:
+    """Two subjects are one person since `time_ms`, or are no longer."""
+
+    subject: bytes
+    other: bytes
+    linked: bool
+    time_ms: int
+
+
+Effect = Imprint | ConsentSaid | LinkSaid | Skip
+
+
+def event_ms(time: event_pb2.EventTime, received_ms: int) -> int:
+    """The one time of an event, in Unix milliseconds, from its clocks and its receipt."""
+    wall = time.wall_ms + (time.server_offset_ms if time.offset_known else 0)
+    return max(0, min(wall, received_ms + FUTURE_MS))
+
+
+def interaction_key(interaction_id: str) -> bytes:
+    """The 16 bytes under which an interaction id is remembered."""
+    return hashlib.blake2b(interaction_id.encode(), digest_size=16).digest()
+
+
+class EventReader:
+    """Turns frames of the log into effects on genomes.
+
+    `product_dna` and `offer_dna` give the DNA behind an id, or None where the id
+    is not known; they are asked once for each id.
+    """
+
+    def __init__(
+        self,
+        schema: DnaSchema,
+        product_dna: Callable[[str], Dna | None],
+        offer_dna: Callable[[str], Dna | None],
+    ) -> None:
+        self._schema = schema
+        self._sources = {"product": product_dna, "offer": offer_dna}
+        self._exploded: dict[tuple[str, str, str], tuple[tuple[str, int, int], ...] | None] = {}
+
+    def read(self, frame: LoggedFrame) -> Effect | None:
+        """What the event does; None for kinds that have nothing to do with genomes.
+
+        Raises LandmarkExhausted where it lies too far after the landmark.
+        """
+        if frame.kind not in _READ:
+            return None
+        try:
+            event = event_pb2.Event.FromString(frame.body)
+        except DecodeError:
+            return Skip.UNREADABLE
+        payload = event.WhichOneof("payload")
+        time = event.time
+        at_ms = event_ms(time, frame.received_ms) if event.HasField("time") else frame.time_ms
+        at_ms = max(0, min(at_ms, frame.received_ms + FUTURE_MS))
+        if frame.subject == NOBODY:
+            return Skip.NOBODY
+        if payload == "interaction":
+            return self._interaction(frame.subject, at_ms, event.interaction)
+        if payload == "outcome":
+            return self._outcome(frame.subject, at_ms, event.outcome)
+        if payload == "consent" and 1 <= event.consent.purpose <= _MAX_PURPOSE:
+            said = event.consent
+            return ConsentSaid(frame.subject, said.purpose, said.granted, at_ms)
+        if payload == "link" and len(event.link.other_subject) == SUBJECT_BYTES:
+            other = event.link.other_subject
+            if other == NOBODY or other == frame.subject:
+                return Skip.NOBODY
+            return LinkSaid(frame.subject, other, event.link.linked, at_ms)
+        return Skip.UNREADABLE
+
+    def _interaction(
+        self, subject: bytes, at_ms: int, said: event_pb2.Interaction
+    ) -> Imprint | Skip:
+        once = interaction_key(said.interaction_id) if said.interaction_id else None
+        if not self._schema.has_kind(said.kind):
+            return Skip.UNKNOWN_KIND
+        exploded: Sequence[tuple[str, int, int]] | None
+        if said.dna:
+            try:
+                dna = [(item.marker, item.salience_q8) for item in said.dna]
+                exploded = explode(self._schema, said.kind, dna)
+            except InvalidMarker:
+                return Skip.UNREADABLE
+        elif said.product:
+            exploded = self._behind("product", said.product, said.kind)
+            if exploded is None:
+                return Skip.UNKNOWN_PRODUCT
+        elif said.offer:
+            exploded = self._behind("offer", said.offer, said.kind)
+            if exploded is None:
+                return Skip.UNKNOWN_OFFER
+        else:
+            return Skip.NO_DNA
+        return self._imprint(subject, at_ms, said.kind, said.amount_micros, exploded, once)
+
+    def _outcome(self, subject: bytes, at_ms: int, said: event_pb2.Outcome) -> Imprint | Skip:
+        once = interaction_key(f"outcome\0{said.kind}\0{said.event_id}") if said.event_id else None
+        if not self._schema.has_kind(said.kind):
+            return Skip.UNKNOWN_KIND
+        exploded = self._behind("offer", said.offer, said.kind) if said.offer else None
+        if exploded is None:
+            return Skip.UNKNOWN_OFFER
+        return self._imprint(subject, at_ms, said.kind, said.value_micros, exploded, once)
+
+    def _behind(self, source: str, name: str, kind: str) -> tuple[tuple[str, int, int], ...] | None:
+        """(marker, salience, half-life) that a kind imprints of a product or offer."""
+        key = (source, name, kind)
+        if key not in self._exploded:
+            dna = self._sources[source](name)
+            found = None if dna is None else tuple(explode(self._schema, kind, dna))
+            self._exploded[key] = found
+        return self._exploded[key]
+
+    def _imprint(
+        self,
+        subject: bytes,
+        at_ms: int,
+        kind: str,
+        amount_micros: int,
+        exploded: Sequence[tuple[str, int, int]],
+        once: bytes | None,
+    ) -> Imprint | Skip:
+        if not exploded:
+            return Skip.NO_DNA
+        hour = hour_of(at_ms)
+        since = hour - self._schema.landmark_hour
+        weight = event_weight(self._schema, kind, amount_micros)
+        votes = []
+        for marker, salience_q8, half_life in exploded:
+            if half_life and since // half_life > MAX_DOUBLINGS:
+                raise LandmarkExhausted(
+                    f"an event lies {since} hours after the landmark, more than "
+                    f"{MAX_DOUBLINGS} half-lives of {marker}"
+                )
+            votes.append(MarkerVote(marker, half_life, vote(weight, salience_q8)))
+        return Imprint(subject, hour, tuple(votes), once)

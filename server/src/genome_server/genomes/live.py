@@ -1,0 +1,178 @@
+"""Increments: what is new in the log goes into the genomes that it speaks of.
+
+The same rules as a build, event by event, on the subjects concerned; the same
+integers come out, whatever the order and however the log is cut. Genomes,
+offset, marks and seen ids change in one transaction, so that a consumer that
+dies half-way has done nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from edge_sdk.errors import LandmarkExhausted
+from edge_sdk.imprint import grow
+from edge_sdk.schema import DnaSchema
+from genome_server.genomes.dna import StoreDna
+from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
+from genome_server.genomes.rows import (
+    GENOMES,
+    ONCE,
+    RowEncoder,
+    SubjectState,
+    apply_consent,
+    built_schema,
+    person_of,
+)
+from genome_server.home import Tenant
+from genome_server.log.reader import LogBatch, LogReader
+from genome_server.store.protocol import GenomeRecord, Store
+
+_MAX_EVENTS = 20_000
+
+Effects = Sequence[Imprint | ConsentSaid | LinkSaid]
+
+
+class LiveConsumer:
+    """Keeps the genomes of one tenant current. Use it from one thread at a time.
+
+    Raises NotInitialised, StoreError, or FileNotFoundError where there is no log yet.
+    """
+
+    def __init__(
+        self, tenant: Tenant, *, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        self._store = tenant.open_store()
+        self._log = LogReader(tenant.log_path)
+        self._dna_path = tenant.dna_path
+        self._now_ms = now_ms
+
+    def close(self) -> None:
+        """Close the store and the log."""
+        self._log.close()
+        self._store.close()
+
+    def catch_up(self, max_events: int = _MAX_EVENTS) -> int:
+        """Apply at most about `max_events` events; returns how many there were, 0 at the end.
+
+        Genomes that were never built, and a landmark that is used up, are a
+        case for a build, which is then done here.
+        """
+        schema = built_schema(self._store)
+        if schema is None:
+            return self._build()
+        if self._log.end() <= self._store.consumer_offset(GENOMES, schema.epoch):
+            return 0
+        try:
+            with self._store.transaction():
+                return self._apply(max_events)
+        except LandmarkExhausted:
+            return self._build()
+
+    def _build(self) -> int:
+        from genome_server.genomes.build import build  # brings DuckDB, which is rarely needed here
+
+        before = built_schema(self._store)
+        offset = self._store.consumer_offset(GENOMES, before.epoch) if before else 0
+        report = build(self._store, self._log, self._dna_path, now_ms=self._now_ms())
+        return max(report.events - offset, 0)
+
+    def _apply(self, max_events: int) -> int:
+        store = self._store
+        # Read again inside the transaction: a build may have moved them on.
+        schema = built_schema(store)
+        if schema is None:
+            return 0
+        start = store.consumer_offset(GENOMES, schema.epoch)
+        batches = list(self._log.batches(start, max_events=max_events))
+        if not batches:
+            return 0
+        Increment(store, schema, batches).apply()
+        end = batches[-1].next_offset
+        store.set_applied_marks((b.device, b.epoch, b.lane, b.last) for b in batches)
+        store.set_consumer_offset(GENOMES, schema.epoch, end)
+        store.set_consumer_offset(ONCE, 0, max(end, store.consumer_offset(ONCE, 0)))
+        return end - start
+
+
+class Increment:
+    """Some batches on their way into the genomes; part of a transaction."""
+
+    def __init__(self, store: Store, schema: DnaSchema, batches: Iterable[LogBatch]) -> None:
+        self._store = store
+        self._schema = schema
+        self._batches = batches
+        self._states: dict[bytes, SubjectState] = {}
+
+    def apply(self) -> None:
+        """Apply all of it. Raises LandmarkExhausted."""
+        effects = self._effects()
+        if not effects:
+            return
+        names = [v.marker for e in effects if isinstance(e, Imprint) for v in e.votes]
+        vocabulary = self._store.extend_vocabulary(names)
+        self._load(_subjects(effects))
+        consents: dict[bytes, dict[int, bool]] = {}
+        newest: dict[bytes, int] = {}
+        for effect in effects:
+            if isinstance(effect, Imprint):
+                imprints = self._states[effect.subject].imprints
+                hours = effect.hour - self._schema.landmark_hour
+                for name, half_life, vote in effect.votes:
+                    index = vocabulary.index(name)
+                    if index is not None:
+                        imprints.add(index, grow(vote, hours, half_life), effect.hour)
+            elif isinstance(effect, ConsentSaid):
+                if self._states[effect.subject].hear_consent(effect):
+                    consents.setdefault(effect.subject, {})[effect.purpose] = effect.granted
+                    at_ms = max(newest.get(effect.subject, 0), effect.time_ms)
+                    newest[effect.subject] = at_ms
+            else:
+                self._states[effect.subject].hear_link(effect.other, effect)
+                self._states[effect.other].hear_link(effect.subject, effect)
+        for subject, said in sorted(consents.items()):
+            apply_consent(self._store, subject, said, newest[subject])
+        encoder = RowEncoder(self._schema, vocabulary)
+        self._store.put_genomes(self._records(encoder, _subjects(effects)), self._schema.epoch)
+
+    def _effects(self) -> Effects:
+        """What the events do, without those whose id was seen before."""
+        dna = StoreDna(self._store)
+        reader = EventReader(self._schema, dna.product, dna.offer)
+        frames = (frame for batch in self._batches for frame in batch.frames())
+        read = [reader.read(frame) for frame in frames]
+        effects = [e for e in read if isinstance(e, Imprint | ConsentSaid | LinkSaid)]
+        ids = [e.once for e in effects if isinstance(e, Imprint) and e.once is not None]
+        new = self._store.add_interactions(ids)
+        counted = []
+        for effect in effects:
+            if isinstance(effect, Imprint) and effect.once is not None:
+                if effect.once not in new:
+                    continue
+                new.discard(effect.once)
+            counted.append(effect)
+        return counted
+
+    def _load(self, subjects: Iterable[bytes]) -> None:
+        missing = [one for one in subjects if one not in self._states]
+        for one in missing:
+            self._states[one] = SubjectState()
+        for record in self._store.genomes(missing):
+            self._states[record.subject] = SubjectState.from_bytes(record.state)
+
+    def _linked(self, subject: bytes) -> list[bytes]:
+        self._load([subject])
+        return self._states[subject].linked
+
+    def _records(self, encoder: RowEncoder, touched: list[bytes]) -> Iterable[GenomeRecord]:
+        persons = {tuple(person_of(subject, self._linked)) for subject in touched}
+        for person in sorted(persons):
+            found = ((one, self._store.customer(one)) for one in person)
+            customers = {one: customer for one, customer in found if customer is not None}
+            yield from encoder.person({one: self._states[one] for one in person}, customers)
+
+
+def _subjects(effects: Effects) -> list[bytes]:
+    found = {e.subject for e in effects} | {e.other for e in effects if isinstance(e, LinkSaid)}
+    return sorted(found)

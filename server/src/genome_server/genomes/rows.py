@@ -1,0 +1,181 @@
+"""What the server keeps of one subject, and the row that devices get of it.
+
+A subject's state is its own: its imprint sums, the latest word on each consent,
+and the latest word on each link. A row is a person's: subjects that are linked
+are one person, whose genome is the sum of theirs. So a link is undone by
+forgetting it; nothing has to be taken apart.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from edge_sdk.errors import FormatError
+from edge_sdk.genome import Row, block_from_rows, rows_from_block
+from edge_sdk.imprint import GenomeState, encode_row, profile_strengths
+from edge_sdk.markers import Vocabulary
+from edge_sdk.schema import DnaSchema
+from genome_edge.v1 import dna_pb2
+from genome_server.genomes.events import ConsentSaid, LinkSaid
+from genome_server.store.rows import CustomerRow, GenomeRecord
+
+if TYPE_CHECKING:
+    from genome_server.store.protocol import Store
+
+GENOMES: Final = "genomes"
+"""The consumer whose offset says how far the log is in the genomes of an epoch."""
+ONCE: Final = "genomes-once"
+"""The consumer whose offset (epoch 0) says how far ids and consents were taken from the log."""
+
+BUILT_KEY: Final = "genomes_schema"
+
+_HEAD: Final = struct.Struct("<III")
+_CONSENT: Final = struct.Struct("<BqB")
+_LINK: Final = struct.Struct("<16sqB")
+
+_K = TypeVar("_K")
+# (time in ms, careful): the greater word counts. Careful is withdrawn, or not linked.
+_Word = tuple[int, bool]
+
+
+@dataclass(slots=True)
+class SubjectState:
+    """Everything that the log says about one subject's genome."""
+
+    imprints: GenomeState = field(default_factory=GenomeState)
+    consents: dict[int, _Word] = field(default_factory=dict)
+    links: dict[bytes, _Word] = field(default_factory=dict)
+
+    def hear_consent(self, said: ConsentSaid) -> bool:
+        """Take in what was said; whether it is the latest word on that purpose."""
+        return _hear(self.consents, said.purpose, (said.time_ms, not said.granted))
+
+    def hear_link(self, other: bytes, said: LinkSaid) -> bool:
+        """Take in what was said; whether it is the latest word on that link."""
+        return _hear(self.links, other, (said.time_ms, not said.linked))
+
+    @property
+    def linked(self) -> list[bytes]:
+        """The subjects that are the same person, as far as this one knows."""
+        return sorted(other for other, (_, apart) in self.links.items() if not apart)
+
+    def to_bytes(self) -> bytes:
+        """Canonical: equal states give equal bytes."""
+        imprints = self.imprints.to_bytes()
+        consents = [_CONSENT.pack(k, at, no) for k, (at, no) in sorted(self.consents.items())]
+        links = [_LINK.pack(k, at, no) for k, (at, no) in sorted(self.links.items())]
+        head = _HEAD.pack(len(imprints), len(consents), len(links))
+        return b"".join((head, imprints, *consents, *links))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SubjectState:
+        """Read what `to_bytes` wrote. Raises FormatError."""
+        if len(data) < _HEAD.size:
+            raise FormatError("a genome's state is cut")
+        size, consents, links = _HEAD.unpack_from(data)
+        at = _HEAD.size + size
+        if len(data) != at + consents * _CONSENT.size + links * _LINK.size:
+            raise FormatError("a genome's state is cut")
+        state = cls(GenomeState.from_bytes(data[_HEAD.size : at]))
+        for _ in range(consents):
+            purpose, time_ms, careful = _CONSENT.unpack_from(data, at)
+            state.consents[purpose] = (time_ms, bool(careful))
+            at += _CONSENT.size
+        for _ in range(links):
+            other, time_ms, careful = _LINK.unpack_from(data, at)
+            state.links[other] = (time_ms, bool(careful))
+            at += _LINK.size
+        return state
+
+
+def _hear(words: dict[_K, _Word], key: _K, word: _Word) -> bool:
+    known = words.get(key)
+    if known is not None and known >= word:
+        return False
+    words[key] = word
+    return True
+
+
+def person_of(subject: bytes, linked: Callable[[bytes], Iterable[bytes]]) -> list[bytes]:
+    """All subjects that are one person with this one, itself included, in order.
+
+    `linked` gives the subjects that one is linked to directly.
+    """
+    found, waiting = {subject}, [subject]
+    while waiting:
+        new = set(linked(waiting.pop())) - found
+        found |= new
+        waiting.extend(new)
+    return sorted(found)
+
+
+class RowEncoder:
+    """Encodes persons under one schema and vocabulary."""
+
+    def __init__(self, schema: DnaSchema, vocabulary: Vocabulary) -> None:
+        self._schema = schema
+        self._vocabulary = vocabulary
+        self._lineage = schema.lineage(vocabulary)
+        # A row means the same under a vocabulary that has grown: its bytes must not change with it.
+        self._lineage.vocabulary_size = 0
+
+    def person(
+        self, states: Mapping[bytes, SubjectState], customers: Mapping[bytes, CustomerRow]
+    ) -> Iterator[GenomeRecord]:
+        """A record for each subject of one person: its own state, the person's markers.
+
+        `customers` holds those of them that are known as customers. Each keeps
+        its own consents: to agree on one device is not to agree on another.
+        """
+        imprints = next(iter(states.values())).imprints
+        if len(states) > 1:
+            imprints = GenomeState()
+            for state in states.values():
+                imprints.merge(state.imprints)
+        facts = [fact for customer in customers.values() for fact in customer.markers]
+        profile = profile_strengths(self._schema, self._vocabulary, facts)
+        row = encode_row(imprints, profile, self._schema, self._vocabulary)
+        for subject, state in states.items():
+            customer = customers.get(subject)
+            consents = customer.consents or 0 if customer is not None else 0
+            own = replace(row, subject=subject, consents=consents)
+            yield GenomeRecord(
+                subject=subject,
+                epoch=self._schema.epoch,
+                state=state.to_bytes(),
+                newest_hour=state.imprints.newest_hour or 0,
+                row=block_from_rows(self._lineage, [own]).SerializeToString(),
+                consents=consents,
+            )
+
+
+def row_of(record: GenomeRecord) -> Row:
+    """The row that a record holds. Raises FormatError."""
+    return rows_from_block(dna_pb2.GenomeBlock.FromString(record.row))[0]
+
+
+def built_schema(store: Store) -> DnaSchema | None:
+    """The schema under which the genomes in the store were built; None before the first build."""
+    text = store.meta(BUILT_KEY)
+    if text is None:
+        return None
+    return DnaSchema.from_proto(dna_pb2.DnaSchema.FromString(bytes.fromhex(text)))
+
+
+def set_built_schema(store: Store, schema: DnaSchema) -> None:
+    """Remember under which schema the genomes in the store are."""
+    store.set_meta(BUILT_KEY, schema.to_proto().SerializeToString(deterministic=True).hex())
+
+
+def apply_consent(store: Store, subject: bytes, said: dict[int, bool], at_ms: int) -> None:
+    """Set what a customer said on some purposes and leave the others as they are."""
+    customer = store.customer(subject)
+    before = customer.consents or 0 if customer is not None else 0
+    consents = before
+    for purpose, granted in said.items():
+        consents = consents | 1 << purpose if granted else consents & ~(1 << purpose)
+    if consents != before or customer is None:
+        store.set_consents(subject, consents, at_ms)
