@@ -51,13 +51,13 @@ def read_parts(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, 
 def load(manifest: release_pb2.Manifest, parts: dict[str, bytes]) -> Release:
     """Build the release from its parts and try it on its golden vectors.
 
-    Raises TrustError: CONTENT for a part that cannot be used, MODEL for a model that cannot be
+    Raises TrustError: FORMAT for a part that cannot be used, MODEL for a model that cannot be
     loaded, GOLDEN for one that scores otherwise here than where it was made.
     """
     from edge_sdk.release import Release
 
-    release = _step(Refusal.CONTENT, lambda: Release.from_parts(manifest, parts))
-    _step(Refusal.MODEL, lambda: release.scorer)
+    release = _step(Refusal.FORMAT, lambda: Release.from_parts(manifest, parts))
+    _step(Refusal.MODEL, release.warm)
     _step(Refusal.GOLDEN, release.check_golden)
     return release
 

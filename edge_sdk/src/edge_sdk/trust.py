@@ -66,7 +66,6 @@ class Refusal(StrEnum):
     PARTS = "PARTS"
     TOO_LARGE = "TOO_LARGE"
     DIGEST = "DIGEST"
-    CONTENT = "CONTENT"
     MODEL = "MODEL"
     GOLDEN = "GOLDEN"
     LINEAGE = "LINEAGE"
