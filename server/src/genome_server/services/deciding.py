@@ -1,0 +1,221 @@
+"""Deciding for clients that cannot embed the SDK: the same engine, on the server's own state.
+
+What a device keeps in its store is found here instead: the release on the shelf,
+the genome in the tenant's store, caps in a ledger that is read back from the log.
+The server counts as one device. Nobody in particular counts for no cap: strangers
+behind a thin client are not one customer.
+
+Everything here blocks and is called in the pool.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_sdk.caps import VIEW, CapLedger, CapRow, CapRule
+from edge_sdk.config import Config
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision, Tier
+from edge_sdk.errors import FormatError, TrustError
+from edge_sdk.frames import FrameKind
+from edge_sdk.genome import NOBODY, Genome
+from genome_edge.v1 import event_pb2
+from genome_server.genomes.rows import row_of
+from genome_server.log import SERVER
+from genome_server.services.errors import CallRefusedError
+from genome_server.services.room import Room
+from genome_server.services.sync_plan import rows_fit
+from genome_server.store.protocol import CONSENT_PERSONALISATION
+
+if TYPE_CHECKING:
+    from edge_sdk.release import Release
+
+_DAY_MS = 24 * 3_600_000
+#: Outcomes are welcome for this long at least, whatever a placement's window says.
+REMEMBERED_MS = 30 * _DAY_MS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Customer:
+    """Who a decision is for, as far as the caller's audience may know: NOBODY for anyone else."""
+
+    subject: bytes = NOBODY
+    consents: int = 0
+    genome: Genome | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a later outcome needs to know of a decision; an offer is empty where none was shown."""
+
+    audience: str
+    placement: str
+    offers: tuple[str, ...]
+    shown_on_view: bool
+
+    def to_bytes(self) -> bytes:
+        """Encode it as it is kept beside the log."""
+        return json.dumps([self.audience, self.placement, self.offers, self.shown_on_view]).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Remembered:
+        """Read what `to_bytes` wrote."""
+        audience, placement, offers, shown_on_view = json.loads(data)
+        return cls(audience, placement, tuple(offers), shown_on_view)
+
+
+class Decider:
+    """Decides for one tenant. Thread-safe."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._lock = threading.Lock()
+        self._release: Release | None = None
+        self._tried = 0
+        self._ledger: CapLedger | None = None
+
+    def release(self) -> Release:
+        """Return the newest release that can be used. Raises NO_RELEASE."""
+        newest = self._room.shelf.newest()
+        with self._lock:
+            if newest is not None and newest.version != self._tried:
+                self._tried = newest.version
+                try:
+                    self._use(self._load(newest.version))
+                except (TrustError, OSError):
+                    log.exception(
+                        "tenant %s: release %d is of no use", self._room.name, self._tried
+                    )
+            if self._release is None:
+                raise CallRefusedError("NO_RELEASE", "nothing was published yet")
+            return self._release
+
+    def customer(self, audience: str, name: str, release: Release) -> Customer | None:
+        """Find a customer of the audience by the app's own id; None where there is none in it."""
+        store = self._room.store
+        row = store.audience(audience)
+        subject = store.subject_of(row.source, name) if row is not None else None
+        if subject is None or not store.is_member(audience, subject):
+            return None
+        known = store.customer(subject)
+        consents = (known.consents or 0) if known is not None else 0
+        # Consent comes first: without it the genome is not even read.
+        if not consents & CONSENT_PERSONALISATION:
+            return Customer(subject, consents)
+        record = store.genome(subject)
+        if record is None or not rows_fit(store, release.manifest.lineage):
+            return Customer(subject, consents)
+        try:
+            genome = Genome(row_of(record), release.schema, release.vocabulary)
+        except FormatError:
+            log.exception("tenant %s: a genome cannot be read", self._room.name)
+            return Customer(subject, consents)
+        return Customer(subject, consents, genome)
+
+    def decide(
+        self, release: Release, context: Context, placement: str, slots: int, customer: Customer
+    ) -> tuple[Decision, event_pb2.DecisionRecord]:
+        """Choose offers, and return the record in its coarse form. Raises UsageError."""
+        from edge_sdk.engine import decide
+        from edge_sdk.record import coarse
+
+        now_ms = time.time_ns() // 1_000_000
+        decision, record = decide(
+            release,
+            context,
+            placement,
+            slots,
+            genome=customer.genome,
+            consents=customer.consents,
+            blocked=self._caps(release).blocked(customer.subject, now_ms),
+            tier=tier_at(release.manifest.expires_ms, now_ms),
+            now_ms=now_ms,
+        )
+        return decision, coarse(record.to_proto())
+
+    def shown(self, subject: bytes, offers: tuple[str, ...], at_ms: int) -> None:
+        """Count offers as shown."""
+        for offer in offers:
+            self.count(subject, offer, VIEW, at_ms)
+
+    def count(self, subject: bytes, offer: str, kind: str, at_ms: int) -> None:
+        """Count what happened with an offer against its caps."""
+        if self._ledger is not None and offer and subject != NOBODY:
+            self._ledger.record(subject, offer, kind, at_ms)
+
+    def _load(self, version: int) -> Release:
+        from edge_sdk.release import Release
+
+        shelved = self._room.shelf.get(version)
+        if shelved is None:
+            raise TrustError(f"release {version} is not here")
+        parts = {
+            part.name: self._room.shelf.part_path(part.sha256).read_bytes()
+            for part in shelved.manifest.parts
+        }
+        release = Release.from_parts(shelved.manifest, parts)
+        release.warm()
+        return release
+
+    def _use(self, release: Release) -> None:
+        rules = {
+            spec.id: rule
+            for spec in release.catalogue.offers
+            if (rule := CapRule.of(spec)) is not None
+        }
+        if self._ledger is None:
+            self._ledger = CapLedger(rules, self._logged(release))
+        else:
+            self._ledger.rebind(rules)
+        self._release = release
+
+    def _caps(self, release: Release) -> CapLedger:
+        assert self._ledger is not None, release.version
+        return self._ledger
+
+    def _logged(self, release: Release) -> Iterator[CapRow]:
+        """What the server itself showed and heard of, from its own lane of the log."""
+        room = self._room
+        wanted = (FrameKind.DECISION, FrameKind.OUTCOME)
+        for batch in room.reader.device_batches(SERVER, room.log.incarnation, 0):
+            for frame in batch.frames(wanted):
+                if frame.subject == NOBODY:
+                    continue
+                event = event_pb2.Event.FromString(frame.body)
+                if event.HasField("decision"):
+                    placement = release.placements.get(event.decision.placement)
+                    if placement is None or not placement.shown_on_view:
+                        for slot in event.decision.slots:
+                            if slot.offer:
+                                yield CapRow(frame.subject, slot.offer, VIEW, frame.time_ms)
+                elif event.HasField("outcome") and event.outcome.offer:
+                    placement = release.placements.get(event.outcome.placement)
+                    if counts(event.outcome.kind, placement is None or placement.shown_on_view):
+                        kind = event.outcome.kind
+                        yield CapRow(frame.subject, event.outcome.offer, kind, frame.time_ms)
+
+
+def counts(kind: str, shown_on_view: bool) -> bool:
+    """Say whether an outcome counts: a view only where deciding did not count as one already."""
+    return kind != VIEW or shown_on_view
+
+
+def tier_at(expires_ms: int, now_ms: int) -> Tier:
+    """Say how far a release may be trusted at a time, by the steps that devices take."""
+    config = Config()
+    over_s = (now_ms - expires_ms) / 1000
+    if over_s < 0:
+        return Tier.FRESH
+    if over_s < config.stale_s:
+        return Tier.STALE
+    if over_s < config.stale_s + config.restricted_s:
+        return Tier.RESTRICTED
+    return Tier.HOUSE

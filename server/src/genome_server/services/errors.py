@@ -1,0 +1,69 @@
+"""How a refusal travels: a status, a reason that programs act on, a sentence for people.
+
+Services raise `CallRefusedError`; the interceptor in `auth` turns it into a gRPC
+status whose trailing metadata carries a google.rpc.Status with one ErrorInfo.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2
+
+from genome_edge.v1 import errors_pb2
+
+DOMAIN = "genome-edge"
+DETAILS_KEY = "grpc-status-details-bin"
+_ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
+
+_CODES: dict[str, grpc.StatusCode] = {
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "CLOCK_SKEW": grpc.StatusCode.UNAUTHENTICATED,
+    "CREDENTIAL_REVOKED": grpc.StatusCode.PERMISSION_DENIED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "CODE_INVALID": grpc.StatusCode.PERMISSION_DENIED,
+    "CODE_USED": grpc.StatusCode.PERMISSION_DENIED,
+    "CODE_EXPIRED": grpc.StatusCode.PERMISSION_DENIED,
+    "NOT_IN_AUDIENCE": grpc.StatusCode.PERMISSION_DENIED,
+    "TOKEN_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "TOKEN_EXPIRED": grpc.StatusCode.FAILED_PRECONDITION,
+    "FORKED_EPOCH": grpc.StatusCode.FAILED_PRECONDITION,
+    "SEQUENCE_GAP": grpc.StatusCode.OUT_OF_RANGE,
+    "BAD_DIGEST": grpc.StatusCode.INVALID_ARGUMENT,
+    "BAD_FRAME": grpc.StatusCode.INVALID_ARGUMENT,
+    "TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_ARGUMENT": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNKNOWN_PLACEMENT": grpc.StatusCode.NOT_FOUND,
+    "UNKNOWN_DECISION": grpc.StatusCode.NOT_FOUND,
+    "NO_RELEASE": grpc.StatusCode.FAILED_PRECONDITION,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+
+class CallRefusedError(Exception):
+    """A call that is not answered. `facts` become the metadata of its ErrorInfo."""
+
+    def __init__(self, reason: str, message: str, **facts: str | int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.code = _CODES[reason]
+        self.facts = {key: str(value) for key, value in facts.items()}
+
+
+def details(error: CallRefusedError) -> bytes:
+    """Return the serialised google.rpc.Status of a refusal."""
+    info = errors_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts)
+    status = errors_pb2.RpcStatus(
+        code=error.code.value[0],
+        message=str(error),
+        details=[any_pb2.Any(type_url=_ERROR_INFO_URL, value=info.SerializeToString())],
+    )
+    return status.SerializeToString()
+
+
+async def abort(context: Any, error: CallRefusedError) -> NoReturn:
+    """End a call with a refusal; never returns."""
+    await context.abort(error.code, str(error), trailing_metadata=((DETAILS_KEY, details(error)),))
+    raise AssertionError("abort returned")

@@ -1,0 +1,112 @@
+"""What keeps an open tenant going: events become genomes, and changes ring the bell.
+
+Two tasks for each tenant. One runs the live consumer whenever the log grew, in a
+thread of its own; the other looks, several times a second, for what other
+processes did to the same files: an import into the log, a release published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Protocol
+
+from genome_server.services.room import Room
+
+WATCH_S = 0.15
+_EVENTS_AT_ONCE = 20_000
+_FIRST_RETRY_S = 0.5
+_LAST_RETRY_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Consumer(Protocol):
+    """Turns what is new in the log into genomes."""
+
+    def catch_up(self, max_events: int) -> int:
+        """Apply at most about `max_events` events; return how many there were, 0 at the end."""
+
+    def close(self) -> None:
+        """Let go of its files."""
+
+
+class Live:
+    """The two tasks of one room."""
+
+    def __init__(self, room: Room, pool: Executor, consumer: Callable[[], Consumer]) -> None:
+        self._room = room
+        self._pool = pool
+        self._make = consumer
+        self._consumer: Consumer | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"live-{room.name}")
+        self._grown = asyncio.Event()
+        self._grown.set()
+        self._settled = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the tasks on the running loop."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(self._grown.set)
+
+        self._room.on_commit(wake)
+        self._tasks = [loop.create_task(self._consume()), loop.create_task(self._watch())]
+
+    async def stop(self) -> None:
+        """Stop the tasks; what the consumer is doing is finished first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._room.on_commit(lambda: None)
+        if self._consumer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.close)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _consume(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while True:
+            self._grown.clear()
+            try:
+                applied = await self._catch_up()
+                retry_s = _FIRST_RETRY_S
+            except Exception:
+                # The log is the truth: nothing is lost while this does not work.
+                log.exception("tenant %s: the log cannot be turned into genomes", self._room.name)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                self._grown.set()
+                continue
+            if applied:
+                await self._look()
+                self._room.bell.ring()
+            else:
+                await self._grown.wait()
+
+    async def _catch_up(self) -> int:
+        loop = asyncio.get_running_loop()
+        if self._consumer is None:
+            self._consumer = await loop.run_in_executor(self._thread, self._make)
+        return await loop.run_in_executor(self._thread, self._consumer.catch_up, _EVENTS_AT_ONCE)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = -1
+        while True:
+            try:
+                if await self._look():
+                    self._room.bell.ring()
+                now = await loop.run_in_executor(self._pool, self._room.reader.end)
+                if now != end:
+                    end = now
+                    self._grown.set()
+            except Exception:
+                log.exception("tenant %s: its files cannot be read", self._room.name)
+            await asyncio.sleep(WATCH_S)
+
+    async def _look(self) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._room.look)

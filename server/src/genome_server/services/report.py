@@ -1,0 +1,50 @@
+"""ReportService: what devices report goes to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from typing import Any
+
+from genome_edge.v1 import report_pb2, report_pb2_grpc
+from genome_server.log import Batch, BatchRefusedError
+from genome_server.services.auth import caller
+from genome_server.services.errors import CallRefusedError
+
+
+class ReportService(report_pb2_grpc.ReportServiceServicer):
+    """Takes batches. Device and tenant come from the credential."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    async def Report(  # noqa: N802
+        self,
+        request: report_pb2.ReportRequest,
+        context: Any,  # noqa: ARG002
+    ) -> report_pb2.ReportResponse:
+        """Append one batch; answered when it is on disk."""
+        who = caller()
+        batch = Batch(
+            who.name,
+            request.epoch,
+            request.lane,
+            request.first_sequence,
+            request.last_sequence,
+            request.frames,
+            request.digest,
+        )
+        loop = asyncio.get_running_loop()
+        try:
+            written = await loop.run_in_executor(self._pool, who.room.log.submit, batch)
+            marks = await asyncio.wrap_future(written)
+        except BatchRefusedError as refusal:
+            raise CallRefusedError(refusal.reason, str(refusal), **refusal.facts) from None
+        who.room.reports[who.name] += 1
+        return report_pb2.ReportResponse(
+            incarnation=who.room.log.incarnation,
+            received_through=marks.received_through,
+            safe_through=marks.safe_through,
+            server_time_ms=time.time_ns() // 1_000_000,
+        )
