@@ -1,0 +1,88 @@
+"""The DNA of what is imported: products, offers, customers.
+
+One definition for import, build, learning and release. Free of I/O; takes the
+documents that the store keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from edge_sdk.context import attribute_marker
+from edge_sdk.errors import UsageError
+from edge_sdk.markers import split
+from edge_sdk.offers import InvalidDocument, dna_from_document
+from genome_edge.v1.release_pb2 import OfferSpec
+from genome_server.ingest.check import RowError
+
+ONE_Q8 = 256
+
+Dna = list[tuple[str, int]]
+"""Markers with their salience in 1/256, each marker once."""
+
+
+def product_dna(document: Mapping[str, Any]) -> Dna:
+    """A product's DNA: brand, category, attributes, and what is declared, which wins.
+
+    Raises RowError with the field that is no marker.
+    """
+    markers: dict[str, int] = {}
+    for field in ("brand", "category"):
+        if document.get(field):
+            markers[marker_of(field, field, document[field])] = ONE_Q8
+    for marker in attribute_markers(document.get("attributes", {})):
+        markers.setdefault(marker, ONE_Q8)
+    markers.update(declared_dna(document.get("dna"), "dna"))
+    return list(markers.items())
+
+
+def profile_dna(row: Mapping[str, Any]) -> Dna:
+    """A customer's profile: attributes, and the markers that are given as such, which win."""
+    markers = dict.fromkeys(attribute_markers(row.get("attributes", {})), ONE_Q8)
+    markers.update(declared_dna(row.get("markers"), "markers"))
+    return list(markers.items())
+
+
+def offer_markers(spec: OfferSpec) -> list[str]:
+    """Every marker that an offer knows: its DNA, and those of its targeting."""
+    targeting = spec.targeting
+    names = [item.marker for item in spec.dna]
+    for more in (targeting.any_of, targeting.all_of, targeting.none_of, targeting.near_places):
+        names.extend(more)
+    return names
+
+
+def attribute_markers(attributes: Mapping[str, Any]) -> Iterator[str]:
+    """The markers of free attributes; a list gives one each. Raises RowError."""
+    for name, value in attributes.items():
+        field = f"attributes.{name}"
+        for item in value if isinstance(value, list) else [value]:
+            yield marker_of(field, name, item)
+
+
+def marker_of(field: str, name: str, value: object) -> str:
+    """The marker `name:value`. Raises RowError under `field`."""
+    try:
+        return attribute_marker(name, value)
+    except UsageError as error:
+        cause = str(error).partition("is not allowed: ")[2] or str(error)
+        raise RowError(field, cause) from error
+
+
+def declared_dna(value: object, field: str) -> Dna:
+    """DNA as written. Raises RowError with the path of what is wrong."""
+    try:
+        return [(item.marker, item.salience_q8) for item in dna_from_document(value, field)]
+    except InvalidDocument as error:
+        raise row_error(error) from error
+
+
+def row_error(error: InvalidDocument) -> RowError:
+    """The error of a document as that of a row."""
+    return RowError(error.field, f"{error.value!r} is not {error.allowed}")
+
+
+def namespaces(markers: Iterable[str]) -> set[str]:
+    """The namespaces of some markers."""
+    return {split(marker)[0] for marker in markers}

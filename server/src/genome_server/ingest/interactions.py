@@ -1,0 +1,271 @@
+"""Interactions on their way to the log, each once.
+
+The log is the truth: an id counts as taken where the log holds it. Which ids it
+holds is kept beside it and caught up from it before anything is appended, also
+with what devices reported; so a crash between the log and that list costs
+nothing, and neither does a second import, in part or in whole.
+
+The frames of a file stand under the epoch that is its content's hash; sequences
+go on where an earlier import of the same file ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.cells import ancestors, parse_cell
+from edge_sdk.context import Context
+from edge_sdk.errors import UsageError
+from edge_sdk.frames import Frame, FrameKind, encode_frame
+from edge_sdk.schema import DnaSchema
+from genome_edge.v1 import dna_pb2, event_pb2
+from genome_server.genomes.events import FUTURE_MS, interaction_key
+from genome_server.ingest.check import RowError
+from genome_server.ingest.dna import declared_dna
+from genome_server.ingest.nearest import KnownIds
+from genome_server.log import Committer, LogReader
+
+if TYPE_CHECKING:
+    from genome_server.store.protocol import Store
+
+#: The device under which imports stand in the log.
+DEVICE: Final = "import"
+LANE: Final = 0
+#: The scope of the ids that the log holds.
+SCOPE: Final = "log"
+
+_BATCH_BYTES: Final = 1 << 20
+_BATCH_EVENTS: Final = 2_000
+_CATCH_UP_EVENTS: Final = 50_000
+_FIELDS: Final = ("place", "activity", "channel", "stage")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An interaction that is ready but for its customer and its place in the log."""
+
+    customer: tuple[str, str]  # source, id
+    key: bytes
+    time_ms: int
+    body: bytes
+    markers: tuple[str, ...]
+
+
+class EventMaker:
+    """Turns checked rows into events. Looks up what they name in the store as it was at first."""
+
+    def __init__(self, store: Store, schema: DnaSchema) -> None:
+        self._schema = schema
+        self._known = {
+            what: KnownIds(what, (name for name, _ in store.documents(what)))
+            for what in ("product", "offer")
+        }
+        self._places = _places(store)
+        self._occurrences: Counter[str] = Counter()
+
+    def make(self, row: Mapping[str, Any]) -> Event:
+        """The event of a row. Raises RowError."""
+        self._check_references(row)
+        at = _time(row["time"])
+        markers = self._context(row, at)
+        dna = declared_dna(row.get("dna"), "dna")
+        interaction_id = row.get("interaction_id") or self._derived_id(row)
+        time_ms = int(at.timestamp() * 1000)
+        body = event_pb2.Event(
+            time=event_pb2.EventTime(wall_ms=time_ms, offset_known=True),
+            interaction=event_pb2.Interaction(
+                interaction_id=interaction_id,
+                kind=row["kind"],
+                product=row.get("product", ""),
+                offer=row.get("offer", ""),
+                dna=[dna_pb2.WeightedMarker(marker=m, salience_q8=q8) for m, q8 in dna],
+                amount_micros=round(row.get("amount", 0) * 1_000_000),
+                currency=row.get("currency", ""),
+                quantity_milli=round(row.get("quantity", 0) * 1_000),
+                tender=row.get("tender", ""),
+                dwell_ms=row.get("dwell_ms", 0),
+                context_markers=markers,
+                region=self._region(row),
+            ),
+        ).SerializeToString()
+        return Event(
+            (row.get("source", "app"), row["customer"]),
+            interaction_key(interaction_id),
+            time_ms,
+            body,
+            (*markers, *(name for name, _ in dna)),
+        )
+
+    def _check_references(self, row: Mapping[str, Any]) -> None:
+        try:
+            self._schema.kind(row["kind"])
+        except UsageError as error:
+            raise RowError("kind", str(error)) from error
+        given = [field for field in ("product", "offer", "dna") if row.get(field)]
+        if len(given) > 1:
+            raise RowError(given[1], f"and {given[0]} exclude each other; give one of them")
+        for what, known in self._known.items():
+            name = row.get(what)
+            if name is not None and name not in known:
+                raise RowError(what, known.unknown(name))
+
+    def _context(self, row: Mapping[str, Any], at: datetime) -> tuple[str, ...]:
+        said = row.get("context", {})
+        try:
+            context = Context(
+                **{field: said[field] for field in _FIELDS if field in said},
+                time=at,
+                attributes={k: v for k, v in said.items() if k not in _FIELDS},
+            )
+        except UsageError as error:
+            name, equals, _ = str(error).partition("=")
+            field = f"context.{name}" if equals and name in said else "context"
+            raise RowError(field, str(error)) from error
+        names = dict.fromkeys(name for name, _ in context.markers())
+        if context.place is None and "cell" in row:
+            names.update(dict.fromkeys(self._places_at(row["cell"])))
+        return tuple(names)
+
+    def _places_at(self, text: str) -> list[str]:
+        found: list[str] = []
+        for cell in ancestors(_cell(text)):
+            found += self._places.get(cell, ())
+        return found
+
+    def _region(self, row: Mapping[str, Any]) -> str:
+        return Context(cell=_cell(row["cell"])).region if "cell" in row else ""
+
+    def _derived_id(self, row: Mapping[str, Any]) -> str:
+        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self._occurrences[digest] += 1
+        return f"row-{digest}-{self._occurrences[digest]}"
+
+
+class LogSink:
+    """Appends events of one file to the log, those that it does not hold yet."""
+
+    def __init__(self, store: Store, log_path: Path, file: Path) -> None:
+        self._store = store
+        self._committer = Committer(log_path)
+        self._reader = LogReader(log_path)
+        self._consumer = f"import:{self._reader.incarnation.hex()}"
+        self._epoch = _content_hash(file)
+        self._sequence = self._reader.through(DEVICE, self._epoch, LANE)
+        while self._catch_up():
+            pass
+
+    def close(self) -> None:
+        """Close the log."""
+        self._reader.close()
+        self._committer.close()
+
+    def append(self, events: Sequence[tuple[bytes, Event]]) -> int:
+        """Append the (subject, event) pairs that are new, durably; returns how many were.
+
+        Holds the store's write lock, so that two imports never append the same.
+        """
+        with self._store.transaction():
+            while self._catch_up():
+                pass
+            keys = [event.key for _, event in events]
+            seen = self._store.seen_interactions(keys, SCOPE)
+            new = [(subject, event) for subject, event in events if event.key not in seen]
+            frames: list[bytes] = []
+            size = 0
+            for subject, event in new:
+                sequence = self._sequence + len(frames) + 1
+                frame = Frame(sequence, subject, FrameKind.INTERACTION, event.time_ms, event.body)
+                frames.append(encode_frame(frame))
+                size += len(frames[-1])
+                if size >= _BATCH_BYTES or len(frames) >= _BATCH_EVENTS:
+                    self._commit(frames)
+                    frames, size = [], 0
+            self._commit(frames)
+            while self._catch_up():
+                pass
+        return len(new)
+
+    def _commit(self, frames: list[bytes]) -> None:
+        if not frames:
+            return
+        batch = b"".join(frames)
+        first, last = self._sequence + 1, self._sequence + len(frames)
+        digest = hashlib.sha256(batch).digest()
+        self._committer.append_batch(DEVICE, self._epoch, LANE, first, last, batch, digest)
+        self._sequence = last
+
+    def _catch_up(self) -> bool:
+        """Note some of the ids that the log holds; False where that is all of them."""
+        offset = self._store.consumer_offset(self._consumer, 0)
+        keys: list[bytes] = []
+        after = offset
+        for batch in self._reader.batches(offset, max_events=_CATCH_UP_EVENTS):
+            for frame in batch.frames({FrameKind.INTERACTION}):
+                key = _logged_key(frame.body)
+                if key is not None:
+                    keys.append(key)
+            after = batch.next_offset
+        if after == offset:
+            return False
+        with self._store.transaction():
+            self._store.add_interactions(keys, SCOPE)
+            self._store.set_consumer_offset(self._consumer, 0, after)
+        return True
+
+
+def _logged_key(body: bytes) -> bytes | None:
+    try:
+        name = event_pb2.Event.FromString(body).interaction.interaction_id
+    except DecodeError:
+        return None
+    return interaction_key(name) if name else None
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise RowError(
+            "time", f"{text!r} is not a time with its offset, such as 2026-03-01T18:05:00+01:00"
+        )
+    if at.timestamp() * 1000 > time.time() * 1000 + FUTURE_MS:
+        raise RowError("time", f"{text!r} lies in the future")
+    if at.timestamp() < 0:
+        raise RowError("time", f"{text!r} lies before 1970")
+    return at
+
+
+def _cell(text: str) -> int:
+    try:
+        return parse_cell(text)
+    except UsageError as error:
+        raise RowError("cell", str(error)) from error
+
+
+def _places(store: Store) -> dict[int, list[str]]:
+    """Place markers by cell."""
+    places: dict[int, list[str]] = {}
+    for _, document in store.documents("place"):
+        for cell in document["cells"]:
+            markers = places.setdefault(parse_cell(cell), [])
+            if document["kind"] not in markers:
+                markers.append(document["kind"])
+    return places
+
+
+def _content_hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()[:16]

@@ -1,0 +1,104 @@
+"""Rows of products, offers, placements and places as the documents that the store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edge_sdk.catalogue import check_offer
+from edge_sdk.cells import format_cell, parse_cell
+from edge_sdk.errors import InvalidContext, InvalidMarker
+from edge_sdk.markers import marker
+from edge_sdk.offers import InvalidDocument, offer_from_document, placement_from_document
+from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
+from genome_server.ingest.check import RowError
+from genome_server.ingest.dna import offer_markers, product_dna, row_error
+
+Document = dict[str, Any]
+
+
+def product(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+    """The document of a product, and its markers. Raises RowError."""
+    document = dict(row)
+    return document, [name for name, _ in product_dna(document)]
+
+
+def offer(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+    """The document of an offer, and its markers.
+
+    Raises RowError for what breaks the format, and for an offer that can never
+    be shown.
+    """
+    document = dict(row)
+    try:
+        spec = offer_from_document(document)
+    except InvalidDocument as error:
+        raise row_error(error) from error
+    problems = check_offer(spec)
+    if problems:
+        raise RowError("", "can never be shown: " + "; ".join(problems))
+    return document, offer_markers(spec)
+
+
+def placement(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+    """The document of a placement, and its markers. Raises RowError."""
+    document = dict(row)
+    try:
+        spec = placement_from_document(document)
+    except InvalidDocument as error:
+        raise row_error(error) from error
+    return document, [f"channel:{spec.channel}"] if spec.channel else []
+
+
+def place(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+    """The document of a place, and its marker.
+
+    It has `cells` (hex strings, ascending) and `saliences_q8`, one per cell;
+    coordinates and radius have become them and are gone. Raises RowError.
+    """
+    kind = _place_marker(row["kind"])
+    salience = float(row.get("salience", 1.0))
+    cells = dict(_cells(row, salience))
+    ordered = sorted(cells)
+    document = {
+        "id": row["id"],
+        "kind": kind,
+        "cells": [format_cell(cell) for cell in ordered],
+        "saliences_q8": [cells[cell] for cell in ordered],
+    }
+    if row.get("name"):
+        document["name"] = row["name"]
+    return document, [kind]
+
+
+def _place_marker(kind: str) -> str:
+    try:
+        return marker("place", kind.removeprefix("place:"))
+    except InvalidMarker as error:
+        raise RowError("kind", str(error)) from error
+
+
+def _cells(row: Mapping[str, Any], salience: float) -> Iterable[tuple[int, int]]:
+    has_point = "lat" in row or "lng" in row
+    if has_point and "cells" in row:
+        raise RowError("cells", "and coordinates exclude each other; give one of them")
+    if has_point:
+        missing = [name for name in ("lat", "lng") if name not in row]
+        if missing:
+            raise RowError(missing[0], "is missing: lat and lng belong together")
+        return disk(row["lat"], row["lng"], row.get("radius_m", DEFAULT_RADIUS_M), salience)
+    if "radius_m" in row:
+        raise RowError("radius_m", "says nothing without lat and lng")
+    if not row.get("cells"):
+        raise RowError("cells", "is missing: a place has cells, or lat and lng")
+    return [
+        (_cell(text, f"cells[{n}]"), max(1, round(salience * 256)))
+        for n, text in enumerate(row["cells"])
+    ]
+
+
+def _cell(text: str, field: str) -> int:
+    try:
+        return parse_cell(text)
+    except InvalidContext as error:
+        raise RowError(field, str(error)) from error

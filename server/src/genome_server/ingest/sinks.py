@@ -1,0 +1,249 @@
+"""Where checked rows go: one sink per kind, which prepares rows one by one and writes many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from genome_server.dna_file import add_profile_namespaces, load_schema, read_schema
+from genome_server.ingest import reference_rows
+from genome_server.ingest.audiences import refresh
+from genome_server.ingest.check import RowError
+from genome_server.ingest.dna import namespaces, profile_dna
+from genome_server.ingest.interactions import Event, EventMaker, LogSink
+from genome_server.ingest.nearest import KnownIds
+from genome_server.store.rows import (
+    CONSENT_LEARNING,
+    CONSENT_LOCATION,
+    CONSENT_PERSONALISATION,
+    CustomerRow,
+    PutCount,
+)
+
+if TYPE_CHECKING:
+    from genome_server.home import Tenant
+    from genome_server.store.protocol import Store
+
+Row = Mapping[str, Any]
+
+_CONSENTS = {
+    "none": 0,
+    "personalisation": CONSENT_PERSONALISATION,
+    "learning": CONSENT_LEARNING,
+    "location": CONSENT_LOCATION,
+}
+
+
+class Written(NamedTuple):
+    """What came of writing: counts, and what had to be refused, by position."""
+
+    put: PutCount
+    refused: Sequence[tuple[int, RowError]] = ()
+
+
+class Sink(Protocol):
+    """Takes the rows of one file."""
+
+    def key(self, row: Row) -> str:
+        """What makes a row another one than the others of its file."""
+        ...
+
+    def prepare(self, row: Row) -> Any:
+        """Check everything that one row can tell. Raises RowError."""
+        ...
+
+    def write(self, prepared: Sequence[Any]) -> Written:
+        """Write rows durably; what was written already is counted as unchanged."""
+        ...
+
+    def close(self) -> None:
+        """Do what is due when all rows are written."""
+        ...
+
+
+class DocumentSink:
+    """Products, offers, placements and places go to the store as documents."""
+
+    def __init__(
+        self,
+        store: Store,
+        kind: str,
+        convert: Callable[[Row], tuple[dict[str, Any], list[str]]],
+    ) -> None:
+        self._store = store
+        self._kind = kind
+        self._convert = convert
+
+    def key(self, row: Row) -> str:
+        """The id."""
+        return str(row["id"])
+
+    def prepare(self, row: Row) -> tuple[dict[str, Any], list[str]]:
+        """The document, and the markers that it needs."""
+        return self._convert(row)
+
+    def write(self, prepared: Sequence[tuple[dict[str, Any], list[str]]]) -> Written:
+        """Put the documents and the new markers."""
+        with self._store.transaction():
+            self._store.extend_vocabulary(name for _, names in prepared for name in names)
+            count = self._store.put_documents(
+                self._kind, ((document["id"], document) for document, _ in prepared)
+            )
+        return Written(count)
+
+    def close(self) -> None:
+        """Nothing is due."""
+
+
+class CustomerSink:
+    """Customers go to the store; audiences follow."""
+
+    def __init__(self, store: Store, dna_path: Path) -> None:
+        self._store = store
+        schema, _ = read_schema(dna_path)
+        self._fading = {rule.name for rule in schema.namespaces if rule.half_life_hours}
+
+    def key(self, row: Row) -> str:
+        """Source and id."""
+        return f"{row.get('source', 'app')}\0{row['id']}"
+
+    def prepare(self, row: Row) -> tuple[str, str, CustomerRow]:
+        """Source, id and the row, which has no subject yet."""
+        markers = tuple(profile_dna(row))
+        fading = sorted(namespaces(name for name, _ in markers) & self._fading)
+        if fading:
+            field = "attributes" if fading[0] in row.get("attributes", {}) else "markers"
+            raise RowError(
+                f"{field}.{fading[0]}" if field == "attributes" else field,
+                f"dna.yaml says that {fading[0]!r} fades, and facts of a profile never do; "
+                f"call it otherwise, such as 'favourite-{fading[0]}'",
+            )
+        consents = None
+        if "consent" in row:
+            consents = 0
+            for name in row["consent"]:
+                consents |= _CONSENTS[name]
+            if consents and "none" in row["consent"]:
+                raise RowError("consent", "'none' and something else exclude each other")
+        updated_ms = _milliseconds(row["updated"]) if "updated" in row else 0
+        return (
+            row.get("source", "app"),
+            row["id"],
+            CustomerRow(b"", markers, consents, updated_ms),
+        )
+
+    def write(self, prepared: Sequence[tuple[str, str, CustomerRow]]) -> Written:
+        """Put the customers, their subjects and the new markers."""
+        names = {name for _, _, row in prepared for name, _ in row.markers}
+        with self._store.transaction():
+            add_profile_namespaces(self._store, namespaces(names))
+            self._store.extend_vocabulary(sorted(names))
+            subjects = _subjects(self._store, ((s, i) for s, i, _ in prepared), create=True)
+            count = self._store.put_customers(
+                CustomerRow(subjects[source, name], row.markers, row.consents, row.updated_ms)
+                for source, name, row in prepared
+            )
+        return Written(count)
+
+    def close(self) -> None:
+        """Let audiences follow."""
+        refresh(self._store)
+
+
+class InteractionSink:
+    """Interactions go to the log."""
+
+    def __init__(self, tenant: Tenant, store: Store, file: Path, *, create: bool) -> None:
+        self._store = store
+        self._create = create
+        self._created = False
+        self._customers: KnownIds | None = None
+        self._maker = EventMaker(store, load_schema(tenant.dna_path, store))
+        self._log = LogSink(store, tenant.log_path, file)
+
+    def key(self, row: Row) -> str:
+        """The interaction id; rows without one are never the same."""
+        return str(row.get("interaction_id", ""))
+
+    def prepare(self, row: Row) -> Event:
+        """The event."""
+        return self._maker.make(row)
+
+    def write(self, prepared: Sequence[Event]) -> Written:
+        """Append the events of known customers that the log does not hold yet."""
+        wanted = [event.customer for event in prepared]
+        subjects = _subjects(self._store, wanted, create=False)
+        missing = sorted(set(wanted) - subjects.keys())
+        if missing and self._create:
+            # Before the events, and whatever becomes of them: an event whose
+            # subject nobody knows would be lost for good.
+            with self._store.transaction():
+                subjects |= _subjects(self._store, missing, create=True)
+                self._store.put_customers(CustomerRow(subjects[one]) for one in missing)
+            self._created = True
+        refused = [
+            (at, RowError("customer", self._unknown(event.customer)))
+            for at, event in enumerate(prepared)
+            if event.customer not in subjects
+        ]
+        taken = [event for event in prepared if event.customer in subjects]
+        self._store.extend_vocabulary(name for event in taken for name in event.markers)
+        new = self._log.append([(subjects[event.customer], event) for event in taken])
+        return Written(PutCount(new, 0, len(taken) - new), refused)
+
+    def _unknown(self, customer: tuple[str, str]) -> str:
+        source, name = customer
+        if self._customers is None:
+            known = (n for _, s, n in self._store.external_ids() if s == source)
+            self._customers = KnownIds("customer", known)
+        return f"{self._customers.unknown(name)} (--create-customers makes those that are missing)"
+
+    def close(self) -> None:
+        """Close the log, and let audiences follow where customers were made."""
+        self._log.close()
+        if self._created:
+            refresh(self._store)
+
+
+def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bool) -> Sink:
+    """The sink for a file of a kind. Raises SchemaFileError."""
+    match kind:
+        case "customers":
+            return CustomerSink(store, tenant.dna_path)
+        case "interactions":
+            return InteractionSink(tenant, store, file, create=create)
+        case "products":
+            return DocumentSink(store, "product", reference_rows.product)
+        case "offers":
+            return DocumentSink(store, "offer", reference_rows.offer)
+        case "placements":
+            return DocumentSink(store, "placement", reference_rows.placement)
+        case _:
+            return DocumentSink(store, "place", reference_rows.place)
+
+
+def _subjects(
+    store: Store, customers: Iterable[tuple[str, str]], *, create: bool
+) -> dict[tuple[str, str], bytes]:
+    by_source: dict[str, list[str]] = {}
+    for source, name in customers:
+        by_source.setdefault(source, []).append(name)
+    return {
+        (source, name): subject
+        for source, names in by_source.items()
+        for name, subject in store.subjects_of(source, names, create).items()
+    }
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise RowError(
+            "updated", f"{text!r} is not a time with its offset, such as 2026-03-01T09:30:00+01:00"
+        )
+    return int(at.timestamp() * 1000)
