@@ -1,15 +1,14 @@
-"""Eligibility and choice the plain way: one offer after the other, by name, nothing compiled.
+"""Eligibility the plain way: one offer after the other, by name, nothing compiled.
 
 An independent reading of the rules, slow and obvious. It shares no code with `edge_sdk.catalogue`,
-`edge_sdk.blocks`, `edge_sdk.explain` or `edge_sdk.policy`; cells are taken apart with the H3
-library and not with bit operations.
+`edge_sdk.blocks` or `edge_sdk.explain`; cells are taken apart with the H3 library and not with bit
+operations. (The plain reading of the draw is tools/make_exploration_vectors.py.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import h3.api.basic_int as h3
 
@@ -79,59 +78,3 @@ def inside(cell: int | None, area: int) -> bool:
 
 def candidates(offers: Iterable[release_pb2.OfferSpec], now: Situation) -> list[str]:
     return [o.id for o in offers if eligible(o, now) and o.id not in now.blocked]
-
-
-def split_mix(seed: int, number: int) -> int:
-    """Output `number` (from 0) of the generator as published, one state after the other."""
-    state = seed
-    for _ in range(number + 1):
-        state = (state + 0x9E3779B97F4A7C15) % 2**64
-    z = state
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
-    return z ^ (z >> 31)
-
-
-def square_cb(scores: Sequence[int], gamma: float, floor: float) -> list[int]:
-    """Chances in 2^-32, in Python's exact integers."""
-    whole, n = 2**32, len(scores)
-    best = max(range(n), key=lambda i: (scores[i], -i))
-    chances = []
-    for i, score in enumerate(scores):
-        gap = scores[best] - score
-        share = whole * 65536 // (n * 65536 + int(gamma * gap))
-        chances.append(0 if i == best else max(share, int(Fraction(floor) * whole) // n))
-    chances[best] = whole - sum(chances)
-    return chances
-
-
-@dataclass(frozen=True)
-class Candidate:
-    id: str
-    score: int
-    priority: int = 0
-    group: str = ""
-
-
-def choose(
-    offers: Sequence[Candidate], seed: int, slots: int, gamma: float | None, floor: float = 0.0
-) -> list[tuple[str, int]]:
-    """(offer, chance in 2^-32) of each slot; `gamma` None is greedy."""
-    left, out = list(offers), []
-    for slot in range(slots):
-        if not left:
-            break
-        top = max(o.priority for o in left)
-        pool = [o for o in left if o.priority == top]
-        if gamma is None:
-            shown = max(pool, key=lambda o: (o.score, -pool.index(o)))
-            out.append((shown.id, 2**32))
-        else:
-            chances = square_cb([o.score for o in pool], gamma, floor)
-            number, at = split_mix(seed, slot) >> 32, 0
-            while sum(chances[: at + 1]) <= number:
-                at += 1
-            shown = pool[at]
-            out.append((shown.id, chances[at]))
-        left = [o for o in left if o is not shown and not (o.group and o.group == shown.group)]
-    return out

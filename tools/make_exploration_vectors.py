@@ -1,0 +1,158 @@
+"""Write proto/vectors/exploration.json: what every implementation must draw.
+
+    python -m tools.make_exploration_vectors            # write
+    python -m tools.make_exploration_vectors --check    # exit 1 where the committed file differs
+
+The values come from fractions and Python's exact integers, step by step as docs/wire.md says.
+Nothing is imported from the SDK, so that the vectors check it. Numbers beyond 2^53 are strings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors" / "exploration.json"
+
+WHOLE = 2**32
+ONE = 2**16
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def split_mix(seed: int, number: int) -> int:
+    """Output `number` (from 0) of SplitMix64 as published, one state after the other."""
+    state = seed
+    for _ in range(number + 1):
+        state = (state + GOLDEN) % 2**64
+    z = state
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
+
+
+def square_cb(scores: Sequence[int], gamma: float, floor: float) -> list[int]:
+    """The chance of every candidate in 2^-32."""
+    n = len(scores)
+    best = scores.index(max(scores))
+    chances = []
+    for i, score in enumerate(scores):
+        gap = scores[best] - score
+        # The one product of floats: gamma is a double, and so is the product before its floor.
+        share = Fraction(WHOLE * ONE, n * ONE + math.floor(gamma * gap))
+        least = Fraction(math.floor(Fraction(floor) * WHOLE), n)
+        chances.append(0 if i == best else max(math.floor(share), math.floor(least)))
+    chances[best] = WHOLE - sum(chances)
+    return chances
+
+
+def draw(chances: Sequence[int], number: int) -> int:
+    """The first candidate whose running total exceeds `number`."""
+    total = 0
+    for position, chance in enumerate(chances):
+        total += chance
+        if total > number:
+            return position
+    raise ValueError("the chances do not add up to 2^32")
+
+
+def slots_of(
+    scores: Sequence[int],
+    priorities: Sequence[int],
+    groups: Sequence[int],
+    seed: int,
+    slots: int,
+    explorer: tuple[float, float] | None,
+) -> list[tuple[int, int]]:
+    """(candidate, chance in 2^-32) of every slot; `explorer` is (gamma, floor), None is greedy."""
+    left = list(range(len(scores)))
+    picked = []
+    for slot in range(slots):
+        if not left:
+            break
+        highest = max(priorities[i] for i in left)
+        pool = [i for i in left if priorities[i] == highest]
+        inside = [scores[i] for i in pool]
+        if explorer is None:
+            at, chance = inside.index(max(inside)), WHOLE
+        else:
+            chances = square_cb(inside, *explorer)
+            at = draw(chances, split_mix(seed, slot) >> 32)
+            chance = chances[at]
+        chosen = pool[at]
+        picked.append((chosen, chance))
+        left = [i for i in left if i != chosen and not (groups[i] and groups[i] == groups[chosen])]
+    return picked
+
+
+def document() -> dict[str, Any]:
+    """The whole file."""
+    rng = random.Random(20)
+    seeds = [0, 1, 42, 2**63, 2**64 - 1]
+    edges = [[7], [5, 5, 5], [-(2**31), 2**31 - 1], [0, -1], [65536, 0, 65536, 30000]]
+    lists = [*edges, *([rng.randrange(-ONE, 4 * ONE) for _ in range(n)] for n in (2, 3, 10, 100))]
+    settings = [(0.0, 0.0), (1.0, 0.0), (100.0, 0.05), (12.5, 1.0), (1e6, 0.001)]
+    return {
+        "about": "docs/wire.md, section Exploration. Scores in 2^-16, chances in 2^-32.",
+        "splitmix64": [
+            {"seed": str(seed), "slot": slot, "output": str(split_mix(seed, slot))}
+            for seed in seeds
+            for slot in (0, 1, 63)
+        ],
+        "distribution": [
+            {
+                "scores": scores,
+                "gamma": gamma,
+                "floor": floor,
+                "chances": square_cb(scores, gamma, floor),
+            }
+            for scores in lists
+            for gamma, floor in settings
+        ],
+        "slots": [_slots_case(rng, number) for number in range(40)],
+    }
+
+
+def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
+    n = rng.randrange(1, 12)
+    scores = [rng.randrange(0, 2 * ONE) for _ in range(n)]
+    priorities = [rng.choice((0, 0, 0, 1)) for _ in range(n)]
+    groups = [rng.choice((0, 0, 1, 2)) for _ in range(n)]
+    explorer = None if number % 5 == 0 else rng.choice([(100.0, 0.05), (2.0, 0.0), (0.0, 0.3)])
+    seed, slots = rng.getrandbits(64), rng.randrange(1, 6)
+    picked = slots_of(scores, priorities, groups, seed, slots, explorer)
+    return {
+        "scores": scores,
+        "priorities": priorities,
+        "groups": groups,
+        "explorer": "greedy" if explorer is None else "squarecb",
+        "gamma": 0.0 if explorer is None else explorer[0],
+        "floor": 0.0 if explorer is None else explorer[1],
+        "seed": str(seed),
+        "slots": slots,
+        "picked": [{"candidate": at, "chance": chance} for at, chance in picked],
+    }
+
+
+def main() -> int:
+    """Write or check; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with what is committed")
+    text = json.dumps(document(), ensure_ascii=False) + "\n"
+    if not parser.parse_args().check:
+        TARGET.write_text(text, encoding="utf-8")
+        return 0
+    if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
+        print(f"out of date; run python -m tools.make_exploration_vectors:\n  {TARGET}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
