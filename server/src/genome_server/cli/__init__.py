@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "publish": Entry("publish", "Sign and publish a release."),
     "serve": Entry("serve", "Serve devices and thin clients over gRPC."),
     "devices": Entry("devices", "Enrol, list, show and revoke devices."),
+    "customers": Entry("customers", "Show a customer, and make presence tokens."),
     "status": Entry("status", "Say what there is and what to do next."),
 }
 

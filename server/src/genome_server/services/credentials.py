@@ -131,6 +131,11 @@ def secret_hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def name_key(code_hash: bytes) -> str:
+    """Return the setting under which the name for a code's device is kept."""
+    return f"enrolment_name:{code_hash.hex()}"
+
+
 def presence_token(key: bytes, subject: bytes, expires_ms: int) -> str:
     """Make a presence token for a subject (16 bytes)."""
     token = _TOKEN.pack(subject, expires_ms, _presence_mac(key, subject, expires_ms))

@@ -7,6 +7,7 @@ bell and the counters belong to the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -87,7 +88,8 @@ class Room:
     def _committed(self, end: int) -> None:
         log.debug("tenant %s: log ends at %d", self.name, end)
         if self._wake is not None:
-            self._wake()
+            with contextlib.suppress(RuntimeError):  # the loop is at its end
+                self._wake()
 
 
 def _load_key(tenant: Tenant, file: str) -> DeviceKey:

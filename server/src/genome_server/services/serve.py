@@ -93,6 +93,11 @@ class House:
         self._sync: SyncService | None = None
         self._health = health.aio.HealthServicer()
 
+    @property
+    def tls(self) -> bool:
+        """Whether TLS is spoken."""
+        return self._identity is not None
+
     async def start(self, consumer: Callable[[Tenant], Consumer] = _live_consumer) -> None:
         """Listen, and turn what is in the logs into genomes. Raises Refused: address in use."""
         authenticator = Authenticator(self.rooms)

@@ -1,0 +1,117 @@
+"""`genome-server customers`: what is known of one customer, and presence tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genome_server.cli.devices import span_ms
+from genome_server.cli.output import Console, common_options
+from genome_server.errors import Refused
+from genome_server.store.rows import (
+    CONSENT_LEARNING,
+    CONSENT_LOCATION,
+    CONSENT_PERSONALISATION,
+)
+
+if TYPE_CHECKING:
+    from genome_server.store.protocol import Store
+
+_CONSENTS = {
+    "personalisation": CONSENT_PERSONALISATION,
+    "learning": CONSENT_LEARNING,
+    "location": CONSENT_LOCATION,
+}
+
+
+@click.group("customers")
+def command() -> None:
+    """Show a customer, and make presence tokens."""
+
+
+_source = click.option(
+    "--source", default="app", show_default=True, help="Where the id comes from."
+)
+
+
+@command.command("show")
+@click.argument("customer")
+@_source
+@common_options
+def show(console: Console, customer: str, source: str) -> None:
+    """Show a customer's consents, audiences and genome, by the source's own id."""
+    store = console.tenant().open_store()
+    try:
+        facts = _facts(store, _subject(store, source, customer))
+    finally:
+        store.close()
+
+    def render() -> None:
+        console.print(f"subject    {facts['subject']}")
+        console.print(f"agreed to  {', '.join(facts['consents']) or 'nothing'}")
+        console.print(f"audiences  {', '.join(facts['audiences']) or 'none'}")
+        console.table(
+            ("marker", "strength"),
+            [(marker, f"{strength:.3f}") for marker, strength in facts["genome"].items()],
+        )
+
+    console.result(facts, render)
+
+
+@command.command("token")
+@click.argument("customer")
+@_source
+@click.option(
+    "--ttl",
+    "ttl_ms",
+    callback=span_ms,
+    default="10m",
+    show_default=True,
+    help="How long it is valid.",
+)
+@common_options
+def token(console: Console, customer: str, source: str, ttl_ms: int) -> None:
+    """Make a presence token: what a card or a phone shows a kiosk to say who is here."""
+    from genome_server.services.credentials import presence_token
+
+    tenant = console.tenant()
+    store = tenant.open_store()
+    try:
+        subject = _subject(store, source, customer)
+    finally:
+        store.close()
+    until_ms = time.time_ns() // 1_000_000 + ttl_ms
+    made = presence_token(tenant.presence_key_path.read_bytes(), subject, until_ms)
+    console.result({"token": made, "expires_ms": until_ms}, lambda: console.print(made))
+
+
+def _subject(store: Store, source: str, customer: str) -> bytes:
+    subject = store.subject_of(source, customer)
+    if subject is None:
+        raise Refused(f"source {source!r} has no customer of this id")
+    return subject
+
+
+def _facts(store: Store, subject: bytes) -> dict[str, Any]:
+    from edge_sdk.genome import dequantise
+    from genome_server.genomes.rows import row_of
+
+    known = store.customer(subject)
+    consents = (known.consents or 0) if known is not None else 0
+    record = store.genome(subject)
+    genome: dict[str, float] = {}
+    if record is not None:
+        row, vocabulary = row_of(record), store.vocabulary()
+        pairs = [
+            (vocabulary.name(int(index)), dequantise(int(code)))
+            for index, code in zip(row.indices, row.codes, strict=True)
+        ]
+        genome = dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+    return {
+        "subject": subject.hex(),
+        "consents": [name for name, bit in _CONSENTS.items() if consents & bit],
+        "audiences": [a.name for a in store.audiences() if store.is_member(a.name, subject)],
+        "genome": genome,
+    }
