@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genome_server.errors import Refused
 from genome_server.learning.towers import Floats, Indices, Towers
 
 CONTRACT = "genome-edge/offer/1"
@@ -30,7 +31,7 @@ IR_VERSION = 9
 TOLERANCE = 1e-5
 
 
-class ExportError(Exception):
+class ExportError(Refused):
     """The file does not do what the trainer does, or breaks the contract."""
 
 

@@ -209,10 +209,16 @@ def _advancing(advance: Advance) -> Callable[[int, int], None]:
 
 
 def _report(report: TrainingReport) -> dict[str, Any]:
+    found = report.evaluation
     return {
+        "auc_by_person": {
+            "cold": found.by_person.cold.auc,
+            "history": found.by_person.with_history.auc,
+        },
+        "auc_random": {"cold": found.random.cold.auc, "history": found.random.with_history.auc},
         "bytes": report.model_bytes,
         "examples": {**asdict(report.counts), "examples": report.counts.examples},
-        "evaluation": report.evaluation.to_json(),
+        "evaluation": found.to_json(),
         "parity": asdict(report.parity),
         "settings": asdict(report.settings),
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},

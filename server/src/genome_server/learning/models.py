@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genome_server.errors import Refused
+from genome_server.files import write_whole
 from genome_server.store.protocol import Store
 
 _CURRENT_KEY = "model"
@@ -68,17 +67,3 @@ def current_model(models_dir: Path, store: Store) -> Model | None:
     except (FileNotFoundError, ValueError):
         report = {"id": name}  # figures are for people; a release does without
     return Model(name, content, report)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

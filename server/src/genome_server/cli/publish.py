@@ -1,0 +1,122 @@
+"""`genome-server publish`: what the store holds becomes a signed release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genome_server.cli.output import Console, common_options
+
+if TYPE_CHECKING:
+    from genome_server.releases.bundle import BundleFile
+    from genome_server.releases.publish import Published
+
+
+@click.command()
+@click.option("--channel", default="stable", show_default=True, help="Who shall get it.")
+@click.option(
+    "--expires-days",
+    type=click.FloatRange(min=0, min_open=True, max=3650),
+    default=30,
+    show_default=True,
+    help="When devices begin to treat it as stale.",
+)
+@click.option("--untrained", is_flag=True, help="Value every offer the same; no model needed.")
+@click.option("--dry-run", is_flag=True, help="Say what would change and publish nothing.")
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the release as one file, for devices without a network.",
+)
+@click.option(
+    "--bundle-audience", metavar="NAME", help="Put this audience's genomes into the bundle."
+)
+@common_options
+def command(
+    console: Console,
+    channel: str,
+    expires_days: float,
+    untrained: bool,
+    dry_run: bool,
+    bundle: Path | None,
+    bundle_audience: str | None,
+) -> None:
+    """Sign offers, placements, products, places, DNA schema and model as one release.
+
+    Devices that are connected get it at once. Nothing is signed that a device would
+    refuse. Where nothing changed the release in force stays.
+    """
+    from genome_server.releases.bundle import write_bundle
+    from genome_server.releases.publish import publish
+
+    if bundle_audience is not None and bundle is None:
+        raise click.UsageError("--bundle-audience needs --bundle FILE")
+    if bundle is not None and dry_run:
+        raise click.UsageError("--bundle writes a file; leave it out of a --dry-run")
+    tenant = console.tenant()
+    done = publish(
+        tenant,
+        channel=channel,
+        expires_days=expires_days,
+        untrained=untrained,
+        dry_run=dry_run,
+    )
+    written = None
+    if bundle is not None:
+        written = write_bundle(
+            tenant, bundle, version=done.release.version, audience=bundle_audience
+        )
+    console.result(
+        _json(done, written, dry_run=dry_run),
+        lambda: _print(console, done, written, dry_run=dry_run),
+    )
+
+
+def _json(done: Published, written: BundleFile | None, *, dry_run: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "version": done.release.version,
+        "channel": done.release.channel,
+        "published": not (done.unchanged or dry_run),
+        "unchanged": done.unchanged,
+        "bytes": done.size,
+        "parts": {part.name: part.size for part in done.manifest.parts},
+        "changed": list(done.changed),
+        "created_ms": done.release.created_ms,
+        "expires_ms": done.release.expires_ms,
+        "schema_epoch": done.release.schema_epoch,
+        "model": done.model,
+        "notes": list(done.notes),
+    }
+    if written is not None:
+        data["bundle"] = {
+            "path": str(written.path),
+            "bytes": written.size,
+            "genomes": written.genomes,
+        }
+    return data
+
+
+def _print(console: Console, done: Published, written: BundleFile | None, *, dry_run: bool) -> None:
+    for note in done.notes:
+        console.note(f"note: {note}")
+    if done.unchanged:
+        console.print(f"Nothing changed: release {done.release.version} stays.")
+    else:
+        title = "Would publish" if dry_run else f"Release {done.release.version} is published"
+        console.print(f"{title} on channel {done.release.channel}, {_kb(done.size)} in all:")
+        rows = [
+            [f"  {part.name}", _kb(part.size), "new" if part.name in done.changed else ""]
+            for part in done.manifest.parts
+        ]
+        console.table(["  part", "size", ""], rows)
+        console.print(f"Model: {done.model}.")
+    if written is not None:
+        with_genomes = f" with {written.genomes:,} genomes" if written.genomes else ""
+        console.print(f"Bundle: {written.path}, {_kb(written.size)}{with_genomes}.")
+
+
+def _kb(size: int) -> str:
+    return f"{size / 1024:,.1f} KB"

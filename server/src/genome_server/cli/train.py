@@ -1,0 +1,79 @@
+"""`genome-server train`: a model from what happened, and how good it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from genome_server.cli.output import Console, common_options
+
+if TYPE_CHECKING:
+    from genome_server.learning.evaluate import Figures
+    from genome_server.learning.job import TrainingReport
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--quick", is_flag=True, help="Measure on one hold-out of a fifth instead of five folds."
+)
+@common_options
+def command(console: Console, seed: int, quick: bool) -> None:
+    """Train the offer model on the log, measure it, and keep it for the next release.
+
+    It learns from answers to offers (imported or reported) and from decisions and what
+    followed them, of customers who agreed to learning. Each figure is given for
+    strangers and for customers with a history of their own, and for two ways of
+    holding examples back: "by person" says what to expect of people that the model has
+    never seen; "random" shows how much kinder the figure gets when it has.
+
+    The same log and seed give the same model. `genome-server publish` takes it to devices.
+    """
+    from genome_server.learning.job import run_training
+    from genome_server.learning.train import Settings
+
+    report = run_training(
+        console.tenant(), Settings(seed=seed), quick=quick, progress=console.progress
+    )
+    console.result(report.to_json(), lambda: _print(console, report))
+
+
+def _print(console: Console, report: TrainingReport) -> None:
+    from genome_server.learning.job import left_out
+
+    counts, found = report.counts, report.evaluation
+    share = counts.successes / counts.examples
+    console.print(
+        f"{counts.examples:,} examples of {counts.persons:,} persons "
+        f"({counts.answers:,} answers, {counts.decisions:,} decisions), {share:.0%} successes."
+    )
+    console.print(left_out(counts))
+    console.print()
+    person, random = found.by_person, found.random
+    console.table(
+        ["", "strangers", "with own history"],
+        [
+            ["AUC by person", _auc(person.cold), _auc(person.with_history)],
+            ["AUC, random split", _auc(random.cold), _auc(random.with_history)],
+            [
+                "calibration error by person",
+                f"{person.cold.calibration_error:.3f}",
+                f"{person.with_history.calibration_error:.3f}",
+            ],
+        ],
+    )
+    folds = f"{person.folds} folds" if person.folds > 1 else "one hold-out of a fifth"
+    console.print(f"Measured on {folds}; in brackets 95 % intervals over persons.")
+    console.print()
+    console.print(
+        f"Model {report.model_id}: {report.model_bytes / 1024:,.0f} KB, the file agrees with the "
+        f"trainer to {report.parity.max_difference:.0e} on {report.parity.probes} inputs; "
+        f"{sum(report.seconds.values()):.0f} s in all."
+    )
+
+
+def _auc(figures: Figures) -> str:
+    if figures.auc is None or figures.auc_low is None or figures.auc_high is None:
+        return "not defined"
+    return f"{figures.auc:.3f} ({figures.auc_low:.3f}–{figures.auc_high:.3f})"

@@ -1,0 +1,88 @@
+"""What must hold before a release is signed: a device could load it and decide from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.catalogue import Catalogue
+from edge_sdk.errors import EdgeError
+from edge_sdk.markers import Vocabulary
+from edge_sdk.places import PlaceLayer
+from edge_sdk.policy import OnnxScorer, explorer
+from edge_sdk.products import ProductLookup
+from edge_sdk.release import Release
+from edge_sdk.schema import DnaSchema
+from genome_edge.v1 import dna_pb2, release_pb2
+from genome_server.errors import Refused
+
+
+def check_parts(parts: Mapping[str, bytes]) -> None:
+    """Read each part as a device would. Raises Refused, naming the first part that fails."""
+    vocabulary: list[Vocabulary] = []
+
+    def read_vocabulary(content: bytes) -> None:
+        vocabulary.append(Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(content)))
+
+    def read_placements(content: bytes) -> None:
+        for placement in release_pb2.PlacementList.FromString(content).placements:
+            explorer(placement.explorer, placement.gamma, placement.floor)
+
+    def read_offers(content: bytes) -> None:
+        Catalogue.compile(release_pb2.OfferCatalogue.FromString(content).offers, vocabulary[0])
+
+    readers: dict[str, Callable[[bytes], object]] = {
+        "schema": lambda content: DnaSchema.from_proto(dna_pb2.DnaSchema.FromString(content)),
+        "vocabulary": read_vocabulary,
+        "offers": read_offers,
+        "placements": read_placements,
+        "products": lambda content: ProductLookup.from_proto(
+            release_pb2.ProductTable.FromString(content)
+        ),
+        "places": lambda content: PlaceLayer.from_proto(release_pb2.PlaceTable.FromString(content)),
+        "model": lambda content: OnnxScorer(content, vocabulary[0]),
+    }
+    for name, read in readers.items():
+        if name not in parts:
+            raise Refused(f"the release lacks its part {name!r}")
+        try:
+            read(parts[name])
+        except (EdgeError, DecodeError) as error:
+            raise Refused(f"part {name!r} of the release is wrong: {error}") from error
+
+
+def load_as_device(manifest: release_pb2.Manifest, parts: Mapping[str, bytes]) -> Release:
+    """Load the release as a device would, model and golden vectors included.
+
+    Raises Refused.
+    """
+    try:
+        release = Release.from_parts(manifest, parts)
+        release.warm()
+        release.check_golden()
+    except EdgeError as error:
+        raise Refused(f"devices would refuse this release: {error}") from error
+    return release
+
+
+def references(parts: Mapping[str, bytes]) -> list[str]:
+    """Return sentences on names that offers and placements use and that are not there.
+
+    None of them stops a release: the placement may come with the next import.
+    """
+    offers = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
+    placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
+    offer_ids, placement_ids = {o.id for o in offers}, {p.id for p in placements}
+    said = [
+        f"offer {offer.id!r} is for placement {name!r}, which does not exist"
+        for offer in offers
+        for name in offer.targeting.placements
+        if name not in placement_ids
+    ]
+    said += [
+        f"placement {p.id!r} has house offer {p.house_offer!r}, which does not exist"
+        for p in placements
+        if p.house_offer and p.house_offer not in offer_ids
+    ]
+    return said
