@@ -68,7 +68,7 @@ ACTIVITIES = ("flight-search", "restaurant-search", "event-search", "idle")
 
 # What guests take in each kind of moment, where nothing else decides it.
 _LIKES = {
-    "flight-search": {TAXI: 0.92, TRAIN: 0.35, "late-checkout": 0.25},
+    "flight-search": {TAXI: 0.92, TRAIN: 0.2, "late-checkout": 0.15},
     "restaurant-search": {"table-for-tonight": 0.85, "city-tour": 0.15, "spa-hour": 0.15},
     "event-search": {"city-tour": 0.85, "table-for-tonight": 0.3},
     "idle": {"spa-hour": 0.6, "late-checkout": 0.4, "table-for-tonight": 0.2},
@@ -91,13 +91,14 @@ def moments(
     *,
     seed: int,
     prefix: str = "hotel",
-    per_guest: int = 14,
+    per_guest: int = 16,
     days: int = 45,
 ) -> list[Row]:
     """Interaction rows of these guests in the `days` before `until`, in order of time.
 
-    Offers were shown at random (rides twice as often in flight searches), so
-    that what is learned is what guests like and not what somebody chose to show.
+    Offers were shown at random (rides more often in flight searches, and seldom in
+    other moments), so that what is learned is what guests like and not what somebody
+    chose to show them.
     """
     rng = random.Random(f"{prefix}:{seed}")
     rows: list[Row] = []
@@ -106,8 +107,9 @@ def moments(
         times = sorted(rng.uniform(0, days * 86_400) for _ in range(per_guest))
         for number, seconds in enumerate(times):
             activity = "flight-search" if rng.random() < 0.5 else rng.choice(ACTIVITIES[1:])
-            rides = [TAXI, TRAIN] * 3 if activity == "flight-search" else []
-            offer = rng.choice([row["id"] for row in OFFERS] + rides)
+            often = 4.0 if activity == "flight-search" else 0.25
+            weights = [often if row["id"] in (TAXI, TRAIN) else 1.0 for row in OFFERS]
+            offer = str(rng.choices(OFFERS, weights)[0]["id"])
             taken = rng.random() < likelihood(activity, offer, waved)
             waved = waved or (offer == TAXI and not taken)
             at = until - timedelta(days=days) + timedelta(seconds=int(seconds))

@@ -184,10 +184,14 @@ def venue_places(seen: Sequence[Venue]) -> list[Row]:
         cell = h3.latlng_to_cell(venue.lat, venue.lng, VENUE_RESOLUTION)
         here.setdefault(cell, Counter())[kind_of(venue.category) or ""] += venue.checkins
     rows: list[Row] = []
+    taken: set[tuple[str, str]] = set()
     for venue in seen:
         kind = kind_of(venue.category) or ""
-        if kind == "airport" or venue.checkins < LEAST_CHECKINS.get(kind, _OTHERWISE_LEAST):
+        least = LEAST_CHECKINS.get(kind, _OTHERWISE_LEAST)
+        # A venue that changed its category may be there twice, with one kind.
+        if kind == "airport" or venue.checkins < least or (kind, venue.id) in taken:
             continue
+        taken.add((kind, venue.id))
         middle = h3.latlng_to_cell(venue.lat, venue.lng, VENUE_RESOLUTION)
         cells = sorted(h3.grid_disk(middle, 1))
         around = sum((here.get(cell, Counter()) for cell in cells), Counter[str]())
