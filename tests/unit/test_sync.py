@@ -1,4 +1,4 @@
-"""The sync machine without a network: what it accepts, what it refuses, and that it refuses once."""
+"""The sync machine without a network: what it takes, and what it refuses, once."""
 
 from __future__ import annotations
 

@@ -42,10 +42,13 @@ _QUIET_S = 3.0
 
 @dataclass(frozen=True)
 class Events:
-    """Whom to tell. All are called from the thread that runs the session; none may block."""
+    """Whom to tell. All are called from the thread that runs the session; none may block.
+
+    `committed` gets what is still refused (empty: nothing), `nacked` what was refused now.
+    """
 
     connected: Callable[[], None]
-    committed: Callable[[], None]
+    committed: Callable[[str], None]
     heard: Callable[[int], None]
     nacked: Callable[[str], None]
     verified: Callable[[int, bytes], None]
@@ -225,8 +228,9 @@ class SyncSession:
             return self._machine.settle(action.nonce, Refusal.STORE, str(error))
         except (EdgeError, ValueError) as error:
             return self._machine.settle(action.nonce, Refusal.ROWS, str(error))
-        self._events.committed()
-        return self._machine.settle(action.nonce)
+        answer = self._machine.settle(action.nonce)
+        self._events.committed(self._machine.last_nack)
+        return answer
 
     def _install(self, action: InstallRelease) -> None:
         from edge_sdk.installing import install

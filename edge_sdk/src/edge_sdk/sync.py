@@ -7,8 +7,8 @@ Rules
    before Commit, but for parts: a part that is complete and has its digest is kept at once, so
    that a cut download goes on with the next part instead of from the start.
 3. A release's manifest is verified before the first byte of a part is taken. A chunk must belong
-   to a part that the manifest names and that the device lacks, go on exactly where the last one
-   ended, and stay within the part's declared size.
+   to a part that the manifest names, go on exactly where the last one ended, and stay within the
+   part's declared size. Chunks of a part that is here already are dropped.
 4. Every transaction gets one answer: an Ack after what it brought is in the store, or one Nack
    with a `trust.Refusal`, given as soon as the refusal is certain. What still comes of a refused
    transaction is dropped. The last good release and the rows stay as they were.
@@ -59,7 +59,6 @@ _HEALED_BY_HELLO = frozenset(
     {
         Refusal.PARTS,
         Refusal.DIGEST,
-        Refusal.LINEAGE,
         Refusal.ROWS,
         Refusal.PROTOCOL,
         Refusal.DISK_FULL,
@@ -90,6 +89,11 @@ class _Genomes:
     committed: bool = False
 
 
+# What can be in trouble, the worst first.
+_TROUBLES = ("release", "genomes", "stream")
+_BEGUN = {sync_pb2.Begin.KIND_RELEASE: "release", sync_pb2.Begin.KIND_GENOMES: "genomes"}
+
+
 class SyncMachine:
     """One stream's worth of sync: messages in, actions out. Not thread-safe."""
 
@@ -105,8 +109,12 @@ class SyncMachine:
         self._open: _Release | _Genomes | None = None
         self._refused: int | None = None
         self._greeted = False
-        #: Reason and detail of the last Nack; empty: none on this stream.
-        self.last_nack = ""
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def last_nack(self) -> str:
+        """Reason and detail of what was refused on this stream and not made good since."""
+        return next((self._troubles[of] for of in _TROUBLES if of in self._troubles), "")
 
     @property
     def at_rest(self) -> bool:
@@ -148,7 +156,7 @@ class SyncMachine:
         try:
             return self._step(kind, message, now_ms)
         except TrustError as error:
-            return self._nack(nonce, error.reason, str(error))
+            return self._nack(nonce, error.reason, str(error), _BEGUN.get(message.begin.kind))
 
     def _step(self, kind: str, message: sync_pb2.SyncResponse, now_ms: int) -> list[Action]:
         if kind == "begin":
@@ -195,7 +203,8 @@ class SyncMachine:
             self._release_lineage = manifest.lineage
         else:
             self._rows_lineage = transaction.begin.lineage
-        self.last_nack = ""
+        for of in (_kind_of(transaction), "stream"):
+            self._troubles.pop(of, None)
         return [Send(sync_pb2.SyncRequest(ack=sync_pb2.Ack(nonce=nonce)))]
 
     def _begin_release(self, begin: sync_pb2.Begin, now_ms: int) -> list[Action]:
@@ -223,8 +232,10 @@ class SyncMachine:
 
     def _chunk(self, transaction: _Release, chunk: sync_pb2.Chunk) -> list[Action]:
         part = transaction.wanted.get(chunk.sha256)
+        if part is None and chunk.sha256 in self._parts:
+            return []  # it is here already; the server did not know
         if part is None:
-            raise _refuse(Refusal.PROTOCOL, "a chunk of a part that was not asked for")
+            raise _refuse(Refusal.PROTOCOL, "a chunk of a part that the manifest does not name")
         if len(chunk.data) > self._limits.chunk_bytes:
             raise _refuse(
                 Refusal.TOO_LARGE,
@@ -325,11 +336,12 @@ class SyncMachine:
             )
         ]
 
-    def _nack(self, nonce: int, reason: str, detail: str) -> list[Action]:
+    def _nack(self, nonce: int, reason: str, detail: str, of: str | None = None) -> list[Action]:
         if self._open is not None and self._open.nonce == nonce:
+            of = _kind_of(self._open)
             self._open = None
         self._refused = nonce
-        self.last_nack = f"{reason}: {detail}"
+        self._troubles[of or "stream"] = f"{reason}: {detail}"
         nack = sync_pb2.Nack(nonce=nonce, reason=reason, detail=detail)
         actions: list[Action] = [Send(sync_pb2.SyncRequest(nack=nack))]
         if reason in _HEALED_BY_HELLO:
@@ -344,6 +356,10 @@ class SyncMachine:
         if not trust.same_lineage(held.genome_lineage, held.release_lineage):
             return b""
         return held.genome_cursor
+
+
+def _kind_of(transaction: _Release | _Genomes) -> str:
+    return "release" if isinstance(transaction, _Release) else "genomes"
 
 
 def _refuse(reason: Refusal, detail: str) -> TrustError:

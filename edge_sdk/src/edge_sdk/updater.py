@@ -176,6 +176,8 @@ class Updater:
                 if error.reason in CREDENTIAL_REASONS:
                     asked_s = self._config.reconnect_max_s
             except EdgeError as error:
+                if self._stop.is_set():
+                    break
                 self._monitor.went("sync", error)
                 if isinstance(error, UnreachableError):
                     asked_s = error.retry_after_s or 0.0
@@ -256,6 +258,8 @@ class Updater:
                 if wait is not None:
                     self._monitor.went("report", pump.cause)
             except EdgeError as error:
+                if self._stop.is_set():
+                    break
                 self._monitor.went("report", error)
                 wait = backoff.after_failure()
             except Exception as error:  # as above: nobody would ever send anything again
@@ -337,9 +341,9 @@ class Updater:
         self._monitor.change(connected=True)
         self._kicked.set()  # what could not be sent before can be now
 
-    def _committed(self) -> None:
+    def _committed(self, still_refused: str) -> None:
         self._want_full = False
-        self._monitor.change(last_nack="")
+        self._monitor.change(last_nack=still_refused)
         self._on_change()
 
     def _heard(self, server_time_ms: int) -> None:
