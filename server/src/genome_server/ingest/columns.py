@@ -91,7 +91,7 @@ def convert(cell: str, schema: Schema) -> Any:
         return None
     wanted = schema.get("type", "string")
     types = [wanted] if isinstance(wanted, str) else wanted
-    if "array" in types and "string" not in types:
+    if "array" in types and ("string" not in types or "|" in text):
         return _list(text, schema.get("items", {}))
     if "object" in types:
         return _json(text, Mapping)

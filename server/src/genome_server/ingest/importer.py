@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genome_server.errors import ImportRefused
+from genome_server.ingest.canonical import canonical
 from genome_server.ingest.check import RowError, check
 from genome_server.ingest.kinds import Kind
 from genome_server.ingest.readers import RawRow, read_rows
@@ -141,7 +142,7 @@ class _Import:
             if raw.error is not None:
                 raise raw.error
             check(self._kind, raw.values)
-            row = _spelled(self._kind, raw.values)
+            row = canonical(self._kind, raw.values)
             if self._repeats(raw.line, row):
                 self._report.unchanged += 1
             else:
@@ -187,18 +188,3 @@ class _Import:
 
 def _key_field(kind: Kind) -> str:
     return "interaction_id" if kind.name == "interactions" else "id"
-
-
-def _spelled(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with its ids as text, however they were written."""
-    return {
-        name: str(value)
-        if "integer" in _types(kind, name) and "string" in _types(kind, name)
-        else value
-        for name, value in values.items()
-    }
-
-
-def _types(kind: Kind, name: str) -> list[str]:
-    wanted = kind.properties[name].get("type", ())
-    return [wanted] if isinstance(wanted, str) else list(wanted)

@@ -24,11 +24,15 @@ _CELL: Final = "8a2a100d2d57fff"
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of row: its plural name, what it is for, and its JSON Schema."""
+    """One kind of row: its plural name, what it is for, and its JSON Schema.
+
+    Of `alternatives`, groups of fields that exclude each other, a row has one.
+    """
 
     name: str
     summary: str
     schema: Schema
+    alternatives: tuple[tuple[str, ...], ...] = ()
 
     @property
     def properties(self) -> Mapping[str, Schema]:
@@ -130,7 +134,13 @@ def _free(says: str, example: Mapping[str, Any], **more: Any) -> Schema:
     }
 
 
-def _kind(name: str, summary: str, required: list[str], properties: dict[str, Schema]) -> Kind:
+def _kind(
+    name: str,
+    summary: str,
+    required: list[str],
+    properties: dict[str, Schema],
+    alternatives: tuple[tuple[str, ...], ...] = (),
+) -> Kind:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:genome-edge:import:{name}",
@@ -141,7 +151,7 @@ def _kind(name: str, summary: str, required: list[str], properties: dict[str, Sc
         "additionalProperties": False,
         "properties": properties,
     }
-    return Kind(name, summary, schema)
+    return Kind(name, summary, schema, alternatives)
 
 
 _CUSTOMERS = _kind(
@@ -335,6 +345,7 @@ _PLACES = _kind(
             1,
         ),
     },
+    alternatives=(("lat", "lng", "radius_m"), ("cells",)),
 )
 
 _INTERACTIONS = _kind(
@@ -381,6 +392,7 @@ _INTERACTIONS = _kind(
             {"place": "hotel", "activity": "flight-search", "weather": "rainy"},
         ),
     },
+    alternatives=(("product",), ("offer",), ("dna",)),
 )
 
 #: In the order in which a newcomer imports them: what is named before what names it.

@@ -27,6 +27,9 @@ class KnownIds:
     def __contains__(self, name: object) -> bool:
         return name in self._ids
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def unknown(self, name: str) -> str:
         """The sentence about an id that is not known."""
         near = self._nearest(name)
