@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from edge_sdk.frames import MAX_BODY_BYTES, FrameKind
 from genome_edge.v1 import event_pb2
 
@@ -203,7 +205,7 @@ def _check_extent(batch: Batch, count: int, last: int) -> None:
 def _evicted_range(body: bytes, position: int) -> tuple[int, int]:
     try:
         event = event_pb2.Event.FromString(body)
-    except Exception as error:  # protobuf's DecodeError differs between its back ends
+    except DecodeError as error:
         raise _bad_frame("an EVICTED frame cannot be read", position) from error
     declared = event.evicted
     if not 1 <= declared.first_sequence <= declared.last_sequence <= MAX_SEQUENCE:
