@@ -1,0 +1,89 @@
+"""Checking offers in files, without importing them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.catalogue import check_offer
+from edge_sdk.offers import InvalidDocument, offer_from_document
+from genome_server.errors import ImportRefused
+from genome_server.ingest.canonical import canonical
+from genome_server.ingest.check import RowError
+from genome_server.ingest.check import check as check_row
+from genome_server.ingest.dna import row_error
+from genome_server.ingest.kinds import KINDS
+from genome_server.ingest.readers import RawRow, format_of, read_rows
+from genome_server.ingest.rejects import Reject
+
+if TYPE_CHECKING:
+    from genome_server.home import Tenant
+    from genome_server.store.protocol import Store
+
+
+@dataclass
+class Checked:
+    """What was found, over all files."""
+
+    rows: int = 0
+    problems: list[Reject] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "rows": self.rows,
+            "problems": [vars(problem) for problem in self.problems],
+            "refused": self.refused,
+        }
+
+
+def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> Checked:
+    """Check all offers in files; a tenant that does not exist is no obstacle.
+
+    Raises UsageError where a format is not known.
+    """
+    for path in files:
+        format_of(path, format_)
+    known: dict[str, set[str] | None] = {}
+    if tenant.exists:
+        with closing(tenant.open_store()) as store:
+            known = known_names(store)
+    checked = Checked()
+    now_ms = time.time_ns() // 1_000_000
+    for path in files:
+        try:
+            for raw in read_rows(path, KINDS["offers"], format_):
+                checked.rows += 1
+                checked.problems += [
+                    Reject(str(path), raw.line, error.column, error.cause)
+                    for error in _problems(raw, known, now_ms)
+                ]
+        except ImportRefused as error:
+            checked.refused.append(str(error))
+    return checked
+
+
+def known_names(store: Store) -> dict[str, set[str] | None]:
+    """The names that offers may use, for `check_offer`; None where none is imported yet."""
+    return {
+        "placements": {name for name, _ in store.documents("placement")} or None,
+        "places": {document["kind"] for _, document in store.documents("place")} or None,
+    }
+
+
+def _problems(raw: RawRow, known: dict[str, set[str] | None], now_ms: int) -> list[RowError]:
+    try:
+        if raw.error is not None:
+            raise raw.error
+        check_row(KINDS["offers"], raw.values)
+        spec = offer_from_document(canonical(KINDS["offers"], raw.values))
+    except RowError as error:
+        return [error]
+    except InvalidDocument as error:
+        return [row_error(error)]
+    return [RowError("", problem) for problem in check_offer(spec, now_ms=now_ms, **known)]
