@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge_sdk.frames import Frame, FrameKind, encode_frame
 from edge_sdk.genome import Row
@@ -34,24 +35,27 @@ LANDMARK_HOUR = 490_000
 NOW_MS = (LANDMARK_HOUR + 200) * HOUR
 
 DNA_YAML = """\
-landmark: {landmark}
+landmark: 2025-11-24T16:00:00+00:00
 default_half_life: 48h
 namespaces:
   brand: 24h
   claim: 240h
-  age: {{profile: 1.0}}
+  age: {profile: 1.0}
 kinds:
   view: 0.25
-  buy: {{weight: 2, money: 0.25, label: success}}
-  dismiss: {{weight: 1, prefix: "not-", label: refusal}}
+  buy: {weight: 2, money: 0.25, label: success}
+  dismiss: {weight: 1, prefix: "not-", label: refusal}
 """
 
-PRODUCTS = {
+PRODUCTS: dict[str, dict[str, Any]] = {
     "soap": {"brand": "acme", "dna": [{"marker": "claim:organic", "salience": 0.5}]},
     "bread": {"brand": "mill", "category": "food"},
     "rock": {},
 }
-OFFERS = {"taxi": {"dna": ["ride:taxi", "brand:acme"]}, "spa": {"dna": ["claim:quiet"]}}
+OFFERS: dict[str, dict[str, Any]] = {
+    "taxi": {"dna": ["ride:taxi", "brand:acme"]},
+    "spa": {"dna": ["claim:quiet"]},
+}
 DNA = {
     "soap": [("brand:acme", 256), ("claim:organic", 128)],
     "bread": [("brand:mill", 256), ("category:food", 256)],
@@ -95,9 +99,7 @@ def outcome(who: int, hours: int, kind: str, offer: str, **facts: object) -> Hap
 
 
 def consent(who: int, hours: int, purpose: int, granted: bool) -> Happened:
-    said = event_pb2.ConsentChange(
-        purpose=dna_pb2.ConsentPurpose.ValueType(purpose), granted=granted
-    )
+    said = event_pb2.ConsentChange(purpose=dna_pb2.ConsentPurpose.Name(purpose), granted=granted)
     return Happened(who, hours, event_pb2.Event(consent=said), FrameKind.CONSENT)
 
 
@@ -124,8 +126,8 @@ class House:
         self.store.put_documents("product", PRODUCTS.items())
         self.store.put_documents("offer", OFFERS.items())
 
-    def write_dna(self, text: str, landmark: str = "2025-11-24T16:00:00+00:00") -> None:
-        self.tenant.dna_path.write_text(text.format(landmark=landmark))
+    def write_dna(self, text: str) -> None:
+        self.tenant.dna_path.write_text(text)
 
     def customer(self, who: int, consents: int = 0, age: str = "") -> None:
         markers = ((f"age:{age}", 256),) if age else ()

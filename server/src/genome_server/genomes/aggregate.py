@@ -40,6 +40,8 @@ VOTES: Final = pa.schema(
 ONCE: Final = pa.schema([("id", pa.binary()), ("event", pa.int64())])
 """Ids that count once, and the events that carry them."""
 
+SUBJECTS: Final = pa.schema([("subject", pa.binary())])
+
 MANTISSAS: Final = pa.schema(
     [("half_life", pa.int64()), ("phase", pa.int64()), ("mantissa", pa.int64())]
 )
@@ -49,6 +51,11 @@ _TURNS: Final = 1 << 20
 _HALF_BITS: Final = 32
 _HALF_MASK: Final = (1 << _HALF_BITS) - 1
 _FURTHEST_SHIFT: Final = 62
+
+
+def table(name: str, schema: pa.Schema) -> Table:
+    """A table that an engine has under this name."""
+    return ibis.table(ibis.Schema.from_pyarrow(schema), name=name)
 
 
 def mantissas(half_lives: Iterable[int]) -> pa.Table:
@@ -69,11 +76,17 @@ def first_only(votes: Table, once: Table) -> Table:
     return votes.anti_join(repeated, "event")
 
 
+def within(votes: Table, low: bytes, high: bytes) -> Table:
+    """Votes of the subjects from `low` to below `high`; b"" for high: to the end."""
+    found = votes.filter(votes.subject >= ibis.literal(low, type="binary"))
+    return found.filter(found.subject < ibis.literal(high, type="binary")) if high else found
+
+
 def states(votes: Table, table: Table) -> Table:
     """(subject, marker, state, newest): the sum of contributions, the newest hour of a vote.
 
-    `table` is the mantissa table of every half-life in `votes`. `newest` counts
-    from the landmark, like `hours`.
+    Ordered by subject and marker. `table` is the mantissa table of every
+    half-life in `votes`. `newest` counts from the landmark, like `hours`.
     """
     never = votes.half_life == 0
     placed = votes.mutate(
@@ -103,4 +116,8 @@ def states(votes: Table, table: Table) -> Table:
         STATE_MAX,
         (carried.high << _HALF_BITS) | carried.low,
     )
-    return carried.mutate(state=held).select("subject", "marker", "state", "newest")
+    return (
+        carried.mutate(state=held)
+        .select("subject", "marker", "state", "newest")
+        .order_by(["subject", "marker"])
+    )

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import ibis
 import pyarrow as pa
 
 from edge_sdk.imprint import GenomeState
 from edge_sdk.schema import DnaSchema
 from genome_server.genomes import aggregate
+from genome_server.genomes.database import Database
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import (
     ConsentSaid,
@@ -34,7 +34,6 @@ from genome_server.store.protocol import Store
 _FLUSH_VOTES: Final = 200_000
 # Votes that one aggregation takes; more are taken by ranges of subjects, in bounded memory.
 _VOTES_AT_ONCE: Final = 20_000_000
-_SUBJECTS: Final = pa.schema([("subject", pa.binary())])
 
 
 class Gathering:
@@ -56,19 +55,23 @@ class Gathering:
         self._votes: list[tuple[bytes, str, int, int, int, int]] = []
         self._once: list[tuple[bytes, int]] = []
         self._half_lives: set[int] = set()
-        self._db: Any = ibis.duckdb.connect(folder / "build.duckdb")
-        self._create("votes", aggregate.VOTES)
-        self._create("once", aggregate.ONCE)
-        self._create("mantissas", aggregate.MANTISSAS)
-        self._tabled: set[int] = set()
-        self._asked = 0
         self._counted = 0
+        self._db = Database(folder / "build.duckdb")
+        self._tables = {
+            name: self._db.create(name, schema)
+            for name, schema in (
+                ("votes", aggregate.VOTES),
+                ("once", aggregate.ONCE),
+                ("mantissas", aggregate.MANTISSAS),
+                ("wanted", aggregate.SUBJECTS),
+            )
+        }
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._db.disconnect()
+        self._db.close()
 
     def read(
         self, log: LogReader, stop: int, progress: Callable[[int], None] | None = None
@@ -135,30 +138,22 @@ class Gathering:
             self._db.insert("once", pa.table([ids, events], schema=aggregate.ONCE))
             self._once.clear()
 
-    def _create(self, name: str, schema: pa.Schema) -> None:
-        self._db.create_table(name, schema=ibis.Schema.from_pyarrow(schema))
-
     # -- what was read
 
     def states(
         self, subjects: Iterable[bytes] | None = None
     ) -> Iterator[tuple[bytes, GenomeState]]:
         """The imprints of every subject that has some (or of these), by subject."""
-        self._db.insert("mantissas", aggregate.mantissas(self._half_lives - self._tabled))
-        self._tabled |= self._half_lives
-        votes = aggregate.first_only(self._db.table("votes"), self._db.table("once"))
+        tables = self._tables
+        self._db.replace("mantissas", aggregate.mantissas(self._half_lives))
+        votes = aggregate.first_only(tables["votes"], tables["once"])
         if subjects is not None:
-            self._asked += 1
-            wanted = f"wanted_{self._asked}"
-            self._create(wanted, _SUBJECTS)
-            self._db.insert(wanted, pa.table([sorted(subjects)], schema=_SUBJECTS))
-            votes = votes.semi_join(self._db.table(wanted), "subject")
+            wanted = pa.table([sorted(subjects)], schema=aggregate.SUBJECTS)
+            self._db.replace("wanted", wanted)
+            votes = votes.semi_join(tables["wanted"], "subject")
         for low, high in _ranges(self._counted // _VOTES_AT_ONCE + 1):
-            part = votes.filter(votes.subject >= ibis.literal(low, type="binary"))
-            if high:
-                part = part.filter(part.subject < ibis.literal(high, type="binary"))
-            found = aggregate.states(part, self._db.table("mantissas"))
-            yield from self._grouped(found.order_by(["subject", "marker"]).to_pyarrow())
+            part = aggregate.within(votes, low, high)
+            yield from self._grouped(self._db.run(aggregate.states(part, tables["mantissas"])))
 
     def _grouped(self, found: pa.Table) -> Iterator[tuple[bytes, GenomeState]]:
         """The rows of `states`, ordered by subject, as one state for each subject."""
@@ -177,14 +172,17 @@ class Gathering:
 
     def repeated(self) -> int:
         """How many imprints were not counted, because an earlier event has their id."""
-        once = self._db.table("once")
-        return int(once.count().execute()) - int(once.id.nunique().execute())
+        once = self._tables["once"]
+        (counted,) = self._db.run(
+            once.aggregate(all=once.count(), different=once.id.nunique())
+        ).to_pylist()
+        return int(counted["all"] - counted["different"])
 
     def ids_from(self, offset: int) -> Iterator[bytes]:
         """The ids that events at or after `offset` carry."""
-        once = self._db.table("once")
-        found = once.filter(once.event >= offset).select("id").to_pyarrow()
-        for batch in found.to_batches():
+        once = self._tables["once"]
+        found = once.filter(once.event >= offset).select("id")
+        for batch in self._db.run(found).to_batches():
             yield from batch.column(0).to_pylist()
 
     def person(self, subject: bytes) -> list[bytes]:
