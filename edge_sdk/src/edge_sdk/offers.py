@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from edge_sdk.cells import format_cell, parse_cell
 from edge_sdk.errors import UsageError
-from edge_sdk.markers import marker, nearest_name, split
+from edge_sdk.markers import marker, nearest_name
 from genome_edge.v1 import dna_pb2, release_pb2
 
 _T = TypeVar("_T")
@@ -304,10 +304,10 @@ def _one_of(value: object, field: str, choices: Mapping[str, _T]) -> _T:
 
 
 def _marker(value: object, field: str) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or ":" not in value:
         _fail(field, value, "a marker, for example claim:organic")
+    namespace, _, text = value.partition(":")
     try:
-        namespace, text = split(value)
         return marker(namespace, text)
     except UsageError as error:
         raise InvalidDocument(
