@@ -85,7 +85,7 @@ class Demo:
                 expect(counts["rejected"] == 0, f"{kind}: nothing is rejected", str(counts))
             twice = [(kind, file) for kind, file in self.scene.files if kind == "customers"]
             again = self.server.load(twice)["customers"]
-            expect(again.get("changed", 0) == 0, "importing a file twice changes nothing")
+            expect(again["new"] == 0, "importing a file twice changes nothing", str(again))
 
     def learn(self) -> None:
         """Genomes from what happened, and a model from the same; how good it is, honestly."""
@@ -196,8 +196,8 @@ class Demo:
 
     def genome(self) -> Mapping[str, float]:
         """The guest's markers at the server."""
-        shown = self.server.run("customers", "show", self.scene.guest)["genome"]
-        return {str(entry["marker"]): float(entry["strength"]) for entry in shown}
+        shown: dict[str, float] = self.server.run("customers", "show", self.scene.guest)["genome"]
+        return shown
 
     def elsewhere(self) -> None:
         """A device that was not there decides differently, too."""

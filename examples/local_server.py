@@ -28,6 +28,7 @@ from examples.scenes import Files, Scene, small_town
 
 _T = TypeVar("_T")
 AUDIENCE = "all"
+COUNTS = ("rows", "accepted", "rejected", "new")
 _PATIENCE_S = 60.0
 
 
@@ -99,13 +100,16 @@ class LocalServer:
         return answer
 
     def load(self, files: Files) -> dict[str, dict[str, int]]:
-        """Import files; what became of the rows, by kind: rows, accepted, rejected."""
+        """Import files; what became of their rows, by kind: rows, accepted, rejected, new."""
         tally: dict[str, dict[str, int]] = {}
         for kind, file in files:
             answer = self.run("import", kind, file)
-            counts = tally.setdefault(kind, {"rows": 0, "accepted": 0, "rejected": 0})
-            for name in counts:
-                counts[name] += int(answer[name])
+            taken = answer["new"] + answer["changed"]
+            counts = tally.setdefault(kind, dict.fromkeys(COUNTS, 0))
+            counts["rows"] += answer["rows_in"]
+            counts["accepted"] += taken + answer["unchanged"]
+            counts["rejected"] += answer["rejected"]
+            counts["new"] += taken
         return tally
 
     def prepare(self, scene: Scene) -> None:
