@@ -30,19 +30,25 @@ class Field(NamedTuple):
     takes: str
     required: bool
     description: str
-    example: str
 
 
 def fields(kind: Kind) -> list[Field]:
-    """The columns of a kind, in order; `attributes.age` stands for all that begin alike."""
+    """The columns of a kind, in order; `attributes.*` stands for all that begin alike."""
     found = []
     for name, schema in kind.properties.items():
-        for number, (column, inner, example) in enumerate(_columns(name, schema)):
-            text = inner.get("description") or ("Likewise." if number else schema["description"])
-            found.append(
-                Field(column, takes(inner), name in kind.required, str(text), cell(example))
-            )
+        if schema.get("type") != "object":
+            found.append(_field(kind, name, schema))
+        elif "properties" in schema:
+            inner = schema["properties"].items()
+            found += [_field(kind, f"{name}.{key}", deeper) for key, deeper in inner]
+        else:
+            found.append(_field(kind, f"{name}.*", schema))
     return found
+
+
+def _field(kind: Kind, column: str, schema: Schema) -> Field:
+    spoken = takes(schema["additionalProperties"] if column.endswith(".*") else schema)
+    return Field(column, spoken, column in kind.required, schema["description"])
 
 
 def example_rows(kind: Kind) -> list[dict[str, Any]]:
@@ -121,7 +127,7 @@ def takes(schema: Schema) -> str:
             return "list of " + ", ".join(items["enum"])
         return "list of objects" if items.get("type") == "object" else "list"
     if "string" in types:
-        return "text"
+        return "text or list" if "array" in types else "text"
     return _SPOKEN[types[0]]
 
 
