@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from operator import sub
 from typing import Final
 
 import numpy as np
@@ -83,22 +84,18 @@ class Row:
 
 def block_from_rows(lineage: dna_pb2.Lineage | None, rows: Iterable[Row]) -> dna_pb2.GenomeBlock:
     """Put rows into columns, ordered by subject."""
-    ordered = sorted(rows, key=lambda row: row.subject)
-    counts = [len(row.indices) for row in ordered]
-    block = dna_pb2.GenomeBlock(
-        lineage=lineage,
-        subjects=b"".join(row.subject for row in ordered),
-        consents=[row.consents for row in ordered],
-        as_of_hours=[row.as_of_hour for row in ordered],
-        counts=counts,
-    )
-    if sum(counts):
-        indices = np.concatenate([row.indices for row in ordered]).astype(np.int64)
-        deltas = np.diff(indices, prepend=0)
-        starts = _starts(counts)[:-1][np.array(counts) > 0]
-        deltas[starts] = indices[starts]
-        block.index_deltas.extend(deltas.tolist())
-        block.strengths = np.concatenate([row.codes for row in ordered]).tobytes()
+    block = dna_pb2.GenomeBlock(lineage=lineage)
+    subjects, strengths = [], []
+    for row in sorted(rows, key=lambda row: row.subject):
+        indices = row.indices.tolist()
+        subjects.append(row.subject)
+        strengths.append(row.codes.tobytes())
+        block.consents.append(row.consents)
+        block.as_of_hours.append(row.as_of_hour)
+        block.counts.append(len(indices))
+        block.index_deltas.extend(map(sub, indices, [0, *indices]))
+    block.subjects = b"".join(subjects)
+    block.strengths = b"".join(strengths)
     return block
 
 

@@ -199,14 +199,23 @@ class Snapshot:
 
     def lookup(self, subject: bytes) -> Row | None:
         """The row of a subject (16 bytes), or None."""
+        at = self._find(subject)
+        return None if at is None else self._row(at, subject)
+
+    def consents(self, subject: bytes) -> int | None:
+        """The consent bits of a subject, without a look at its strengths; None without a row."""
+        at = self._find(subject)
+        return None if at is None else int(self._consents[at])
+
+    def _find(self, subject: bytes) -> int | None:
         if len(subject) != SUBJECT_BYTES:
             return None
         high = int.from_bytes(subject[:8], "big")
         low = int.from_bytes(subject[8:], "big")
-        at = int(np.searchsorted(self._high, np.uint64(high)))
+        at = int(self._high.searchsorted(np.uint64(high)))
         while at < len(self._high) and int(self._high[at]) == high:
             if int(self._low[at]) == low:
-                return self._row(at, subject)
+                return at
             at += 1
         return None
 

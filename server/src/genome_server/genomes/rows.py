@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from edge_sdk.errors import FormatError
@@ -160,8 +161,12 @@ def row_of(record: GenomeRecord) -> Row:
 def built_schema(store: Store) -> DnaSchema | None:
     """The schema under which the genomes in the store were built; None before the first build."""
     text = store.meta(BUILT_KEY)
-    if text is None:
-        return None
+    return None if text is None else _parse_schema(text)
+
+
+@lru_cache(maxsize=8)
+def _parse_schema(text: str) -> DnaSchema:
+    # One object for one text: what it has worked out about a vocabulary is kept with it.
     return DnaSchema.from_proto(dna_pb2.DnaSchema.FromString(bytes.fromhex(text)))
 
 
