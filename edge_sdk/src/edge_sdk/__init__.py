@@ -1,0 +1,109 @@
+"""Genome Edge: decide on customer genomes where the customer is, with or without a network.
+
+    from edge_sdk import Context, EdgeClient
+
+    with EdgeClient(bundle="town.bundle") as edge:
+        edge.wait_ready(10)
+        decision = edge.decide(Context(place="hotel", activity="flight-search"), "lobby-screen")
+
+What is named here is public; everything else may change. Names are loaded when they are first
+used, so that an app pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_sdk.client import EdgeClient, Purpose
+    from edge_sdk.config import Config
+    from edge_sdk.context import Context
+    from edge_sdk.decision import Decision, Explanation, Offer, Reason, Slot, Tier, Unknown
+    from edge_sdk.errors import (
+        ClientClosed,
+        DiskFull,
+        EdgeError,
+        InvalidContext,
+        InvalidMarker,
+        RefusedError,
+        StoreCorrupt,
+        StoreError,
+        TrustError,
+        UnknownDecision,
+        UnreachableError,
+        UsageError,
+    )
+    from edge_sdk.redeeming import Redemption, RedemptionReason
+    from edge_sdk.session import IdentifyResult, Session
+    from edge_sdk.status import State, Status
+
+__all__ = [
+    "ClientClosed",
+    "Config",
+    "Context",
+    "Decision",
+    "DiskFull",
+    "EdgeClient",
+    "EdgeError",
+    "Explanation",
+    "IdentifyResult",
+    "InvalidContext",
+    "InvalidMarker",
+    "Offer",
+    "Purpose",
+    "Reason",
+    "Redemption",
+    "RedemptionReason",
+    "RefusedError",
+    "Session",
+    "Slot",
+    "State",
+    "Status",
+    "StoreCorrupt",
+    "StoreError",
+    "Tier",
+    "TrustError",
+    "Unknown",
+    "UnknownDecision",
+    "UnreachableError",
+    "UsageError",
+]
+
+_HOMES = {
+    "client": ("EdgeClient", "Purpose"),
+    "config": ("Config",),
+    "context": ("Context",),
+    "decision": ("Decision", "Explanation", "Offer", "Reason", "Slot", "Tier", "Unknown"),
+    "errors": (
+        "ClientClosed",
+        "DiskFull",
+        "EdgeError",
+        "InvalidContext",
+        "InvalidMarker",
+        "RefusedError",
+        "StoreCorrupt",
+        "StoreError",
+        "TrustError",
+        "UnknownDecision",
+        "UnreachableError",
+        "UsageError",
+    ),
+    "redeeming": ("Redemption", "RedemptionReason"),
+    "session": ("IdentifyResult", "Session"),
+    "status": ("State", "Status"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edge_sdk' has no attribute {name!r}")
+    value = getattr(import_module(f"edge_sdk.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

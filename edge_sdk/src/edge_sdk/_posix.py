@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import uuid
 import weakref
 from pathlib import Path
@@ -86,6 +87,53 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+class Quiet:
+    """Lets work be going on in any number of threads, and a fork wait until none is.
+
+    A child has a copy of every lock as it was; one that another thread of the parent held at that
+    moment is never released there. So nothing that locks inside itself (SQLite does) may be at
+    work while the process forks.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._mine = threading.local()
+        self._working = 0
+        self._paused = False
+
+    def __enter__(self) -> None:
+        depth = getattr(self._mine, "depth", 0)
+        if depth == 0:
+            with self._changed:
+                while self._paused:
+                    self._changed.wait()
+                self._working += 1
+        self._mine.depth = depth + 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._mine.depth -= 1
+        if self._mine.depth == 0:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def pause(self, timeout: float) -> None:
+        """Let no work begin, and wait until none is going on, at most `timeout` seconds."""
+        with self._changed:
+            self._paused = True
+            self._changed.wait_for(lambda: not self._working, timeout)
+
+    def resume(self) -> None:
+        """Let work begin again."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
+
+#: Around everything that touches SQLite in this process.
+quiet = Quiet()
+
+
 class Forks(Protocol):
     """What has to be told about forks."""
 
@@ -114,21 +162,28 @@ def tell_about_forks(who: Forks) -> None:
     _told.add(who)
 
 
+# A fork waits this long for work to end, and then takes place in any case.
+_PAUSE_S = 10.0
+
+
 # A handler that raises would be printed and ignored by the interpreter; one client's trouble must
 # not keep the next one from being told.
 def _before() -> None:
     for who in list(_told):
         with contextlib.suppress(Exception):
             who.before_fork()
+    quiet.pause(_PAUSE_S)  # last: what the others wait for may need SQLite
 
 
 def _after_in_parent() -> None:
+    quiet.resume()
     for who in list(_told):
         with contextlib.suppress(Exception):
             who.after_fork_in_parent()
 
 
 def _after_in_child() -> None:
+    quiet.__init__()  # type: ignore[misc]  # its lock may be held by a thread that is not here
     for who in list(_told):
         with contextlib.suppress(Exception):
             who.after_fork_in_child()

@@ -10,6 +10,16 @@ from pathlib import Path
 PREFIX = "GENOME_EDGE_"
 
 
+def default_store(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the store is when nobody says: $GENOME_EDGE_STORE, else the user's data directory."""
+    environment = os.environ if environment is None else environment
+    said = environment.get(PREFIX + "STORE")
+    if said:
+        return Path(said)
+    data = environment.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "genome-edge" / "store"
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of an EdgeClient. Times in seconds, sizes in bytes.
@@ -24,8 +34,9 @@ class Config:
     wants_genomes: bool = True
     #: Deadline of a unary call.
     call_timeout_s: float = 20.0
-    #: Waiting between attempts grows from the first to the second, with jitter.
+    #: Waiting between attempts starts with this, doubles, and is spread at random ...
     reconnect_min_s: float = 0.5
+    #: ... and ends with this.
     reconnect_max_s: float = 60.0
     #: How often the device says how it is while a stream is open.
     heartbeat_s: float = 30.0
@@ -34,8 +45,11 @@ class Config:
 
     #: The writer gathers events for this long before it commits them together.
     group_commit_s: float = 0.03
-    #: Most events and bytes in one batch of a report.
+    #: How long a durable report, a redemption or a consent waits for the disk before it fails.
+    durable_timeout_s: float = 15.0
+    #: Most events in one batch of a report.
     batch_events: int = 500
+    #: Most bytes in one batch of a report; a larger event travels alone.
     batch_bytes: int = 256 * 1024
     #: Events on disk that the server has not taken; beyond it the oldest impressions go first.
     outbox_max_bytes: int = 64 * 1024 * 1024
@@ -53,9 +67,9 @@ class Config:
     #: Genomes decoded and kept ready for the next decision.
     genome_cache: int = 1024
 
-    #: After a release's expiry: fresh until then, stale for this long ...
+    #: A release is fresh until its expiry, and stale for this long after it: it decides as before.
     stale_s: float = 7 * 86_400.0
-    #: ... then restricted for this long, then house defaults only.
+    #: Then restricted to offers with an end of validity, for this long; then house defaults only.
     restricted_s: float = 30 * 86_400.0
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_sdk import store_schema
+from edge_sdk._posix import quiet
 from edge_sdk.errors import DiskFull, StoreCorrupt, StoreError
 
 _BUSY_S: Final = 10.0
@@ -74,6 +75,8 @@ class Database:
         self._pool: list[sqlite3.Connection] = []
         self._inode = 0
         self._closed = False
+        #: Counts how often the file was found replaced.
+        self.generation = 0
 
     def create_or_upgrade(self) -> None:
         """Make the tables or bring them up to date, and look for damage.
@@ -164,6 +167,7 @@ class Database:
     def reset(self) -> None:
         """Forget the connections: another process, or this one, has replaced the file."""
         self._inode = self._inode_now()
+        self.generation += 1
         pool, self._pool = self._pool, []
         for connection in pool:
             with contextlib.suppress(sqlite3.Error):
@@ -215,14 +219,16 @@ class Database:
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
+            with quiet:
+                yield
         except (sqlite3.Error, OSError) as error:
             raise translate(error, self.path) from error
 
     def watch(self) -> Watch:
         """Something that tells when anybody, in any process, has committed."""
         with self._errors():
-            return Watch(self._connect())
+            connection = self._connect()
+        return Watch(connection, self.path)
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use close when they are done."""
@@ -245,16 +251,24 @@ class Database:
 class Watch:
     """Notices commits of other connections. For one thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
-        self._seen = self._version()
+        self._path = path
+        self._seen = -1
 
     def _version(self) -> int:
+        with quiet:
+            return self._read()
+
+    def _read(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def changed(self) -> bool:
-        """Whether anything was committed since the last call. Raises sqlite3.Error."""
-        version = self._version()
+        """Whether anything was committed since the last call. Raises StoreError."""
+        try:
+            version = self._version()
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
         seen, self._seen = self._seen, version
         return version != seen
 

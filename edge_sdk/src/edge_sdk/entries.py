@@ -55,8 +55,8 @@ class Entry:
     `bodies` gives the serialised Event as it is reported, and its full form for the ring (empty:
     none); it is called in the writer's thread. `event_id` (16 bytes) removes repetitions.
     `imprint` is (id, serialised Interaction) of what the genome gains. `guard` looks at the open
-    transaction and returns why the event may not happen, or WRITTEN. `written` is called after the
-    commit.
+    transaction and returns why the event may not happen, or WRITTEN. `settled` is called after the
+    commit with the outcome.
     """
 
     kind: FrameKind
@@ -69,5 +69,5 @@ class Entry:
     imprint: tuple[str, bytes] | None = None
     consent: tuple[int, bool] | None = None
     guard: Guard | None = None
-    written: Callable[[], None] | None = None
+    settled: Callable[[str], None] | None = None
     ticket: Ticket | None = None

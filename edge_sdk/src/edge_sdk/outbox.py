@@ -13,11 +13,11 @@ import hashlib
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_sdk import lanes
+from edge_sdk.clock import wall_ms
 from edge_sdk.config import Config
 from edge_sdk.database import translate
 from edge_sdk.lanes import Limits, Segment
@@ -124,7 +124,7 @@ class Outbox:
             ).fetchone()[0]
             held_from = row[0] if oldest is None else oldest
             if held_from > through + 1:
-                gone = Segment(through + 1, held_from - 1, _now_ms(), b"", lanes.NO_LONGER_HELD)
+                gone = Segment(through + 1, held_from - 1, wall_ms(), b"", lanes.NO_LONGER_HELD)
                 write_segment(connection, lane, gone)
         self.notify()
 
@@ -173,7 +173,7 @@ class Outbox:
                     segment,
                     lambda mark: first <= mark.sequence <= last,
                     lanes.REJECTED,
-                    _now_ms(),
+                    wall_ms(),
                 )
                 if rest is not None:
                     write_segment(connection, batch.lane, rest)
@@ -240,7 +240,3 @@ def _settle(connection: sqlite3.Connection, lane: int) -> None:
         "DELETE FROM outbox WHERE lane = ?1 AND last <= (SELECT safe FROM lanes WHERE lane = ?1)",
         (lane,),
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -11,6 +11,7 @@ first question after loading what it decides from, and not the runtime's whole l
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -138,6 +139,14 @@ class Release:
             )
         except (FormatError, UsageError) as error:
             raise TrustError(f"the release makes no sense: {error}", Refusal.FORMAT) from error
+
+    def renewed(self) -> Release:
+        """The same release with its model opened anew: a forked child must not use its parent's
+        session, in which another thread of the parent may have been at work."""
+        other = copy.copy(self)
+        other._scoring = None
+        other._lock = threading.Lock()
+        return other
 
     @property
     def scoring(self) -> Scoring:

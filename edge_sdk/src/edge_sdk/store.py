@@ -20,7 +20,6 @@ import contextlib
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Final
 
 from edge_sdk import store_files, store_state
 from edge_sdk._posix import FileLock
+from edge_sdk.clock import wall_ms
 from edge_sdk.database import Database, Watch, translate
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store_genomes import (
@@ -138,7 +138,7 @@ class DeviceStore:
         self.database.reset()
         self.database.create_or_upgrade()
         with self.database.write() as connection:
-            rescue(aside / store_files.DATABASE, connection, _now_ms())
+            rescue(aside / store_files.DATABASE, connection, wall_ms())
             self._releases.restore(connection)
 
     def _lock(self, name: str) -> FileLock:
@@ -345,7 +345,7 @@ class DeviceStore:
                     set_meta(connection, **meta)
                 store_state.drop_included(connection, included)
                 for subject in erased:
-                    store_state.forget_subject(connection, subject, _now_ms())
+                    store_state.forget_subject(connection, subject, wall_ms())
                 activate_staged(connection, lineage)
             self._tidy(full=full, erased=bool(erased))
         return count
@@ -373,9 +373,20 @@ class DeviceStore:
         with self.write() as connection:
             set_meta(
                 connection,
-                server_offset_ms=b"%d" % (server_time_ms - _now_ms()),
+                server_offset_ms=b"%d" % (server_time_ms - wall_ms()),
                 last_contact_ms=b"%d" % server_time_ms,
+                clock_floor_ms=b"%d" % server_time_ms,
             )
+
+    def clock_floor_ms(self) -> int:
+        """The latest moment that was seen since the server was heard; 0: none."""
+        return self._number("clock_floor_ms") or 0
+
+    def raise_clock_floor(self, now_ms: int) -> None:
+        """Remember that this moment has passed."""
+        with self.write() as connection:
+            if now_ms > int(get_meta(connection, "clock_floor_ms") or b"0"):
+                set_meta(connection, clock_floor_ms=b"%d" % now_ms)
 
     def _number(self, key: str) -> int | None:
         with self.read() as connection:
@@ -388,7 +399,3 @@ class DeviceStore:
             yield
         except OSError as error:
             raise translate(error, self.path) from error
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

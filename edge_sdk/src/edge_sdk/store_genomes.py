@@ -82,6 +82,13 @@ class GenomeView:
             return unpack_row(subject, patch) if isinstance(patch, bytes) else None
         return self.snapshot.lookup(subject) if self.snapshot is not None else None
 
+    def consents(self, subject: bytes) -> int:
+        """The consent bits of a subject, without a look at its strengths; 0 without a row."""
+        patch = self.patches.get(subject)
+        if patch is not None:
+            return int(_ROW.unpack_from(patch)[0]) if isinstance(patch, bytes) else 0
+        return (self.snapshot.consents(subject) or 0) if self.snapshot is not None else 0
+
     def subject_of(self, customer: str) -> bytes | None:
         """The subject of an app's own customer id, or None where the audience does not know it."""
         if not self.key:

@@ -21,7 +21,6 @@ import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import Final
 
 from edge_sdk import lanes, store_state
 from edge_sdk._posix import FileLock
+from edge_sdk.clock import wall_ms
 from edge_sdk.config import Config
 from edge_sdk.database import translate
 from edge_sdk.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
@@ -219,7 +219,7 @@ class Writer:
         prepared = _prepare(group)
         lost = self._lost
         with self._store.write() as connection:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = wall_ms()
             for item in prepared:
                 item.outcome = _admit(connection, item.entry)
             for priority in (URGENT, ORDINARY):
@@ -237,8 +237,8 @@ class Writer:
         self._lost -= lost
         self._outbox.notify()
         for item in prepared:
-            if item.entry.written is not None:
-                item.entry.written()
+            if item.entry.settled is not None:
+                item.entry.settled(item.outcome)
             if item.entry.ticket is not None:
                 item.entry.ticket.settle(item.outcome)
 

@@ -1,0 +1,378 @@
+"""The client: what an app holds.
+
+Rules
+-----
+- Opening never blocks and never needs a network. It decides from the last good release in the
+  store, else from the app's `bundle`, else it says NO_RELEASE until a sync has brought one.
+- `decide` raises nothing but the caller's own mistakes, takes no lock that syncing or writing
+  holds, and always answers.
+- Safe to use from any number of threads, and in forked children without their help: a child gets
+  connections, lanes and threads of its own when it first uses the client.
+- Several clients, in one process or many, may share a store; one of them syncs.
+
+Where the store is: the `store` argument, else $GENOME_EDGE_STORE, else (with a `bundle` and no
+server) a temporary directory that is deleted on `close`, because such a client has nobody to tell
+and nothing to keep; else the user's data directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from edge_sdk import _posix, recording
+from edge_sdk.clock import DeviceClock
+from edge_sdk.config import PREFIX, Config, default_store
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision, Tier, Unknown
+from edge_sdk.desk import Desk
+from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
+from edge_sdk.genome import NOBODY
+from edge_sdk.keeper import Keeper, Origin
+from edge_sdk.redeeming import Redemption
+from edge_sdk.room import Room
+from edge_sdk.session import Session
+from edge_sdk.status import State, Status
+from genome_edge.v1 import dna_pb2
+
+_HOUR_MS: Final = 3_600_000
+_AT_EXIT_S: Final = 2.0
+_FORK_WAIT_S: Final = 5.0
+# What a child inherits and must neither use nor close; kept so that nothing ever closes it.
+_abandoned: list[object] = []
+
+
+class Purpose(IntEnum):
+    """What a customer can agree to."""
+
+    PERSONALISATION = dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+    LEARNING = dna_pb2.CONSENT_PURPOSE_LEARNING
+    LOCATION = dna_pb2.CONSENT_PURPOSE_LOCATION
+
+
+class EdgeClient:
+    """Decides, and takes down what followed. Close it when done, or use it in a `with`.
+
+    `store` is a directory, `server` the address of the server where it is not the one of enrolment,
+    `bundle` a release that came with the app (path or bytes). Raises UsageError for arguments or
+    environment variables that make no sense, and nothing else: what goes wrong later is found in
+    `status.cause`.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None = None,
+        server: str | None = None,
+        *,
+        config: Config | None = None,
+        bundle: str | os.PathLike[str] | bytes | None = None,
+    ) -> None:
+        self._config = _configured(config)
+        server = server or os.environ.get(PREFIX + "SERVER") or None
+        path, temporary = _store_path(store, server, bundle is not None)
+        self._origin = Origin(path, server, _bundle(bundle))
+        self._lock = threading.Lock()
+        self._closed = False
+        self._forked = False
+        room = Room(self._config, DeviceClock())
+        self._keeper = Keeper(self._origin, room, self._config)
+        self._desk = Desk(room, self._keeper)
+        self._end = weakref.finalize(self, _end, self._keeper, temporary, os.getpid())
+        _posix.tell_about_forks(self)
+        self._keeper.start()
+
+    # State --------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """How the device is now. Never raises."""
+        desk = self._desk
+        room, keeper = desk.room, desk.keeper
+        live, open_ = room.live, keeper.open
+        tier = room.tier(room.clock.now_ms())
+        cause, outbox, device, last_sync, connected = keeper.cause, 0, "", None, False
+        if open_ is not None:
+            try:
+                outbox = open_.outbox.unsent()
+                identity = open_.store.identity()
+                device = identity.device_id if identity is not None else ""
+                last_sync = open_.store.last_contact_ms()
+            except EdgeError as error:
+                cause = cause or error
+            connected = open_.updater is not None and open_.updater.state.connected
+        if live.release is None:
+            state = State.EMPTY if keeper.wrong is None else State.ERROR
+        else:
+            state = State.READY if tier is Tier.FRESH else State.STALE
+        return Status(
+            state=state,
+            tier=tier,
+            cause=cause,
+            release=live.release.version if live.release is not None else 0,
+            genomes=live.genomes.count,
+            outbox=outbox,
+            reasons=room.counts.all(),
+            device=device,
+            last_sync_ms=last_sync,
+            connected=connected,
+        )
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait until there is a release and the first decision pays no hidden cost.
+
+        False where that takes longer than `timeout` seconds.
+        """
+        return self._current().keeper.ready.wait(timeout)
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after the release or the genomes have changed; returns what ends that.
+
+        It is called in a background thread and must not block.
+        """
+        return self._current().keeper.on_change(callback)
+
+    # Deciding -----------------------------------------------------------------------------------
+
+    def decide(
+        self, context: Context, placement: str, slots: int = 1, *, customer: str | None = None
+    ) -> Decision:
+        """Choose offers for a moment.
+
+        `customer` is the app's own id where the device's audience came with a lookup, else a
+        subject of 32 hex characters; None for nobody. Raises UsageError and nothing else.
+        """
+        desk = self._current()
+        visitor = desk.room.customers.visitor(desk.room.live, customer)
+        return desk.decide(visitor, context, placement, slots)
+
+    def session(self, customer: str | None = None) -> Session:
+        """A visit: one person before one screen, wiped at its end."""
+        self._current()
+        return Session(self._current, self._config, customer)
+
+    def genome(self, customer: str) -> dict[str, float] | None:
+        """What a decision would read of a customer now: strengths by marker, the strongest first.
+
+        None where nothing is known, or nothing may be read.
+        """
+        desk = self._current()
+        genome = desk.room.customers.visitor(desk.room.live, customer).genome
+        if genome is None:
+            return None
+        return dict(genome.strengths(desk.room.clock.now_ms() // _HOUR_MS))
+
+    # What followed ------------------------------------------------------------------------------
+
+    def report(
+        self,
+        decision: Decision | str,
+        kind: str,
+        *,
+        slot: int = 0,
+        value: float | None = None,
+        event_id: str | None = None,
+        durable: bool = False,
+    ) -> str:
+        """Say what followed a decision (or the id of one, of any process of this device).
+
+        `kind` is one of the DNA schema: view, click, dismiss … `value` is in the tenant's currency
+        unit. The same `event_id` said twice is one event. With `durable` the event is on disk when
+        this returns. Returns the event's id. Raises UsageError (UnknownDecision for what is not an
+        id), and with `durable` StoreError.
+        """
+        return self._current().report(
+            decision, kind, slot=slot, value=value, event_id=event_id, durable=durable
+        )
+
+    def redeem(self, decision: Decision | str, *, slot: int = 0) -> Redemption:
+        """Redeem what a decision offered: granted, on disk, and sent before everything else; or
+        refused with a reason. Raises UsageError and StoreError."""
+        return self._current().redeem(decision, slot)
+
+    def imprint(
+        self,
+        customer: str | None,
+        kind: str,
+        *,
+        product: str | None = None,
+        dna: Mapping[str, float] | Sequence[str] | None = None,
+        interaction_id: str | None = None,
+        **facts: Any,
+    ) -> str:
+        """Say what a customer did: the next decision already knows.
+
+        It is about a `product`, an `offer` or explicit `dna`. Other facts: `amount`, `currency`,
+        `quantity`, `tender`, `dwell_ms`, `context`. The same `interaction_id` said twice is one
+        interaction. Returns that id. Raises UsageError.
+        """
+        desk = self._current()
+        subject = desk.room.customers.subject_of(desk.room.live, customer)
+        if subject is None:
+            desk.note_unknown(Unknown("customer", customer or "", None))
+        return desk.imprint(
+            subject or NOBODY,
+            kind,
+            product=product,
+            dna=dna,
+            interaction_id=interaction_id,
+            facts=facts,
+        )
+
+    def set_consent(self, customer: str, purpose: Purpose | str, granted: bool) -> None:
+        """Say that a customer agreed or withdrew: in force here at once, on disk when this returns.
+
+        Raises UsageError, also for a customer whom this device does not know (it would be lost);
+        StoreError where the disk does not take it. A withdrawal is in force here even then.
+        """
+        desk = self._current()
+        bit = _purpose(purpose)
+        subject = desk.room.customers.subject_of(desk.room.live, customer)
+        if subject is None or subject == NOBODY:
+            raise UsageError("this customer is not known on this device, so nobody can agree")
+        local = desk.room.local
+        entry = recording.consent(bit, bool(granted), subject, desk.room.clock.stamp())
+        if not granted:
+            local.consent(subject, bit, False)
+        desk.keeper.put_durably(entry, self._config.durable_timeout_s)
+        if granted:
+            local.consent(subject, bit, True)
+        local.consent_settled(subject, bit)
+
+    # The end ------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float) -> int:
+        """Write and send what there is, waiting at most `timeout` seconds.
+
+        Returns how many events the server has not received yet.
+        """
+        desk = self._current()
+        deadline = time.monotonic() + timeout
+        try:
+            open_ = desk.keeper.when_open(timeout)
+            open_.writer.flush(max(0.0, deadline - time.monotonic()))
+            while True:
+                unsent = open_.outbox.unsent()
+                if unsent == 0 or time.monotonic() >= deadline:
+                    return unsent
+                if open_.updater is not None:
+                    open_.updater.kick()
+                time.sleep(min(0.02, max(0.0, deadline - time.monotonic())))
+        except StoreError:
+            return desk.keeper.waiting()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what there is and stop, within about `timeout` seconds. Harmless to repeat."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if not self._forked:
+            self._keeper.close(timeout)
+        self._end()
+
+    def __enter__(self) -> EdgeClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Forks --------------------------------------------------------------------------------------
+
+    def _current(self) -> Desk:
+        if self._closed:
+            raise ClientClosed("this client was closed")
+        if self._forked:
+            self._start_anew()
+        return self._desk
+
+    def _start_anew(self) -> None:
+        with self._lock:
+            if not self._forked:
+                return
+            self._end.detach()
+            room = self._desk.room.forked()
+            callbacks = self._keeper.callbacks
+            self._keeper = Keeper(self._origin, room, self._config)
+            self._keeper.callbacks.update(callbacks)
+            self._desk = Desk(room, self._keeper)
+            self._end = weakref.finalize(self, _end, self._keeper, None, os.getpid())
+            self._keeper.start()
+            self._forked = False
+
+    def before_fork(self) -> None:
+        """Called by the interpreter before a fork: let no library be half loaded in the child."""
+        self._gated = self._keeper.gate.acquire(timeout=_FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Called by the interpreter after a fork."""
+        if self._gated:
+            self._keeper.gate.release()
+
+    def after_fork_in_child(self) -> None:
+        """Called by the interpreter in a new child: leave the parent's things alone."""
+        self._lock = threading.Lock()
+        if not self._forked:
+            _abandoned.extend(self._keeper.abandon())
+            self._forked = True
+
+
+def _end(keeper: Keeper, temporary: Path | None, owner: int) -> None:
+    """What has to be done when a client was not closed, or was."""
+    if os.getpid() != owner:
+        return
+    keeper.close(_AT_EXIT_S)
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _configured(config: Config | None) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise UsageError(f"config must be a Config, not {type(config).__name__}")
+    try:
+        return config or Config.from_environment()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _store_path(
+    store: str | os.PathLike[str] | None, server: str | None, bundled: bool
+) -> tuple[Path, Path | None]:
+    """Where the store is, and the directory to delete in the end, if any."""
+    if store is not None:
+        return Path(store), None
+    if bundled and server is None and not os.environ.get(PREFIX + "STORE"):
+        temporary = Path(tempfile.mkdtemp(prefix="genome-edge-"))
+        return temporary / "store", temporary
+    return default_store(), None
+
+
+def _bundle(bundle: str | os.PathLike[str] | bytes | None) -> Path | bytes | None:
+    if bundle is None or isinstance(bundle, bytes):
+        return bundle
+    if isinstance(bundle, str | os.PathLike):
+        return Path(bundle)
+    raise UsageError(f"bundle must be a path or bytes, not {type(bundle).__name__}")
+
+
+def _purpose(purpose: Purpose | str) -> int:
+    if isinstance(purpose, str):
+        try:
+            return Purpose[purpose.upper()]
+        except KeyError:
+            known = ", ".join(one.name.lower() for one in Purpose)
+            raise UsageError(f"purpose={purpose!r} is not allowed: {known}") from None
+    return Purpose(purpose)
