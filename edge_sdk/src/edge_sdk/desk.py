@@ -75,6 +75,22 @@ class Recent(Generic[K, V]):
         return self._old.get(key) if value is None else value
 
 
+def count_shown(
+    room: Room, subject: bytes, decision: Decision, now_ms: int
+) -> tuple[CapRow, ...]:
+    """Count what a decision shows, where its placement takes deciding for showing."""
+    release = room.live.release
+    placement = release.placements.get(decision.placement) if release is not None else None
+    if placement is None or placement.shown_on_view:
+        return ()
+    rows = (
+        room.ledger.record(subject, slot.offer.id, VIEW, now_ms)
+        for slot in decision.slots
+        if slot.offer is not None and slot.reason is not Reason.HOUSE
+    )
+    return tuple(row for row in rows if row is not None)
+
+
 class Desk:
     """Decides and takes down. Thread-safe."""
 
@@ -109,7 +125,7 @@ class Desk:
         )
         caps: tuple[CapRow, ...] = ()
         if release is not None and release.catalogue.caps:
-            caps = self._shown(visitor.subject, decision, now_ms)
+            caps = count_shown(room, visitor.subject, decision, now_ms)
         offers = tuple(slot.offer.id if slot.offer is not None else "" for slot in decision.slots)
         self._made.put(decision.id, Made(visitor.subject, placement, offers, visitor.private))
         room.counts.add(decision.reason.value)
@@ -122,18 +138,6 @@ class Desk:
         ):
             return self._wonder(decision, record, visitor)
         return decision
-
-    def _shown(self, subject: bytes, decision: Decision, now_ms: int) -> tuple[CapRow, ...]:
-        release = self.room.live.release
-        placement = release.placements.get(decision.placement) if release is not None else None
-        if placement is None or placement.shown_on_view:
-            return ()
-        rows = (
-            self.room.ledger.record(subject, slot.offer.id, VIEW, now_ms)
-            for slot in decision.slots
-            if slot.offer is not None and slot.reason is not Reason.HOUSE
-        )
-        return tuple(row for row in rows if row is not None)
 
     def _wonder(self, decision: Decision, record: Record, visitor: Visitor) -> Decision:
         """Count and tell of what was not known; a customer is in no release, so say it here."""
