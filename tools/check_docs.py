@@ -74,7 +74,9 @@ def variables() -> Iterator[str]:
         if path.parts[len(ROOT.parts)] in {"edge_sdk", "server", "examples"}:
             read |= set(VARIABLE.findall(path.read_text(encoding="utf-8")))
     yield from (f"docs/configuration.md does not document {name}" for name in read - documented)
-    yield from (f"docs/configuration.md documents {name}; no code reads it" for name in documented - read)
+    yield from (
+        f"docs/configuration.md documents {name}; no code reads it" for name in documented - read
+    )
 
 
 def targets() -> Iterator[str]:

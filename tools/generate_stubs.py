@@ -1,7 +1,7 @@
 """Generate the Python stubs of proto/ into the SDK, or check that they are current.
 
-    python tools/generate_stubs.py            # write
-    python tools/generate_stubs.py --check    # exit 1 where the committed stubs differ
+python tools/generate_stubs.py            # write
+python tools/generate_stubs.py --check    # exit 1 where the committed stubs differ
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from grpc_tools import protoc
 import grpc_tools
+from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
@@ -44,7 +44,8 @@ def generate(target: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Write the stubs, or compare them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with what is committed")
     args = parser.parse_args()
     if not args.check:

@@ -24,8 +24,12 @@ def write(figures: Figures) -> None:
     before, rest = text.split(START)
     _, after = rest.split(END)
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    rows = "\n".join(f"| `{name}` | {value:g} | {unit} |" for name, (value, unit) in figures.taken.items())
-    block = f"{START}\n{today}, {machine()}\n\n| figure | value | unit |\n|---|---:|---|\n{rows}\n{END}"
+    rows = "\n".join(
+        f"| `{name}` | {value:g} | {unit} |" for name, (value, unit) in figures.taken.items()
+    )
+    block = (
+        f"{START}\n{today}, {machine()}\n\n| figure | value | unit |\n|---|---:|---|\n{rows}\n{END}"
+    )
     DOCUMENT.write_text(before + block + after, encoding="utf-8")
 
 
@@ -33,7 +37,9 @@ def main() -> int:
     """Run the sections that were asked for."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", choices=SECTIONS, help="one section")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md (all sections)")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/benchmarks.md (all sections)"
+    )
     args = parser.parse_args()
     if args.write and args.only:
         parser.error("--write takes all sections; leave --only out")

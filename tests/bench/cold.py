@@ -20,11 +20,16 @@ def resident():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
 """
-IMPORTS = RESIDENT + """
+IMPORTS = (
+    RESIDENT
+    + """
 import numpy, onnxruntime
 import json; print(json.dumps(resident()))
 """
-FIRST = RESIDENT + """
+)
+FIRST = (
+    RESIDENT
+    + """
 from edge_sdk import Context, EdgeClient
 edge = EdgeClient({store!r})
 assert edge.wait_ready(60)
@@ -33,6 +38,7 @@ assert decision.offer is not None, decision
 import json; print(json.dumps(resident()), flush=True)
 import os; os._exit(0)
 """
+)
 
 
 def timed(script: str) -> tuple[float, float]:

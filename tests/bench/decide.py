@@ -25,7 +25,13 @@ def moments() -> list[Context]:
 
 
 def measured(
-    figures: Figures, name: str, folder: Path, *, offers: int, elsewhere: int = 0, rounds: int = ROUNDS
+    figures: Figures,
+    name: str,
+    folder: Path,
+    *,
+    offers: int,
+    elsewhere: int = 0,
+    rounds: int = ROUNDS,
 ) -> None:
     """Median and 99th percentile of decisions on a catalogue of this shape."""
     bundle = write_bundle(
@@ -49,9 +55,7 @@ def measured(
             idle(figures, decide)
 
 
-def stages(
-    figures: Figures, edge: EdgeClient, scenes: list[Context], customers: list[str]
-) -> None:
+def stages(figures: Figures, edge: EdgeClient, scenes: list[Context], customers: list[str]) -> None:
     """The same decision with less in it: what each part adds to the median."""
     variants: dict[str, Callable[[int], object]] = {
         "context": lambda n: Context(cell=CELL, activity="browse", channel="screen"),

@@ -43,7 +43,9 @@ def rows(count: int, words: Vocabulary) -> list[Row]:
         wanted = rng.randint(20, 64)
         chosen: set[int] = set()
         while len(chosen) < wanted:
-            chosen.add(first + min(MARKERS - 1, int(rng.paretovariate(0.9)) - 1 + rng.randrange(40)))
+            chosen.add(
+                first + min(MARKERS - 1, int(rng.paretovariate(0.9)) - 1 + rng.randrange(40))
+            )
         codes = [rng.randint(40, 140) for _ in chosen]
         made.append(
             Row(

@@ -22,7 +22,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     house.server("init")
     for kind in ("products", "places", "placements", "offers", "customers", "interactions"):
         house.server("import", kind, *sorted(files.glob(f"{kind}.*")))
-    house.server("audiences", "add", "all", "--all", "--lookup")
+    house.server("audiences", "add", "app", "--all", "--lookup")
     house.server("build")
     house.server("train", "--quick", "--seed", "1")
     house.server("publish")

@@ -31,7 +31,9 @@ def until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "") -
         time.sleep(0.02)
 
 
-def run(*command: str | Path, codes: tuple[int, ...] = (0,), **options: Any) -> str:
+def run(
+    *command: str | Path, codes: tuple[int, ...] = (0,), errors_too: bool = False, **options: Any
+) -> str:
     """Run one of our commands; its standard output. Fails unless the exit code is expected."""
     done = subprocess.run(
         [str(BIN / command[0]), *map(str, command[1:])],
@@ -41,8 +43,10 @@ def run(*command: str | Path, codes: tuple[int, ...] = (0,), **options: Any) -> 
         timeout=240,
         **options,
     )
-    assert done.returncode in codes, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    assert done.returncode in codes, (
+        f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    )
+    return done.stdout + (done.stderr if errors_too else "")
 
 
 @dataclass
@@ -72,6 +76,12 @@ class House:
         """Run `genome-server` on this home."""
         return run("genome-server", *arguments, codes=codes, env=self.environment())
 
+    def both(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:
+        """Run `genome-server` on this home; all that a person would see."""
+        return run(
+            "genome-server", *arguments, codes=codes, env=self.environment(), errors_too=True
+        )
+
     def server_json(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> Any:
         """Run `genome-server … --json` on this home; the parsed answer."""
         return json.loads(self.server(*arguments, "--json", codes=codes))
@@ -95,7 +105,10 @@ class House:
                 stderr=log,
                 text=True,
             )
-        until(lambda: port_file.exists() and port_file.read_text().strip(), what=f"server up, see {self.log}")
+        until(
+            lambda: port_file.exists() and port_file.read_text().strip(),
+            what=f"server up, see {self.log}",
+        )
         self.port = int(port_file.read_text())
         return self.address
 
@@ -111,11 +124,20 @@ class House:
             self.process.wait(timeout=20)
             self.process = None
 
-    def enrol(self, name: str, audience: str = "all", server: str | None = None) -> Path:
+    def enrol(self, name: str, audience: str = "app", server: str | None = None) -> Path:
         """Enrol a device; its store."""
         code = self.server_json("devices", "enrol", "--audience", audience, "--name", name)["code"]
         store = self.root / name
-        run("genome-edge", "enrol", "--server", server or self.address, "--code", code, "--store", store)
+        run(
+            "genome-edge",
+            "enrol",
+            "--server",
+            server or self.address,
+            "--code",
+            code,
+            "--store",
+            store,
+        )
         return store
 
     def tenant_files(self) -> list[Path]:
@@ -154,4 +176,3 @@ def listening_line(target: int) -> Iterator[tuple[int, bytearray]]:
     finally:
         stop.set()
         door.close()
-

@@ -47,7 +47,9 @@ def test_without_consent_there_is_no_genome(house: House) -> None:
         assert edge.wait_ready(20)
         until(lambda: edge.status.genomes == len(agreeing(house)))
         assert edge.genome(silent) is None
-        assert edge.decide(MOMENT, "feed", customer=silent).offer is not None, "the moment still counts"
+        assert edge.decide(MOMENT, "feed", customer=silent).offer is not None, (
+            "the moment still counts"
+        )
 
 
 def test_consent_withdrawn_reaches_server_and_every_device(house: House) -> None:

@@ -38,7 +38,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = size(folder)
     python = folder / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT / "edge_sdk"],
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            ROOT / "edge_sdk",
+        ],
         check=True,
         capture_output=True,
         env={**os.environ, "PIP_CONSTRAINT": ""},
@@ -63,7 +71,14 @@ def test_decides_from_a_bundle_with_no_server_package(alone: Path, tmp_path: Pat
 
 def test_brings_no_dependency_of_the_server(alone: Path) -> None:
     listed = subprocess.run(
-        [alone / "bin" / "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"],
+        [
+            alone / "bin" / "python",
+            "-m",
+            "pip",
+            "list",
+            "--format=freeze",
+            "--disable-pip-version-check",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -81,7 +96,16 @@ def test_weighs_little(alone: Path, tmp_path: Path) -> None:
     added = size(alone) - int((alone / "before").read_text())
     assert added <= 180 * MEBIBYTE, f"{added / MEBIBYTE:.1f} MiB"
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT / "edge_sdk"],
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            tmp_path,
+            ROOT / "edge_sdk",
+        ],
         check=True,
         capture_output=True,
     )

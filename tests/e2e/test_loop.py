@@ -61,7 +61,9 @@ def test_a_recorded_decision_is_replayed(house: House) -> None:
     store = house.enrol("lobby")
     with EdgeClient(store, house.address) as edge:
         assert edge.wait_ready(20)
-        made = [edge.decide(AT_THE_HOTEL, "feed", 3, customer=first_guest(house)) for _ in range(20)]
+        made = [
+            edge.decide(AT_THE_HOTEL, "feed", 3, customer=first_guest(house)) for _ in range(20)
+        ]
         edge.flush(5)
     for decision in made[-3:]:
         answer = json.loads(run("genome-edge", "replay", decision.id, "--store", store, "--json"))
@@ -72,7 +74,10 @@ def test_bought_at_the_till_decided_differently_at_the_kiosk(house: House) -> No
     house.start()
     till_store, kiosk_store = house.enrol("till"), house.enrol("kiosk")
     guest = first_guest(house)
-    with EdgeClient(till_store, house.address) as till, EdgeClient(kiosk_store, house.address) as kiosk:
+    with (
+        EdgeClient(till_store, house.address) as till,
+        EdgeClient(kiosk_store, house.address) as kiosk,
+    ):
         assert till.wait_ready(20)
         assert kiosk.wait_ready(20)
         until(lambda: kiosk.status.genomes and till.status.genomes)
@@ -100,8 +105,11 @@ def test_no_coordinate_in_messages_files_or_logs(house: House) -> None:
         needle
         for number in (lat, lng)
         for needle in (
-            f"{number:.4f}".encode(), struct.pack("<d", number), struct.pack(">d", number),
-            struct.pack("<f", number), struct.pack(">f", number),
+            f"{number:.4f}".encode(),
+            struct.pack("<d", number),
+            struct.pack(">d", number),
+            struct.pack("<f", number),
+            struct.pack(">f", number),
         )
     ]
     for needle in needles:
