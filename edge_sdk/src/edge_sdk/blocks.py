@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from edge_sdk.catalogue import Catalogue
 
 Rows = npt.NDArray[np.int32]
+Vectors = npt.NDArray[np.float32]
+
+# The block is valued as a whole where at least one in so many of its offers is eligible.
+_MOST: Final = 2
+_VECTOR_WEIGHT: Final = 16
 
 _NOTHING_MET: Final[frozenset[int]] = frozenset()
 
@@ -35,20 +40,38 @@ class Eligible:
     """Offers that are eligible, ascending rows, with what choosing among them needs.
 
     `worth` is float64[k], what a success is worth in 2^-16; `priorities` int32[k] and `groups`
-    int32[k] (0: none) are None where they make no difference. `vectors` is for the scorer.
+    int32[k] (0: none) are None where they make no difference.
+
+    Where most of the block is eligible, the whole block is valued and `positions` int64[k] picks
+    the eligible: its vectors are the same for every customer and stay in the processor's cache,
+    while a selection of them for each would not. Else `positions` is None and the eligible have
+    vectors of their own.
     """
 
-    __slots__ = ("groups", "priorities", "rows", "vectors", "worth")
+    __slots__ = ("_block", "_vectors", "groups", "positions", "priorities", "rows", "worth")
 
-    def __init__(self, catalogue: Catalogue, rows: Rows) -> None:
-        self.rows = rows
-        self.worth = catalogue.worth[rows]
-        priorities = catalogue.priorities[rows]
-        same = len(rows) == 0 or bool((priorities == priorities[0]).all())
-        self.priorities = None if same else priorities
-        groups = catalogue.groups[rows]
-        self.groups = groups if groups.any() else None
-        self.vectors: npt.NDArray[np.float32] | None = None
+    def __init__(self, block: Block, positions: npt.NDArray[np.int64]) -> None:
+        self._block = block
+        self._vectors: Vectors | None = None
+        self.rows = block.rows[positions]
+        self.worth = block.worth[positions]
+        self.priorities = None if block.priorities is None else block.priorities[positions]
+        self.groups = None if block.groups is None else block.groups[positions]
+        shared = len(positions) * _MOST >= len(block.rows)
+        self.positions = positions if shared else None
+
+    @property
+    def size(self) -> int:
+        """About how much memory this takes, in rows; vectors of its own weigh more."""
+        return len(self.rows) * (1 if self.positions is not None else _VECTOR_WEIGHT)
+
+    def vectors(self, of_all: Vectors) -> Vectors:
+        """The vectors to value, out of those of the whole catalogue, float32[offers, d]."""
+        if self.positions is not None:
+            return self._block.vectors(of_all)
+        if self._vectors is None:
+            self._vectors = of_all[self.rows]
+        return self._vectors
 
 
 class Block:
@@ -61,7 +84,11 @@ class Block:
         self.near = near
         self.from_ms = from_ms
         self.until_ms = until_ms
-        self._catalogue = catalogue
+        self.worth = catalogue.worth[rows]
+        priorities, groups = catalogue.priorities[rows], catalogue.groups[rows]
+        self.priorities = priorities if len(set(priorities.tolist())) > 1 else None
+        self.groups = groups if groups.any() else None
+        self._remember = catalogue.remember
         ids, self._local = np.unique(catalogue.predicate_ids[rows], return_inverse=True)
         self._size = len(ids)
         self._all: dict[int, int] = {}
@@ -87,6 +114,13 @@ class Block:
         self.conditions = frozenset(self._all) | frozenset(self._none) | frozenset(self._any)
         self._consents = sum(1 << purpose for purpose in self._purposes)
         self._known: dict[tuple[frozenset[int], int], Eligible] = {}
+        self._vectors: Vectors | None = None
+
+    def vectors(self, of_all: Vectors) -> Vectors:
+        """The vectors of the block's offers, out of those of the catalogue; taken once."""
+        if self._vectors is None:
+            self._vectors = of_all[self.rows]
+        return self._vectors
 
     def eligible(
         self, conditions: Iterable[int], genome: npt.NDArray[np.int64], consents: int
@@ -104,12 +138,13 @@ class Block:
         key = (met, consents & self._consents)
         known = self._known.get(key)
         if known is None:
-            known = Eligible(self._catalogue, self._settle(met, consents))
-            self._catalogue.remember(len(known.rows))
+            known = Eligible(self, self._settle(met, consents))
+            self._remember(known.size)
             self._known[key] = known
         return known
 
-    def _settle(self, met: frozenset[int], consents: int) -> Rows:
+    def _settle(self, met: frozenset[int], consents: int) -> npt.NDArray[np.int64]:
+        """Positions in the block of the offers whose predicates hold, ascending."""
         failed = hit = 0
         for marker, needing in self._all.items():
             if marker not in met:
@@ -122,9 +157,8 @@ class Block:
             if not consents >> purpose & 1:
                 failed |= asking
         if not failed:
-            return self.rows
+            return np.arange(len(self.rows))
         size = (self._size + 7) // 8
         packed = np.frombuffer(failed.to_bytes(size, "little"), np.uint8)
         passed = np.unpackbits(packed, bitorder="little", count=self._size) == 0
-        rows: Rows = self.rows[passed[self._local]]
-        return rows
+        return np.flatnonzero(passed[self._local])

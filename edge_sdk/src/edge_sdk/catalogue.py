@@ -57,8 +57,9 @@ FOREVER_MS: Final = (1 << 62) - 1
 _RESOLUTION_SHIFT: Final = np.uint64(52)
 _MAX_CELLS_KNOWN: Final = 4096
 _MAX_BLOCKS: Final = 1024
-# Rows in cached outcomes, each with its offer's vector: some tens of megabytes.
-_MAX_ROWS_KNOWN: Final = 1 << 17
+# Rows in cached outcomes: some tens of megabytes.
+_MAX_ROWS_KNOWN: Final = 1 << 20
+_MAX_SELECTIONS: Final = 256
 
 
 class Where(NamedTuple):
@@ -148,6 +149,7 @@ class Catalogue:
         self._blocks: dict[tuple[Any, ...], Block] = {}
         self._regions_known: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._rows_known = 0
+        self._selections: dict[frozenset[str], Rows] = {}
 
     @classmethod
     def compile(
@@ -209,13 +211,21 @@ class Catalogue:
         supported = self._gates[self._gate_ids[row]].supported
         return supported and bool(self._from[row] <= ms < self._until[row])
 
-    def rows_of(self, ids: Iterable[str]) -> Rows:
-        """The rows of the offers among `ids` that are in the catalogue, ascending."""
-        found = [row for row in map(self.row_of.get, ids) if row is not None]
-        return np.array(sorted(found), np.int32)
+    def rows_of(self, ids: frozenset[str]) -> Rows:
+        """The rows of the offers among `ids` that are in the catalogue, ascending.
+
+        Remembered, as what caps keep away from somebody is the same set for a while.
+        """
+        known = self._selections.get(ids)
+        if known is None:
+            found = [row for row in map(self.row_of.get, ids) if row is not None]
+            if len(self._selections) >= _MAX_SELECTIONS:
+                self._selections = {}
+            known = self._selections[ids] = np.array(sorted(found), np.int32)
+        return known
 
     def remember(self, rows: int) -> None:
-        """Count rows that a block is about to remember, and empty the caches when they are many."""
+        """Count what a block is about to remember, and empty the caches when it is much."""
         self._rows_known += rows
         if self._rows_known > _MAX_ROWS_KNOWN:
             self._rows_known = rows

@@ -6,7 +6,7 @@ a record; the same inputs, scores and release give the same decision and the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -129,7 +129,7 @@ def select(
     return picks
 
 
-def _uncapped(release: Release, eligible: Eligible, blocked: Collection[str]) -> Kept | None:
+def _uncapped(release: Release, eligible: Eligible, blocked: frozenset[str]) -> Kept | None:
     """Which of the eligible offers caps leave; None: all of them."""
     rows = release.catalogue.rows_of(blocked)
     at = eligible.rows.searchsorted(rows)
@@ -152,10 +152,9 @@ def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores,
         indices, weights = moment.indices, moment.weights
     try:
         scoring = release.scoring
-        vectors = eligible.vectors
-        if vectors is None:
-            vectors = eligible.vectors = scoring.vectors[eligible.rows]
-        values = scoring.scorer.values(indices, weights, vectors)
+        values = scoring.scorer.values(indices, weights, eligible.vectors(scoring.vectors))
+        if eligible.positions is not None:
+            values = values[eligible.positions]
         return fixed_scores(values, eligible.worth), False
     except Exception:  # noqa: BLE001 a decision comes back whatever a model does; it says UNSCORED
         values = np.full(len(eligible.rows), _UNSCORED_VALUE, np.float32)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edge_sdk.catalogue import Where
@@ -61,7 +61,7 @@ def decide(
     *,
     genome: GenomeView | None = None,
     consents: int = 0,
-    blocked: Collection[str] = _NOTHING,
+    blocked: frozenset[str] = _NOTHING,
     seed: int | None = None,
     tier: Tier = Tier.FRESH,
     now_ms: int | None = None,

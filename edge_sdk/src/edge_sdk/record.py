@@ -7,7 +7,6 @@ resolution 5, no genome, no scores.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ class Inputs(NamedTuple):
     genome_weights: Floats
     genome_used: bool
     consents: int
-    blocked: Collection[str]
+    blocked: frozenset[str]
 
 
 class Record(NamedTuple):
