@@ -8,14 +8,16 @@ of markers with their saliences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from genome_server.ingest.check import RowError
 from genome_server.ingest.kinds import Kind, Schema
 
 
 def canonical(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row in its one form. `row` has passed the check."""
+    """The row in its one form. `row` has passed the check. Raises RowError for infinity."""
     return {name: _value(kind.properties[name], value) for name, value in row.items()}
 
 
@@ -45,6 +47,8 @@ def _inner(schema: Schema, name: str) -> Schema:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError("", "holds a number that is too large")
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -52,7 +52,17 @@ def _row(line: Line, text: str) -> RawRow:
         return RawRow(line.number, {}, text, RowError("", f"is not JSON: {error}"))
     if not isinstance(value, dict):
         return RawRow(line.number, {}, text, RowError("", "is no JSON object"))
+    if "\\u" in text and not _encodes(value):
+        return RawRow(line.number, {}, text, RowError("", "holds half a character (a surrogate)"))
     return RawRow(line.number, without_nulls(value), value)
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _TwiceError(Exception):

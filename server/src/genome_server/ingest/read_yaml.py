@@ -59,6 +59,8 @@ def read(path: Path, kind: Kind) -> Iterator[RawRow]:
                 yield _row(loader, node, whole)
     except yaml.YAMLError as error:
         raise ImportRefused(f"{path}{_place(error)}: {_cause(error)}") from error
+    except RecursionError:
+        raise ImportRefused(f"{path}: is nested too deeply") from None
     finally:
         loader.dispose()
     if not found:
