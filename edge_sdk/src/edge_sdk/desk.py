@@ -29,6 +29,8 @@ _REMEMBERED: Final = 2_048
 # A decision of another process is on disk at most this much later than it was shown.
 _SOON_S: Final = 0.2
 _AGAIN_S: Final = 0.02
+# How often the log says that the same name is not known.
+_TELL_AGAIN_S: Final = 60.0
 _ID_LENGTH: Final = 32
 _HEX: Final = frozenset(string.hexdigits)
 _COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
@@ -75,9 +77,7 @@ class Recent(Generic[K, V]):
         return self._old.get(key) if value is None else value
 
 
-def count_shown(
-    room: Room, subject: bytes, decision: Decision, now_ms: int
-) -> tuple[CapRow, ...]:
+def count_shown(room: Room, subject: bytes, decision: Decision, now_ms: int) -> tuple[CapRow, ...]:
     """Count what a decision shows, where its placement takes deciding for showing."""
     release = room.live.release
     placement = release.placements.get(decision.placement) if release is not None else None
@@ -98,6 +98,7 @@ class Desk:
         self.room = room
         self.keeper = keeper
         self._made: Recent[str, Made] = Recent(_REMEMBERED)
+        self._told: Recent[tuple[str, str], float] = Recent(_REMEMBERED)
         self._named: Recent[tuple[str, str], bool] = Recent(_REMEMBERED)
 
     # Deciding -----------------------------------------------------------------------------------
@@ -153,7 +154,12 @@ class Desk:
     def note_unknown(self, unknown: Unknown) -> None:
         """Count a name that is not known, and have the log say so."""
         self.room.counts.add(f"unknown_{unknown.kind}")
-        self.keeper.tell(unknown)
+        key = (unknown.kind, unknown.name)
+        now = time.monotonic()
+        told = self._told.get(key)
+        if told is None or now - told > _TELL_AGAIN_S:
+            self._told.put(key, now)
+            self.keeper.tell(unknown)
 
     # What followed ------------------------------------------------------------------------------
 
