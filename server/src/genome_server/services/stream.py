@@ -125,8 +125,8 @@ class DeviceStream:
         """Say whether the device has already refused this transaction."""
         return isinstance(self._answer, sync_pb2.Nack) and self._answer.nonce == nonce
 
-    async def commit(self, commit: sync_pb2.Commit) -> bool:
-        """End a transaction and wait for the device's answer: True for Ack, False for Nack."""
+    async def commit(self, commit: sync_pb2.Commit) -> sync_pb2.Nack | None:
+        """End a transaction and wait for the device's answer: None for Ack, or the Nack."""
         await self.write(sync_pb2.SyncResponse(commit=commit))
         deadline = time.monotonic() + ANSWER_S
         while self._answer is None or self._answer.nonce != commit.nonce:
@@ -137,12 +137,11 @@ class DeviceStream:
             if self._answer is None:
                 await self.pause()
         if isinstance(self._answer, sync_pb2.Ack):
-            await self.note(last_nack="")
-            return True
+            return None
         nack = self._answer
         log.warning("device %s refused a transaction: %s", self.who.name, nack.reason)
         await self.note(last_nack=f"{nack.reason}: {nack.detail}"[:_MAX_TEXT])
-        return False
+        return nack
 
     async def write(self, message: sync_pb2.SyncResponse) -> None:
         """Send one message. Raises StreamOverError where the device does not read any more."""

@@ -23,8 +23,8 @@ from genome_server.services.sync_plan import GenomePlan, plan_genomes
 
 #: After a refusal of genomes, before all rows are offered again.
 RETRY_S = 30.0
-#: Marks alone, without rows, are worth a transaction only so often.
-MARKS_S = 2.0
+#: Marks that come without a row concern events that changed none: nobody waits for them.
+MARKS_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +125,13 @@ class _Keeper:
         for part in newest.manifest.parts:
             if part.sha256 not in self._held and not stream.refused(nonce):
                 await self._send_part(nonce, part)
-        if await stream.commit(sync_pb2.Commit(nonce=nonce)):
+        nack = await stream.commit(sync_pb2.Commit(nonce=nonce))
+        if nack is None:
             self._release = newest.version
+            await stream.note(release=newest.version, held_back="", last_nack="")
         else:
             self._refused_release = newest.version
+            await stream.note(held_back=f"release {newest.version}: refused, {nack.reason}")
         return True
 
     def _lacks(self, newest: Shelved) -> bool:
@@ -182,8 +185,7 @@ class _Keeper:
             self._planned = seen
             return False
         if plan is not None:
-            accepted = await self._send_genomes(plan)
-            if not accepted:
+            if await self._send_genomes(plan) is not None:
                 # All rows put right whatever was wrong; but not at once, and not for ever.
                 self._planned, self._cursor = None, b""
                 self._retry_at = time.monotonic() + RETRY_S
@@ -223,7 +225,7 @@ class _Keeper:
         plan = plan_genomes(room, self._stream.who.audience, self._device, lineage, self._cursor)
         return settled, plan
 
-    async def _send_genomes(self, plan: GenomePlan) -> bool:
+    async def _send_genomes(self, plan: GenomePlan) -> sync_pb2.Nack | None:
         stream = self._stream
         nonce = await stream.begin(
             sync_pb2.Begin(
