@@ -1,0 +1,85 @@
+"""`genome-edge sync`: bring a device up to date, once or for as long as the command runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from argparse import Namespace
+from contextlib import ExitStack
+from types import FrameType
+
+from edge_sdk.cli.common import existing_store, settings
+from edge_sdk.cli.output import DONE, REFUSED, Output
+from edge_sdk.config import Config
+from edge_sdk.errors import RefusedError, UsageError
+from edge_sdk.outbox import Outbox
+from edge_sdk.store import DeviceStore
+from edge_sdk.updater import Updater
+
+
+def run(options: Namespace, output: Output) -> int:
+    """Sync; the exit code."""
+    config = settings()
+    with existing_store(options) as store, ExitStack() as stack:
+        if store.identity() is None:
+            raise UsageError(f"{store.path} belongs to no device yet: run genome-edge enrol")
+        lock = store.elect()
+        if lock is None:
+            raise RefusedError("ALREADY_SYNCING", "another process of this device syncs it already")
+        stack.enter_context(lock)
+        if options.once:
+            return _once(store, config, options.timeout, output)
+        return _for_ever(store, config, output)
+
+
+def _once(store: DeviceStore, config: Config, timeout: float, output: Output) -> int:
+    outcome = Updater(store, Outbox(store, config), config, lambda: None).sync_once(timeout)
+    output.result(
+        {
+            "release": outcome.release,
+            "genomes": outcome.genomes,
+            "reported": outcome.reported,
+        },
+        [
+            f"release {outcome.release or 'none'}, {outcome.genomes} genomes, "
+            f"{outcome.reported} events sent"
+        ],
+    )
+    return DONE
+
+
+def _for_ever(store: DeviceStore, config: Config, output: Output) -> int:
+    changed, stop = threading.Event(), threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        changed.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    outbox = Outbox(store, config)
+    updater = Updater(store, outbox, config, changed.set)
+    updater.start()
+    said = ""
+    while not stop.is_set():
+        changed.wait()
+        changed.clear()
+        state, active = updater.state, store.active_release()
+        data = {
+            "connected": state.connected,
+            "release": active.version if active else 0,
+            "genomes": store.genome_count(),
+            "outbox": outbox.unsent(),
+            "refused": state.last_nack,
+            "cause": str(state.cause) if state.cause else "",
+        }
+        line = (
+            f"{'connected' if state.connected else 'not connected'}, "
+            f"release {data['release'] or 'none'}, {data['genomes']} genomes"
+            + (f"; refused: {state.last_nack}" if state.last_nack else "")
+            + (f"; {state.cause}" if state.cause else "")
+        )
+        if line != said and not stop.is_set():
+            said = line
+            output.result(data, [line])
+    return DONE if updater.stop(5.0) else REFUSED
