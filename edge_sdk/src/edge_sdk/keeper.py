@@ -42,8 +42,6 @@ log = logging.getLogger("edge_sdk")
 
 _REOPEN_S: Final = 5.0
 _HOUSEKEEPING_S: Final = 60.0
-# How often the log says that the same name is not known.
-_REPEAT_S: Final = 60.0
 _NAMES: Final = 1_000
 
 
@@ -74,7 +72,6 @@ class Keeper:
         self._opened = threading.Event()
         self._early: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._unknown: queue.SimpleQueue[Unknown] = queue.SimpleQueue()
-        self._told: dict[tuple[str, str], float] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.callbacks: dict[object, Callable[[], None]] = {}
@@ -117,7 +114,7 @@ class Keeper:
         return open_
 
     def tell(self, unknown: Unknown) -> None:
-        """Say in the log, once a minute, that a name is not known. Never blocks."""
+        """Say in the log that a name is not known. Never blocks."""
         if self._unknown.qsize() < _NAMES:
             self._unknown.put(unknown)
 
@@ -322,16 +319,8 @@ class Keeper:
                 unknown = self._unknown.get_nowait()
             except queue.Empty:
                 return
-            if unknown.kind == "customer":  # an app's own id of a person belongs in no log
-                unknown = Unknown("customer", "", None)
-            key, now = (unknown.kind, unknown.name), time.monotonic()
-            if now - self._told.get(key, -_REPEAT_S) < _REPEAT_S:
-                continue
-            if len(self._told) >= _NAMES:
-                self._told.clear()
-            self._told[key] = now
             release = self._room.live.release
-            if not unknown.name:
+            if unknown.kind == "customer":  # an app's own id of a person belongs in no log
                 log.warning("a customer is not known on this device")
             elif release is not None:
                 log.warning("%s", release.nearest(unknown.kind, unknown.name))

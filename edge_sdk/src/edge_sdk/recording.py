@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge_sdk.caps import CapRow
 from edge_sdk.clock import Stamp
 from edge_sdk.context import Context
+from edge_sdk.encoding import encode_decision
 from edge_sdk.entries import ORDINARY, URGENT, Entry
 from edge_sdk.errors import UsageError
 from edge_sdk.frames import FrameKind
@@ -23,7 +24,7 @@ from edge_sdk.genome import NOBODY
 from edge_sdk.live import Visitor
 from edge_sdk.markers import nearest_name
 from edge_sdk.offers import dna_from_document
-from edge_sdk.record import Record, coarse
+from edge_sdk.record import Record
 from edge_sdk.store_state import StoredImprint
 from genome_edge.v1 import dna_pb2, event_pb2
 
@@ -47,14 +48,7 @@ def decision(record: Record, visitor: Visitor, stamp: Stamp, caps: tuple[CapRow,
 
 
 def _decision_bodies(record: Record, stamp: Stamp, private: bool) -> tuple[bytes, bytes]:
-    full = record.to_proto()
-    if private:  # the genome of a visit is in memory only, and so is what could be read from it
-        del full.genome_indices[:]
-        del full.genome_weights[:]
-    time = stamp.to_proto()
-    reported = event_pb2.Event(time=time, decision=coarse(full))
-    kept = event_pb2.Event(time=time, decision=full)
-    return reported.SerializeToString(), kept.SerializeToString()
+    return encode_decision(record, stamp.to_proto(), private=private)
 
 
 @dataclass(frozen=True, slots=True)
