@@ -44,9 +44,8 @@ def run(name: str) -> bool:
     for command in CHECKS[name]:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            print(
-                f"FAILED  {name}: {' '.join(Path(command[0]).name if i == 0 else word for i, word in enumerate(command))}"
-            )
+            shown = " ".join([Path(command[0]).name, *command[1:]])
+            print(f"FAILED  {name}: {shown}")
             print(done.stdout + done.stderr)
             return False
     print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)

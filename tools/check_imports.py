@@ -48,7 +48,7 @@ def problems() -> Iterator[str]:
         for line, name in imported(path):
             where = f"{path.relative_to(ROOT)}:{line}"
             if name not in allowed:
-                yield f"{where}: the SDK may not import {name}; its pyproject.toml does not declare it"
+                yield f"{where}: {name} is no dependency that the SDK's pyproject.toml declares"
             if name in POSIX_ONLY and path.name != "_posix.py":
                 yield f"{where}: {name} exists on POSIX only; put the call into _posix.py"
     for path in sorted((SDK / "genome_edge").rglob("*.py")):

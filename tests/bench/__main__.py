@@ -7,7 +7,7 @@ Each section prints a table and appends one JSON object per figure to build/resu
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib
 import sys
 
@@ -23,7 +23,7 @@ def write(figures: Figures) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    today = datetime.datetime.now(tz=datetime.UTC).date()
+    today = dt.datetime.now(tz=dt.UTC).date()
     rows = "\n".join(
         f"| `{name}` | {value:g} | {unit} |" for name, (value, unit) in figures.taken.items()
     )
