@@ -171,7 +171,7 @@ def _slot(release: Release, row: int, scores: Scores, pick: Pick, unscored: bool
 
 def _offer(release: Release, row: int) -> Offer:
     spec = release.catalogue.offers[row]
-    return Offer(spec.id, dict(spec.content), release.assets)
+    return Offer(spec.id, dict(sorted(spec.content.items())), release.assets)
 
 
 def _empty(

@@ -130,7 +130,8 @@ class Context:
         if at is None:
             local = clock.localtime(now_ms / 1000)
             return LocalTime(now_ms, local.tm_wday + 1, local.tm_hour)
-        return LocalTime(math.floor(at.timestamp() * 1000), at.isoweekday(), at.hour)
+        ms = max(0, math.floor(at.timestamp() * 1000))
+        return LocalTime(ms, at.isoweekday(), at.hour)
 
     def markers(self, now_ms: int | None = None) -> list[tuple[str, float]]:
         """The declared markers and those of the time, each with its salience (1.0)."""
@@ -238,7 +239,7 @@ def _degrees(name: str, value: object, limit: int) -> float:
 def _time(value: datetime | None) -> datetime | None:
     if value is None:
         return None
-    if not isinstance(value, datetime) or not 1970 < value.year < 9999:
+    if not isinstance(value, datetime) or not 1970 <= value.year < 9999:
         raise _wrong("time", value, "a datetime; without a time zone it is local time")
     return value if value.tzinfo is not None else value.astimezone()
 

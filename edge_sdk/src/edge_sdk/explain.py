@@ -185,7 +185,7 @@ def _again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision
             f"the decision was made from release {record.release_version}; "
             f"this is release {release.version}"
         )
-    if not record.decided_ms:
+    if not record.local_weekday:  # 1 to 7 in every full form
         raise UsageError(
             "this is the coarse form of the record; only the full form can be replayed"
         )

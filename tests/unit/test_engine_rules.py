@@ -1,0 +1,135 @@
+"""Whole decisions against the plain reading of the rules, and their replay, to the bit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_sdk.context import Context
+from edge_sdk.engine import decide, explain, replay
+from edge_sdk.fake_release import release_from_documents
+from edge_sdk.policy import ONE, P
+from edge_sdk.release import Release
+from genome_edge.v1 import event_pb2, release_pb2
+from tests.reference_eligibility import Situation, candidates, eligible
+from tests.unit.test_catalogue import HERE, PLACES
+from tests.unit.test_catalogue import offers as random_offers
+from tests.unit.test_engine import AGREED, Genome, shown
+from tools.make_exploration_vectors import slots_of
+
+MARKERS = ["brand:a", "brand:b", "claim:c", "weather:sunny", "kids:true"]
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> dict[str, Any]:
+    free = draw(st.lists(st.sampled_from(MARKERS), max_size=3, unique=True))
+    attributes: dict[str, list[str]] = {}
+    for name in free:
+        namespace, _, value = name.partition(":")
+        attributes.setdefault(namespace, []).append(value)
+    return {
+        "context": Context(
+            cell=draw(st.sampled_from([None, HERE])),
+            place=draw(st.sampled_from([None, "hotel", "bar"])),
+            time=datetime(1970, 1, 1, draw(st.sampled_from([0, 8, 9, 23])), tzinfo=UTC),
+            channel=draw(st.sampled_from([None, "kiosk", "app"])),
+            attributes=attributes,
+        ),
+        "placement_id": draw(st.sampled_from(["lobby", "feed"])),
+        "slots": draw(st.integers(1, 4)),
+        "consents": draw(st.sampled_from([0, 2, 6, 14])),
+        "blocked": draw(st.frozensets(st.sampled_from(["o0", "o1", "o5", "ghost"]), max_size=2)),
+        "seed": draw(st.integers(0, 2**64 - 1)),
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    specs=random_offers(),
+    call=asked(),
+    owned=st.frozensets(st.sampled_from(MARKERS)),
+    data=st.data(),
+)
+def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
+    specs: list[release_pb2.OfferSpec],
+    call: dict[str, Any],
+    owned: frozenset[str],
+    data: st.DataObject,
+) -> None:
+    for spec in specs:
+        spec.priority = data.draw(st.sampled_from([0, 0, 1]))
+        spec.exclusivity_group = data.draw(st.sampled_from(["", "", "g"]))
+        spec.value_micros = data.draw(st.integers(0, 3_000_000))
+    release = release_of(specs)
+    genome = Genome(release, **{name.replace(":", "__"): 1.0 for name in owned})
+    decision, record = decide(release, genome=genome, **call)
+    proto = event_pb2.DecisionRecord.FromString(record.to_proto().SerializeToString())
+
+    context = call["context"]
+    local = context.local_time(0)
+    now = Situation(
+        cell=context.cell,
+        ms=local.ms,
+        weekday=local.weekday,
+        hour=local.hour,
+        channel=context.channel or "",
+        placement=call["placement_id"],
+        context=frozenset(name for name, _ in context.markers()),
+        genome=owned if call["consents"] & AGREED else None,
+        consents=call["consents"],
+        blocked=call["blocked"],
+    )
+    wanted = candidates(specs, now)
+    assert list(proto.candidates) == wanted
+
+    by_id = {spec.id: spec for spec in specs}
+    squarecb = call["placement_id"] == "feed"
+    picked = slots_of(
+        list(proto.scores),
+        [by_id[name].priority for name in wanted],
+        [int(by_id[name].exclusivity_group == "g") for name in wanted],
+        call["seed"],
+        min(call["slots"], 3 if squarecb else 2),
+        (9.0, 0.0) if squarecb else None,
+    )
+    assert [name for name in shown(decision) if name] == [wanted[at] for at, _ in picked]
+    for slot, (at, chance) in zip(decision.slots, picked, strict=False):
+        assert slot.propensity == chance / P
+        assert slot.score * ONE == proto.scores[at]
+    assert replay(release, proto) == decision
+
+    # Every offer that is not shown is explained, and by the reasons that the rules give.
+    explanation = explain(release, proto)
+    assert explanation.decision == decision
+    names = {loser.offer for loser in explanation.losers}
+    assert names == set(by_id) - {name for name in shown(decision) if name}
+    for loser in explanation.losers:
+        assert loser.reasons
+        assert (loser.score is not None) == (loser.offer in wanted)
+        beaten = {"SCORE", "PRIORITY", "EXCLUSIVE", "CAPPED"}
+        assert beaten.issuperset(loser.reasons) == eligible(by_id[loser.offer], now)
+
+
+def release_of(specs: list[release_pb2.OfferSpec]) -> Release:
+    """A release of these offers; documents cannot say everything that a message can."""
+    plain = release_from_documents([], markers=[*MARKERS, *PLACES])
+    kinds = release_pb2.PlacementList(
+        placements=[
+            release_pb2.PlacementSpec(id="lobby", max_slots=2, explorer="greedy"),
+            release_pb2.PlacementSpec(id="feed", max_slots=3, explorer="squarecb", gamma=9),
+        ]
+    )
+    return Release(
+        plain.manifest,
+        schema=plain.schema,
+        vocabulary=plain.vocabulary,
+        offers=release_pb2.OfferCatalogue(offers=specs),
+        placements=kinds,
+        products=release_pb2.ProductTable(),
+        places=release_pb2.PlaceTable(),
+        golden=release_pb2.GoldenVectors(),
+        scorer=lambda: plain.scorer,
+    )
