@@ -88,7 +88,7 @@ def _identity(
 async def _serve(
     console: Console, house: House, certificate: Path | None, port_file: Path | None
 ) -> None:
-    from genome_server.services.serve import write_port
+    from genome_server.files import write_whole
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ async def _serve(
     try:
         await house.start()
         if port_file is not None:
-            write_port(port_file, house.port)
+            write_whole(port_file, f"{house.port}\n".encode())
         _say_ready(console, house, certificate)
         await stop.wait()
         console.note("Stopping: saying goodbye to devices, closing the logs.")

@@ -26,6 +26,7 @@ from edge_sdk.errors import FormatError, TrustError
 from edge_sdk.frames import FrameKind
 from edge_sdk.genome import NOBODY, Genome
 from genome_edge.v1 import event_pb2
+from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
 from genome_server.log import SERVER
 from genome_server.services.errors import CallRefusedError
@@ -90,7 +91,7 @@ class Decider:
                 self._tried = newest.version
                 try:
                     self._use(self._load(newest.version))
-                except (TrustError, OSError):
+                except (TrustError, Refused, OSError):
                     log.exception(
                         "tenant %s: release %d is of no use", self._room.name, self._tried
                     )
@@ -157,11 +158,7 @@ class Decider:
         shelved = self._room.shelf.get(version)
         if shelved is None:
             raise TrustError(f"release {version} is not here")
-        parts = {
-            part.name: self._room.shelf.part_path(part.sha256).read_bytes()
-            for part in shelved.manifest.parts
-        }
-        release = Release.from_parts(shelved.manifest, parts)
+        release = Release.from_parts(shelved.manifest, self._room.shelf.parts(shelved))
         release.warm()
         return release
 

@@ -17,6 +17,7 @@ from edge_sdk.keys import DeviceKey
 from genome_server.errors import Refused
 from genome_server.home import Tenant
 from genome_server.log import Committer, LogReader
+from genome_server.releases.publish import release_key, trust_root
 from genome_server.services.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,9 @@ class Room:
         self.tenant = tenant
         self.name = tenant.name
         self.store = tenant.open_store()
-        self.credential_key = _load_key(tenant, tenant.credential_key_path.name)
-        self.presence_key = _load_secret(tenant)
-        self.shelf = Shelf(tenant, self.store, _load_key(tenant, tenant.release_key_path.name))
+        self.credential_key = _load_credential_key(tenant)
+        self.presence_key = _load_presence_key(tenant)
+        self.shelf = Shelf(tenant, self.store, trust_root(tenant, release_key(tenant)))
         self.log = Committer(tenant.log_path, on_commit=self._committed)
         self.reader = LogReader(tenant.log_path)
         self.bell = Bell()
@@ -92,8 +93,8 @@ class Room:
                 self._wake()
 
 
-def _load_key(tenant: Tenant, file: str) -> DeviceKey:
-    path = tenant.keys_dir / file
+def _load_credential_key(tenant: Tenant) -> DeviceKey:
+    path = tenant.credential_key_path
     try:
         return DeviceKey.load(path)
     except FileNotFoundError:
@@ -102,7 +103,7 @@ def _load_key(tenant: Tenant, file: str) -> DeviceKey:
         raise Refused(str(error)) from error
 
 
-def _load_secret(tenant: Tenant) -> bytes:
+def _load_presence_key(tenant: Tenant) -> bytes:
     path = tenant.presence_key_path
     try:
         secret = path.read_bytes()

@@ -8,9 +8,7 @@ await house.drain()        # goodbye to streams, finish calls, close logs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
@@ -200,19 +198,6 @@ class House:
         if not self.address.startswith("unix:"):
             host, _ = split(self.address)
             self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def write_port(path: os.PathLike[str], port: int) -> None:
-    """Write the port to a file, complete or not at all."""
-    draft = f"{os.fspath(path)}.{os.getpid()}"
-    with open(draft, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write(f"{port}\n")
-    try:
-        os.replace(draft, path)  # noqa: PTH105
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)  # noqa: PTH108
-        raise
 
 
 def _making(consumer: Callable[[Tenant], Consumer], tenant: Tenant) -> Callable[[], Consumer]:

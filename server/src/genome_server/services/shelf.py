@@ -8,9 +8,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.keys import DeviceKey
 from genome_edge.v1 import release_pb2
 from genome_server.home import Tenant
+from genome_server.releases.publish import manifest_of, part_content
 from genome_server.store.protocol import ReleaseRow, Store
 
 CHUNK_BYTES = 256 * 1024
@@ -31,12 +31,10 @@ class Shelved:
 class Shelf:
     """Finds the newest release and reads parts. Thread-safe; blocks."""
 
-    def __init__(self, tenant: Tenant, store: Store, release_key: DeviceKey) -> None:
+    def __init__(self, tenant: Tenant, store: Store, root: release_pb2.TrustRoot) -> None:
         self._tenant = tenant
         self._store = store
-        self.root = release_pb2.TrustRoot(
-            tenant=tenant.name, version=1, release_keys=[release_key.public], threshold=1
-        )
+        self.root = root
         self._lock = threading.Lock()
         # Releases are immutable, and devices hold few different ones.
         self._read: dict[int, Shelved] = {}
@@ -55,8 +53,7 @@ class Shelf:
         with self._lock:
             if row.version not in self._read:
                 signed = release_pb2.SignedManifest.FromString(row.manifest)
-                manifest = release_pb2.Manifest.FromString(signed.manifest)
-                self._read[row.version] = Shelved(row.version, signed, manifest, self.root)
+                self._read[row.version] = Shelved(row.version, signed, manifest_of(row), self.root)
             return self._read[row.version]
 
     def part_path(self, sha256: bytes) -> Path:
@@ -73,6 +70,10 @@ class Shelf:
                 )
                 return False
         return True
+
+    def parts(self, shelved: Shelved) -> dict[str, bytes]:
+        """Read all parts of a release by name. Raises Refused where one is gone or altered."""
+        return {part.name: part_content(self._tenant, part) for part in shelved.manifest.parts}
 
     def chunks(self, part: release_pb2.Part) -> Generator[tuple[int, bytes], None, None]:
         """Yield (offset, bytes) of a part; nothing for an empty one."""

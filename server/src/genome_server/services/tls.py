@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from genome_server.errors import Refused, UsageError
+from genome_server.files import write_whole
 
 _DAYS = 825
 
@@ -86,8 +86,9 @@ def self_signed(directory: Path, host: str) -> Identity:
         private = ec.generate_private_key(ec.SECP256R1())
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _write(key, _key_pem(private), 0o600)
-            _write(certificate, _certify(private, host, name), 0o644)
+            write_whole(key, _key_pem(private))
+            write_whole(certificate, _certify(private, host, name))
+            certificate.chmod(0o644)  # no secret: devices are given a copy
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}") from error
     return load(certificate, key)
@@ -128,13 +129,3 @@ def _key_pem(private: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
