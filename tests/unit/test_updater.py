@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from edge_sdk import streaming
 from edge_sdk.config import Config
+from edge_sdk.entries import Entry
 from edge_sdk.errors import (
     RefusedError,
     StoreCorrupt,
@@ -23,7 +25,7 @@ from edge_sdk.frames import FrameKind
 from edge_sdk.outbox import Outbox
 from edge_sdk.store import DeviceStore
 from edge_sdk.updater import Updater, enrol, identify
-from edge_sdk.writer import Entry, Writer
+from edge_sdk.writer import Writer
 from genome_edge.v1 import dna_pb2, event_pb2, identify_pb2, release_pb2, sync_pb2
 from tests.unit.contract_server import (
     CODE,
@@ -386,6 +388,19 @@ def test_a_revoked_device_says_so_and_keeps_its_events(
     until(lambda: words(house) == ["kept"], "sent when it is believed again")
 
 
+def test_a_kick_in_a_loop_does_not_hammer(house: ContractServer, device: Device) -> None:
+    house.on_report = lambda _: Refuse("CREDENTIAL_REVOKED")
+    updater = device.updater(replace(FAST, reconnect_max_s=30.0))
+    updater.start()
+    device.happen("kept")
+    until(lambda: house.reports, "the first attempt")
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        updater.kick()
+        time.sleep(0.005)
+    assert 2 <= len(house.reports) <= 8
+
+
 # Genomes ----------------------------------------------------------------------------------------
 
 
@@ -580,8 +595,11 @@ def test_once_brings_everything_and_ends(house: ContractServer, device: Device) 
 
 
 def test_once_with_a_server_that_never_says_that_this_was_all(
-    house: ContractServer, device: Device
+    house: ContractServer, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(streaming, "_QUIET_S", 0.3)
+    monkeypatch.setattr(streaming, "_FIRST_HEARTBEAT_S", 0.1)
+
     def shy(stream: Stream) -> None:
         stream.offer(house.publisher.release(1), 1)
         stream.answer(1)

@@ -51,6 +51,8 @@ _STEADY_S = 60.0
 # The server's time is written down when it moved by more than this, and else this often.
 _DRIFT_MS = 500
 _CONTACT_MS = 5_000
+# Whoever kicks in a loop (a flush) must not hammer a server that is down or says no.
+_LEAST_REST_S = 0.1
 # While the outbox is empty the pump looks this often for what other processes have put into it;
 # its own process wakes it.
 _LOOK_S = 0.05
@@ -268,9 +270,15 @@ class Updater:
                 wait = backoff.after_failure()
             if wait is None:
                 self._outbox.wait(_LOOK_S)
-            elif wait > 0 and not self._stop.is_set():
-                self._kicked.wait(wait)
-                self._kicked.clear()
+            elif wait > 0:
+                self._rest(wait)
+
+    def _rest(self, wait_s: float) -> None:
+        """Wait before the next attempt; a kick shortens it, but not to nothing."""
+        began = time.monotonic()
+        self._kicked.wait(wait_s)
+        self._kicked.clear()
+        self._stop.wait(min(wait_s, _LEAST_REST_S) - (time.monotonic() - began))
 
     def _pump(self, link: Link, backoff: Backoff) -> ReportPump:
         timeout_s = self._config.call_timeout_s

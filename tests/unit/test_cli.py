@@ -1,0 +1,418 @@
+"""The command line, run as a person runs it: real stores, a real server, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk import cli
+from edge_sdk.cli.parser import make_parser
+from edge_sdk.store import DeviceStore
+from genome_edge.v1 import release_pb2
+from tests.unit.contract_server import CODE, ContractServer, Publisher, certificate, until
+
+
+@pytest.fixture
+def house() -> Iterator[ContractServer]:
+    server = ContractServer()
+    server.release = server.publisher.release(1)
+    yield server
+    server.stop()
+
+
+class Shell:
+    """Runs commands on one store."""
+
+    def __init__(self, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.store = store
+        self._capsys = capsys
+        self.err = ""
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run a command; its standard output."""
+        found = cli.main([arguments[0], "--store", str(self.store), *arguments[1:]])
+        captured = self._capsys.readouterr()
+        self.err = captured.err
+        assert found == code, captured
+        return captured.out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Run a command with --json; what it said."""
+        return json.loads(self.run(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "edge", capsys)
+
+
+@pytest.fixture
+def device(house: ContractServer, shell: Shell) -> Shell:
+    shell.run("enrol", "--server", house.address, "--code", CODE, "--name", "lobby")
+    shell.run("sync", "--once")
+    return shell
+
+
+def test_help_of_every_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["--help"],
+        *([name, "--help"] for name in ("enrol", "sync", "status", "doctor", "decide", "replay")),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert "exit codes: 0 done" in text
+        assert all(len(line) <= 80 for line in text.splitlines()), text
+
+
+def test_every_option_is_explained() -> None:
+    (commands,) = [
+        action.choices
+        for action in make_parser()._actions
+        if hasattr(action, "choices") and action.choices
+    ]
+    plain = {"--placement", "--slots", "--lng", "--channel", "--stage", "--code"}
+    for name, command in commands.items():  # type: ignore[union-attr]
+        for action in command._actions:
+            assert action.help or plain.issuperset(action.option_strings), (name, action)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["enrol"],
+        ["decide"],
+        ["decide", "--placement", "x", "--attr", "novalue"],
+        ["sync", "--once", "--timeout", "-1"],
+        ["status", "--js"],
+    ],
+)
+def test_what_is_no_command_ends_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# enrol, sync, status ------------------------------------------------------------------------------
+
+
+def test_enrol_then_sync_then_status(house: ContractServer, shell: Shell) -> None:
+    said = shell.json("enrol", "--server", house.address, "--code", CODE)
+    assert said == {
+        "device": "dev-1",
+        "tenant": "acme",
+        "audience": "all",
+        "server": house.address,
+        "store": str(shell.store),
+    }
+    before = shell.json("status")
+    assert (before["device"], before["release"], before["tier"]) == ("dev-1", 0, "empty")
+    assert shell.json("sync", "--once") == {"release": 1, "genomes": 0, "reported": 0}
+    after = shell.json("status")
+    assert (after["release"], after["tier"], after["highest_seen"]) == (1, "fresh", 1)
+    assert after["last_contact_ms"] > 0
+    text = shell.run("status")
+    assert re.search(r"^release +1 \(fresh\), published ", text, re.MULTILINE)
+    assert re.search(r"^last contact +\d+ seconds? ago", text, re.MULTILINE)
+
+
+def test_errors_have_their_exit_codes(house: ContractServer, shell: Shell) -> None:
+    for command in (
+        ["status"],
+        ["sync", "--once"],
+        ["doctor"],
+        ["replay", "00" * 16],
+        ["decide", "--placement", "lobby"],
+    ):
+        assert "there is no store" in shell.json(*command, code=2)["error"]["message"]
+        assert not shell.store.exists(), "looking makes nothing"
+    enrol = ["enrol", "--server", house.address, "--code"]
+    refused = shell.json(*enrol, "wrong", code=1)["error"]
+    assert (refused["kind"], refused["reason"]) == ("RefusedError", "CODE_INVALID")
+    shell.run(*enrol, "wrong", code=1)
+    assert shell.err.startswith("error: ")
+    assert "CODE_INVALID" in shell.err
+    shell.run("enrol", "--server", "http://192.0.2.1:80", "--code", CODE, code=2)
+    assert "in the clear" in shell.err
+    assert "run genome-edge enrol" in shell.json("sync", "--once", code=2)["error"]["message"]
+    shell.run(*enrol, CODE)
+    shell.run(*enrol, CODE, code=2)
+    house.stop()
+    shell.run("sync", "--once", "--timeout", "2", code=3)
+    assert shell.run("status"), "and everything else goes on"
+
+
+def test_a_wrong_setting_is_a_usage_error(device: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENOME_EDGE_HEARTBEAT_S", "often")
+    device.run("status", code=2)
+    assert "GENOME_EDGE_HEARTBEAT_S" in device.err
+
+
+def test_the_store_of_the_environment(
+    house: ContractServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GENOME_EDGE_STORE", str(tmp_path / "here"))
+    assert cli.main(["enrol", "--server", house.address, "--code", CODE]) == 0
+    assert (tmp_path / "here" / "identity" / "device.pem").exists()
+    capsys.readouterr()
+
+
+def test_a_refused_release_is_said(house: ContractServer, device: Shell) -> None:
+    house.release = house.publisher.release(2, key=Publisher().key)
+    error = device.json("sync", "--once", code=1)["error"]
+    assert error["reason"] == "SIGNATURE"
+    assert device.json("status")["release"] == 1
+
+
+def test_one_process_syncs_at_a_time(device: Shell) -> None:
+    store = DeviceStore.open(device.store)
+    lock = store.elect()
+    assert lock is not None
+    with lock:
+        assert device.json("sync", "--once", code=1)["error"]["reason"] == "ALREADY_SYNCING"
+    store.close()
+
+
+def test_sync_runs_until_it_is_told_to_end(house: ContractServer, device: Shell) -> None:
+    command = [sys.executable, "-m", "edge_sdk.cli", "sync", "--json", "--store", str(device.store)]
+    environment = {**os.environ, "GENOME_EDGE_RECONNECT_MIN_S": "0.05"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        until(lambda: len(house.streams) > 1, "connected", 20)
+        house.release = house.publisher.release(2)
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(json.loads(line)["release"] == 2 for line in lines)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_tls_by_the_option(tmp_path: Path, shell: Shell) -> None:
+    credentials, ca_file = certificate(tmp_path)
+    house = ContractServer(credentials)
+    try:
+        enrol = ["enrol", "--server", house.address, "--code", CODE]
+        shell.run(*enrol, code=3)
+        shell.run(*enrol, "--ca", str(tmp_path / "missing.pem"), code=2)
+        shell.run(*enrol, "--ca", str(ca_file))
+        house.release = house.publisher.release(1)
+        assert shell.json("sync", "--once")["release"] == 1
+    finally:
+        house.stop()
+
+
+# decide, replay -----------------------------------------------------------------------------------
+
+
+def test_decide_and_replay(house: ContractServer, device: Shell) -> None:
+    house.stop()
+    made = device.json(
+        "decide", "--placement", "lobby", "--place", "hotel", "--activity", "flight-search",
+        "--lat", "40.7", "--lng", "-74.0", "--attr", "weather=sunny", "--slots", "2", "--explain",
+    )  # fmt: skip
+    assert made["slots"][0]["offer"] == "taxi"
+    assert made["slots"][0]["content"] == {"title": "Taxi 1"}
+    assert made["slots"][1]["reason"] == "NO_MORE"
+    assert (made["reason"], made["release"], made["tier"]) == ("CHOSEN", 1, "fresh")
+    again = device.json("replay", made["id"])
+    assert again["identical"] is True
+    assert again["differences"] == []
+    assert again["slots"] == made["slots"]
+    text = device.run("replay", made["id"], "--explain")
+    assert text.startswith("identical")
+    assert made["id"] in text
+
+
+def test_decide_says_what_a_person_needs(device: Shell) -> None:
+    text = device.run("decide", "--placement", "lobby", "--explain")
+    assert text.startswith("slot 0  taxi - Taxi 1 (CHOSEN, score 0.5000")
+    typo = device.run("decide", "--placement", "loby", code=1)
+    assert "did you mean 'lobby'" in typo
+    device.run("decide", "--placement", "lobby", "--cell", "nonsense", code=2)
+    assert "cell" in device.err
+    device.run("decide", "--placement", "lobby", "--time", "noon", code=2)
+    device.run("decide", "--placement", "lobby", "--seed", "-1", code=2)
+    device.run("decide", "--placement", "lobby", "--slots", "0", code=2)
+
+
+def test_decide_draws_the_same_with_the_same_seed(device: Shell) -> None:
+    command = ["decide", "--placement", "lobby", "--seed", "7"]
+    one, two = device.json(*command), device.json(*command)
+    assert (one["seed"], one["slots"]) == (7, two["slots"])
+    assert one["id"] != two["id"]
+
+
+def test_a_dry_run_leaves_no_trace(device: Shell) -> None:
+    made = device.json("decide", "--placement", "lobby", "--dry-run")
+    assert device.json("status")["outbox"] == 0
+    assert device.json("replay", made["id"], code=2)["error"]["kind"] == "UnknownDecision"
+    device.run("decide", "--placement", "lobby")
+    assert device.json("status")["outbox"] == 1
+
+
+def test_a_store_without_a_release_decides_nothing_and_says_why(
+    house: ContractServer, shell: Shell
+) -> None:
+    shell.run("enrol", "--server", house.address, "--code", CODE)
+    made = shell.json("decide", "--placement", "lobby", code=1)
+    assert made["reason"] == "NO_RELEASE"
+    shell.run("decide", "--placement", "lobby", code=1)
+    assert "sync --once" in shell.err
+
+
+def bundle(
+    path: Path,
+    version: int = 1,
+    publisher: Publisher | None = None,
+    change: dict[str, bytes] | None = None,
+) -> Path:
+    publisher = publisher or Publisher()
+    release = publisher.release(version, change=change)
+    path.write_bytes(
+        release_pb2.Bundle(
+            manifest=release.signed,
+            root=publisher.root,
+            parts=[
+                release_pb2.PartContent(name=part.name, content=release.parts[part.sha256])
+                for part in release.manifest.parts
+            ],
+        ).SerializeToString()
+    )
+    return path
+
+
+def test_decide_from_a_bundle_needs_no_store(tmp_path: Path, shell: Shell) -> None:
+    file = bundle(tmp_path / "town.bundle", 4)
+    made = shell.json("decide", "--placement", "lobby", "--bundle", str(file))
+    assert (made["slots"][0]["offer"], made["release"]) == ("taxi", 4)
+    assert not shell.store.exists()
+    file.write_bytes(file.read_bytes()[:-40])
+    assert "TrustError" in json.dumps(
+        shell.json("decide", "--placement", "lobby", "--bundle", str(file), code=1)
+    )
+    missing = str(tmp_path / "missing")
+    shell.run("decide", "--placement", "lobby", "--bundle", missing, code=1)
+    assert "missing" in shell.err
+
+
+def test_replay_needs_the_release_and_says_when_it_is_gone(
+    house: ContractServer, device: Shell, tmp_path: Path
+) -> None:
+    made = device.json("decide", "--placement", "lobby")
+    for version in (2, 3):
+        house.release = house.publisher.release(version)
+        device.run("sync", "--once")
+        if version == 2:
+            assert device.json("replay", made["id"])["identical"], "the previous one is kept"
+    assert "--bundle" in device.json("replay", made["id"], code=1)["error"]["message"]
+    file = bundle(tmp_path / "old.bundle", 1, house.publisher)
+    assert device.json("replay", made["id"], "--bundle", str(file))["identical"]
+    other = bundle(tmp_path / "other.bundle", 2, house.publisher)
+    device.run("replay", made["id"], "--bundle", str(other), code=1)
+    for wrong in ("xyz", "00" * 16):
+        device.run("replay", wrong, code=2)
+
+
+def test_replay_says_what_differs(device: Shell, tmp_path: Path) -> None:
+    made = device.json("decide", "--placement", "lobby")
+    offers = Publisher().contents(1)["offers"].replace(b"\x04taxi", b"\x04limo")
+    file = bundle(tmp_path / "other.bundle", change={"offers": offers, "golden": b""})
+    found = device.json("replay", made["id"], "--bundle", str(file), code=1)
+    assert found["identical"] is False
+    assert any("limo" in difference for difference in found["differences"])
+    text = device.run("replay", made["id"], "--bundle", str(file), code=1)
+    assert text.startswith("different:")
+
+
+# doctor -------------------------------------------------------------------------------------------
+
+
+def levels(report: Any) -> dict[str, str]:
+    return {check["name"]: check["level"] for check in report["checks"]}
+
+
+def test_a_healthy_device(house: ContractServer, device: Shell) -> None:
+    report = device.json("doctor", "--lat", "40.7", "--lng", "-74.0")
+    found = levels(report)
+    assert {"store", "credential", "release", "release age", "genomes", "offers", "outbox",
+            "network", "clock"} <= set(found)  # fmt: skip
+    assert set(found.values()) <= {"ok", "warn"}
+    assert report["failed"] == 0
+    text = device.run("doctor")
+    assert re.search(r"^ok    network: .* answers", text, re.MULTILINE)
+    assert text.splitlines()[-1].endswith("0 failed")
+
+
+def test_an_ill_device_is_told_what_to_do(house: ContractServer, device: Shell) -> None:
+    house.stop()
+    report = device.json("doctor", code=1)
+    (network,) = [check for check in report["checks"] if check["name"] == "network"]
+    assert network["level"] == "fail"
+    assert network["todo"]
+    assert "network" not in levels(device.json("doctor", "--offline"))
+
+    key = device.store / "identity" / "device.pem"
+    key.chmod(0o644)
+    assert levels(device.json("doctor", "--offline"))["credential"] == "warn"
+    key.write_bytes(b"damaged")
+    assert levels(device.json("doctor", "--offline", code=1))["credential"] == "fail"
+
+    for part in (device.store / "parts").iterdir():
+        if part.stat().st_size > 500:
+            part.write_bytes(b"damaged")
+    found = device.json("doctor", "--offline", code=1)
+    assert levels(found)["release"] == "fail"
+    text = device.run("doctor", "--offline", code=1)
+    assert "-> " in text
+
+
+def test_a_revoked_device_and_a_wrong_clock(house: ContractServer, device: Shell) -> None:
+    house.revoked = True
+    (network,) = [c for c in device.json("doctor", code=1)["checks"] if c["name"] == "network"]
+    assert "CREDENTIAL_REVOKED" in network["found"]
+    store = DeviceStore.open(device.store)
+    store.heard_server(1_900_000_000_000)
+    store.close()
+    assert levels(device.json("doctor", "--offline", code=1))["clock"] == "warn"
+
+
+def test_a_store_that_was_never_enrolled_or_synced(house: ContractServer, shell: Shell) -> None:
+    DeviceStore.open(shell.store).close()
+    found = levels(shell.json("doctor", code=1))
+    assert (found["credential"], found["release"], found["clock"]) == ("warn", "fail", "warn")
+
+
+def test_an_unexpected_error_says_how_to_see_more(
+    device: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("edge_sdk.cli.status.run", broken)
+    device.run("status", code=1)
+    assert "GENOME_EDGE_TRACEBACK=1" in device.err
+    monkeypatch.setenv("GENOME_EDGE_TRACEBACK", "1")
+    device.run("status", code=1)
+    assert "Traceback" in device.err
