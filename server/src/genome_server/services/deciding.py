@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_sdk.caps import VIEW, CapLedger, CapRow, CapRule
+from edge_sdk.caps import VIEW, CapLedger, CapRow
 from edge_sdk.config import Config
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Tier
+from edge_sdk.decision import Decision, Reason
 from edge_sdk.errors import FormatError, TrustError
 from edge_sdk.frames import FrameKind
 from edge_sdk.genome import NOBODY, Genome
+from edge_sdk.status import tier_of
 from genome_edge.v1 import event_pb2
 from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
@@ -82,22 +83,25 @@ class Decider:
         self._release: Release | None = None
         self._tried = 0
         self._ledger: CapLedger | None = None
+        self._config = Config()
 
     def release(self) -> Release:
         """Return the newest release that can be used. Raises NO_RELEASE."""
         newest = self._room.shelf.newest()
-        with self._lock:
-            if newest is not None and newest.version != self._tried:
-                self._tried = newest.version
-                try:
-                    self._use(self._load(newest.version))
-                except (TrustError, Refused, OSError):
-                    log.exception(
-                        "tenant %s: release %d is of no use", self._room.name, self._tried
-                    )
-            if self._release is None:
-                raise CallRefusedError("NO_RELEASE", "nothing was published yet")
-            return self._release
+        held = self._release
+        # While one call loads a new release the others go on with the one from before.
+        if (
+            newest is not None
+            and newest.version != self._tried
+            and self._lock.acquire(blocking=held is None)
+        ):
+            try:
+                self._try(newest.version)
+            finally:
+                self._lock.release()
+        if self._release is None:
+            raise CallRefusedError("NO_RELEASE", "nothing was published yet")
+        return self._release
 
     def customer(self, audience: str, name: str, release: Release) -> Customer | None:
         """Find a customer of the audience by the app's own id; None where there is none in it."""
@@ -137,20 +141,30 @@ class Decider:
             genome=customer.genome,
             consents=customer.consents,
             blocked=self._caps(release).blocked(customer.subject, now_ms),
-            tier=tier_at(release.manifest.expires_ms, now_ms),
+            tier=tier_of(release.manifest, now_ms, self._config),
             now_ms=now_ms,
         )
         return decision, coarse(record.to_proto())
 
-    def shown(self, subject: bytes, offers: tuple[str, ...], at_ms: int) -> None:
-        """Count offers as shown."""
-        for offer in offers:
+    def shown(self, subject: bytes, record: event_pb2.DecisionRecord, at_ms: int) -> None:
+        """Count what a decision shows; house defaults count for nothing."""
+        for offer in _chosen(record):
             self.count(subject, offer, VIEW, at_ms)
 
     def count(self, subject: bytes, offer: str, kind: str, at_ms: int) -> None:
         """Count what happened with an offer against its caps."""
         if self._ledger is not None and offer and subject != NOBODY:
             self._ledger.record(subject, offer, kind, at_ms)
+
+    def _try(self, version: int) -> None:
+        """Use a release, once; one that is of no use is said so and passed over."""
+        if version == self._tried:
+            return
+        try:
+            self._use(self._load(version))
+        except (TrustError, Refused, OSError):
+            log.exception("tenant %s: release %d is of no use", self._room.name, version)
+        self._tried = version
 
     def _load(self, version: int) -> Release:
         from edge_sdk.release import Release
@@ -163,15 +177,10 @@ class Decider:
         return release
 
     def _use(self, release: Release) -> None:
-        rules = {
-            spec.id: rule
-            for spec in release.catalogue.offers
-            if (rule := CapRule.of(spec)) is not None
-        }
         if self._ledger is None:
-            self._ledger = CapLedger(rules, self._logged(release))
+            self._ledger = CapLedger(release.catalogue.caps, self._logged(release))
         else:
-            self._ledger.rebind(rules)
+            self._ledger.rebind(release.catalogue.caps)
         self._release = release
 
     def _caps(self, release: Release) -> CapLedger:
@@ -190,9 +199,8 @@ class Decider:
                 if event.HasField("decision"):
                     placement = release.placements.get(event.decision.placement)
                     if placement is None or not placement.shown_on_view:
-                        for slot in event.decision.slots:
-                            if slot.offer:
-                                yield CapRow(frame.subject, slot.offer, VIEW, frame.time_ms)
+                        for offer in _chosen(event.decision):
+                            yield CapRow(frame.subject, offer, VIEW, frame.time_ms)
                 elif event.HasField("outcome") and event.outcome.offer:
                     placement = release.placements.get(event.outcome.placement)
                     if counts(event.outcome.kind, placement is None or placement.shown_on_view):
@@ -200,19 +208,10 @@ class Decider:
                         yield CapRow(frame.subject, event.outcome.offer, kind, frame.time_ms)
 
 
+def _chosen(record: event_pb2.DecisionRecord) -> list[str]:
+    return [s.offer for s in record.slots if s.offer and s.reason != Reason.HOUSE.value]
+
+
 def counts(kind: str, shown_on_view: bool) -> bool:
     """Say whether an outcome counts: a view only where deciding did not count as one already."""
     return kind != VIEW or shown_on_view
-
-
-def tier_at(expires_ms: int, now_ms: int) -> Tier:
-    """Say how far a release may be trusted at a time, by the steps that devices take."""
-    config = Config()
-    over_s = (now_ms - expires_ms) / 1000
-    if over_s < 0:
-        return Tier.FRESH
-    if over_s < config.stale_s:
-        return Tier.STALE
-    if over_s < config.stale_s + config.restricted_s:
-        return Tier.RESTRICTED
-    return Tier.HOUSE

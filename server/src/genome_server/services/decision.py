@@ -1,10 +1,11 @@
 """DecisionService: decisions for thin clients, and what followed them.
 
 The server keeps device, epoch and sequence for them: what is decided and reported
-here is logged under the device "server". A `request_id`, `event_id` or
-`interaction_id` makes a retry return the first answer: it is written in the same
-transaction as the event, per caller, and remembered for a day (the outcome of a
-decision for at least thirty). What it was asked the second time does not matter.
+here is logged under the device "server". A `request_id`, an `interaction_id`, or an
+`event_id` with its kind makes a retry return the first answer: it is written in the
+same transaction as the event, per caller, and remembered for a day. What was asked
+the second time does not matter. A decision is remembered for thirty days at least,
+for outcomes that come late.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         who = caller()
         return await self._once(
             who,
-            _key(who, "outcome", request.event_id),
+            _key(who, f"outcome\0{request.kind}", request.event_id),
             decision_pb2.ReportOutcomeResponse,
             lambda: _outcome(who, self._decider(who), request),
         )
@@ -193,7 +194,7 @@ def _decide(
 
     def durable() -> None:
         if not placement.shown_on_view:
-            decider.shown(customer.subject, offers, now_ms)
+            decider.shown(customer.subject, record, now_ms)
 
     return answer, [event], [keep], durable
 
