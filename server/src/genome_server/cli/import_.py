@@ -18,7 +18,7 @@ _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(_KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS))
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -40,6 +40,9 @@ def command(
     create_customers: bool,
 ) -> None:
     """Import FILES of a KIND: CSV, JSON Lines, YAML or Parquet.
+
+    KIND is products, places, placements, offers, customers or interactions;
+    import them in this order, since rows are refused that name what is not known.
 
     Good rows go in; bad ones are reported by file, line, column and cause, and
     kept aside in a rejects file. Importing a file twice changes nothing. Ends

@@ -12,7 +12,7 @@ _KINDS = ("products", "places", "placements", "offers", "customers", "interactio
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(_KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS))
 @click.option(
     "--example",
     type=click.Choice(["csv", "jsonl", "yaml"]),
@@ -21,6 +21,8 @@ _KINDS = ("products", "places", "placements", "offers", "customers", "interactio
 @common_options
 def command(console: Console, kind: str, example: str | None) -> None:
     """Print the JSON Schema of a KIND of row, or an example of it.
+
+    KIND is products, places, placements, offers, customers or interactions.
 
     \b
     genome-server schema offers

@@ -40,6 +40,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    help="The least important messages that are logged.",
 )
 @common_options
 def command(

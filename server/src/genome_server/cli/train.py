@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Where chance begins: the same log and seed give the same model.",
+)
 @click.option(
     "--quick", is_flag=True, help="Measure on one hold-out of a fifth instead of five folds."
 )

@@ -39,8 +39,9 @@ def fields(kind: Kind) -> list[Field]:
         if schema.get("type") != "object":
             found.append(_field(kind, name, schema))
         elif "properties" in schema:
-            inner = schema["properties"].items()
-            found += [_field(kind, f"{name}.{key}", deeper) for key, deeper in inner]
+            for key, deeper in schema["properties"].items():
+                says = f"{schema['description']} {deeper['description']}"
+                found.append(_field(kind, f"{name}.{key}", {**deeper, "description": says}))
         else:
             found.append(_field(kind, f"{name}.*", schema))
     return found

@@ -86,9 +86,9 @@ def import_file(
     dna.yaml is broken. What is wrong with the file or its rows is in the report.
     """
     report = FileReport(path)
-    rows = read_rows(path, kind, format)
     with RejectsFile(tenant.rejects_dir, kind) as rejects:
         try:
+            rows = read_rows(path, kind, format)
             first = next(rows, None)
             if first is None:
                 return report

@@ -52,6 +52,7 @@ def read(path: Path, kind: Kind) -> Iterator[RawRow]:
     whole = "".join(text)
     loader = _Loader(whole)
     try:
+        _check_depth(path, whole)
         found = False
         while loader.check_node():
             for node in _rows(path, kind, loader.get_node()):
@@ -59,12 +60,23 @@ def read(path: Path, kind: Kind) -> Iterator[RawRow]:
                 yield _row(loader, node, whole)
     except yaml.YAMLError as error:
         raise ImportRefused(f"{path}{_place(error)}: {_cause(error)}") from error
-    except RecursionError:
-        raise ImportRefused(f"{path}: is nested too deeply") from None
     finally:
         loader.dispose()
     if not found:
         raise ImportRefused(f"{path}: the file is empty: a list of {kind.name} should stand there")
+
+
+def _check_depth(path: Path, whole: str) -> None:
+    """Composing recurses in C, where too deep is a crash; parsing does not."""
+    depth = 0
+    for event in yaml.parse(whole, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                where = f":{event.start_mark.line + 1}" if event.start_mark else ""
+                raise ImportRefused(f"{path}{where}: is nested too deeply")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _place(error: yaml.YAMLError) -> str:

@@ -1,0 +1,310 @@
+"""init, schema, import, offers, audiences and status, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from genome_server.cli import cli
+from genome_server.home import Home
+from genome_server.ingest.kinds import KINDS
+from genome_server.setup import set_up
+from genome_server.store import DeviceRow
+from tests.unit.ingesting import FORMATS, ORDER, write, write_example
+
+
+class Person:
+    """Calls commands on one home."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tenant = Home(root / "home").tenant()
+
+    def call(self, *arguments: object, code: int = 0) -> Result:
+        done = CliRunner().invoke(cli, ["--home", str(self.root / "home"), *map(str, arguments)])
+        assert done.exit_code == code, done.output
+        assert "Traceback" not in done.output
+        return done
+
+    def json(self, *arguments: object, code: int = 0) -> Any:
+        return json.loads(self.call(*arguments, "--json", code=code).stdout)
+
+    def file(self, name: str, content: str) -> Path:
+        (self.root / name).write_text(content)
+        return self.root / name
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    made = Person(tmp_path)
+    set_up(made.tenant)
+    return made
+
+
+def import_town(person: Person) -> None:
+    """A hotel, a taxi, a customer."""
+    rows: dict[str, list[dict[str, Any]]] = {
+        "places": [{"id": "h", "kind": "hotel", "cells": ["8a2a100d2d57fff"]}],
+        "placements": [{"id": "lobby", "channel": "kiosk"}],
+        "offers": [
+            {"id": "taxi", "dna": ["service:taxi"], "near": ["hotel"], "placements": ["lobby"]},
+            {"id": "umbrella", "any_of": ["weather:rainy"]},
+            {"id": "over", "valid": {"until": "2020-01-01T00:00:00Z"}},
+        ],
+        "customers": [{"id": "anna", "attributes": {"age": 30}, "consent": ["personalisation"]}],
+    }
+    for kind, content in rows.items():
+        person.call("import", kind, write(person.root / f"{kind}.jsonl", content))
+
+
+# -- init
+
+
+def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    first = person.json("init")
+    assert len(first["made"]) == 7
+    assert first["present"] == []
+    keys = {path: path.read_bytes() for path in person.tenant.keys_dir.iterdir()}
+    assert {path.name for path in keys} == {"release.pem", "credential.pem", "presence.key"}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
+    assert stat.S_IMODE(person.tenant.dir.stat().st_mode) == 0o700
+    dna = person.tenant.dna_path
+    dna.write_text(dna.read_text().replace("claim: 365d", "claim: 300d"))
+    second = person.json("init")
+    assert second["made"] == []
+    assert len(second["present"]) == 7
+    assert {path: path.read_bytes() for path in person.tenant.keys_dir.iterdir()} == keys
+    assert "claim: 300d" in dna.read_text()
+    assert "nothing to do" in person.call("init").output
+
+
+def test_init_completes_but_never_replaces_a_key_that_devices_go_by(person: Person) -> None:
+    person.tenant.credential_key_path.unlink()
+    assert len(person.json("init")["made"]) == 1
+    store = person.tenant.open_store()
+    store.put_device(DeviceRow("d", "lobby", "all", b"k" * 32))
+    store.close()
+    person.tenant.credential_key_path.unlink()
+    assert "backup" in person.call("init", code=1).stderr
+    assert not person.tenant.credential_key_path.exists()
+
+
+# -- schema
+
+
+@pytest.mark.parametrize("kind", ORDER)
+def test_schema_prints_the_schema_and_examples(person: Person, kind: str) -> None:
+    assert json.loads(person.call("schema", kind).stdout) == KINDS[kind].schema
+    for format_ in ("csv", "jsonl", "yaml"):
+        printed = person.call("schema", kind, "--example", format_)
+        path = write_example(person.root, kind, format_)
+        assert printed.stdout == path.read_text(), "what is printed can be imported"
+        explained = printed.stdout if format_ == "yaml" else printed.stderr
+        words = " ".join(explained.replace("#", " ").split())
+        for field in KINDS[kind].properties.values():
+            assert " ".join(field["description"].split()) in words
+
+
+# -- import
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_import_says_what_became_of_the_rows(person: Person, format_: str) -> None:
+    path = write_example(person.root, "products", format_)
+    said = person.call("import", "products", path)
+    assert "1 rows in = 1 new + 0 changed + 0 unchanged + 0 rejected" in said.stdout
+    again = person.json("import", "products", path)
+    assert (again["rows_in"], again["unchanged"]) == (1, 1)
+
+
+def test_import_sets_rows_aside_and_ends_with_1(person: Person) -> None:
+    path = person.file("p.csv", "id,brand\na,x\n,y\n")
+    said = person.call("import", "products", path, code=1)
+    assert f"{path}:3: id: is missing" in said.stderr
+    assert "2 rows in = 1 new + 0 changed + 0 unchanged + 1 rejected" in said.stdout
+    (kept,) = person.tenant.rejects_dir.iterdir()
+    assert str(kept) in said.stdout
+    report = person.json("import", "products", path, code=1)
+    sums = report["new"] + report["changed"] + report["unchanged"] + report["rejected"]
+    assert report["rows_in"] == sums == 2
+    assert report["files"][0]["rejects"][0]["line"] == 3
+
+
+def test_import_of_several_files_adds_up(person: Person) -> None:
+    good = person.file("a.jsonl", '{"id": "a"}\n{"id": "b"}\n')
+    bad = person.file("b.csv", "nonsense\n")
+    said = person.call("import", "products", good, bad, person.root / "c.csv", code=1)
+    assert "refused: " in said.stderr
+    assert "no such file" in said.stderr
+    assert "products in all: 2 rows in = 2 new" in said.stdout
+
+
+def test_import_usage(person: Person) -> None:
+    path = person.file("a.txt", "id\na\n")
+    assert "--format" in person.call("import", "products", path, code=2).stderr
+    person.call("import", "products", path, "--format", "csv")
+    person.call("import", "products", path, "--create-customers", code=2)
+    person.call("import", "produkts", path, code=2)
+
+
+# -- offers
+
+
+def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    path = person.file(
+        "o.jsonl", '{"id": "a"}\n{"id": "b", "hours": ["30"]}\n{"id": "c", "x": 1}\n'
+    )
+    said = person.call("offers", "check", path, code=1)
+    assert f"{path}:2: hours[0]" in said.stderr
+    assert f"{path}:3: x" in said.stderr
+    assert "3 offers checked, 2 problems found" in said.stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_offers_check_against_what_is_imported(person: Person) -> None:
+    import_town(person)
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "placements": ["loby"]},
+        {"id": "b", "near": ["hotell"]},
+        {"id": "c", "valid": {"until": "2020-01-01T00:00:00Z"}},
+        {"id": "d", "placements": ["lobby"], "near": ["hotel"]},
+    ]
+    problems = person.json("offers", "check", write(person.root / "o2.jsonl", rows), code=1)[
+        "problems"
+    ]
+    assert [problem["line"] for problem in problems] == [1, 2, 3]
+    assert "did you mean 'lobby'?" in problems[0]["cause"]
+
+
+def test_offers_show(person: Person) -> None:
+    import_town(person)
+    assert "service:taxi" in person.call("offers", "show", "taxi").stdout
+    assert person.json("offers", "show", "over")["problems"] == ["valid.until: is over"]
+    assert "did you mean 'taxi'?" in person.call("offers", "show", "taxy", code=1).stderr
+
+
+def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Person) -> None:
+    import_town(person)
+    seen = person.json("offers", "preview", "--place", "hotel", "--customer", "anna")
+    assert seen["placement"] == "lobby"
+    assert seen["slots"][0]["offer"] == "taxi"
+    assert seen["losers"]["umbrella"]["reasons"] == ["ANY_OF"]
+    assert seen["losers"]["over"]["reasons"] == ["ENDED"]
+    by_cell = person.json("offers", "preview", "--cell", "8b2a100d2d54fff")
+    assert by_cell["slots"][0]["offer"] == "taxi", "the place layer knows the cell"
+    rain = person.call("offers", "preview", "--placement", "lobby", "--attr", "weather=rainy")
+    assert "slot 0: umbrella" in rain.stdout
+    assert "not taxi: NEAR_PLACE" in rain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--placement", "loby"], 1, "'lobby'"),
+        (["--customer", "ana"], 1, "'anna'"),
+        (["--time", "soon"], 2, "soon"),
+        (["--attr", "weather"], 2, "NAME=VALUE"),
+        (["--cell", "x"], 2, "H3 cell"),
+        (["--stage", "later"], 2, "before, during, after"),
+    ],
+)
+def test_offers_preview_of_a_moment_that_cannot_be(
+    person: Person, arguments: list[str], code: int, says: str
+) -> None:
+    import_town(person)
+    assert says in person.call("offers", "preview", *arguments, code=code).stderr
+
+
+# -- audiences
+
+
+def test_audiences(person: Person) -> None:
+    rows = [{"id": str(n), "attributes": {"age": 20 + n % 2}} for n in range(10)]
+    person.call("import", "customers", write(person.root / "c.jsonl", rows))
+    ids = person.file("ids.txt", "1\n 2 \n\n2\nnobody\n")
+    assert person.json("audiences", "add", "some", "--customers", ids)["members"] == 2
+    assert person.json("audiences", "add", "odd", "--marker", "Age:21", "--lookup")["members"] == 5
+    none = person.json("audiences", "add", "none", "--none", "--identify", "any")
+    assert (none["members"], none["identify"]) == (0, "any")
+    listed = {row["name"]: row for row in person.json("audiences", "list")["audiences"]}
+    assert {name: row["members"] for name, row in listed.items()} == {
+        "all": 10,
+        "none": 0,
+        "odd": 5,
+        "some": 2,
+    }
+    assert listed["odd"]["lookup"]
+    assert not listed["all"]["lookup"], "private by default"
+    assert "any of age:21" in person.call("audiences", "list").stdout
+
+
+def test_an_audience_that_changes_keeps_its_lookup_key(person: Person) -> None:
+    def key() -> bytes:
+        store = person.tenant.open_store()
+        try:
+            audience = store.audience("all")
+            assert audience is not None
+            return audience.lookup_key
+        finally:
+            store.close()
+
+    before = key()
+    assert len(before) == 32
+    person.call("audiences", "add", "all", "--all", "--lookup")
+    person.call("audiences", "add", "all", "--marker", "a:b")
+    assert key() == before
+    assert person.json("audiences", "list")["audiences"][0]["lookup"], (
+        "not said again is not undone"
+    )
+
+
+def test_audiences_usage(person: Person) -> None:
+    person.call("audiences", "add", "x", code=2)
+    person.call("audiences", "add", "x", "--all", "--none", code=2)
+    person.call("audiences", "add", "The X", "--all", code=2)
+    person.call("audiences", "add", "x", "--customers", person.root / "nothing.txt", code=1)
+    person.call("audiences", "add", "x", "--marker", "nonsense", code=2)
+    said = person.call("audiences", "add", "x", "--marker", "daypart:evning")
+    assert "did you mean 'daypart:evening'?" in said.stderr
+
+
+# -- status
+
+
+def test_status_says_what_to_do_next(person: Person) -> None:
+    assert "import offers" in person.json("status")["next"]
+    import_town(person)
+    status = person.json("status")
+    assert status["counts"] == {
+        "customers": 1,
+        "products": 0,
+        "offers": 3,
+        "placements": 1,
+        "places": 1,
+    }
+    assert "genome-server build" in status["next"]
+    person.call("build")
+    status = person.json("status")
+    assert status["genomes"]["count"] == 1
+    assert "genome-server train" in status["next"]
+    row = {"customer": "anna", "kind": "redeem", "offer": "taxi", "time": "2026-03-01T18:05:00Z"}
+    person.call("import", "interactions", write(person.root / "i.jsonl", [row]))
+    status = person.json("status")
+    assert status["log"] == {"events": 1, "interactions": 1, "outcomes": {}}
+    assert status["genomes"]["events_waiting"] == 1
+    assert "1 events are not in the genomes yet" in person.call("status").stdout
+    person.call("publish", "--untrained")
+    status = person.json("status")
+    assert status["release"]["version"] == 1
+    assert "devices enrol" in status["next"]
+    person.call("import", "offers", write(person.root / "o3.jsonl", [{"id": "new"}]))
+    status = person.json("status")
+    assert status["pending"][-1] == "offers changed since release 1"
+    assert "genome-server publish" in status["next"]
