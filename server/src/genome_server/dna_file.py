@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edge_sdk.errors import InvalidMarker, UsageError
-from edge_sdk.markers import marker, nearest_name
+from edge_sdk.markers import nearest_name, split
 from edge_sdk.schema import (
     MAX_DOUBLINGS,
     MAX_MARKERS,
@@ -204,7 +204,7 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
 def _namespace(name: object, value: object) -> NamespaceRule:
     path = f"namespaces.{name}"
     try:
-        marker(str(name), "x")
+        split(f"{name}:x")
     except InvalidMarker as error:
         raise _Wrong(f"{path}: {error}") from error
     if isinstance(value, Mapping):
