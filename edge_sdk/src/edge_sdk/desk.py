@@ -22,6 +22,7 @@ from edge_sdk.live import Visitor
 from edge_sdk.local_state import LocalState
 from edge_sdk.record import Record
 from edge_sdk.redeeming import Redemption, RedemptionReason
+from edge_sdk.release import Release
 from edge_sdk.room import Room
 from edge_sdk.store_state import StoredImprint
 
@@ -113,17 +114,7 @@ class Desk:
         room = self.room
         release = room.live.release
         now_ms = room.clock.now_ms()
-        decision, record = engine.decide(
-            release,
-            context,
-            placement,
-            slots,
-            genome=visitor.genome,
-            consents=visitor.consents,
-            blocked=room.ledger.blocked(visitor.subject, now_ms),
-            tier=room.tier(now_ms),
-            now_ms=now_ms,
-        )
+        decision, record = self.choose(release, visitor, context, placement, slots, now_ms)
         caps: tuple[CapRow, ...] = ()
         if release is not None and release.catalogue.caps:
             caps = count_shown(room, visitor.subject, decision, now_ms)
@@ -139,6 +130,29 @@ class Desk:
         ):
             return self._wonder(decision, record, visitor)
         return decision
+
+    def choose(
+        self,
+        release: Release | None,
+        visitor: Visitor,
+        context: Context,
+        placement: str,
+        slots: int,
+        now_ms: int,
+    ) -> tuple[Decision, Record]:
+        """Ask the engine. Raises UsageError and nothing else."""
+        room = self.room
+        return engine.decide(
+            release,
+            context,
+            placement,
+            slots,
+            genome=visitor.genome,
+            consents=visitor.consents,
+            blocked=room.ledger.blocked(visitor.subject, now_ms),
+            tier=room.tier(now_ms),
+            now_ms=now_ms,
+        )
 
     def _wonder(self, decision: Decision, record: Record, visitor: Visitor) -> Decision:
         """Count and tell of what was not known; a customer is in no release, so say it here."""
