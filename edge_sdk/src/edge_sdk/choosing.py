@@ -166,10 +166,11 @@ def _slot(release: Release, row: int, scores: Scores, pick: Pick, unscored: bool
     if unscored:
         reason = Reason.UNSCORED
     score = int(scores[pick.position]) / ONE
-    return Slot(_offer(release, row), reason, score, pick.chance / P)
+    return Slot(offer_at(release, row), reason, score, pick.chance / P)
 
 
-def _offer(release: Release, row: int) -> Offer:
+def offer_at(release: Release, row: int) -> Offer:
+    """The offer of a row as it is shown; made for winners only."""
     spec = release.catalogue.offers[row]
     return Offer(spec.id, dict(sorted(spec.content.items())), release.assets)
 
@@ -189,7 +190,7 @@ def _empty(
         )
         house = placement.house
         if house is not None and release.catalogue.presentable(house, inputs.where.ms):
-            slots[0] = Slot(_offer(release, house), Reason.HOUSE)
+            slots[0] = Slot(offer_at(release, house), Reason.HOUSE)
     return _finish(release, inputs, slots, reason, placement, None, None, capped)
 
 

@@ -11,9 +11,15 @@ from typing import Any, Final
 import numpy as np
 
 from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary, marker, split
-from edge_sdk.offers import dna_from_document, offer_from_document, placement_from_document
-from edge_sdk.policy import Floats, Indices, Scorer
-from edge_sdk.release import Release
+from edge_sdk.offers import (
+    DEFAULT_OUTCOME_WINDOW_HOURS,
+    MAX_SLOTS,
+    dna_from_document,
+    offer_from_document,
+    placement_from_document,
+)
+from edge_sdk.policy import Floats, Greedy, Indices, Scorer
+from edge_sdk.release import Placement, Release
 from edge_sdk.schema import DnaSchema, default_schema
 from genome_edge.v1 import dna_pb2, release_pb2
 
@@ -102,6 +108,11 @@ def release_from_documents(
         golden=release_pb2.GoldenVectors(),
         scorer=lambda: made,
     )
+
+
+def any_placement(name: str) -> Placement:
+    """A placement of this name that shows up to 64 slots and chooses greedily."""
+    return Placement(name, MAX_SLOTS, "", False, None, Greedy(), DEFAULT_OUTCOME_WINDOW_HOURS)
 
 
 def _markers_of(specs: Iterable[release_pb2.OfferSpec]) -> list[str]:
