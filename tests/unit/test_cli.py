@@ -416,3 +416,10 @@ def test_an_unexpected_error_says_how_to_see_more(
     monkeypatch.setenv("GENOME_EDGE_TRACEBACK", "1")
     device.run("status", code=1)
     assert "Traceback" in device.err
+
+
+def test_every_command_is_in_the_readme_and_every_one_there_exists() -> None:
+    readme = Path(__file__).resolve().parents[2] / "edge_sdk" / "README.md"
+    listed = set(re.findall(r"^\| `genome-edge (\w+)", readme.read_text("utf-8"), re.MULTILINE))
+    (commands,) = [action.choices for action in make_parser()._actions if action.choices]
+    assert listed == set(commands)
