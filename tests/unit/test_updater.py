@@ -15,6 +15,7 @@ from edge_sdk import streaming
 from edge_sdk.config import Config
 from edge_sdk.entries import Entry
 from edge_sdk.errors import (
+    DiskFull,
     RefusedError,
     StoreCorrupt,
     TrustError,
@@ -23,6 +24,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.frames import FrameKind
 from edge_sdk.outbox import Outbox
+from edge_sdk.schema import default_schema
 from edge_sdk.store import DeviceStore
 from edge_sdk.updater import Updater, enrol, identify
 from edge_sdk.writer import Writer
@@ -302,6 +304,26 @@ def test_a_chunk_of_other_bytes_is_refused_and_fetched_again(
     assert nacks == ["DIGEST"]
 
 
+def test_a_full_disk_is_said_and_tried_again(
+    house: ContractServer, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, full = device.store.stage_part, threading.Event()
+    full.set()
+
+    def stage_part(sha256: bytes, data: bytes) -> None:
+        if full.is_set():
+            raise DiskFull("no room is left")
+        stage(sha256, data)
+
+    monkeypatch.setattr(device.store, "stage_part", stage_part)
+    house.release = house.publisher.release(1)
+    updater = device.updater()
+    updater.start()
+    until(lambda: updater.state.last_nack.startswith("DISK_FULL"), "refused for that")
+    full.clear()
+    until(lambda: device.active == 1, "tried again by itself")
+
+
 def test_an_older_release_is_refused(house: ContractServer, device: Device) -> None:
     house.release = house.publisher.release(5)
     updater = device.updater()
@@ -507,6 +529,37 @@ def test_rows_of_another_lineage_are_refused_and_the_old_ones_stay(
     until(lambda: answers, "an answer")
     assert answers == ["LINEAGE"]
     assert device.store.genomes().row(ANNA) is not None
+
+
+def test_a_new_lineage_changes_release_and_rows_together(
+    house: ContractServer, device: Device
+) -> None:
+    old, new = (
+        house.publisher,
+        Publisher(key=house.publisher.key, schema=default_schema(500_000, 2)),
+    )
+    assert new.lineage.schema_epoch != old.lineage.schema_epoch
+    seen: list[tuple[int, int]] = []
+
+    def script(stream: Stream) -> None:
+        stream.offer(old.release(1), 1)
+        stream.answer(1)
+        send_rows(stream, old.lineage, 2, ANNA)
+        stream.answer(2)
+        stream.offer(new.release(2), 3)
+        answer = stream.answer(3)
+        assert answer is not None
+        assert answer.HasField("ack")
+        seen.append((device.active, device.store.genome_count()))
+        send_rows(stream, new.lineage, 4, ANNA, BEN)
+        stream.answer(4)
+        seen.append((device.active, device.store.genome_count()))
+        stream.wait_for(lambda _: False, 60)
+
+    house.script = script
+    device.updater().start()
+    until(lambda: len(seen) == 2, "both releases")
+    assert seen == [(1, 1), (2, 2)], "never the new release with the old rows"
 
 
 def test_rows_that_went_missing_are_noticed_and_all_are_asked_for(

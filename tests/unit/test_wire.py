@@ -109,6 +109,20 @@ def test_numbers_are_those_of_the_code() -> None:
     assert "within five\nminutes" in section("Proving a call")
 
 
+def test_the_model_is_described_as_it_is_checked() -> None:
+    from edge_sdk import policy, release
+
+    text = section("Model")
+    types = {"tensor(int64)": "int64", "tensor(float)": "float32"}
+    for name, (kind, rank) in {**policy._INPUTS, **policy._OUTPUTS}.items():
+        found = re.search(rf"^\| (?:→ )?`{name}` \| (\w+) \[([^\]]*)\]", text, re.MULTILINE)
+        assert found, name
+        assert (found[1], found[2].count(",") + 1) == (types[kind], rank)
+    assert f"`{policy.CONTRACT}`" in text
+    assert f"to {release.GOLDEN_TOLERANCE:g}".replace("e-0", "e-") in text
+    assert all(f"`{feature}`" in text for feature in trust.FEATURES)
+
+
 @pytest.mark.parametrize("kind", list(frames.FrameKind))
 def test_every_kind_of_frame_is_listed(kind: frames.FrameKind) -> None:
     assert re.search(rf"^\| {kind.value} \| `{kind.name}`", section("Frames"), re.MULTILINE)

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_sdk import trust
@@ -72,7 +72,6 @@ class Updater:
 
     `on_change` is called from a background thread after a release or genomes were committed to
     the store or the state of the connection changed; it must not block. `state` never blocks.
-    `server` is where to go instead of where the device was enrolled.
     """
 
     def __init__(
@@ -81,10 +80,7 @@ class Updater:
         outbox: Outbox,
         config: Config,
         on_change: Callable[[], None],
-        *,
-        server: str | None = None,
     ) -> None:
-        self._server = server
         self._store = store
         self._outbox = outbox
         self._config = config
@@ -333,7 +329,7 @@ class Updater:
         identity = self._store.identity()
         if identity is None:
             raise UsageError("this store belongs to no device yet: run `genome-edge enrol`")
-        return identity if self._server is None else replace(identity, server=self._server)
+        return identity
 
     def _open_link(self) -> Link:
         return open_link(self._store, self._config, self._identity(), self._clock)
