@@ -88,7 +88,11 @@ class Account:
 
     def _write(self, text: str, *, style: str = "", indent: str, hang: str | None = None) -> None:
         lines = textwrap.wrap(
-            text, _WIDTH, initial_indent=indent, subsequent_indent=indent if hang is None else hang
+            text,
+            _WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent if hang is None else hang,
+            break_on_hyphens=False,
         )
         for line in lines:
             self._console.print(Text(line, style=style))

@@ -30,6 +30,12 @@ def shown(when: str, decision: Decision) -> str:
     return slot.offer.id
 
 
+def train(edge: EdgeClient) -> Decision | None:
+    """A decision for the guest, if it is the train."""
+    decision = edge.decide(FLIGHTS, hotel.SCREEN, customer=GUEST)
+    return decision if decision.offer and decision.offer.id == hotel.TRAIN else None
+
+
 def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> None:
     """Online, offline, and back."""
     store = server.enrol("lobby-screen")
@@ -64,15 +70,7 @@ def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> N
     with EdgeClient(server.enrol("desk-screen"), server.address) as desk:
         expect(desk.wait_ready(30), "the other screen has its release", str(desk.status.cause))
         until(lambda: desk.genome(GUEST) is not None, "the other screen has the genome")
-        learned = until(
-            lambda: (
-                (d := desk.decide(FLIGHTS, hotel.SCREEN, customer=GUEST)).offer
-                and d.offer.id == hotel.TRAIN
-                and d
-            ),
-            "the other screen offers the train",
-        )
-        shown("another screen:", learned or first)
+        shown("another screen:", until(lambda: train(desk), "the other screen offers the train"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ class StepFailedError(RuntimeError):
 
 
 def until(
-    condition: Callable[[], _T], what: str, *, hint: str = "", timeout: float = _PATIENCE_S
+    condition: Callable[[], _T | None], what: str, *, hint: str = "", timeout: float = _PATIENCE_S
 ) -> _T:
     """The first true answer of `condition`. Raises `StepFailedError` after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -32,7 +32,7 @@ _edge: list[EdgeClient] = []
 
 
 async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
-    """GET /offers?customer=&cell=&activity= and POST /outcome?decision=&slot=&kind=."""
+    """GET /offers?customer=&cell=&activity= and POST /outcome?decision=&slot=&kind=&event=."""
     if scope["type"] == "lifespan":
         await receive()
         _edge.append(EdgeClient())  # opens at once; store and server come from the environment
@@ -64,9 +64,14 @@ def offers(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def outcome(given: Mapping[str, str]) -> dict[str, Any]:
-    """What the person did with one of them, by the decision's id; on disk before we answer."""
-    slot = int(given.get("slot", "0"))
-    event = _edge[0].report(given["decision"], given["kind"], slot=slot, durable=True)
+    """What the person did with one of them, by the decision's id; on disk before we answer.
+
+    The app names the event, so that saying it twice, to whichever worker, is saying it once.
+    """
+    slot, event = int(given.get("slot", "0")), given.get("event")
+    event = _edge[0].report(
+        given["decision"], given["kind"], slot=slot, event_id=event, durable=True
+    )
     return {"event": event}
 
 
@@ -102,9 +107,12 @@ def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> N
         expect(made and all(made["offers"]), "three offers")
         print(f"worker {made['pid']} decided: {', '.join(made['offers'])}")
 
+        taps: list[int] = []
+
         def elsewhere() -> dict[str, Any] | None:
-            click = f"{here}/outcome?decision={made['decision']}&slot=1&kind=click"
+            click = f"{here}/outcome?decision={made['decision']}&slot=1&kind=click&event=tap-1"
             answer = _http("POST", click)
+            taps.append(answer["pid"])
             return answer if answer["pid"] != made["pid"] else None
 
         clicked = until(elsewhere, "a click lands on the other worker")
@@ -113,7 +121,9 @@ def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> N
             lambda: server.run("status")["log"]["outcomes"].get("click", 0) > 0,
             "the click is in the server's log",
         )
-        print("the click is in the server's log")
+        clicks = server.run("status")["log"]["outcomes"]["click"]
+        expect(clicks == 1, f"a click said {len(taps)} times is one click, not {clicks}")
+        print(f"the click was said {len(taps)} times and is in the server's log once")
     finally:
         workers.terminate()
         workers.wait(20)

@@ -78,7 +78,7 @@ def new_york(out: Path) -> Scene:
             " (Foursquare, OpenFlights)",
         ),
         made_up=(
-            "the hotel's offers (the taxi among them) and its screen",
+            "the offers of the hotel (the taxi among them) and along the streets, and the screens",
             f"{len(moments):,} moments in which {len(guests)} of these people, as hotel guests,"
             " take or refuse them",
             "the days of the answers, and that everybody agreed to personalisation",

@@ -96,12 +96,15 @@ PLACEMENTS: tuple[Row, ...] = (
 
 
 def places() -> list[Row]:
-    """The town's places as areas of cells; the same whatever the seed."""
+    """The town's places as areas of cells that do not touch; the same whatever the seed."""
     rng = random.Random("places")
-    spots = sorted(set(h3.grid_disk(CENTRE, 14)) - set(h3.grid_disk(CENTRE, 2)))
+    free = set(h3.grid_disk(CENTRE, 14))
     rows: list[Row] = []
     for kind, (count, rings) in _PLACES.items():
-        for number, middle in enumerate(rng.sample(spots, count), start=1):
+        for number in range(1, count + 1):
+            inside = [spot for spot in sorted(free) if free.issuperset(h3.grid_disk(spot, rings))]
+            middle = rng.choice(inside)
+            free.difference_update(h3.grid_disk(middle, rings + 1))
             cells = sorted(h3.grid_disk(middle, rings))
             rows.append({"id": f"{kind}-{number}", "kind": kind, "cells": cells})
     # Airports are wide: a disk of bigger cells, out of town.
@@ -154,9 +157,16 @@ def _people(rng: random.Random, count: int) -> tuple[list[Row], dict[str, dict[s
     return rows, tastes
 
 
+# Where people are readiest to take each offer.
+_AT_HOME = {
+    "second-cup": "cafe", "happy-hour": "bar", "gym-day-pass": "gym", "bakery-bag": "bakery",
+    "book-of-the-month": "bookshop", "organic-box": "grocery",
+}  # fmt: skip
+
+
 def _moment(rng: random.Random) -> dict[str, str]:
     return {
-        "place": rng.choice(["street", "street", "cafe", "station", "grocery", "gym", "bar"]),
+        "place": rng.choice(["street", "station", *_AT_HOME.values()]),
         "activity": rng.choice(["walk", "shopping", "commute"]),
         "weather": "rainy" if rng.random() < 0.25 else "dry",
         "channel": rng.choice(["mobile", "kiosk"]),
@@ -167,10 +177,9 @@ def _takes(offer: str, taste: float, moment: Mapping[str, str], hour: int) -> fl
     """The made-up chance that somebody takes an offer of the town."""
     if offer == "umbrella":
         return 0.8 if moment["weather"] == "rainy" else 0.02
-    lean = 4.5 * taste - 2.6
-    lean += 1.0 if offer == "second-cup" and (moment["place"] == "cafe" or hour < 11) else 0.0
-    lean += 1.2 if offer == "happy-hour" and moment["place"] == "bar" else 0.0
-    lean += 1.0 if offer == "gym-day-pass" and moment["place"] == "gym" else 0.0
+    lean = 4.5 * taste - 3.0
+    lean += 2.6 if _AT_HOME.get(offer) == moment["place"] else 0.0
+    lean += 1.0 if offer == "second-cup" and hour < 11 else 0.0
     return 1.0 / (1.0 + math.exp(-lean))
 
 

@@ -332,6 +332,11 @@ def test_offers_and_placements_are_documents_that_the_sdk_reads() -> None:
         assert offers.placement_from_document(placement).id == placement["id"]
 
 
+def test_the_towns_places_do_not_touch() -> None:
+    every = [cell for row in town.places() for cell in row["cells"]]
+    assert len(every) == len(set(every))
+
+
 def test_the_town_has_a_hotel_where_it_says() -> None:
     row = next(row for row in town.places() if row["kind"] == "hotel")
     assert town.cell_at("hotel") in row["cells"]
