@@ -29,7 +29,6 @@ import click
 from genome_server.errors import GenomeServerError
 from genome_server.home import Home, Tenant
 
-EXIT_DONE = 0
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from genome_server.ingest.kinds import Kind, Schema
 
-EXAMPLES = ("csv", "jsonl", "yaml")
-
 _WIDTH = 88
 _SPOKEN = {
     "string": "text",
