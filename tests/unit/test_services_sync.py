@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -484,17 +485,23 @@ def test_a_silent_device_is_let_go(
     assert opened.skip_beats() is None
 
 
-def test_drain_says_goodbye(home: Home, tenant: Tenant) -> None:
+def test_drain_says_goodbye_and_come_back(home: Home, tenant: Tenant) -> None:
     with serving(home) as house, grpc.insecure_channel(house.address) as channel:
-        _, opened, _ = current(channel, tenant)
+        device, opened, _ = current(channel, tenant)
         assert house._sync is not None
-        assert house._sync.streams == 1
-        house._server._loop.call_soon_threadsafe(house._sync.drain)
+        assert house._guard is not None
+        house._guard.draining = True
+        asyncio.run_coroutine_threadsafe(house._sync.drain(2.0), house._server._loop).result(5)
         message = opened.skip_beats()
         assert message is not None
         assert 500 <= message.goodbye.retry_after_ms <= 3_000
         assert opened.next() is None
-        until(lambda: house._sync is not None and house._sync.streams == 0)
+        with pytest.raises(grpc.RpcError) as caught:
+            buy(device, tenant, "ann", 1)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        found = info(caught.value)
+        assert found.reason == "DRAINING"
+        assert int(found.metadata["retry_after_ms"]) >= 500
 
 
 def test_an_import_by_another_process_becomes_genomes(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
 import time
 from collections import OrderedDict
@@ -170,6 +171,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._policy = policy
         self._authenticator = authenticator
         self._pool = pool
+        #: Set when the server is about to stop: callers are told to come back.
+        self.draining = False
 
     async def intercept_service(
         self,
@@ -199,6 +202,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def guarded(request: Any, context: Any) -> Any:
             try:
+                if self.draining:
+                    raise CallRefusedError(
+                        "DRAINING", "the server is about to stop", retry_after_ms=come_back_ms()
+                    )
                 await self._admit(method, roles, context)
                 return await behaviour(request, context)
             except CallRefusedError as refusal:
@@ -221,6 +228,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if who.role not in roles:
             raise CallRefusedError("PERMISSION_DENIED", f"this caller may not call {method}")
         _CALLER.set(who)
+
+
+def come_back_ms() -> int:
+    """Return when to come back after a restart: spread, so that not all do so at once."""
+    return random.randint(500, 3_000)
 
 
 def _place(error: Exception) -> str:

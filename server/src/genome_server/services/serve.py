@@ -58,6 +58,7 @@ SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)
 #: A report's frames are at most 4 MiB; the rest of the message is small.
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 GRACE_S: Final = 10.0
+_FAREWELL_S: Final = 2.0
 _THREADS: Final = 16
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class House:
             raise
         self._live: list[Live] = []
         self._server: Any = None
+        self._guard: AuthInterceptor | None = None
         self._sync: SyncService | None = None
         self._health = health.aio.HealthServicer()
 
@@ -100,8 +102,9 @@ class House:
         """Listen, and turn what is in the logs into genomes. Raises Refused: address in use."""
         authenticator = Authenticator(self.rooms)
         self._sync = SyncService(authenticator, self._pool)
+        self._guard = AuthInterceptor(self._policies, authenticator, self._pool)
         self._server = grpc.aio.server(
-            interceptors=[AuthInterceptor(self._policies, authenticator, self._pool)],
+            interceptors=[self._guard],
             options=[
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.so_reuseport", 0),
@@ -126,8 +129,10 @@ class House:
         """Refuse what is new, send devices away, finish what runs, close everything."""
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._guard is not None:
+            self._guard.draining = True
         if self._sync is not None:
-            self._sync.drain()
+            await self._sync.drain(_FAREWELL_S)
         if self._server is not None:
             await self._server.stop(grace_s)
         await asyncio.gather(*(live.stop() for live in self._live))

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
 from genome_edge.v1 import sync_pb2
-from genome_server.services.auth import Authenticator, Caller
+from genome_server.services.auth import Authenticator, Caller, come_back_ms
 from genome_server.services.errors import CallRefusedError
 
 HEARTBEAT_S = 15.0
@@ -98,8 +97,7 @@ class DeviceStream:
         if self._over or time.monotonic() - self._heard > SILENCE_S:
             raise StreamOverError
         if self.draining:
-            # Spread over a few seconds, so that all devices do not come back at once.
-            goodbye = sync_pb2.Goodbye(retry_after_ms=random.randint(500, 3_000))
+            goodbye = sync_pb2.Goodbye(retry_after_ms=come_back_ms())
             await self.write(sync_pb2.SyncResponse(goodbye=goodbye))
             raise StreamOverError
         await self.blocking(self._authenticator.check_standing, self.who)

@@ -9,6 +9,8 @@ gets the newest state, not a backlog.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Generator
@@ -36,6 +38,8 @@ class SyncService(sync_pb2_grpc.SyncServiceServicer):
         self._authenticator = authenticator
         self._pool = pool
         self._streams: set[DeviceStream] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._draining = False
 
     async def Sync(  # noqa: N802
@@ -47,6 +51,7 @@ class SyncService(sync_pb2_grpc.SyncServiceServicer):
         stream = DeviceStream(caller(), context, self._authenticator, self._pool)
         stream.draining = self._draining
         self._streams.add(stream)
+        self._empty.clear()
         try:
             await stream.open()
             await _Keeper(stream).keep()
@@ -54,19 +59,18 @@ class SyncService(sync_pb2_grpc.SyncServiceServicer):
             pass
         finally:
             self._streams.discard(stream)
+            if not self._streams:
+                self._empty.set()
             await stream.close()
 
-    def drain(self) -> None:
-        """Say goodbye on every stream, soon."""
+    async def drain(self, timeout_s: float) -> None:
+        """Say goodbye on every stream, and wait for their ends, but not for ever."""
         self._draining = True
         for stream in self._streams:
             stream.draining = True
             stream.wake.set()
-
-    @property
-    def streams(self) -> int:
-        """How many streams are open."""
-        return len(self._streams)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
 
 
 class _Keeper:
