@@ -30,7 +30,7 @@ from edge_sdk.imprint import profile_strengths
 from edge_sdk.markers import Vocabulary, split
 from edge_sdk.schema import HOUR_MS
 from genome_edge.v1 import event_pb2, release_pb2
-from genome_server.genomes.events import Imprint, interaction_key
+from genome_server.genomes.events import Effect, Imprint, interaction_key
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.history import History, PastImprint
 from genome_server.learning.outcomes import Verdict
@@ -149,9 +149,14 @@ class _Loader:
                 continue
             life = lives.setdefault(root, _Life())
             event, at_ms = read_event(frame)
-            if event is None or self._repeated(life, event):
+            if event is None:
                 continue
             effect = reader.read(frame)
+            key = _once(event, effect)
+            if key is not None:
+                if key in life.ids:
+                    continue
+                life.ids.add(key)
             if isinstance(effect, Imprint):
                 past = PastImprint(at_ms, effect.hour, effect.votes)
                 life.imprints.append((frame.subject, past))
@@ -163,16 +168,6 @@ class _Loader:
             yield lives[root]
         for moment in anonymous.moments:
             yield _Life(moments=[moment])
-
-    def _repeated(self, life: _Life, event: event_pb2.Event) -> bool:
-        """Whether an interaction came twice, by import and by report; the first one counts."""
-        if not event.HasField("interaction") or not event.interaction.interaction_id:
-            return False
-        key = interaction_key(event.interaction.interaction_id)
-        if key in life.ids:
-            return True
-        life.ids.add(key)
-        return False
 
     def _moment(self, subject: bytes, event: event_pb2.Event, at_ms: int) -> _Moment | None:
         if event.HasField("interaction"):
@@ -275,6 +270,15 @@ class _Loader:
             self._counts.answers += moment.answer
             self._counts.decisions += not moment.answer
             self._counts.successes += label
+
+
+def _once(event: event_pb2.Event, effect: Effect | None) -> bytes | None:
+    """Return the key under which an event counts once, by import and by report."""
+    if isinstance(effect, Imprint):
+        return effect.once
+    # An answer to an offer without DNA leaves no imprint, and is an answer all the same.
+    said = event.interaction.interaction_id
+    return interaction_key(said) if said else None
 
 
 def _fields(vocabulary: Vocabulary) -> NDArray[np.int32]:
