@@ -135,6 +135,7 @@ def test_a_subject_is_forgotten() -> None:
     ledger = CapLedger(rules(taxi=views(1, 0), screen=views(1, 0, scope="device")))
     ledger.record(ANN, "taxi", "view", 0)
     ledger.record(ANN, "screen", "view", 0)
+    assert ledger.blocked(ANN, 1) == {"taxi", "screen"}
     ledger.forget(ANN)
     assert ledger.blocked(ANN, 1) == {"screen"}
     assert list(ledger.rows()) == []

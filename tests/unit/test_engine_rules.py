@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +65,8 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
         spec.priority = data.draw(st.sampled_from([0, 0, 1]))
         spec.exclusivity_group = data.draw(st.sampled_from(["", "", "g"]))
         spec.value_micros = data.draw(st.integers(0, 3_000_000))
+        for name in data.draw(st.lists(st.sampled_from(MARKERS), max_size=2, unique=True)):
+            spec.dna.add(marker=name, salience_q8=512)
     release = release_of(specs)
     genome = Genome(release, **{name.replace(":", "__"): 1.0 for name in owned})
     decision, record = decide(release, genome=genome, **call)
@@ -86,6 +90,10 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
     assert list(proto.candidates) == wanted
 
     by_id = {spec.id: spec for spec in specs}
+    markers = Counter(now.context)
+    markers.update(now.genome or ())
+    assert list(proto.scores) == [score(by_id[name], markers) for name in wanted]
+
     squarecb = call["placement_id"] == "feed"
     picked = slots_of(
         list(proto.scores),
@@ -111,6 +119,13 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
         assert (loser.score is not None) == (loser.offer in wanted)
         beaten = {"SCORE", "PRIORITY", "EXCLUSIVE", "CAPPED"}
         assert beaten.issuperset(loser.reasons) == eligible(by_id[loser.offer], now)
+
+
+def score(spec: release_pb2.OfferSpec, markers: Counter[str]) -> int:
+    """What SharedDna says, by name: each marker of the offer has weight 2."""
+    shared = np.float32(sum(2 * markers[one.marker] for one in spec.dna))
+    value = np.float32(0.5) + shared / (2 * (1 + shared))
+    return round(float(value) * (spec.value_micros / 1_000_000 * 65536))
 
 
 def release_of(specs: list[release_pb2.OfferSpec]) -> Release:

@@ -186,6 +186,16 @@ def test_differences_are_told_in_sentences() -> None:
     assert check_replay(town(), record) == []
 
 
+def test_scores_of_other_candidates_are_not_used() -> None:
+    record = recorded("lobby", 1)
+    assert record.candidates[0] == "taxi"
+    record.candidates[0] = "ghost"
+    record.scores[0] = 0
+    again = replay(town(), record)
+    assert again.offer is not None
+    assert again.offer.id == "taxi"
+
+
 def test_the_seed_decides() -> None:
     record = recorded()
     outcomes = set()

@@ -241,14 +241,17 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
 
 def _check_scores(release: Release, record: Record) -> list[str]:
     """Whether the model still gives the scores that were recorded."""
+    given = record.inputs
     if record.rows is None or record.scores is None:
         return []
+    if given.genome_used and not len(given.genome_indices):
+        return []  # the genome of a visit is kept nowhere, so the model cannot be asked again
     if any(slot.reason is Reason.UNSCORED for slot in record.slots):
         return []
-    eligible = release.catalogue.near(record.inputs.where).eligible(
-        record.inputs.moment.conditions, record.inputs.genome_indices, record.inputs.consents
+    eligible = release.catalogue.near(given.where).eligible(
+        given.moment.conditions, given.genome_indices, given.consents
     )
-    found, failed = score(release, record.inputs, eligible)
+    found, failed = score(release, given, eligible)
     if failed:
         return ["the model no longer works on this device"]
     kept = np.isin(eligible.rows, record.rows)
