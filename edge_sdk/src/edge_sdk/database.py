@@ -56,7 +56,9 @@ def _little_space(path: Path) -> bool:
             return True
         probe = path.with_name(f".probe-{os.getpid()}")
         try:
-            size = max(path.stat().st_size, 4096) + 65_536
+            log = path.with_name(path.name + "-wal")
+            sizes = (file.stat().st_size for file in (path, log) if file.exists())
+            size = max(sizes, default=0) + 65_536
             with probe.open("wb") as file:
                 file.seek(size)  # a hole: costs no space, and meets a limit on the size of files
                 file.write(b"\0")
@@ -159,7 +161,8 @@ class Database:
     def is_intact(self) -> bool:
         """Whether the file is what SQLite wrote; reads all of it."""
         try:
-            with self.read() as connection:
+            # A connection of its own: the others may have good pages in memory.
+            with self._errors(), contextlib.closing(self._connect()) as connection:
                 return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
         except StoreCorrupt:
             return False
@@ -223,6 +226,9 @@ class Database:
                 yield
         except (sqlite3.Error, OSError) as error:
             raise translate(error, self.path) from error
+        except UnicodeDecodeError as error:
+            # SQLite's own message about the damage quotes bytes of the damaged schema.
+            raise StoreCorrupt(f"{self.path} is damaged: its schema cannot be read") from error
 
     def watch(self) -> Watch:
         """Something that tells when anybody, in any process, has committed."""

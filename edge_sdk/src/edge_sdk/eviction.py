@@ -16,14 +16,11 @@ from edge_sdk import lanes
 from edge_sdk.frames import FrameKind
 from edge_sdk.lanes import Mark, Segment
 from edge_sdk.store_genomes import counter
-from edge_sdk.store_state import write_segment
+from edge_sdk.store_outbox import JOINED, read_segment, write_segment
 
 _KEPT_LONGEST: Final = frozenset({FrameKind.CONSENT, FrameKind.LINK})
 # Of lanes of ordinary events, what is in no batch yet and was not received.
-_FREE: Final = (
-    " FROM outbox o JOIN lanes l ON l.lane = o.lane LEFT JOIN batches b ON b.lane = o.lane"
-    " WHERE l.priority = 1 AND o.first > max(coalesce(b.last, 0), l.received)"
-)
+_FREE: Final = f"{JOINED} WHERE l.priority = 1 AND o.first > max(coalesce(b.last, 0), l.received)"
 
 
 def evict(connection: sqlite3.Connection, target: int, now_ms: int) -> int:
@@ -35,16 +32,13 @@ def evict(connection: sqlite3.Connection, target: int, now_ms: int) -> int:
     touched: set[int] = set()
     for which, condition in ((_is_impression, "o.impressions > 0"), (_may_go, "o.bytes > 0")):
         rows = connection.execute(
-            f"SELECT o.rowid, o.lane, o.first, o.last {_FREE} AND {condition} ORDER BY o.rowid"
+            f"SELECT o.lane, o.first {_FREE} AND {condition} ORDER BY o.rowid"
         ).fetchall()
-        for row, lane, first, last in rows:
+        for lane, first in rows:
             if counter(connection, "outbox_bytes") <= target:
                 break
             # One by one: all that may go must not be in memory at once.
-            frames = connection.execute(
-                "SELECT frames FROM outbox WHERE rowid = ?", (row,)
-            ).fetchone()[0]
-            segment = Segment(first, last, now_ms, frames)
+            segment = read_segment(connection, lane, first)
             rest = lanes.give_up(segment, which, lanes.OUTBOX_FULL, now_ms)
             if rest is not None:
                 write_segment(connection, lane, rest)

@@ -24,7 +24,7 @@ from edge_sdk.lanes import Limits, Segment
 from edge_sdk.store import DeviceStore
 from edge_sdk.store_files import write_file
 from edge_sdk.store_genomes import get_meta, set_meta
-from edge_sdk.store_state import write_segment
+from edge_sdk.store_outbox import read_segments, write_segment
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Outbox:
             extent = _handed_out(connection, lane, received)
             if extent is None:
                 extent = lanes.cut(
-                    _segments(connection, lane, received + 1), received, self._limits
+                    read_segments(connection, lane, received + 1), received, self._limits
                 )
                 assert extent is not None  # every sequence below `next` lies in a segment
                 connection.execute(
                     "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (lane, *extent)
                 )
             first, last = extent
-            frames = lanes.assemble(_segments(connection, lane, first, last), first, last)
+            frames = lanes.assemble(read_segments(connection, lane, first, last), first, last)
             epoch = get_meta(connection, "epoch") or bytes(16)
         return Batch(epoch, lane, first, last, frames, hashlib.sha256(frames).digest())
 
@@ -138,7 +138,7 @@ class Outbox:
             old = get_meta(connection, "epoch")
             marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
             for lane, received in marks:
-                segments = _segments(connection, lane, received + 1)
+                segments = read_segments(connection, lane, received + 1)
                 connection.execute("DELETE FROM outbox WHERE lane = ?", (lane,))
                 for segment in segments:
                     write_segment(connection, lane, lanes.shift(segment, received))
@@ -168,7 +168,7 @@ class Outbox:
             if get_meta(connection, "epoch") != batch.epoch:
                 return
             connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
-            for segment in _segments(connection, batch.lane, first, last):
+            for segment in read_segments(connection, batch.lane, first, last):
                 rest = lanes.give_up(
                     segment,
                     lambda mark: first <= mark.sequence <= last,
@@ -215,18 +215,6 @@ def _handed_out(connection: sqlite3.Connection, lane: int, received: int) -> tup
         "SELECT first, last FROM batches WHERE lane = ? AND first = ?", (lane, received + 1)
     ).fetchone()
     return None if row is None else (int(row[0]), int(row[1]))
-
-
-def _segments(
-    connection: sqlite3.Connection, lane: int, first: int, last: int | None = None
-) -> list[Segment]:
-    """The segments that touch `first` to `last` (None: to the end), ascending."""
-    rows = connection.execute(
-        "SELECT first, last, at_ms, frames, reason FROM outbox"
-        " WHERE lane = ? AND last >= ? AND first <= ? ORDER BY first",
-        (lane, first, (1 << 63) - 1 if last is None else last),
-    )
-    return [Segment(*row) for row in rows]
 
 
 def _settle(connection: sqlite3.Connection, lane: int) -> None:

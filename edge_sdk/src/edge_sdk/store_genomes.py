@@ -15,6 +15,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from edge_sdk.store_files import remove
 from genome_edge.v1 import dna_pb2, sync_pb2
 
 _ROW: Final = struct.Struct("<IiH")
+_CRC: Final = struct.Struct("<I")
 #: Why a row is not here any more, in the patches table; 0 is a row.
 ERASED: Final = int(sync_pb2.Delete.REASON_ERASED)
 LEFT_AUDIENCE: Final = int(sync_pb2.Delete.REASON_LEFT_AUDIENCE)
@@ -119,20 +121,25 @@ class GenomeView:
 
 
 def pack_row(row: Row) -> bytes:
-    """A row as a patch holds it."""
+    """A row as a patch holds it: its columns and their CRC-32."""
     indices = row.indices.astype("<u4").tobytes()
     head = _ROW.pack(row.consents, row.as_of_hour, len(row.indices))
-    return head + indices + row.codes.tobytes()
+    packed = head + indices + row.codes.tobytes()
+    return packed + _CRC.pack(zlib.crc32(packed))
+
+
+def check_patch(packed: bytes) -> None:
+    """Raise StoreCorrupt where a packed row is not what was packed."""
+    end = len(packed) - _CRC.size
+    if end < _ROW.size or _CRC.unpack_from(packed, end)[0] != zlib.crc32(packed[:end]):
+        raise StoreCorrupt("a genome patch is damaged")
 
 
 def unpack_row(subject: bytes, packed: bytes) -> Row:
-    """The row that `pack_row` packed. Raises StoreCorrupt."""
-    try:
-        consents, as_of_hour, n = _ROW.unpack_from(packed)
-        indices = np.frombuffer(packed, "<u4", n, _ROW.size).astype(np.uint32)
-        codes = np.frombuffer(packed, np.uint8, n, _ROW.size + 4 * n)
-    except (struct.error, ValueError) as error:
-        raise StoreCorrupt(f"a genome patch is damaged: {error}") from error
+    """The row that `pack_row` packed; `check_patch` has looked at it before."""
+    consents, as_of_hour, n = _ROW.unpack_from(packed)
+    indices = np.frombuffer(packed, "<u4", n, _ROW.size).astype(np.uint32)
+    codes = np.frombuffer(packed, np.uint8, n, _ROW.size + 4 * n)
     return Row(subject, consents, as_of_hour, indices, codes)
 
 
@@ -189,6 +196,9 @@ class GenomeShelf:
         newer: dict[bytes, bytes | int] = {
             subject: row if row is not None else reason for subject, row, reason in patches
         }
+        for patch in newer.values():
+            if isinstance(patch, bytes):
+                check_patch(patch)
         merged = {**known.lookups} if known else {}
         gone = {subject for subject, patch in newer.items() if patch in (ERASED, LEFT_AUDIENCE)}
         if gone:

@@ -12,17 +12,19 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk import lanes, store_state
+from edge_sdk import lanes
 from edge_sdk.errors import BadFrame
 from edge_sdk.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.genome import NOBODY
 from edge_sdk.store_genomes import KEYS
+from edge_sdk.store_outbox import write_segment
 from genome_edge.v1 import event_pb2
 
 _META: Final = (
@@ -103,8 +105,9 @@ def _rescue_outbox(
     received = {_int(row[0]): _int(row[3]) for row in tables["lanes"] if len(row) == 5}
     by_lane: dict[int, list[tuple[int, bytes]]] = {}
     for row in tables["outbox"]:
-        if len(row) == 8 and isinstance(row[7], bytes):
-            by_lane.setdefault(_int(row[0]), []).append((_int(row[1]), row[7]))
+        frames = row[-1]
+        if len(row) == 9 and isinstance(frames, bytes) and zlib.crc32(frames) == row[7]:
+            by_lane.setdefault(_int(row[0]), []).append((_int(row[1]), frames))
     moved: dict[tuple[int, int], int] = {}
     for lane in sorted(received.keys() | by_lane.keys()):
         encoded: list[bytes] = []
@@ -120,7 +123,7 @@ def _rescue_outbox(
                     )
         encoded.append(_declaration(len(encoded) + 1, now_ms))
         for segment in lanes.segments_of(encoded, 1, now_ms, _SEGMENT):
-            store_state.write_segment(fresh, lane, segment)
+            write_segment(fresh, lane, segment)
         fresh.execute(
             "INSERT INTO lanes (lane, priority, next) VALUES (?, ?, ?)",
             (lane, lane % 2, len(encoded) + 1),

@@ -19,6 +19,9 @@ everything that this device has to remember by itself.
     counters        sums over outbox and ring (kept by triggers), and one number for each kind
                     of change that other processes watch
 
+SQLite notices a damaged page, not a damaged byte in a blob; where that would matter the row has a
+CRC-32 of its own.
+
 Times are milliseconds since the Unix epoch, subjects and epochs 16 bytes. `change` is the value
 of a counter when the row was written, so that other processes read only what they have not seen.
 """
@@ -78,8 +81,8 @@ CREATE TABLE lanes (
 );
 CREATE TABLE outbox (
   lane INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-  impressions INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL,
-  frames BLOB NOT NULL,
+  impressions INTEGER NOT NULL, reason TEXT NOT NULL, bytes INTEGER NOT NULL,
+  crc INTEGER NOT NULL, frames BLOB NOT NULL,
   PRIMARY KEY (lane, first)
 );
 CREATE TABLE batches (

@@ -5,16 +5,19 @@ Functions over an open transaction; `DeviceStore` gives the transactions.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+
+from google.protobuf.message import DecodeError
 
 from edge_sdk import lanes
 from edge_sdk.caps import CapRow
 from edge_sdk.errors import BadFrame
 from edge_sdk.frames import Frame, encode_frame, iter_frames
-from edge_sdk.lanes import Segment
+from edge_sdk.store_outbox import give_up
 from genome_edge.v1 import event_pb2, sync_pb2
 
 _ID_BYTES: Final = 16
@@ -34,14 +37,16 @@ def read_pending(
     connection: sqlite3.Connection, since: int = -1, without: tuple[int, int] = (-1, -1)
 ) -> list[StoredImprint]:
     """Pending imprints written after change `since` by other lanes than `without`, oldest first."""
-    return [
-        StoredImprint(id_, subject, time_ms, event_pb2.Interaction.FromString(body))
-        for id_, subject, time_ms, body in connection.execute(
-            "SELECT id, subject, time_ms, body FROM pending WHERE change > ?"
-            " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
-            (since, *without),
-        )
-    ]
+    imprints = []
+    for id_, subject, time_ms, body in connection.execute(
+        "SELECT id, subject, time_ms, body FROM pending WHERE change > ?"
+        " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
+        (since, *without),
+    ):
+        with contextlib.suppress(DecodeError):  # a damaged one; the server has it, or will
+            interaction = event_pb2.Interaction.FromString(body)
+            imprints.append(StoredImprint(id_, subject, time_ms, interaction))
+    return imprints
 
 
 def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool]]:
@@ -109,26 +114,30 @@ def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame |
         "SELECT id FROM ring_ids WHERE instr(ids, ?) > 0", (decision_id,)
     ).fetchall():
         row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
-        if row is None:
-            continue
-        for frame in iter_frames(bytes(row[0])):
+        for frame in _records(row[0]) if row is not None else ():
             if decision_of(frame).decision_id == decision_id:
                 return frame
     return None
 
 
-def recent_decisions(connection: sqlite3.Connection, limit: int) -> Iterator[Frame]:
-    """The newest decisions, newest first."""
+def recent_decisions(connection: sqlite3.Connection, limit: int) -> list[Frame]:
+    """The newest decisions, newest first, at most `limit`."""
+    found: list[Frame] = []
     for (records,) in connection.execute("SELECT records FROM ring ORDER BY id DESC"):
-        try:
-            frames = list(iter_frames(bytes(records)))
-        except BadFrame:
-            continue
-        for frame in reversed(frames):
-            if limit <= 0:
-                return
-            limit -= 1
-            yield frame
+        found += reversed(_records(records))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _records(content: bytes) -> list[Frame]:
+    """The decisions in one row of the ring, up to a damaged one."""
+    frames: list[Frame] = []
+    with contextlib.suppress(BadFrame, DecodeError):
+        for frame in iter_frames(content):
+            decision_of(frame)
+            frames.append(frame)
+    return frames
 
 
 def drop_included(connection: sqlite3.Connection, included: Iterable[sync_pb2.LaneMark]) -> None:
@@ -151,51 +160,12 @@ def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -
     for id_, records in connection.execute(
         "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
     ).fetchall():
-        kept = [frame for frame in iter_frames(bytes(records)) if frame.subject != subject]
+        kept = [frame for frame in _records(records) if frame.subject != subject]
         connection.execute(
             "UPDATE ring SET decisions = ?, records = ? WHERE id = ?",
             (len(kept), b"".join(map(encode_frame, kept)), id_),
         )
     give_up(connection, lambda mark: mark.subject == subject, lanes.ERASED, at_ms, subject)
-
-
-def give_up(
-    connection: sqlite3.Connection,
-    which: lanes.Chooser,
-    reason: str,
-    at_ms: int,
-    containing: bytes = b"",
-) -> None:
-    """Give up frames in segments that are in no batch yet and contain these bytes."""
-    for lane, first, last, frames in connection.execute(
-        "SELECT o.lane, o.first, o.last, o.frames FROM outbox o"
-        " LEFT JOIN batches b ON b.lane = o.lane"
-        " WHERE o.first > coalesce(b.last, 0) AND instr(o.frames, ?) > 0",
-        (containing,),
-    ).fetchall():
-        rest = lanes.give_up(Segment(first, last, at_ms, frames), which, reason, at_ms)
-        if rest is not None:
-            write_segment(connection, lane, rest)
-
-
-def write_segment(connection: sqlite3.Connection, lane: int, segment: Segment) -> None:
-    """Write a segment of the outbox, in place of one that starts with the same sequence."""
-    connection.execute(
-        "INSERT INTO outbox (lane, first, last, at_ms, impressions, reason, bytes, frames)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last,"
-        " at_ms = excluded.at_ms, impressions = excluded.impressions, reason = excluded.reason,"
-        " bytes = excluded.bytes, frames = excluded.frames",
-        (
-            lane,
-            segment.first,
-            segment.last,
-            segment.at_ms,
-            lanes.impressions(segment.frames),
-            segment.reason,
-            len(segment.frames),
-            segment.frames,
-        ),
-    )
 
 
 def is_event_new(connection: sqlite3.Connection, event_id: bytes, at_ms: int) -> bool:

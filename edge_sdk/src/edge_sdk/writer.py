@@ -41,6 +41,7 @@ from edge_sdk.lanes import Limits, Segment
 from edge_sdk.outbox import Outbox
 from edge_sdk.store import DeviceStore
 from edge_sdk.store_genomes import bump, counter, get_meta
+from edge_sdk.store_outbox import write_segment
 from genome_edge.v1 import event_pb2
 
 log = logging.getLogger("edge_sdk.writer")
@@ -253,7 +254,7 @@ class Writer:
             item.sequence = sequence
             frames.append(lanes.numbered(item.frame, sequence))
         for segment in lanes.segments_of(frames, first, now_ms, self._limits):
-            store_state.write_segment(connection, lane, segment)
+            write_segment(connection, lane, segment)
 
     def _declare_lost(self, connection: sqlite3.Connection, lost: int, now_ms: int) -> None:
         """An event that says: so many were given up before they had a sequence."""
@@ -270,7 +271,7 @@ class Writer:
         )
         frame = Frame(sequence, NOBODY, FrameKind.EVICTED, now_ms, event.SerializeToString())
         segment = Segment(sequence, sequence, now_ms, encode_frame(frame))
-        store_state.write_segment(connection, lane, segment)
+        write_segment(connection, lane, segment)
 
     def _write_state(self, connection: sqlite3.Connection, items: Sequence[_Prepared]) -> None:
         ring = [

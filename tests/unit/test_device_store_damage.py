@@ -1,0 +1,292 @@
+"""A damaged store: noticed, moved aside, rebuilt; what could be read is still there."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_sdk import lanes
+from edge_sdk.caps import CapRow
+from edge_sdk.errors import StoreCorrupt
+from edge_sdk.frames import FrameKind
+from edge_sdk.store import DeviceStore
+from edge_sdk.store_state import find_decision, read_caps, read_consents, read_pending
+from genome_edge.v1 import event_pb2
+from tests.unit.device_town import Town, commit_rows, customer, row, subject
+from tests.unit.test_device_store import IDENTITY
+from tests.unit.test_writer import Desk, drain, entry, word
+
+
+def aside(store: Path) -> list[Path]:
+    return sorted(store.parent.glob(f"{store.name}.corrupt-*"))
+
+
+def scribble(path: Path, at: int, length: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(random.Random(1).randbytes(length))
+
+
+def lived_in(path: Path) -> Desk:
+    """A store in which everything is."""
+    desk, town = Desk(path), Town()
+    desk.store.set_identity(IDENTITY)
+    town.commit(desk.store)
+    commit_rows(desk.store, [row(n, town=town) for n in range(3)], town, known=range(3))
+    commit_rows(desk.store, [row(7, town=town)], town, full=False)
+    said = event_pb2.Interaction(kind="buy").SerializeToString()
+    record = event_pb2.Event(decision=event_pb2.DecisionRecord(decision_id=b"d" * 16))
+    full = record.SerializeToString()
+    for i in range(30):
+        desk.writer.put_durably(entry(f"{i}" + "." * 300, imprint=(f"{i}", said)), 5)
+    desk.writer.put_durably(entry("ride", FrameKind.OUTCOME, priority=0), 5)
+    desk.writer.put_durably(
+        entry("more", consent=(1, False), caps=(CapRow(subject(1), "taxi", "view", 1),)), 5
+    )
+    shown = entry("shown")
+    shown.bodies = lambda: (full, full)
+    desk.writer.put_durably(shown, 5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.ack(batch, batch.last_sequence, batch.last_sequence, b"log")  # the ride
+    return desk
+
+
+def settle(desk: Desk) -> None:
+    """Everything into the main file, and close."""
+    desk.store.database.truncate_log()
+    desk.close()
+
+
+def test_a_garbled_database_is_rebuilt_around_what_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    settle(lived_in(path))
+    scribble(path / "edge.sqlite", 0, 4096)
+    desk = Desk(path)
+    assert isinstance(desk.store.incident, StoreCorrupt)
+    (moved,) = aside(path)
+    assert (moved / "edge.sqlite").exists()
+    assert str(moved) in str(desk.store.incident)
+    assert desk.store.identity() == IDENTITY
+    active = desk.store.active_release()
+    assert active is not None
+    assert (active.version, desk.store.highest_seen()) == (1, 1)
+    assert desk.store.genome_cursor() == b"", "the next sync brings all genomes"
+    assert desk.store.genomes().count == 0
+    desk.say("goes on")
+    desk.writer.flush(5)
+    assert [word(frame) for frame in drain(desk.outbox)] == ["goes on"]
+    desk.close()
+    assert Desk(path).store.incident is None
+
+
+def find_pages(path: Path, needle: bytes) -> list[int]:
+    content = path.read_bytes()
+    return [
+        at for at in range(0, len(content), 4096) if needle in content[at : at + 4096]
+    ]
+
+
+def test_what_can_be_read_of_a_damaged_database_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    desk = lived_in(path)
+    epoch = desk.store.epoch()
+    settle(desk)
+    # One page in the middle of the outbox.
+    pages = find_pages(path / "edge.sqlite", b"." * 200)
+    scribble(path / "edge.sqlite", pages[len(pages) // 2], 4096)
+    desk = Desk(path)
+    assert desk.store.incident is not None
+    assert desk.store.active_release() is not None
+    view = desk.store.genomes()
+    assert view.count == 4
+    assert view.row(subject(7)) is not None
+    assert view.subject_of(customer(2)) == subject(2)
+    with desk.store.read() as connection:
+        assert read_consents(connection) == [(b"s" * 16, 1, False)]
+        assert read_caps(connection)[0] == [CapRow(subject(1), "taxi", "view", 1)]
+        assert len(read_pending(connection)) == 30
+        assert find_decision(connection, b"d" * 16) is not None
+    assert desk.store.epoch() != epoch, "nobody can say what the old lanes held"
+    frames = drain(desk.outbox)
+    words = [word(frame).strip(".") for frame in frames]
+    assert "ride" not in words, "the server has it"
+    numbers = [int(w) for w in words if w.isdecimal()]
+    assert 5 < len(numbers) < 30
+    assert numbers == sorted(numbers)
+    assert words.count(lanes.STORE_CORRUPT) == 2, "said once in each lane"
+    desk.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_damage_to_the_database_keeps_a_store_from_opening(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "store"
+    settle(lived_in(path))
+    file = path / "edge.sqlite"
+    rng = random.Random(seed)
+    if seed % 3 == 0:
+        os.truncate(file, rng.randrange(file.stat().st_size))
+    else:
+        for _ in range(rng.randint(1, 5)):
+            scribble(file, rng.randrange(file.stat().st_size), rng.choice((1, 100, 5_000)))
+    desk = Desk(path)
+    assert desk.store.identity() == IDENTITY
+    try:
+        view = desk.store.genomes()
+    except StoreCorrupt:
+        view = desk.store.genomes()
+    assert view.count in (0, 4)
+    for _ in range(2):  # damage that is found late is repaired by who finds it
+        desk.say("after")
+        assert desk.writer.flush(10)
+    while desk.outbox.unsent():
+        try:
+            drain(desk.outbox)
+        except StoreCorrupt:
+            continue
+    desk.close()
+
+
+def test_damage_at_work_is_repaired_and_events_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    desk = lived_in(path)
+    desk.store.database.truncate_log()
+    scribble(path / "edge.sqlite", 0, (path / "edge.sqlite").stat().st_size)
+    for connection in desk.store.database._pool:
+        connection.close()
+    desk.store.database._pool.clear()
+    desk.say("while it was damaged")
+    assert desk.writer.flush(10)
+    assert desk.store.incident is not None
+    assert "while it was damaged" in [word(frame) for frame in drain(desk.outbox)]
+    assert desk.store.active_release() is not None
+    desk.close()
+
+
+def test_another_process_follows_a_rebuilt_store(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    desk = lived_in(path)
+    desk.store.database.truncate_log()
+    other = Desk(path)
+    scribble(path / "edge.sqlite", 0, (path / "edge.sqlite").stat().st_size)
+    desk.store.repair(StoreCorrupt("said by a test"))
+    other.say("over there")
+    assert other.writer.flush(10)
+    assert "over there" in [word(frame) for frame in drain(desk.outbox)]
+    assert len(aside(path)) == 1
+    other.close()
+    desk.close()
+
+
+def test_one_of_many_threads_repairs(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    desk = lived_in(path)
+    desk.store.database.truncate_log()
+    scribble(path / "edge.sqlite", 0, (path / "edge.sqlite").stat().st_size)
+    threads = [
+        threading.Thread(target=desk.store.repair, args=(StoreCorrupt("x"),)) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(aside(path)) == 1
+    desk.close()
+
+
+def test_a_damaged_part_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    settle(lived_in(path))
+    store = DeviceStore.open(path)
+    digest = store.held_parts()[0]
+    scribble(store.part_path(digest), 0, 1)
+    with pytest.raises(StoreCorrupt):
+        store.read_part(digest)
+    assert digest not in store.held_parts()
+    assert store.incident is not None
+    assert (aside(path)[0] / digest.hex()).exists()
+    store.close()
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("suffix", ["snap", "lookup"])
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, lambda path: scribble(path, path.stat().st_size // 2, path.stat().st_size // 2), Path.unlink],
+)
+def test_damaged_genomes_are_dropped_and_asked_for_anew(
+    tmp_path: Path, suffix: str, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "store"
+    settle(lived_in(path))
+    (file,) = (path / "genomes").glob(f"*.{suffix}")
+    damage(file)
+    store = DeviceStore.open(path)
+    with pytest.raises(StoreCorrupt):
+        store.genomes()
+    assert store.genomes().count == 0
+    assert store.genome_cursor() == b""
+    assert store.genome_lineage() is None
+    assert store.incident is not None
+    with store.read() as connection:
+        assert len(read_pending(connection)) == 30, "what this device knows by itself stays"
+    town = Town()
+    commit_rows(store, [row(1, town=town)], town)
+    assert store.genomes().count == 1
+    store.close()
+
+
+def test_a_draft_of_a_dying_process_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    settle(lived_in(path))
+    for folder in ("parts", "manifests", "genomes"):
+        (path / folder / ".draft.0123").write_bytes(b"half")
+    store = DeviceStore.open(path)
+    Town(version=2).commit(store)
+    town = Town()
+    commit_rows(store, [row(1, town=town)], town)
+    assert not list(path.rglob(".draft*"))
+    store.close()
+
+
+def flip(path: Path, needle: bytes) -> None:
+    """Damage one byte of content that SQLite itself does not check."""
+    content = path.read_bytes()
+    at = content.index(needle) + len(needle) // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+
+
+def test_a_damaged_event_is_declared_and_the_lane_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    desk = Desk(path)
+    for text in ("first", "second" * 10, "third"):
+        desk.writer.put_durably(entry(text), 5)
+    settle(desk)
+    flip(path / "edge.sqlite", b"second" * 10)
+    desk = Desk(path)
+    words = [word(frame) for frame in drain(desk.outbox)]
+    assert words == ["first", lanes.STORE_CORRUPT, "third"]
+    desk.close()
+
+
+def test_a_damaged_patch_drops_the_genomes(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    store, town = DeviceStore.open(path), Town()
+    commit_rows(store, [], town)
+    commit_rows(store, [row(1, town=town)], town, full=False)
+    store.database.truncate_log()
+    store.close()
+    flip(path / "edge.sqlite", row(1, town=town).indices.astype("<u4").tobytes())
+    store = DeviceStore.open(path)
+    with pytest.raises(StoreCorrupt, match="patch"):
+        store.genomes()
+    assert store.genome_cursor() == b""
+    store.close()
