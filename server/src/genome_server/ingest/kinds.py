@@ -12,14 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from genome_server.errors import UsageError
+from genome_server.ingest.terms import (
+    CELL,
+    CELL_ITEM,
+    MARKER,
+    WORD,
+    Schema,
+    dna,
+    field,
+    free,
+    id_,
+    list_,
+    number,
+    object_,
+    text,
+    time,
+    whole,
+)
 
-Schema = dict[str, Any]
-
-_MARKER_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9 _-]*:.{1,120}$"
-_CELL: Final = "8a2a100d2d57fff"
+__all__ = ["KINDS", "Kind", "Schema", "kind_named"]
 
 
 @dataclass(frozen=True)
@@ -44,94 +58,6 @@ class Kind:
     def required(self) -> tuple[str, ...]:
         """The fields that a row cannot be without."""
         return tuple(self.schema["required"])
-
-
-def _field(kind: str | list[str], says: str, *examples: Any, **more: Any) -> Schema:
-    return {"type": kind, "description": says, "examples": list(examples), **more}
-
-
-def _id(says: str, example: str) -> Schema:
-    return _field(
-        ["string", "integer"],
-        says,
-        example,
-        minLength=1,
-        maxLength=128,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        **{"x-expected": "1 to 128 printable characters"},
-    )
-
-
-def _text(says: str, *examples: str, **more: Any) -> Schema:
-    return _field("string", says, *examples, **{"maxLength": 4096, **more})
-
-
-def _number(says: str, example: float, low: float, high: float) -> Schema:
-    return _field("number", says, example, minimum=low, maximum=high)
-
-
-def _whole(says: str, example: int, low: int, high: int) -> Schema:
-    return _field("integer", says, example, minimum=low, maximum=high)
-
-
-def _list(says: str, items: Schema, *example: Any) -> Schema:
-    return _field("array", says, list(example), items=items)
-
-
-def _time(says: str, example: str) -> Schema:
-    return _text(says, example, **{"x-expected": "a time with its offset, such as " + example})
-
-
-def _object(says: str, properties: dict[str, Schema], **more: Any) -> Schema:
-    closed = {"additionalProperties": False}
-    return {"type": "object", "description": says, "properties": properties, **closed, **more}
-
-
-_WORD: Final = {"type": ["string", "integer"], "maxLength": 128}
-_MARKER: Final = {
-    "type": "string",
-    "pattern": _MARKER_PATTERN,
-    "x-expected": "a marker such as claim:organic",
-}
-_CELL_ITEM: Final = {
-    "type": "string",
-    "pattern": "^[0-9A-Fa-f]{15,16}$",
-    "x-expected": f"an H3 cell such as {_CELL}",
-}
-_SCALAR: Final = {"type": ["string", "number", "boolean"], "maxLength": 120}
-_SCALARS: Final = {
-    "type": ["string", "number", "boolean", "array"],
-    "maxLength": 120,
-    "items": _SCALAR,
-}
-
-
-def _dna(says: str, *example: Any) -> Schema:
-    weighted = _object(
-        "A marker with its salience.",
-        {
-            "marker": _MARKER,
-            "salience": {"type": "number", "minimum": 1 / 256, "maximum": 16},
-        },
-        required=["marker"],
-    )
-    return _field(
-        ["array", "object"],
-        says + " A salience left out is 1.0; in CSV, `marker=0.5|marker`.",
-        list(example),
-        items={**_MARKER, **weighted, "type": ["string", "object"]},
-        additionalProperties={"type": "number", "minimum": 1 / 256, "maximum": 16},
-    )
-
-
-def _free(says: str, example: Mapping[str, Any], **more: Any) -> Schema:
-    return {
-        "type": "object",
-        "description": says,
-        "examples": [dict(example)],
-        "additionalProperties": _SCALARS,
-        **more,
-    }
 
 
 def _kind(
@@ -159,30 +85,30 @@ _CUSTOMERS = _kind(
     "Customers: who they are to you, what they told about themselves, what they agreed to.",
     ["id"],
     {
-        "id": _id("Your id of the customer. It stays in one table and goes nowhere.", "c-1001"),
-        "source": _text(
+        "id": id_("Your id of the customer. It stays in one table and goes nowhere.", "c-1001"),
+        "source": text(
             "Whose id it is, where several systems have ids of their own; `app` if left out.",
             "app",
             pattern="^[a-z0-9][a-z0-9_-]{0,62}$",
             **{"x-expected": "lower-case letters, digits and hyphens"},
         ),
-        "attributes": _free(
+        "attributes": free(
             "What is known of the customer; `age: 26` becomes the profile marker `age:26`. "
             "A list gives one marker each. Profile markers never fade.",
             {"age": "26", "interest": ["cycling", "opera"]},
         ),
-        "markers": _dna(
+        "markers": dna(
             "Profile markers as they are, where an attribute does not say it.",
             "age-at-least:21",
         ),
-        "consent": _list(
+        "consent": list_(
             "What the customer agreed to; without it no genome is used. Left out: nothing is "
             "said, which is no consent for a new customer. `none` takes it back.",
             {"enum": ["personalisation", "learning", "location", "none"]},
             "personalisation",
             "learning",
         ),
-        "updated": _time(
+        "updated": time(
             "When this was last true. A row older than what is known changes nothing.",
             "2026-03-01T09:30:00+01:00",
         ),
@@ -194,15 +120,15 @@ _PRODUCTS = _kind(
     "Products: what customers look at, buy and use. Their DNA is what interactions imprint.",
     ["id"],
     {
-        "id": _id("Your id of the product.", "p-espresso"),
-        "title": _text("Its name, for people.", "Espresso beans"),
-        "brand": _text("Becomes the marker `brand:…`.", "Acme", maxLength=120),
-        "category": _text("Becomes the marker `category:…`.", "coffee", maxLength=120),
-        "attributes": _free(
+        "id": id_("Your id of the product.", "p-espresso"),
+        "title": text("Its name, for people.", "Espresso beans"),
+        "brand": text("Becomes the marker `brand:…`.", "Acme", maxLength=120),
+        "category": text("Becomes the marker `category:…`.", "coffee", maxLength=120),
+        "attributes": free(
             "Each becomes a marker `name:value`; a list gives one marker each.",
             {"claim": ["organic", "fair-trade"], "roast": "dark"},
         ),
-        "dna": _dna(
+        "dna": dna(
             "Further markers with their salience; one that is given here wins over the same "
             "marker from a field above.",
             {"marker": "scent:chocolate", "salience": 0.5},
@@ -215,49 +141,49 @@ _OFFERS = _kind(
     "Offers: what can be shown, to whom, when and where.",
     ["id"],
     {
-        "id": _id("Your id of the offer.", "taxi-to-airport"),
-        "campaign": _text("What the offer belongs to.", "hotel", maxLength=128),
-        "content": _free(
+        "id": id_("Your id of the offer.", "taxi-to-airport"),
+        "campaign": text("What the offer belongs to.", "hotel", maxLength=128),
+        "content": free(
             "What the app shows, by name: title, body, image, link.",
             {"title": "A taxi to the airport", "body": "Ready in five minutes"},
             additionalProperties={"type": ["string", "number"], "maxLength": 4096},
         ),
-        "dna": _dna("The offer's own DNA.", {"marker": "service:taxi", "salience": 1.0}),
-        "value": _number("What a success is worth, in your currency's unit.", 4.5, 0, 1_000_000),
-        "priority": _whole(
+        "dna": dna("The offer's own DNA.", {"marker": "service:taxi", "salience": 1.0}),
+        "value": number("What a success is worth, in your currency's unit.", 4.5, 0, 1_000_000),
+        "priority": whole(
             "Higher comes first whatever the score; 0 unless there is a reason.", 0, -1000, 1000
         ),
-        "areas": _object(
+        "areas": object_(
             "Where it may be shown; left out: everywhere.",
             {
-                "cells": _list("In these H3 cells, of any resolution.", _CELL_ITEM, _CELL),
-                "near": _list("At these kinds of place.", _WORD, "hotel"),
+                "cells": list_("In these H3 cells, of any resolution.", CELL_ITEM, CELL),
+                "near": list_("At these kinds of place.", WORD, "hotel"),
             },
         ),
-        "near": _list("The same as `areas.near`.", _WORD, "hotel"),
-        "cells": _list("The same as `areas.cells`.", _CELL_ITEM, _CELL),
-        "valid": _object(
+        "near": list_("The same as `areas.near`.", WORD, "hotel"),
+        "cells": list_("The same as `areas.cells`.", CELL_ITEM, CELL),
+        "valid": object_(
             "When it may be shown; left out: always.",
             {
-                "from": _time("From this moment on.", "2026-01-01T00:00:00+01:00"),
-                "until": _time("Until just before this moment.", "2027-01-01T00:00:00+01:00"),
+                "from": time("From this moment on.", "2026-01-01T00:00:00+01:00"),
+                "until": time("Until just before this moment.", "2027-01-01T00:00:00+01:00"),
             },
         ),
-        "days": _list("On these days, local: 1 (Monday) to 7, or names.", _WORD, "sat", "sun"),
-        "hours": _list("At these hours, local: 0 to 23, or ranges.", _WORD, "17-21"),
-        "any_of": _list(
+        "days": list_("On these days, local: 1 (Monday) to 7, or names.", WORD, "sat", "sun"),
+        "hours": list_("At these hours, local: 0 to 23, or ranges.", WORD, "17-21"),
+        "any_of": list_(
             "Shown only with at least one of these markers, of the moment or of the genome.",
-            _MARKER,
+            MARKER,
             "activity:flight-search",
             "place:airport",
         ),
-        "all_of": _list("Shown only with all of these markers.", _MARKER, "place:hotel"),
-        "none_of": _list("Never shown with any of these markers.", _MARKER, "service:own-car"),
-        "channels": _list("Only in these channels.", _WORD, "kiosk"),
-        "placements": _list("Only in these placements.", _WORD, "lobby-screen"),
-        "caps": _list(
+        "all_of": list_("Shown only with all of these markers.", MARKER, "place:hotel"),
+        "none_of": list_("Never shown with any of these markers.", MARKER, "service:own-car"),
+        "channels": list_("Only in these channels.", WORD, "kiosk"),
+        "placements": list_("Only in these placements.", WORD, "lobby-screen"),
+        "caps": list_(
             "How often one customer (or device) may see or redeem it. A JSON text in CSV.",
-            _object(
+            object_(
                 "One limit.",
                 {
                     "count": {"enum": ["view", "redeem"]},
@@ -269,19 +195,19 @@ _OFFERS = _kind(
             ),
             {"count": "view", "limit": 3, "window_hours": 24, "scope": "customer"},
         ),
-        "exclusivity_group": _text("At most one offer of a group is shown at a time.", "rides"),
-        "consent": _field(
+        "exclusivity_group": text("At most one offer of a group is shown at a time.", "rides"),
+        "consent": field(
             "string",
             "Shown only to customers who agreed to this.",
             "personalisation",
             enum=["personalisation", "learning", "location"],
         ),
-        "required_features": _list("What an SDK must be able to do to show it.", _WORD, "squarecb"),
-        "stop_after": _object(
+        "required_features": list_("What an SDK must be able to do to show it.", WORD, "squarecb"),
+        "stop_after": object_(
             "Never shown again to a customer after this.",
             {
-                "redeem": _field("boolean", "After it was redeemed.", True),
-                "dismiss": _field("boolean", "After it was dismissed.", False),
+                "redeem": field("boolean", "After it was redeemed.", True),
+                "dismiss": field("boolean", "After it was dismissed.", False),
             },
         ),
     },
@@ -292,25 +218,25 @@ _PLACEMENTS = _kind(
     "Placements: where offers are shown.",
     ["id"],
     {
-        "id": _id("Your id of the placement; what an app passes to `decide`.", "lobby-screen"),
-        "slots": _whole("The most offers at a time; 1 if left out.", 1, 1, 64),
-        "channel": _text("The channel it belongs to.", "kiosk", maxLength=120),
-        "shown": _field(
+        "id": id_("Your id of the placement; what an app passes to `decide`.", "lobby-screen"),
+        "slots": whole("The most offers at a time; 1 if left out.", 1, 1, 64),
+        "channel": text("The channel it belongs to.", "kiosk", maxLength=120),
+        "shown": field(
             "string",
             "When an offer counts as shown: when it is decided, or when a view is reported.",
             "view",
             enum=["decide", "view"],
         ),
-        "house_offer": _text("What is shown when nothing else may be.", "welcome", maxLength=128),
-        "explorer": _field(
+        "house_offer": text("What is shown when nothing else may be.", "welcome", maxLength=128),
+        "explorer": field(
             "string",
             "`greedy` shows the best; `squarecb` also tries others, which is how it learns.",
             "squarecb",
             enum=["greedy", "squarecb"],
         ),
-        "gamma": _number("squarecb: how fast a lower score becomes rarer.", 100.0, 0, 1_000_000),
-        "floor": _number("squarecb: least share of the decisions spread evenly.", 0.1, 0, 1),
-        "outcome_window_hours": _whole(
+        "gamma": number("squarecb: how fast a lower score becomes rarer.", 100.0, 0, 1_000_000),
+        "floor": number("squarecb: least share of the decisions spread evenly.", 0.1, 0, 1),
+        "outcome_window_hours": whole(
             "Hours in which what follows is credited to a decision.", 24, 1, 24 * 366
         ),
     },
@@ -322,22 +248,22 @@ _PLACES = _kind(
     "are read and are not kept.",
     ["id", "kind"],
     {
-        "id": _id("Your id of the place.", "hotel-1"),
-        "kind": _text(
+        "id": id_("Your id of the place.", "hotel-1"),
+        "kind": text(
             "What it is; becomes the marker `place:…`.", "hotel", minLength=1, maxLength=120
         ),
-        "name": _text("Its name, for people.", "Grand Hotel"),
+        "name": text("Its name, for people.", "Grand Hotel"),
         "lat": {
-            **_number("Latitude of its middle in degrees; needs `lng`.", 48.2, -90, 90),
+            **number("Latitude of its middle in degrees; needs `lng`.", 48.2, -90, 90),
             "x-private": True,
         },
         "lng": {
-            **_number("Longitude of its middle in degrees.", 16.37, -180, 180),
+            **number("Longitude of its middle in degrees.", 16.37, -180, 180),
             "x-private": True,
         },
-        "radius_m": _number("How far it reaches, in metres; 50 if left out.", 80, 1, 50_000),
-        "cells": _list("Its area as H3 cells, instead of coordinates.", _CELL_ITEM, _CELL),
-        "salience": _number(
+        "radius_m": number("How far it reaches, in metres; 50 if left out.", 80, 1, 50_000),
+        "cells": list_("Its area as H3 cells, instead of coordinates.", CELL_ITEM, CELL),
+        "salience": number(
             "How surely who is there is at the place; 1.0 if left out. Around coordinates it "
             "falls with the distance.",
             1.0,
@@ -353,40 +279,40 @@ _INTERACTIONS = _kind(
     "Interactions: what customers did. At most one of product, offer and dna.",
     ["customer", "kind", "time"],
     {
-        "interaction_id": _id(
+        "interaction_id": id_(
             "Makes it count once, however often it is imported or reported. Left out, it is "
             "made from the row.",
             "order-77-line-1",
         ),
-        "customer": _id("The customer's id.", "c-1001"),
-        "source": _text(
+        "customer": id_("The customer's id.", "c-1001"),
+        "source": text(
             "Whose id it is; `app` if left out.",
             "app",
             pattern="^[a-z0-9][a-z0-9_-]{0,62}$",
             **{"x-expected": "lower-case letters, digits and hyphens"},
         ),
-        "kind": _text(
+        "kind": text(
             "A kind of the DNA schema (dna.yaml): view, wish, cart, buy, redeem, dismiss …",
             "buy",
             maxLength=64,
         ),
-        "product": _id("The product's id.", "p-espresso"),
-        "offer": _id("The offer's id.", "taxi-to-airport"),
-        "dna": _dna("The DNA of what it was about, where it is neither.", "claim:organic"),
-        "time": _time("When it happened, local time with its offset.", "2026-03-01T18:05:00+01:00"),
-        "amount": _number("What was paid, in `currency`.", 12.9, -1e9, 1e9),
-        "currency": _text(
+        "product": id_("The product's id.", "p-espresso"),
+        "offer": id_("The offer's id.", "taxi-to-airport"),
+        "dna": dna("The DNA of what it was about, where it is neither.", "claim:organic"),
+        "time": time("When it happened, local time with its offset.", "2026-03-01T18:05:00+01:00"),
+        "amount": number("What was paid, in `currency`.", 12.9, -1e9, 1e9),
+        "currency": text(
             "Three letters.", "EUR", pattern="^[A-Z]{3}$", **{"x-expected": "a code such as EUR"}
         ),
-        "quantity": _number("How many.", 2, -1e6, 1e6),
-        "tender": _text("How it was paid.", "coupon", maxLength=120),
-        "dwell_ms": _whole("How long it was looked at, in milliseconds.", 1500, 0, 86_400_000_000),
+        "quantity": number("How many.", 2, -1e6, 1e6),
+        "tender": text("How it was paid.", "coupon", maxLength=120),
+        "dwell_ms": whole("How long it was looked at, in milliseconds.", 1500, 0, 86_400_000_000),
         "cell": {
-            **_CELL_ITEM,
+            **CELL_ITEM,
             "description": "The H3 cell where it happened; only its region is kept.",
-            "examples": [_CELL],
+            "examples": [CELL],
         },
-        "context": _free(
+        "context": free(
             "The moment: place, activity, channel, stage (before, during, after), or anything "
             "else; each becomes a marker.",
             {"place": "hotel", "activity": "flight-search", "weather": "rainy"},
