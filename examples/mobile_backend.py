@@ -68,11 +68,9 @@ def outcome(given: Mapping[str, str]) -> dict[str, Any]:
 
     The app names the event, so that saying it twice, to whichever worker, is saying it once.
     """
-    slot, event = int(given.get("slot", "0")), given.get("event")
-    event = _edge[0].report(
-        given["decision"], given["kind"], slot=slot, event_id=event, durable=True
-    )
-    return {"event": event}
+    slot = int(given.get("slot", "0"))
+    made, kind, name = given["decision"], given["kind"], given.get("event")
+    return {"event": _edge[0].report(made, kind, slot=slot, event_id=name, durable=True)}
 
 
 def _http(method: str, url: str) -> dict[str, Any]:
@@ -117,12 +115,12 @@ def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> N
 
         clicked = until(elsewhere, "a click lands on the other worker")
         print(f"worker {clicked['pid']} took the click on slot 1: event {clicked['event']}")
-        until(
-            lambda: server.run("status")["log"]["outcomes"].get("click", 0) > 0,
-            "the click is in the server's log",
-        )
-        clicks = server.run("status")["log"]["outcomes"]["click"]
-        expect(clicks == 1, f"a click said {len(taps)} times is one click, not {clicks}")
+
+        def clicks() -> int:
+            return int(server.run("status")["log"]["outcomes"].get("click", 0))
+
+        logged = until(clicks, "the click is in the server's log")
+        expect(logged == 1, f"a click said {len(taps)} times is one click, not {logged}")
         print(f"the click was said {len(taps)} times and is in the server's log once")
     finally:
         workers.terminate()

@@ -120,7 +120,7 @@ def _svg(stops: Sequence[tuple[int, Stop]], around: Iterable[tuple[str, Sequence
             shape = (
                 f'<polygon points="{drawn.outline(cell)}" opacity=".16"'
                 if wide
-                else f'<circle cx="{x:.0f}" cy="{y:.0f}" r="1.8" opacity=".38"'
+                else f'<circle cx="{x:.0f}" cy="{y:.0f}" r="2.1" opacity=".45"'
             )
             parts.append(f'{shape} fill="{_colour(kind)}"/>')
     centres = [drawn.centre(stop.cell) for _, stop in stops]
@@ -154,16 +154,16 @@ def _item(number: int, stop: Stop) -> str:
     if not stop.kind:
         return (
             f'<li class="quiet"><b class="dot none">{number}</b><div><p class="where">{stop.time} '
-            f"· somewhere private</p><p>{html.escape(stop.why)}</p></div></li>"
+            "· somewhere private</p><p>neither drawn nor named</p></div></li>"
         )
     first, *rest = stop.shown or [Shown("nothing", 0.0, "")]
     meter = f'<span class="meter"><i style="width:{100 * first.score:.0f}%"></i></span>'
-    also = ", ".join(f"{html.escape(o.title)} ({o.score:.2f})" for o in rest)
+    also = ", ".join(f"{html.escape(o.title)} ({100 * o.score:.0f} %)" for o in rest)
     return (
         f'<li><b class="dot" style="background:{_colour(stop.kind)}">{number}</b><div>'
         f'<p class="where">{stop.time} · {html.escape(stop.kind)}</p>'
         f'<p class="offer">{html.escape(first.title)}</p>'
-        f'<p class="score">{meter}{first.score:.2f} {html.escape(first.reason)}</p>'
+        f'<p class="score">{meter}{100 * first.score:.0f} % · {html.escape(first.reason)}</p>'
         f"<p>{html.escape(stop.why)}</p>"
         + (f'<p class="also">also: {also}</p>' if also else "")
         + "</div></li>"

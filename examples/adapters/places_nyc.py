@@ -21,14 +21,13 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h3
 
-from edge_sdk.cells import ancestors, format_cell
 from examples.adapters.writing import Row, Written, write_jsonl
 from examples.datasets import DataSetMissing, find
 
@@ -212,11 +211,6 @@ def read_places(path: Path) -> list[tuple[str, list[str]]]:
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return [(str(row["kind"]), list(row["cells"])) for row in rows]
-
-
-def within(cell: int, area: Set[str]) -> bool:
-    """Whether a cell or one that holds it is in the area (hex strings)."""
-    return any(format_cell(each) in area for each in ancestors(cell))
 
 
 def busiest(seen: Sequence[Venue], kind: str) -> str:
