@@ -6,6 +6,7 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_sdk.genome import Row, block_from_rows
@@ -52,8 +53,8 @@ def rows(count: int, words: Vocabulary) -> list[Row]:
                 subject=subject(number),
                 consents=PERSONALISATION,
                 as_of_hour=rng.randrange(1, 200),
-                indices=sorted(chosen),
-                codes=codes,
+                indices=np.array(sorted(chosen), np.uint32),
+                codes=np.array(codes, np.uint8),
             )
         )
     return made

@@ -152,6 +152,8 @@ def listening_line(target: int) -> Iterator[tuple[int, bytearray]]:
     door = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
+    ends: list[socket.socket] = []
+
     def pump(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
@@ -167,6 +169,7 @@ def listening_line(target: int) -> Iterator[tuple[int, bytearray]]:
             except OSError:
                 return
             far = socket.create_connection(("127.0.0.1", target))
+            ends.extend((near, far))
             for pair in ((near, far), (far, near)):
                 threading.Thread(target=pump, args=pair, daemon=True).start()
 
@@ -175,4 +178,5 @@ def listening_line(target: int) -> Iterator[tuple[int, bytearray]]:
         yield door.getsockname()[1], heard
     finally:
         stop.set()
-        door.close()
+        for end in [door, *ends]:
+            end.close()
