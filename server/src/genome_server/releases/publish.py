@@ -101,12 +101,14 @@ def publish(
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
         changed = _changed(known, draft)
         fresh = known.expires_ms - now_ms >= (draft.expires_ms - now_ms) / 2
+        if not dry_run:
+            _write_parts(tenant, draft, parts)
         if before is not None and fresh and _content(known) == _content(draft):
             return Published(before, known, (), True, model_name, notes)
         if dry_run:
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch)
             return Published(row, draft, changed, False, model_name, notes)
-        row = _put(tenant, store, key, draft, parts)
+        row = _put(tenant, store, key, draft)
         return Published(row, manifest_of(row), changed, False, model_name, notes)
 
 
@@ -150,7 +152,8 @@ def _model(tenant: Tenant, store: Store, *, untrained: bool) -> tuple[bytes, str
     """Return the model to publish and its name."""
     vocabulary = store.vocabulary()
     if untrained:
-        return untrained_model(ModelFacts(vocabulary.lineage, len(vocabulary))), "untrained"
+        # It knows no marker, so that it stays the same while the vocabulary grows.
+        return untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0)), "untrained"
     model = current_model(tenant.models_dir, store)
     if model is None:
         raise Refused(
@@ -203,20 +206,24 @@ def _changed(before: release_pb2.Manifest, after: release_pb2.Manifest) -> tuple
     return tuple(part.name for part in after.parts if known.get(part.name) != part.sha256)
 
 
+def _write_parts(
+    tenant: Tenant, manifest: release_pb2.Manifest, parts: Mapping[str, bytes]
+) -> None:
+    """Write the parts that are not there as they should be: also what was lost or damaged."""
+    tenant.parts_dir.mkdir(parents=True, exist_ok=True)
+    for part in manifest.parts:
+        path = tenant.parts_dir / part.sha256.hex()
+        if not path.is_file() or path.read_bytes() != parts[part.name]:
+            write_whole(path, parts[part.name])
+
+
 def _put(
     tenant: Tenant,
     store: Store,
     key: DeviceKey,
     draft: release_pb2.Manifest,
-    parts: Mapping[str, bytes],
 ) -> ReleaseRow:
-    """Write parts, then manifest and row under the next version."""
-    tenant.parts_dir.mkdir(parents=True, exist_ok=True)
-    for part in draft.parts:
-        path = tenant.parts_dir / part.sha256.hex()
-        # What is there under its digest is the same; unless a disk was full half-way.
-        if not path.is_file() or path.stat().st_size != part.size:
-            write_whole(path, parts[part.name])
+    """Write manifest and row under the next version."""
     with store.transaction():
         draft.version = store.next_counter(_COUNTER)
         signed = _sign(draft, key)
