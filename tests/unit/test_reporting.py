@@ -206,6 +206,9 @@ def test_only_what_is_poisoned_is_set_aside(device: Device, reason: str, poison:
     kept = b"".join(p.read_bytes() for p in (device.store.path / "rejected").iterdir())
     assert all(word.encode() in kept for word in poison)
     assert len(list(iter_frames(kept))) == len(poison)
+    # Halving takes a few attempts for each bad event; after them batches are whole again.
+    assert len(log.requests) <= 7 + 10 * len(poison)
+    assert len(list(iter_frames(log.requests[-2].frames))) == 16
 
 
 def test_an_answer_lost_while_a_batch_is_divided_does_no_harm(device: Device) -> None:

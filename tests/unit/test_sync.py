@@ -236,6 +236,30 @@ def test_messages_outside_their_transaction() -> None:
     assert nacks(server.say(begin=sync_pb2.Begin(nonce=3))) == [Refusal.PROTOCOL]
 
 
+def test_nothing_belongs_to_a_transaction_after_its_commit() -> None:
+    server, *_ = begun()
+    server.parts(RELEASES[1])
+    assert kinds(server.commit()) == ["InstallRelease"]
+    assert nacks(server.commit()) == [Refusal.PROTOCOL]
+    assert server.machine.settle(1) == [], "it was refused already"
+
+
+def test_a_refusal_of_another_transaction_leaves_the_open_one_alone() -> None:
+    server, sha256, content = begun()
+    server.chunk(sha256, 0, content[:10])
+    assert nacks(server.begin(RELEASES[2], nonce=2)) == [Refusal.PROTOCOL]
+    assert kinds(server.chunk(sha256, 10, content[10:])) == ["StagePart"]
+
+
+def test_chunks_of_a_part_that_is_here_already_are_dropped() -> None:
+    server = Server(SyncMachine(held(RELEASES[1])))
+    server.begin(RELEASES[2])
+    sha256, content = largest(RELEASES[1])
+    assert sha256 in RELEASES[2].parts
+    assert server.chunk(sha256, 0, content) == []
+    assert server.chunk(sha256, 500, b"whatever") == []
+
+
 def test_an_installation_that_fails_is_refused_with_its_reason_and_forgotten() -> None:
     server = Server(SyncMachine(held()))
     server.begin(RELEASES[2])
@@ -347,13 +371,24 @@ def test_rows_follow_the_release_of_their_lineage_on_the_same_stream() -> None:
         ),
         ({"lookup_hashes": ANNA, "lookup_subjects": b""}, Refusal.ROWS),
         ({"lookup_hashes": b"xx", "lookup_subjects": b"yy"}, Refusal.ROWS),
-        ({"lookup_hashes": ANNA, "lookup_subjects": BEN}, Refusal.ROWS),
     ],
 )
 def test_rows_that_do_not_fit_together(message: dict[str, Any], reason: Refusal) -> None:
     server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server)  # without a lookup key
+    rows(server, lookup_key=b"k" * 32)
     assert nacks(put(server, **message)) == [reason]
+
+
+def test_lookups_without_their_key() -> None:
+    server = Server(SyncMachine(held(RELEASES[1])))
+    rows(server)
+    assert nacks(put(server, lookup_hashes=ANNA, lookup_subjects=BEN)) == [Refusal.ROWS]
+
+
+def test_a_message_of_the_other_kind_of_transaction() -> None:
+    server = Server(SyncMachine(held(RELEASES[1])))
+    rows(server, rows=0)
+    assert nacks(server.chunk(bytes(32), 0, b"x")) == [Refusal.PROTOCOL]
 
 
 def test_rows_that_are_too_many_or_too_few() -> None:
@@ -372,12 +407,21 @@ def test_rows_that_are_too_many_or_too_few() -> None:
     assert nacks(rows(server, lookup_key=b"short")) == [Refusal.ROWS]
     rows(server, nonce=2)
     assert nacks(server.say(delete=sync_pb2.Delete(nonce=2, subject=b"x"))) == [Refusal.ROWS]
+    server = Server(SyncMachine(held(RELEASES[1]), small))
+    rows(server, rows=1)
+    for subject, refused in ((ANNA, []), (BEN, [Refusal.TOO_LARGE])):
+        delete = sync_pb2.Delete(nonce=1, subject=subject)
+        assert nacks(server.say(delete=delete)) == refused
 
 
 def test_a_kiosk_that_wants_no_genomes_gets_none() -> None:
     server = Server(SyncMachine(held(RELEASES[1], wants_genomes=False)))
     assert nacks(rows(server)) == [Refusal.PROTOCOL]
     assert not server.machine.hello().hello.wants_genomes
+    had_some = held(
+        RELEASES[1], genome_cursor=b"c", genome_lineage=PUBLISHER.lineage, wants_genomes=False
+    )
+    assert SyncMachine(had_some).hello().hello.genome_cursor == b""
 
 
 # Everything else --------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
 
 from edge_sdk import transport
 from edge_sdk.errors import RefusedError, UnreachableError, UsageError
 from edge_sdk.keys import CallSigner, DeviceKey, ServerClock
 from edge_sdk.transport import ENROL, IDENTIFY, REPORT, SYNC, ErrorReason, Link, parse_address
-from genome_edge.v1 import enrolment_pb2, identify_pb2
+from genome_edge.v1 import enrolment_pb2, errors_pb2, identify_pb2
 from tests.unit.contract_server import CODE, ContractServer, Refuse, certificate
 
 
@@ -127,8 +128,9 @@ def test_a_call_and_a_refusal(house: ContractServer) -> None:
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    with Link(f"127.0.0.1:{port}") as link, pytest.raises(UnreachableError, match=str(port)):
-        link.call(ENROL, enrol_request()[1], 5)
+    with Link(f"127.0.0.1:{port}") as link:
+        with pytest.raises(UnreachableError, match=f"{port} cannot be reached"):
+            link.call(ENROL, enrol_request()[1], 5)
 
 
 def test_somebody_who_does_not_answer_in_time() -> None:
@@ -231,6 +233,24 @@ def test_a_proxy_is_not_our_server() -> None:
     garbage = ((transport.DETAILS_KEY, b"\xff\xff"),)
     error = transport.explain(_Failure(grpc.StatusCode.INVALID_ARGUMENT, garbage), address)
     assert isinstance(error, UnreachableError)
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "domain", "ours"),
+    [
+        (transport.DETAILS_KEY, transport.ERROR_INFO_URL, "genome-edge", True),
+        (transport.DETAILS_KEY, transport.ERROR_INFO_URL, "somebody-else", False),
+        (transport.DETAILS_KEY, "type.googleapis.com/google.rpc.Help", "genome-edge", False),
+        ("other-details-bin", transport.ERROR_INFO_URL, "genome-edge", False),
+    ],
+)
+def test_only_our_own_reasons_count(key: str, url: str, domain: str, ours: bool) -> None:
+    info = errors_pb2.ErrorInfo(reason="BAD_FRAME", domain=domain)
+    packed = any_pb2.Any(type_url=url, value=info.SerializeToString())
+    status = errors_pb2.RpcStatus(details=[packed]).SerializeToString()
+    failure = _Failure(grpc.StatusCode.INVALID_ARGUMENT, ((key, status),))
+    error = transport.explain(failure, parse_address("localhost:1"))
+    assert isinstance(error, RefusedError if ours else UnreachableError)
 
 
 def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
