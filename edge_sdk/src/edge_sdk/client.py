@@ -47,6 +47,8 @@ from genome_edge.v1 import dna_pb2
 _HOUR_MS: Final = 3_600_000
 _AT_EXIT_S: Final = 2.0
 _FORK_WAIT_S: Final = 5.0
+# A disk that takes longer than this is in trouble.
+_WRITE_S: Final = 1.0
 # What a child inherits and must neither use nor close; kept so that nothing ever closes it.
 _abandoned: list[object] = []
 
@@ -250,15 +252,16 @@ class EdgeClient:
     # The end ------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> int:
-        """Write and send what there is, waiting at most `timeout` seconds.
+        """Write and send what there is, waiting at most `timeout` seconds for the server.
 
-        Returns how many events the server has not received yet.
+        Writing is waited for in any case, though not for long. Returns how many events the server
+        has not received yet.
         """
         desk = self._current()
         deadline = time.monotonic() + timeout
         try:
-            open_ = desk.keeper.when_open(timeout)
-            open_.writer.flush(max(0.0, deadline - time.monotonic()))
+            open_ = desk.keeper.when_open(max(timeout, _WRITE_S))
+            open_.writer.flush(max(deadline - time.monotonic(), _WRITE_S))
             while True:
                 unsent = open_.outbox.unsent()
                 if unsent == 0 or time.monotonic() >= deadline:
@@ -315,7 +318,8 @@ class EdgeClient:
 
     def before_fork(self) -> None:
         """Called by the interpreter before a fork: let no library be half loaded in the child."""
-        self._gated = self._keeper.gate.acquire(timeout=_FORK_WAIT_S)
+        # A forked child that has not used the client yet has nothing of its own at work.
+        self._gated = not self._forked and self._keeper.gate.acquire(timeout=_FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Called by the interpreter after a fork."""

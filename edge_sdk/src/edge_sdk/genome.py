@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from operator import sub
 from typing import Final
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.errors import FormatError
+from edge_sdk.lazy import lazy
 from edge_sdk.markers import Vocabulary
 from edge_sdk.schema import ONE_Q24, DnaSchema
 from genome_edge.v1 import dna_pb2
@@ -174,7 +174,7 @@ class Genome:
         """The row's consent bits; 0 without a row."""
         return self.row.consents if self.row is not None else 0
 
-    @cached_property
+    @lazy
     def _parts(
         self,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -197,7 +197,7 @@ class Genome:
             return nothing, nothing, np.zeros(0)
         return np.concatenate(indices), np.concatenate(hours), np.concatenate(strengths)
 
-    @cached_property
+    @lazy
     def _classes(
         self,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp] | None, npt.NDArray[np.float64]]:
@@ -234,7 +234,7 @@ class Genome:
         self._cached = (now_hour, distinct, weights)
         return distinct, weights
 
-    @cached_property
+    @lazy
     def marker_names(self) -> frozenset[str]:
         """The markers in it, by name; indices beyond the vocabulary have none."""
         known = len(self._vocabulary)

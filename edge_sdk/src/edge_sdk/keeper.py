@@ -69,7 +69,7 @@ class Keeper:
         self.ready = threading.Event()
         #: Held while libraries are loaded or the store is opened; a fork waits for it.
         self.gate = threading.Lock()
-        self._opened = threading.Event()
+        self._tried = threading.Event()
         self._early: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._unknown: queue.SimpleQueue[Unknown] = queue.SimpleQueue()
         self._wake = threading.Event()
@@ -103,8 +103,8 @@ class Keeper:
 
     def when_open(self, timeout: float) -> OpenStore:
         """The open store; waits for it where the client was opened just now. Raises StoreError."""
-        if self.open is None and not self._closing.is_set():
-            self._opened.wait(timeout)
+        if not self._closing.is_set():
+            self._tried.wait(timeout)
         open_ = self.open
         if open_ is None:
             trouble = self.trouble
@@ -186,9 +186,11 @@ class Keeper:
             try:
                 with self.gate:
                     changed = self._turn(time.monotonic())
-                self._tell()
                 if changed:
                     self._call_back()
+                if self._room.live.release is not None:
+                    self.ready.set()
+                self._tell()
             except EdgeError as error:
                 self.note(error)
             except Exception as error:
@@ -224,25 +226,23 @@ class Keeper:
     def _open(self) -> bool:
         if self._room.live.release is not None:  # inherited in a fork
             loading.warm(self._room.live.release)
-            self.ready.set()
         try:
             store = DeviceStore.open(self._origin.path)
             open_ = OpenStore(store, self._room, self._config, self.poke)
+            store.facts = self._facts
+            self.trouble = None
+            self.open = open_
         except StoreError as error:
             self.note(error)
             return self._use_bundle(None)
-        store.facts = self._facts
-        self.trouble = None
-        self.open = open_
-        self._opened.set()
+        finally:
+            self._tried.set()
         return False
 
     def _look(self, open_: OpenStore) -> bool:
         changed = open_.look(self._room)
         self._drain(open_)
         self.trouble = None
-        if self._room.live.release is not None:
-            self.ready.set()
         return self._use_bundle(open_) or changed
 
     def _elect(self, open_: OpenStore) -> None:
@@ -306,7 +306,6 @@ class Keeper:
                 open_.release_sync()
         if self._room.live.release is None:
             self._room.adopt(release, loading.view_of(bundle, release.manifest))
-            self.ready.set()
         if open_ is not None:
             open_.look(self._room)
 

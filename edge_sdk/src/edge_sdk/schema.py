@@ -9,13 +9,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.errors import UsageError
+from edge_sdk.lazy import lazy
 from edge_sdk.markers import Vocabulary, nearest_name, split
 from genome_edge.v1 import dna_pb2
 
@@ -169,20 +169,20 @@ class DnaSchema:
             quantiser=self.quantiser,
         )
 
-    @cached_property
+    @lazy
     def _namespace(self) -> dict[str, NamespaceRule]:
         return {rule.name: rule for rule in self.namespaces}
 
-    @cached_property
+    @lazy
     def _kind(self) -> dict[str, KindRule]:
         return {rule.name: rule for rule in self.kinds}
 
-    @cached_property
+    @lazy
     def _prefixes(self) -> tuple[str, ...]:
         prefixes = {rule.marker_prefix for rule in self.kinds if rule.marker_prefix}
         return tuple(sorted(prefixes, key=lambda prefix: (-len(prefix), prefix)))
 
-    @cached_property
+    @lazy
     def shortest_half_life_hours(self) -> int:
         """The shortest half-life in hours of anything that fades; 0 where nothing does."""
         hours = {rule.half_life_hours for rule in self.namespaces} | {self.default_half_life_hours}
