@@ -63,6 +63,7 @@ class Demo:
         """One decision for the guest; never empty."""
         decision = edge.decide(self.moment(activity), hotel.SCREEN, customer=self.scene.guest)
         expect(decision.offer, f"the screen shows an offer, not {decision.reason}")
+        expect(decision.genome_used, "the guest's genome is read", str(decision.unknown))
         return decision
 
     def introduce(self) -> None:

@@ -70,7 +70,7 @@ def talk(address: str, token: str, cell: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when everything happened as told, else 1."""
     from examples.adapters import hotel, town  # the rest only sets the scene
-    from examples.local_server import LocalServer, expect, parser, play
+    from examples.local_server import AUDIENCE, LocalServer, expect, parser, play
     from examples.scenes import Scene
 
     made = parser("examples.grpc_client", __doc__)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     def story(server: LocalServer, _scene: Scene, _: argparse.Namespace) -> None:
-        token = server.run("devices", "enrol", "--thin", "--audience", "all", "--name", "web")
+        token = server.run("devices", "enrol", "--thin", "--audience", AUDIENCE, "--name", "web")
         offer = talk(server.address, token["token"], cell)
         expect(offer == hotel.TAXI, "the server offers the taxi")
 

@@ -25,6 +25,7 @@ def shown(when: str, decision: Decision) -> str:
     """Print what the screen shows; the offer's id."""
     slot = decision.slots[0]
     expect(slot.offer, f"{when}: nothing was offered ({decision.reason})")
+    expect(decision.genome_used, "the guest's genome is read", str(decision.unknown))
     assert slot.offer is not None
     print(f"{when:<28} {slot.offer.content['title']:<24} score {slot.score:.2f}")
     return slot.offer.id

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from examples.scenes import Files, Scene, small_town
 
 _T = TypeVar("_T")
-AUDIENCE = "all"
+AUDIENCE = "app"
 COUNTS = ("rows", "accepted", "rejected", "new")
 _PATIENCE_S = 60.0
 
@@ -122,7 +122,7 @@ class LocalServer:
         self.run("publish")
 
     def add_audience(self) -> None:
-        """The audience `all`: everybody's genomes, found by the app's own customer ids."""
+        """The audience `app`: everybody's genomes, found by the app's own customer ids."""
         self.run("audiences", "add", AUDIENCE, "--all", "--lookup")
 
     def start(self) -> str:
