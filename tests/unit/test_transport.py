@@ -128,9 +128,9 @@ def test_a_call_and_a_refusal(house: ContractServer) -> None:
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    with Link(f"127.0.0.1:{port}") as link:
-        with pytest.raises(UnreachableError, match=f"{port} cannot be reached"):
-            link.call(ENROL, enrol_request()[1], 5)
+    expected = pytest.raises(UnreachableError, match=f"{port} cannot be reached")
+    with Link(f"127.0.0.1:{port}") as link, expected:
+        link.call(ENROL, enrol_request()[1], 5)
 
 
 def test_somebody_who_does_not_answer_in_time() -> None:
