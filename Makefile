@@ -42,6 +42,9 @@ format: $(VENV)/.done ## let ruff and buf put the code in shape
 
 proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 	$(PY) tools/generate_stubs.py
+	$(PY) tools/make_vectors.py
+	$(PY) tools/make_exploration_vectors.py
+	$(PY) tools/configuration.py
 	$(PY) -m tools.import_formats
 
 bench: $(VENV)/.done ## figures; ONLY=decide|ingest|sync|cold|build|model|loop

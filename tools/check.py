@@ -32,6 +32,7 @@ CHECKS: dict[str, list[list[str]]] = {
         [PYTHON, "tools/make_vectors.py", "--check"],
         [PYTHON, "-m", "tools.make_exploration_vectors", "--check"],
         [PYTHON, "-m", "tools.import_formats", "--check"],
+        [PYTHON, "tools/configuration.py", "--check"],
     ],
     "imports": [[PYTHON, "tools/check_imports.py"]],
     "docs": [[PYTHON, "tools/check_docs.py"]],
