@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk import trust
-from edge_sdk.pace import Backoff, Silence
 from edge_sdk.sync import SyncMachine
 from edge_sdk.sync_actions import (
-    Action,
     ApplyGenomes,
     HeardTime,
-    Held,
     InstallRelease,
     Leave,
     RememberVersion,
@@ -27,65 +22,8 @@ from edge_sdk.sync_actions import (
 )
 from edge_sdk.trust import Limits, Refusal
 from genome_edge.v1 import dna_pb2, sync_pb2
-from tests.unit.contract_server import DAY_MS, Published, Publisher, now_ms
-
-PUBLISHER = Publisher()
-RELEASES = {version: PUBLISHER.release(version) for version in (1, 2, 3)}
-EPOCH = b"e" * 16
-
-
-def held(release: Published | None = None, **more: Any) -> Held:
-    base = Held(root=PUBLISHER.root, epoch=EPOCH, sdk_version="0")
-    if release is not None:
-        base = replace(
-            base,
-            active_release=release.manifest.version,
-            active_digest=trust.manifest_digest(release.signed),
-            release_lineage=release.manifest.lineage,
-            highest_release=release.manifest.version,
-            seen_digest=trust.manifest_digest(release.signed),
-            parts=frozenset(release.parts),
-        )
-    return replace(base, **more)
-
-
-class Server:
-    """Feeds a machine what a server would say."""
-
-    def __init__(self, machine: SyncMachine, now: int | None = None) -> None:
-        self.machine = machine
-        self.now = now_ms() if now is None else now
-
-    def say(self, **message: Any) -> list[Action]:
-        return self.machine.receive(sync_pb2.SyncResponse(**message), self.now)
-
-    def begin(self, release: Published, nonce: int = 1, **more: Any) -> list[Action]:
-        return self.say(
-            begin=sync_pb2.Begin(
-                nonce=nonce, kind=sync_pb2.Begin.KIND_RELEASE, manifest=release.signed, **more
-            )
-        )
-
-    def chunk(self, sha256: bytes, offset: int, data: bytes, nonce: int = 1) -> list[Action]:
-        return self.say(chunk=sync_pb2.Chunk(nonce=nonce, sha256=sha256, offset=offset, data=data))
-
-    def commit(self, nonce: int = 1, **more: Any) -> list[Action]:
-        return self.say(commit=sync_pb2.Commit(nonce=nonce, **more))
-
-    def parts(self, release: Published, nonce: int = 1, size: int = 1000) -> list[Action]:
-        actions = []
-        for sha256, content in release.parts.items():
-            for offset in range(0, len(content), size):
-                actions += self.chunk(sha256, offset, content[offset : offset + size], nonce)
-        return actions
-
-
-def nacks(actions: list[Action]) -> list[str]:
-    return [a.message.nack.reason for a in actions if isinstance(a, Send) if a.message.nack.nonce]
-
-
-def kinds(actions: list[Action]) -> list[str]:
-    return [type(action).__name__ for action in actions]
+from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, kinds, nacks
+from tests.unit.publisher import ANNA, DAY_MS, Published, Publisher, now_ms
 
 
 def test_hello_says_what_is_held() -> None:
@@ -282,148 +220,6 @@ def test_a_full_disk_ends_the_transaction_and_the_stream() -> None:
     assert server.commit() == []
 
 
-# Genomes ----------------------------------------------------------------------------------------
-
-
-def block(*subjects: bytes, lineage: dna_pb2.Lineage | None = None) -> dna_pb2.GenomeBlock:
-    return dna_pb2.GenomeBlock(
-        lineage=lineage,
-        subjects=b"".join(subjects),
-        consents=[2] * len(subjects),
-        as_of_hours=[5] * len(subjects),
-        counts=[2] * len(subjects),
-        index_deltas=[0, 1] * len(subjects),
-        strengths=bytes([9, 9] * len(subjects)),
-    )
-
-
-ANNA, BEN = b"a" * 16, b"b" * 16
-
-
-def rows(server: Server, *, nonce: int = 1, **begin: Any) -> list[Action]:
-    message = {"full": True, "lineage": PUBLISHER.lineage, "rows": 2, **begin}
-    return server.say(
-        begin=sync_pb2.Begin(nonce=nonce, kind=sync_pb2.Begin.KIND_GENOMES, **message)
-    )
-
-
-def put(server: Server, *, nonce: int = 1, **message: Any) -> list[Action]:
-    return server.say(put=sync_pb2.Put(nonce=nonce, **message))
-
-
-def test_rows_are_applied_on_commit_only() -> None:
-    server = Server(SyncMachine(held(RELEASES[1])))
-    key = b"k" * 32
-    assert rows(server, lookup_key=key) == []
-    assert put(server, block=block(ANNA)) == []
-    assert put(server, block=block(BEN), lookup_hashes=ANNA + BEN, lookup_subjects=BEN + ANNA) == []
-    assert server.say(delete=sync_pb2.Delete(nonce=1, subject=b"c" * 16, reason=1)) == []
-    mark = sync_pb2.LaneMark(epoch=EPOCH, lane=1, sequence=9)
-    (apply,) = server.commit(genome_cursor=b"c", included=[mark], total_rows=2)
-    assert isinstance(apply, ApplyGenomes)
-    assert [b.subjects for b in apply.blocks] == [ANNA, BEN]
-    assert apply.deletes == ((b"c" * 16, 1),)
-    assert apply.lookups == ((ANNA + BEN, BEN + ANNA),)
-    assert (apply.full, apply.lookup_key, apply.cursor, apply.total_rows) == (True, key, b"c", 2)
-    assert apply.included == (mark,)
-    (ack,) = server.machine.settle(1)
-    assert isinstance(ack, Send)
-    assert ack.message.ack.nonce == 1
-    # And a patch on top of them is welcome now.
-    assert rows(server, nonce=2, full=False, rows=0) == []
-
-
-OTHER = dna_pb2.Lineage(vocabulary_lineage=bytes(16), schema_epoch=3, landmark_hour=1, quantiser=1)
-
-
-def test_rows_of_another_lineage() -> None:
-    assert nacks(rows(Server(SyncMachine(held())))) == [Refusal.LINEAGE]
-    server = Server(SyncMachine(held(RELEASES[1])))
-    assert nacks(rows(server, lineage=OTHER)) == [Refusal.LINEAGE]
-    server = Server(SyncMachine(held(RELEASES[1])))
-    assert nacks(rows(server, full=False)) == [Refusal.LINEAGE], "nothing to patch"
-    server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server)
-    assert nacks(put(server, block=block(ANNA, lineage=OTHER))) == [Refusal.LINEAGE]
-
-
-def test_rows_follow_the_release_of_their_lineage_on_the_same_stream() -> None:
-    server = Server(SyncMachine(held()))
-    server.begin(RELEASES[1])
-    server.parts(RELEASES[1])
-    server.commit()
-    server.machine.settle(1)
-    assert rows(server, nonce=2) == []
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ({"block": block(ANNA, BEN, b"c" * 16)}, Refusal.ROWS),
-        ({"block": dna_pb2.GenomeBlock(subjects=ANNA, counts=[1])}, Refusal.ROWS),
-        (
-            {
-                "block": dna_pb2.GenomeBlock(
-                    subjects=ANNA, counts=[2], consents=[0], as_of_hours=[0], index_deltas=[1]
-                )
-            },
-            Refusal.ROWS,
-        ),
-        ({"lookup_hashes": ANNA, "lookup_subjects": b""}, Refusal.ROWS),
-        ({"lookup_hashes": b"xx", "lookup_subjects": b"yy"}, Refusal.ROWS),
-    ],
-)
-def test_rows_that_do_not_fit_together(message: dict[str, Any], reason: Refusal) -> None:
-    server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server, lookup_key=b"k" * 32)
-    assert nacks(put(server, **message)) == [reason]
-
-
-def test_lookups_without_their_key() -> None:
-    server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server)
-    assert nacks(put(server, lookup_hashes=ANNA, lookup_subjects=BEN)) == [Refusal.ROWS]
-
-
-def test_a_message_of_the_other_kind_of_transaction() -> None:
-    server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server, rows=0)
-    assert nacks(server.chunk(bytes(32), 0, b"x")) == [Refusal.PROTOCOL]
-
-
-def test_rows_that_are_too_many_or_too_few() -> None:
-    small = Limits(genome_rows=1, genome_bytes=100)
-    assert nacks(rows(Server(SyncMachine(held(RELEASES[1]), small)))) == [Refusal.TOO_LARGE]
-    server = Server(SyncMachine(held(RELEASES[1]), replace(small, genome_rows=9)))
-    rows(server, rows=9)
-    assert nacks(put(server, block=block(*[bytes([n]) * 16 for n in range(9)]))) == [
-        Refusal.TOO_LARGE
-    ]
-    server = Server(SyncMachine(held(RELEASES[1])))
-    rows(server)
-    put(server, block=block(ANNA))
-    assert nacks(server.commit()) == [Refusal.ROWS]
-    server = Server(SyncMachine(held(RELEASES[1])))
-    assert nacks(rows(server, lookup_key=b"short")) == [Refusal.ROWS]
-    rows(server, nonce=2)
-    assert nacks(server.say(delete=sync_pb2.Delete(nonce=2, subject=b"x"))) == [Refusal.ROWS]
-    server = Server(SyncMachine(held(RELEASES[1]), small))
-    rows(server, rows=1)
-    for subject, refused in ((ANNA, []), (BEN, [Refusal.TOO_LARGE])):
-        delete = sync_pb2.Delete(nonce=1, subject=subject)
-        assert nacks(server.say(delete=delete)) == refused
-
-
-def test_a_kiosk_that_wants_no_genomes_gets_none() -> None:
-    server = Server(SyncMachine(held(RELEASES[1], wants_genomes=False)))
-    assert nacks(rows(server)) == [Refusal.PROTOCOL]
-    assert not server.machine.hello().hello.wants_genomes
-    had_some = held(
-        RELEASES[1], genome_cursor=b"c", genome_lineage=PUBLISHER.lineage, wants_genomes=False
-    )
-    assert SyncMachine(had_some).hello().hello.genome_cursor == b""
-
-
 # Everything else --------------------------------------------------------------------------------
 
 
@@ -503,24 +299,3 @@ def test_whatever_comes_nothing_unverified_is_kept_and_the_version_never_falls(
                 server.machine.settle(action.nonce)
             elif isinstance(action, ApplyGenomes):
                 server.machine.settle(action.nonce)
-
-
-def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:
-    backoff = Backoff(0.5, 8.0, random.Random(1))
-    waits = [backoff.after_failure() for _ in range(200)]
-    assert all(0.25 <= wait <= 8.0 for wait in waits)
-    assert waits[0] <= 0.5
-    assert max(waits) > 6.0
-    assert len({round(wait, 6) for wait in waits[10:]}) > 100, "devices must not march in step"
-    assert 30.0 <= backoff.after_failure(30.0) <= 38.0
-    backoff.reset()
-    assert backoff.after_failure() <= 0.5
-
-
-def test_silence() -> None:
-    silence = Silence(10.0, 100.0)
-    assert not silence.too_long(110.0)
-    assert silence.too_long(110.1)
-    silence.heard(110.0)
-    assert not silence.too_long(115.0)
-    assert silence.lasts(115.0) == 5.0

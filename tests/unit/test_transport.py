@@ -18,7 +18,8 @@ from edge_sdk.errors import RefusedError, UnreachableError, UsageError
 from edge_sdk.keys import CallSigner, DeviceKey, ServerClock
 from edge_sdk.transport import ENROL, IDENTIFY, REPORT, SYNC, ErrorReason, Link, parse_address
 from genome_edge.v1 import enrolment_pb2, errors_pb2, identify_pb2
-from tests.unit.contract_server import CODE, ContractServer, Refuse, certificate
+from tests.unit.contract_server import CODE, ContractServer, Refuse
+from tests.unit.publisher import certificate
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import random
+
+from edge_sdk.pace import Backoff, Silence
+
+
+def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:
+    backoff = Backoff(0.5, 8.0, random.Random(1))
+    waits = [backoff.after_failure() for _ in range(200)]
+    assert all(0.25 <= wait <= 8.0 for wait in waits)
+    assert waits[0] <= 0.5
+    assert max(waits) > 6.0
+    assert len({round(wait, 6) for wait in waits[10:]}) > 100, "devices must not march in step"
+    assert 30.0 <= backoff.after_failure(30.0) <= 38.0
+    backoff.reset()
+    assert backoff.after_failure() <= 0.5
+
+
+def test_silence() -> None:
+    silence = Silence(10.0, 100.0)
+    assert not silence.too_long(110.0)
+    assert silence.too_long(110.1)
+    silence.heard(110.0)
+    assert not silence.too_long(115.0)
+    assert silence.lasts(115.0) == 5.0
