@@ -19,6 +19,7 @@ from edge_sdk.fake_release import release_from_documents
 from edge_sdk.policy import Floats, Indices
 from edge_sdk.release import Release
 from genome_edge.v1 import release_pb2
+from tests.candidates import candidate_ids, ids_of
 
 NOON = int(datetime(2026, 6, 24, 12, tzinfo=UTC).timestamp() * 1000)
 WEDNESDAY_NOON = datetime(2026, 6, 24, 12, tzinfo=UTC)
@@ -101,12 +102,12 @@ def test_no_consent_no_genome() -> None:
     assert genome.hours == []
     assert not without.genome_used
     assert list(record.to_proto().genome_indices) == []
-    assert "members" not in record.to_proto().candidates
+    assert "members" not in ids_of(record)
     agreed, record = decide(release, at_bar, "lobby", genome=genome, consents=AGREED)
     assert genome.hours == [NOON // 3_600_000]
     assert agreed.genome_used
     assert shown(agreed) == ["beer"]
-    assert "members" in record.to_proto().candidates
+    assert "members" in ids_of(record)
 
 
 def test_what_a_genome_holds_can_rule_an_offer_out() -> None:
@@ -114,9 +115,9 @@ def test_what_a_genome_holds_can_rule_an_offer_out() -> None:
     context = Context(time=WEDNESDAY_NOON)
     dry = Genome(release, diet__dry=0.1)
     _, record = decide(release, context, "lobby", genome=dry, consents=AGREED)
-    assert list(record.to_proto().candidates) == ["coffee"]
+    assert ids_of(record) == ["coffee"]
     _, record = decide(release, context, "lobby")
-    assert list(record.to_proto().candidates) == ["coffee", "beer"]
+    assert ids_of(record) == ["coffee", "beer"]
 
 
 def test_there_are_always_as_many_slots_as_asked_for() -> None:
@@ -175,7 +176,7 @@ def test_restricted_shows_only_what_vouches_for_itself() -> None:
     release = release_from_documents(offers, PLACES)
     decision, record = decide(release, AT_HOTEL, "lobby", tier=Tier.RESTRICTED)
     assert shown(decision) == ["dated"]
-    assert list(record.to_proto().candidates) == ["dated"]
+    assert ids_of(record) == ["dated"]
 
 
 def test_without_a_release() -> None:
@@ -240,11 +241,11 @@ def test_a_declared_place_wins_over_the_place_layer() -> None:
     _, record = decide(release, Context(cell=HERE), "lobby")
     proto = record.to_proto()
     assert "place:hotel" in proto.context_markers
-    assert "taxi" in proto.candidates
+    assert "taxi" in candidate_ids(proto, release)
     assert 0.5 in proto.context_weights
     _, record = decide(release, Context(cell=HERE, place="bar"), "lobby")
     assert "place:hotel" not in record.to_proto().context_markers
-    assert "taxi" not in record.to_proto().candidates
+    assert "taxi" not in ids_of(record)
 
     class Beach:
         def resolve(self, cell: int) -> list[tuple[str, float]]:
@@ -341,7 +342,7 @@ def test_what_leaves_the_device_is_coarse() -> None:
     sent = coarse(full)
     assert all(field.number < 20 for field, _ in sent.ListFields())
     assert h3.get_resolution(h3.str_to_int(sent.region)) == 5
-    assert list(sent.candidates) == ["a"]
+    assert candidate_ids(sent, release) == ["a"]
     assert full.decided_ms == NOON  # the copy was thinned, not the record
     hidden = h3.int_to_str(HERE).encode(), HERE.to_bytes(8, "little")
     assert not any(needle in sent.SerializeToString() for needle in hidden)

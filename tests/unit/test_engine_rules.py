@@ -14,8 +14,10 @@ from edge_sdk.context import Context
 from edge_sdk.engine import decide, explain, replay
 from edge_sdk.fake_release import release_from_documents
 from edge_sdk.policy import ONE, P
+from edge_sdk.record import recorded_scores
 from edge_sdk.release import Release
 from genome_edge.v1 import event_pb2, release_pb2
+from tests.candidates import candidate_ids
 from tests.reference_eligibility import Situation, candidates, eligible
 from tests.unit.test_catalogue import HERE, PLACES
 from tests.unit.test_catalogue import offers as random_offers
@@ -87,16 +89,16 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
         blocked=call["blocked"],
     )
     wanted = candidates(specs, now)
-    assert list(proto.candidates) == wanted
+    assert candidate_ids(proto, release) == wanted
 
     by_id = {spec.id: spec for spec in specs}
     markers = Counter(now.context)
     markers.update(now.genome or ())
-    assert list(proto.scores) == [score(by_id[name], markers) for name in wanted]
+    assert recorded_scores(proto).tolist() == [score(by_id[name], markers) for name in wanted]
 
     squarecb = call["placement_id"] == "feed"
     picked = slots_of(
-        list(proto.scores),
+        recorded_scores(proto).tolist(),
         [by_id[name].priority for name in wanted],
         [int(by_id[name].exclusivity_group == "g") for name in wanted],
         call["seed"],
@@ -106,7 +108,7 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
     assert [name for name in shown(decision) if name] == [wanted[at] for at, _ in picked]
     for slot, (at, chance) in zip(decision.slots, picked, strict=False):
         assert slot.propensity == chance / P
-        assert slot.score * ONE == proto.scores[at]
+        assert slot.score * ONE == recorded_scores(proto)[at]
     assert replay(release, proto) == decision
 
     # Every offer that is not shown is explained, and by the reasons that the rules give.

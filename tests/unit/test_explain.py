@@ -13,7 +13,9 @@ from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine import check_replay, coarse, decide, explain, replay
 from edge_sdk.errors import TrustError, UsageError
 from edge_sdk.fake_release import release_from_documents
+from edge_sdk.record import recorded_scores
 from genome_edge.v1 import event_pb2
+from tests.candidates import candidate_ids
 from tests.unit.test_engine import AGREED, AT_HOTEL, PLACES, Genome, town
 
 HERE = h3.latlng_to_cell(40.758, -73.985, 11)
@@ -160,6 +162,13 @@ def test_records_that_cannot_be_replayed() -> None:
         replay(town(), odd)
 
 
+def raise_score(record: event_pb2.DecisionRecord, by: int) -> None:
+    """Change the recorded score of the first candidate."""
+    scores = recorded_scores(record)
+    scores[0] += by
+    record.scores = scores.tobytes()
+
+
 def test_differences_are_told_in_sentences() -> None:
     record = recorded()
     record.slots[0].propensity = 0.5
@@ -168,7 +177,7 @@ def test_differences_are_told_in_sentences() -> None:
     assert "0.500000" in said
 
     record = recorded()
-    record.candidates.append("ghost")
+    record.candidate_runs.extend([5, 1])
     assert any("candidates" in said for said in check_replay(town(), record))
 
     record = recorded()
@@ -176,21 +185,21 @@ def test_differences_are_told_in_sentences() -> None:
     assert check_replay(town(), record) != []
 
     record = recorded("lobby", 1)
-    record.scores[0] += 3  # still the best, so only the model can tell
+    raise_score(record, 3)  # still the best, so only the model can tell
     record.slots[0].score += 3
     (said,) = check_replay(town(), record)
     assert "scores taxi" in said
 
-    record.scores[0] -= 2
+    raise_score(record, -2)
     record.slots[0].score -= 2  # another processor may round otherwise
     assert check_replay(town(), record) == []
 
 
 def test_scores_of_other_candidates_are_not_used() -> None:
     record = recorded("lobby", 1)
-    assert record.candidates[0] == "taxi"
-    record.candidates[0] = "ghost"
-    record.scores[0] = 0
+    assert candidate_ids(record, town())[0] == "taxi"
+    record.candidate_runs[0] += 1
+    raise_score(record, -recorded_scores(record)[0])
     again = replay(town(), record)
     assert again.offer is not None
     assert again.offer.id == "taxi"

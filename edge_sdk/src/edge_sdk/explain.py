@@ -17,7 +17,7 @@ from edge_sdk.decision import Carrier, Decision, Explanation, Loser, Reason, Tie
 from edge_sdk.errors import EdgeError, UsageError
 from edge_sdk.moments import recorded_moment
 from edge_sdk.policy import ONE
-from edge_sdk.record import Inputs, Record
+from edge_sdk.record import Inputs, Record, candidate_rows, recorded_scores
 from edge_sdk.trust import FEATURES
 from genome_edge.v1 import event_pb2, release_pb2
 
@@ -44,10 +44,10 @@ def check_replay(release: Release, record: event_pb2.DecisionRecord) -> list[str
     again = _again(release, record)[1]
     found = again.to_proto()
     differences = []
-    if list(found.candidates) != list(record.candidates):
+    if found.candidate_runs != record.candidate_runs:
         differences.append(
-            f"{len(found.candidates)} offers are candidates; {len(record.candidates)} were, "
-            "or others"
+            f"{len(candidate_rows(found))} offers are candidates; "
+            f"{len(candidate_rows(record))} were, or others"
         )
     if list(found.capped) != list(record.capped):
         differences.append("caps keep other offers away")
@@ -191,9 +191,11 @@ def _again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision
         )
     inputs = _inputs(release, record)
     unscored = any(slot.reason == Reason.UNSCORED for slot in record.slots)
-    scores = np.array(record.scores, np.int32)
+    scores = recorded_scores(record)
     done = answer(release, inputs, scores=scores, unscored=unscored)
-    if done[1].to_proto().candidates != record.candidates:  # then the scores are of other offers
+    if (
+        done[1].to_proto().candidate_runs != record.candidate_runs
+    ):  # then the scores are of other offers
         done = answer(release, inputs)
     return done
 

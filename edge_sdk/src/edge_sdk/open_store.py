@@ -14,7 +14,7 @@ from edge_sdk import loading, store_state
 from edge_sdk._posix import FileLock
 from edge_sdk.caps import CapLedger
 from edge_sdk.config import Config
-from edge_sdk.errors import EdgeError
+from edge_sdk.errors import EdgeError, StoreCorrupt
 from edge_sdk.outbox import Outbox
 from edge_sdk.room import Room
 from edge_sdk.store import DeviceStore
@@ -63,8 +63,12 @@ class OpenStore:
             self.store.database.reset()
         if self.store.database.generation != self._generation:
             self._start_over()
-        if not self._watch.changed():
-            return False
+        try:
+            if not self._watch.changed():
+                return False
+        except StoreCorrupt as error:
+            self.store.repair(error)
+            raise
         room.clock.hear(self.store.server_offset_ms(), self.store.clock_floor_ms())
         before, now = self._seen, self.store.changes()
         changed = False

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edge_sdk.context import region_of
 from edge_sdk.decision import Slot, Tier
+from edge_sdk.errors import UsageError
 from edge_sdk.policy import ONE, Explorer, Floats, Indices, Scores
 from genome_edge.v1 import event_pb2
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 NO_INDICES: Final[Indices] = np.zeros(0, np.int64)
 NO_WEIGHTS: Final[Floats] = np.zeros(0, np.float32)
+# More than any device holds; what a damaged record could otherwise ask for has no limit.
+MAX_OFFERS: Final = 1 << 24
 _FULL_FORM_FROM: Final = 20
 
 
@@ -78,7 +81,7 @@ class Record(NamedTuple):
             context_markers=moment.names,
             region=region_of(given.cell),
             slots=[_slot(slot) for slot in self.slots],
-            candidates=self._ids(self.rows),
+            candidate_runs=_runs(self.rows),
             genome_used=given.genome_used,
             explorer=self.explorer.name,
             gamma=self.explorer.gamma,
@@ -90,7 +93,7 @@ class Record(NamedTuple):
             decided_ms=where.ms,
             genome_indices=given.genome_indices.tolist(),
             genome_weights=given.genome_weights.tolist(),
-            scores=self.scores.tolist() if self.scores is not None else (),
+            scores=self.scores.astype("<i4").tobytes() if self.scores is not None else b"",
             capped=self._ids(self.capped),
             consents=given.consents,
             channel=where.channel,
@@ -113,6 +116,46 @@ def coarse(record: event_pb2.DecisionRecord) -> event_pb2.DecisionRecord:
         if described.number >= _FULL_FORM_FROM:
             kept.ClearField(described.name)
     return kept
+
+
+def candidate_rows(record: event_pb2.DecisionRecord) -> npt.NDArray[np.int32]:
+    """The candidates of an encoded record, int32[k]: rows of its release's catalogue, ascending.
+
+    Raises UsageError for runs that are not whole.
+    """
+    numbers = np.array(record.candidate_runs, np.int64)
+    if len(numbers) % 2:
+        raise UsageError("the record's candidates are not whole")
+    gaps, lengths = numbers[::2], numbers[1::2]
+    if lengths.sum() > MAX_OFFERS:
+        raise UsageError("the record names more candidates than a release has offers")
+    first = np.cumsum(gaps + lengths) - lengths
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows: npt.NDArray[np.int32] = (np.repeat(first, lengths) + within).astype(np.int32)
+    return rows
+
+
+def recorded_scores(record: event_pb2.DecisionRecord) -> Scores:
+    """The candidates' scores in an encoded record of the full form, int32[k].
+
+    Raises UsageError where they are not whole numbers of four bytes.
+    """
+    if len(record.scores) % 4:
+        raise UsageError("the record's scores are not whole")
+    return np.frombuffer(record.scores, "<i4").astype(np.int32)
+
+
+def _runs(rows: npt.NDArray[np.int32] | None) -> list[int]:
+    if rows is None or not len(rows):
+        return []
+    breaks = np.flatnonzero(np.diff(rows) != 1)
+    first = rows[np.concatenate(([0], breaks + 1))]
+    last = rows[np.concatenate((breaks, [len(rows) - 1]))]
+    runs = np.empty(2 * len(first), np.int64)
+    runs[::2] = first - np.concatenate(([0], last[:-1] + 1))
+    runs[1::2] = last - first + 1
+    numbers: list[int] = runs.tolist()
+    return numbers
 
 
 def _slot(slot: Slot) -> event_pb2.SlotRecord:

@@ -16,7 +16,6 @@ from typing import Any, Final
 from edge_sdk.caps import CapRow
 from edge_sdk.clock import Stamp
 from edge_sdk.context import Context
-from edge_sdk.encoding import encode_decision
 from edge_sdk.entries import ORDINARY, URGENT, Entry
 from edge_sdk.errors import UsageError
 from edge_sdk.frames import FrameKind
@@ -24,7 +23,7 @@ from edge_sdk.genome import NOBODY
 from edge_sdk.live import Visitor
 from edge_sdk.markers import nearest_name
 from edge_sdk.offers import dna_from_document
-from edge_sdk.record import Record
+from edge_sdk.record import Record, coarse
 from edge_sdk.store_state import StoredImprint
 from genome_edge.v1 import dna_pb2, event_pb2
 
@@ -48,7 +47,20 @@ def decision(record: Record, visitor: Visitor, stamp: Stamp, caps: tuple[CapRow,
 
 
 def _decision_bodies(record: Record, stamp: Stamp, private: bool) -> tuple[bytes, bytes]:
-    return encode_decision(record, stamp.to_proto(), private=private)
+    """The form that is reported, and the full one.
+
+    `private`: the genome of a visit is in memory only, so it is left out, and what the genome's
+    markers were can then not be read from the full form either.
+    """
+    time = stamp.to_proto()
+    full = record.to_proto()
+    if private:
+        del full.genome_indices[:]
+        del full.genome_weights[:]
+    return (
+        event_pb2.Event(time=time, decision=coarse(full)).SerializeToString(),
+        event_pb2.Event(time=time, decision=full).SerializeToString(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Interaction(_message.Message):
     def __init__(self, interaction_id: _Optional[str] = ..., kind: _Optional[str] = ..., product: _Optional[str] = ..., offer: _Optional[str] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., amount_micros: _Optional[int] = ..., currency: _Optional[str] = ..., quantity_milli: _Optional[int] = ..., tender: _Optional[str] = ..., dwell_ms: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class DecisionRecord(_message.Message):
-    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidates", "genome_used", "explorer", "gamma", "floor", "tier", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights")
+    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -76,7 +76,7 @@ class DecisionRecord(_message.Message):
     CONTEXT_MARKERS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
-    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_RUNS_FIELD_NUMBER: _ClassVar[int]
     GENOME_USED_FIELD_NUMBER: _ClassVar[int]
     EXPLORER_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
@@ -101,7 +101,7 @@ class DecisionRecord(_message.Message):
     context_markers: _containers.RepeatedScalarFieldContainer[str]
     region: str
     slots: _containers.RepeatedCompositeFieldContainer[SlotRecord]
-    candidates: _containers.RepeatedScalarFieldContainer[str]
+    candidate_runs: _containers.RepeatedScalarFieldContainer[int]
     genome_used: bool
     explorer: str
     gamma: float
@@ -113,13 +113,13 @@ class DecisionRecord(_message.Message):
     decided_ms: int
     genome_indices: _containers.RepeatedScalarFieldContainer[int]
     genome_weights: _containers.RepeatedScalarFieldContainer[float]
-    scores: _containers.RepeatedScalarFieldContainer[int]
+    scores: bytes
     capped: _containers.RepeatedScalarFieldContainer[str]
     consents: int
     channel: str
     context_indices: _containers.RepeatedScalarFieldContainer[int]
     context_weights: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidates: _Optional[_Iterable[str]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[_Iterable[int]] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidate_runs: _Optional[_Iterable[int]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[bytes] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SlotRecord(_message.Message):
     __slots__ = ("offer", "reason", "score", "propensity")
