@@ -18,8 +18,8 @@ from edge_sdk.store import DeviceStore, Identity
 from edge_sdk.store_genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
 from edge_sdk.store_schema import VERSION
 from genome_edge.v1 import sync_pb2
+from tests.unit.device_desk import Desk, entry
 from tests.unit.device_town import Town, commit_rows, customer, row, subject
-from tests.unit.test_writer import Desk, entry
 
 IDENTITY = Identity("host:1", "town", "device-1", "all", b"credential", b"root")
 
@@ -87,9 +87,7 @@ def test_processes_that_open_a_new_store_at_once_get_one(tmp_path: Path) -> None
         "print(DeviceStore.open(sys.argv[1]).epoch().hex())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "store")]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in processes}) == 1
 
 
@@ -187,7 +185,11 @@ def test_patches_lie_on_top(store: DeviceStore) -> None:
         town,
         full=False,
         known=[9],
-        deletes=[(subject(2), LEFT_AUDIENCE), (subject(3), CONSENT_WITHDRAWN), (subject(8), ERASED)],
+        deletes=[
+            (subject(2), LEFT_AUDIENCE),
+            (subject(3), CONSENT_WITHDRAWN),
+            (subject(8), ERASED),
+        ],
         cursor=b"c2",
     )
     other = DeviceStore.open(store.path)
@@ -242,7 +244,9 @@ def test_a_patch_of_another_lineage_is_refused(store: DeviceStore) -> None:
     assert store.genome_count() == 1
 
 
-def test_many_patches_become_a_snapshot(store: DeviceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_patches_become_a_snapshot(
+    store: DeviceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edge_sdk.store_genomes._LEAST_PATCHES", 5)
     town = Town()
     commit_rows(store, [row(n, town=town) for n in range(4)], town, known=range(4))

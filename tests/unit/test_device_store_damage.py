@@ -17,9 +17,9 @@ from edge_sdk.frames import FrameKind
 from edge_sdk.store import DeviceStore
 from edge_sdk.store_state import find_decision, read_caps, read_consents, read_pending
 from genome_edge.v1 import event_pb2
+from tests.unit.device_desk import Desk, drain, entry, word
 from tests.unit.device_town import Town, commit_rows, customer, row, subject
 from tests.unit.test_device_store import IDENTITY
-from tests.unit.test_writer import Desk, drain, entry, word
 
 
 def aside(store: Path) -> list[Path]:
@@ -87,9 +87,7 @@ def test_a_garbled_database_is_rebuilt_around_what_is_left(tmp_path: Path) -> No
 
 def find_pages(path: Path, needle: bytes) -> list[int]:
     content = path.read_bytes()
-    return [
-        at for at in range(0, len(content), 4096) if needle in content[at : at + 4096]
-    ]
+    return [at for at in range(0, len(content), 4096) if needle in content[at : at + 4096]]
 
 
 def test_what_can_be_read_of_a_damaged_database_is_saved(tmp_path: Path) -> None:
@@ -220,7 +218,11 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["snap", "lookup"])
 @pytest.mark.parametrize(
     "damage",
-    [truncate, lambda path: scribble(path, path.stat().st_size // 2, path.stat().st_size // 2), Path.unlink],
+    [
+        truncate,
+        lambda path: scribble(path, path.stat().st_size // 2, path.stat().st_size // 2),
+        Path.unlink,
+    ],
 )
 def test_damaged_genomes_are_dropped_and_asked_for_anew(
     tmp_path: Path, suffix: str, damage: Callable[[Path], None]

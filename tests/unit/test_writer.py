@@ -1,7 +1,8 @@
-"""What was acknowledged is on disk, once, in order, within bounds; and the pump sees it so."""
+"""What was acknowledged is on disk, once, in order; killed or full, nothing else is said."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -20,36 +21,11 @@ from edge_sdk.caps import CapRow
 from edge_sdk.config import Config
 from edge_sdk.entries import DUPLICATE, URGENT, WRITTEN, Entry
 from edge_sdk.errors import DiskFull, StoreError
-from edge_sdk.frames import Frame, FrameKind, iter_frames
-from edge_sdk.outbox import Batch, Outbox
-from edge_sdk.store import DeviceStore
+from edge_sdk.frames import FrameKind, iter_frames
 from edge_sdk.store_state import read_caps, read_pending
-from edge_sdk.writer import Writer
 from genome_edge.v1 import event_pb2
+from tests.unit.device_desk import FAST, SOMEBODY, Desk, drain, entry, word
 from tests.unit.device_town import until
-
-FAST = Config(group_commit_s=0.002)
-SOMEBODY = b"s" * 16
-
-
-class Desk:
-    """A store with a writer and an outbox."""
-
-    def __init__(self, path: Path, config: Config = FAST) -> None:
-        self.store = DeviceStore.open(path)
-        self.outbox = Outbox(self.store, config)
-        self.writer = Writer(self.store, self.outbox, config)
-
-    def close(self) -> None:
-        self.writer.close(5)
-        self.store.close()
-
-    def say(self, word: str, kind: FrameKind = FrameKind.INTERACTION, **more: object) -> None:
-        self.writer.put(entry(word, kind, **more))
-
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with self.store.read() as connection:
-            return connection.execute(sql).fetchall()
 
 
 @pytest.fixture
@@ -57,32 +33,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path / "store")
     yield made
     made.close()
-
-
-def entry(word: str, kind: FrameKind = FrameKind.INTERACTION, **more: object) -> Entry:
-    event = event_pb2.Event(interaction=event_pb2.Interaction(interaction_id=word))
-    if kind is FrameKind.DECISION:
-        event = event_pb2.Event(decision=event_pb2.DecisionRecord(placement=word))
-    body = event.SerializeToString()
-    return Entry(kind, SOMEBODY, 1, lambda: (body, b""), **more)  # type: ignore[arg-type]
-
-
-def word(frame: Frame) -> str:
-    event = event_pb2.Event.FromString(frame.body)
-    return event.interaction.interaction_id or event.decision.placement or event.evicted.reason
-
-
-def drain(outbox: Outbox, take: int | None = None) -> list[Frame]:
-    """Send everything to a server that takes it; the frames in order."""
-    frames: list[Frame] = []
-    while (take is None or take > 0) and (batch := outbox.next_batch()) is not None:
-        frames += iter_frames(batch.frames)
-        outbox.ack(batch, batch.last_sequence, batch.last_sequence, b"log")
-        take = None if take is None else take - 1
-    return frames
-
-
-# Writing ---------------------------------------------------------------------------------------
 
 
 def test_events_come_out_in_order_and_without_gaps(desk: Desk) -> None:
@@ -211,13 +161,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", path], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Write until no room is left."""
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_full_disk_is_said_and_overcome(small_disk: Path) -> None:
     desk = Desk(small_disk / "store")
     assert desk.writer.put_durably(entry("before"), 5) == WRITTEN
     ballast = small_disk / "ballast"
-    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+    fill(ballast)
     with pytest.raises(DiskFull):
         desk.writer.put_durably(entry("refused", settled=lambda _: None), 5)
     desk.say("kept")
@@ -236,7 +191,7 @@ FILE_LIMIT = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.unit.test_writer import Desk, entry
+from tests.unit.device_desk import Desk, entry
 from edge_sdk.errors import DiskFull
 desk = Desk(Path({store!r}))
 size = (Path({store!r}) / "edge.sqlite-wal").stat().st_size
@@ -251,7 +206,9 @@ except DiskFull:
 
 def test_a_limit_on_file_size_is_a_full_disk(tmp_path: Path) -> None:
     script = FILE_LIMIT.format(root=str(Path(__file__).parents[2]), store=str(tmp_path / "store"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "disk full\n", done.stderr
 
 
@@ -261,9 +218,13 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(desk: Desk) -> None:
         connection.execute("PRAGMA busy_timeout = 1")
         for pooled in desk.store.database._pool:
             pooled.execute("PRAGMA busy_timeout = 1")
-        monkey = sqlite3.connect(desk.store.path / "edge.sqlite", timeout=0.001, isolation_level=None,
-                                 check_same_thread=False)  # fmt: skip
-        desk.store.database._pool.append(monkey)
+        impatient = sqlite3.connect(
+            desk.store.path / "edge.sqlite",
+            timeout=0.001,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        desk.store.database._pool.append(impatient)
         for i in range(15):
             desk.say(f"shown {i}", FrameKind.DECISION)
         for i in range(5):
@@ -279,188 +240,14 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(desk: Desk) -> None:
     assert gone.first_sequence == gone.last_sequence == declared.sequence
 
 
-# Bounds ----------------------------------------------------------------------------------------
-
-
-def test_the_oldest_impressions_go_first_and_it_is_declared(tmp_path: Path) -> None:
-    config = replace(FAST, outbox_max_bytes=40_000, batch_events=50)
-    desk = Desk(tmp_path / "store", config)
-    for i in range(400):
-        desk.say("shown" + "." * 100, FrameKind.DECISION)
-        if i % 20 == 0:
-            desk.say(f"did {i}")
-            desk.writer.flush(5)
-    desk.writer.flush(5)
-    assert desk.rows("SELECT n FROM counters WHERE name = 'outbox_bytes'")[0][0] <= 40_000
-    frames = drain(desk.outbox)
-    assert [word(f) for f in frames if f.kind == FrameKind.INTERACTION] == [
-        f"did {i}" for i in range(0, 400, 20)
-    ]
-    kept = [f.sequence for f in frames if f.kind == FrameKind.DECISION]
-    gone = [event_pb2.Event.FromString(f.body).evicted for f in frames if f.kind == FrameKind.EVICTED]
-    assert kept
-    assert gone
-    assert {one.reason for one in gone} == {lanes.OUTBOX_FULL}
-    assert max(one.last_sequence for one in gone) < min(kept), "the oldest went first"
-    accounted = sorted(
-        [f.sequence for f in frames if f.kind != FrameKind.EVICTED]
-        + [s for one in gone for s in range(one.first_sequence, one.last_sequence + 1)]
-    )
-    assert accounted == list(range(1, 421)), "every sequence is there or declared"
-    desk.close()
-
-
-def test_what_was_handed_out_is_not_given_up(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=5_000, batch_events=10))
-    for _ in range(10):
-        desk.say("x" * 100, FrameKind.DECISION)
-    desk.writer.flush(5)
-    batch = desk.outbox.next_batch()
-    for _ in range(200):
-        desk.say("x" * 100, FrameKind.DECISION)
-    desk.writer.flush(5)
-    assert desk.outbox.next_batch() == batch
-    desk.close()
-
-
-def test_a_long_absence_leaves_few_rows(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=2_000))
-    for _ in range(120):
-        desk.say("x" * 100, FrameKind.DECISION)
-        desk.writer.flush(5)
-    assert desk.rows("SELECT count(*) FROM outbox")[0][0] < 40
-    desk.close()
-
-
-def test_consents_and_redemptions_are_kept_longest(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=3_000))
-    desk.say("consent", FrameKind.CONSENT)
-    desk.say("ride", FrameKind.OUTCOME, priority=URGENT)
-    for i in range(200):
-        desk.say(f"did {i}" + "." * 50)
-    desk.writer.flush(5)
-    kept = [word(frame) for frame in drain(desk.outbox)]
-    assert {"consent", "ride"} <= set(kept)
-    desk.close()
-
-
-# Sending ---------------------------------------------------------------------------------------
-
-
-def test_a_batch_is_the_same_until_it_is_acked(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, batch_events=3))
-    for i in range(5):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    first = desk.outbox.next_batch()
-    for i in range(5, 20):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    assert desk.outbox.next_batch() == first
-    desk.close()
-    desk = Desk(tmp_path / "store", replace(FAST, batch_events=100))  # also after a restart
-    assert desk.outbox.next_batch() == first
-    assert first is not None
-    desk.outbox.ack(first, 3, 3, b"log")
-    second = desk.outbox.next_batch()
-    assert second is not None
-    assert second.first_sequence == 4
-    desk.close()
-
-
-def test_what_is_received_but_not_safe_stays(desk: Desk) -> None:
-    for i in range(6):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    batch = desk.outbox.next_batch()
-    assert batch is not None
-    desk.outbox.ack(batch, 6, 0, b"log")
-    assert desk.outbox.next_batch() is None
-    assert desk.outbox.unsent() == 0
-    desk.outbox.rewind(batch.epoch, batch.lane, 0)  # the server lost it
-    assert [word(frame) for frame in drain(desk.outbox)] == [f"{i}" for i in range(6)]
-
-
-def test_another_incarnation_gets_everything_that_is_not_safe(desk: Desk) -> None:
-    for i in range(6):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    batch = desk.outbox.next_batch()
-    assert batch is not None
-    desk.outbox.ack(batch, 6, 2, b"log")
-    desk.say("7")
-    desk.writer.flush(5)
-    later = desk.outbox.next_batch()
-    assert later is not None
-    desk.outbox.ack(later, 2, 2, b"restored")
-    assert [frame.sequence for frame in drain(desk.outbox)] == [3, 4, 5, 6, 7]
-
-
-def test_what_is_no_longer_here_is_declared(desk: Desk) -> None:
-    for i in range(4):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    drain(desk.outbox)
-    desk.outbox.rewind(desk.store.epoch(), desk.writer.lanes[1], 1)
-    (declared,) = drain(desk.outbox)
-    gone = event_pb2.Event.FromString(declared.body).evicted
-    assert (gone.first_sequence, gone.last_sequence, gone.reason) == (2, 4, lanes.NO_LONGER_HELD)
-
-
-def test_a_new_epoch_sends_what_was_not_received(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, batch_events=2))
-    said = event_pb2.Interaction(kind="buy").SerializeToString()
-    for i in range(5):
-        desk.writer.put_durably(entry(f"{i}", imprint=(f"{i}", said)), 5)
-    drain(desk.outbox, take=1)
-    forked = desk.outbox.next_batch()
-    old = desk.store.epoch()
-    new = desk.outbox.new_epoch()
-    assert new == desk.store.epoch() != old
-    assert forked is not None
-    desk.outbox.ack(forked, 4, 4, b"log")  # an answer about the old epoch comes too late
-    desk.say("5")
-    desk.writer.flush(5)
-    batches: list[Batch] = []
-    while (batch := desk.outbox.next_batch()) is not None:
-        batches.append(batch)
-        desk.outbox.ack(batch, batch.last_sequence, batch.last_sequence, b"log")
-    frames = [frame for batch in batches for frame in iter_frames(batch.frames)]
-    assert {batch.epoch for batch in batches} == {new}
-    assert [(frame.sequence, word(frame)) for frame in frames] == [
-        (1, "2"), (2, "3"), (3, "4"), (4, "5"),
-    ]  # fmt: skip
-    # The imprints follow the events that say them.
-    assert desk.rows("SELECT id, epoch, sequence FROM pending ORDER BY id") == [
-        ("0", old, 1), ("1", old, 2), ("2", new, 1), ("3", new, 2), ("4", new, 3),
-    ]  # fmt: skip
-    desk.close()
-
-
-def test_a_batch_refused_for_good_is_kept_and_declared(desk: Desk) -> None:
-    for i in range(3):
-        desk.say(f"{i}")
-    desk.writer.flush(5)
-    batch = desk.outbox.next_batch()
-    assert batch is not None
-    desk.outbox.set_aside(batch, "BAD_FRAME")
-    desk.say("next")
-    desk.writer.flush(5)
-    declared, following = drain(desk.outbox)
-    gone = event_pb2.Event.FromString(declared.body).evicted
-    assert (gone.first_sequence, gone.last_sequence, gone.reason) == (1, 3, lanes.REJECTED)
-    assert word(following) == "next"
-    (kept,) = (desk.store.path / "rejected").iterdir()
-    assert kept.read_bytes() == batch.frames
-
-
 # Killed ----------------------------------------------------------------------------------------
+
 
 KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.unit.test_writer import Desk, entry
+from tests.unit.device_desk import Desk, entry
 desk = Desk(Path({store!r}))
 i = 0
 while True:

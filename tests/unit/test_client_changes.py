@@ -1,0 +1,101 @@
+"""What other processes commit is taken over while decisions go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from edge_sdk import (
+    EdgeClient,
+)
+from edge_sdk.store_genomes import ERASED
+from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
+from tests.unit.device_town import (
+    OFFERS,
+    Town,
+    commit_rows,
+    customer,
+    filled,
+    row,
+    subject,
+    until,
+)
+
+CAPPED = (
+    {"id": "taxi", "value": 9.0, "caps": [{"count": "view", "limit": 2, "window_hours": 1}]},
+    {"id": "train", "value": 1.0},
+)
+
+
+def test_a_new_release_is_taken_over_while_deciding(edge: EdgeClient) -> None:
+    changes: list[int] = []
+    unsubscribe = edge.on_change(lambda: changes.append(edge.status.release))
+    edge.on_change(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    store = store_of(edge)
+    Town(version=2, offers=OFFERS[2:]).commit(store)
+    until(lambda: shown(edge, "lobby") == "book")
+    until(lambda: changes == [2])
+    unsubscribe()
+    Town(version=3).commit(store)
+    until(lambda: edge.status.release == 3)
+    assert changes == [2]
+
+
+def test_rows_of_another_lineage_are_not_read(edge: EdgeClient) -> None:
+    other = Town(schema_epoch=2)
+    commit_rows(store_of(edge), [row(1, town=other)], other, known=[1])
+    until(lambda: edge.status.genomes == 1)
+    assert edge.genome(customer(1)) is None
+    assert edge.decide(MOMENT, "lobby", customer=customer(1)).offer is not None
+
+
+def test_who_is_erased_is_forgotten_at_once(tmp_path: Path) -> None:
+    town = filled(tmp_path / "store", Town(offers=CAPPED))
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        edge.wait_ready(10)
+        edge.imprint(customer(1), "buy", product="poems")
+        edge.flush(0)
+        commit_rows(store_of(edge), [], town, full=False, deletes=[(subject(1), ERASED)])
+        until(lambda: edge.decide(MOMENT, "lobby", customer=customer(1)).unknown)
+        assert edge.genome(subject(1).hex()) is None
+        assert not edge._desk.room.local.pending(subject(1))
+
+
+def test_deciding_never_waits_for_the_writer_or_the_keeper(edge: EdgeClient) -> None:
+    store = store_of(edge)
+    with store.write(), edge._keeper.gate, edge._desk.room.local.holding():
+        began = time.monotonic()
+        for _ in range(50):
+            decision = edge.decide(MOMENT, "lobby", customer=customer(1))
+        assert time.monotonic() - began < 1.0
+    assert decision.offer is not None
+
+
+def test_many_threads_decide_and_report(edge: EdgeClient) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(100):
+                who = customer((number + i) % 3)
+                decision = edge.decide(MOMENT, "lobby", 2, customer=who)
+                edge.report(decision, "view", slot=i % 2)
+                edge.imprint(who, "view", product="poems")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for n in range(5):
+        Town(version=2 + n).commit(store_of(edge))
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sum(n for name, n in edge.status.reasons.items() if name == "CHOSEN") == 600
+    assert edge.flush(0) == 1_800
+    counted = kinds(edge)
+    assert {kind: counted.count(kind) for kind in counted} == {
+        "decision": 600, "outcome": 600, "interaction": 600,
+    }  # fmt: skip

@@ -1,0 +1,194 @@
+"""What is sent: the same bytes until it is taken, nothing missing that is not declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_sdk import lanes
+from edge_sdk.entries import URGENT
+from edge_sdk.frames import FrameKind, iter_frames
+from edge_sdk.outbox import Batch
+from genome_edge.v1 import event_pb2
+from tests.unit.device_desk import FAST, Desk, drain, entry, word
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "store")
+    yield made
+    made.close()
+
+
+def test_a_batch_is_the_same_until_it_is_acked(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, batch_events=3))
+    for i in range(5):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    first = desk.outbox.next_batch()
+    for i in range(5, 20):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    assert desk.outbox.next_batch() == first
+    desk.close()
+    desk = Desk(tmp_path / "store", replace(FAST, batch_events=100))  # also after a restart
+    assert desk.outbox.next_batch() == first
+    assert first is not None
+    desk.outbox.ack(first, 3, 3, b"log")
+    second = desk.outbox.next_batch()
+    assert second is not None
+    assert second.first_sequence == 4
+    desk.close()
+
+
+def test_what_is_received_but_not_safe_stays(desk: Desk) -> None:
+    for i in range(6):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.ack(batch, 6, 0, b"log")
+    assert desk.outbox.next_batch() is None
+    assert desk.outbox.unsent() == 0
+    desk.outbox.rewind(batch.epoch, batch.lane, 0)  # the server lost it
+    assert [word(frame) for frame in drain(desk.outbox)] == [f"{i}" for i in range(6)]
+
+
+def test_another_incarnation_gets_everything_that_is_not_safe(desk: Desk) -> None:
+    for i in range(6):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.ack(batch, 6, 2, b"log")
+    desk.say("7")
+    desk.writer.flush(5)
+    later = desk.outbox.next_batch()
+    assert later is not None
+    desk.outbox.ack(later, 2, 2, b"restored")
+    assert [frame.sequence for frame in drain(desk.outbox)] == [3, 4, 5, 6, 7]
+
+
+def test_what_is_no_longer_here_is_declared(desk: Desk) -> None:
+    for i in range(4):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    drain(desk.outbox)
+    desk.outbox.rewind(desk.store.epoch(), desk.writer.lanes[1], 1)
+    (declared,) = drain(desk.outbox)
+    gone = event_pb2.Event.FromString(declared.body).evicted
+    assert (gone.first_sequence, gone.last_sequence, gone.reason) == (2, 4, lanes.NO_LONGER_HELD)
+
+
+def test_a_new_epoch_sends_what_was_not_received(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, batch_events=2))
+    said = event_pb2.Interaction(kind="buy").SerializeToString()
+    for i in range(5):
+        desk.writer.put_durably(entry(f"{i}", imprint=(f"{i}", said)), 5)
+    drain(desk.outbox, take=1)
+    forked = desk.outbox.next_batch()
+    old = desk.store.epoch()
+    new = desk.outbox.new_epoch()
+    assert new == desk.store.epoch() != old
+    assert forked is not None
+    desk.outbox.ack(forked, 4, 4, b"log")  # an answer about the old epoch comes too late
+    desk.say("5")
+    desk.writer.flush(5)
+    batches: list[Batch] = []
+    while (batch := desk.outbox.next_batch()) is not None:
+        batches.append(batch)
+        desk.outbox.ack(batch, batch.last_sequence, batch.last_sequence, b"log")
+    frames = [frame for batch in batches for frame in iter_frames(batch.frames)]
+    assert {batch.epoch for batch in batches} == {new}
+    assert [(frame.sequence, word(frame)) for frame in frames] == [
+        (1, "2"), (2, "3"), (3, "4"), (4, "5"),
+    ]  # fmt: skip
+    # The imprints follow the events that say them.
+    assert desk.rows("SELECT id, epoch, sequence FROM pending ORDER BY id") == [
+        ("0", old, 1), ("1", old, 2), ("2", new, 1), ("3", new, 2), ("4", new, 3),
+    ]  # fmt: skip
+    desk.close()
+
+
+def test_a_batch_refused_for_good_is_kept_and_declared(desk: Desk) -> None:
+    for i in range(3):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.set_aside(batch, "BAD_FRAME")
+    desk.say("next")
+    desk.writer.flush(5)
+    declared, following = drain(desk.outbox)
+    gone = event_pb2.Event.FromString(declared.body).evicted
+    assert (gone.first_sequence, gone.last_sequence, gone.reason) == (1, 3, lanes.REJECTED)
+    assert word(following) == "next"
+    (kept,) = (desk.store.path / "rejected").iterdir()
+    assert kept.read_bytes() == batch.frames
+
+
+def test_the_oldest_impressions_go_first_and_it_is_declared(tmp_path: Path) -> None:
+    config = replace(FAST, outbox_max_bytes=40_000, batch_events=50)
+    desk = Desk(tmp_path / "store", config)
+    for i in range(400):
+        desk.say("shown" + "." * 100, FrameKind.DECISION)
+        if i % 20 == 0:
+            desk.say(f"did {i}")
+            desk.writer.flush(5)
+    desk.writer.flush(5)
+    assert desk.rows("SELECT n FROM counters WHERE name = 'outbox_bytes'")[0][0] <= 40_000
+    frames = drain(desk.outbox)
+    assert [word(f) for f in frames if f.kind == FrameKind.INTERACTION] == [
+        f"did {i}" for i in range(0, 400, 20)
+    ]
+    kept = [f.sequence for f in frames if f.kind == FrameKind.DECISION]
+    gone = [
+        event_pb2.Event.FromString(f.body).evicted for f in frames if f.kind == FrameKind.EVICTED
+    ]
+    assert kept
+    assert gone
+    assert {one.reason for one in gone} == {lanes.OUTBOX_FULL}
+    assert max(one.last_sequence for one in gone) < min(kept), "the oldest went first"
+    accounted = sorted(
+        [f.sequence for f in frames if f.kind != FrameKind.EVICTED]
+        + [s for one in gone for s in range(one.first_sequence, one.last_sequence + 1)]
+    )
+    assert accounted == list(range(1, 421)), "every sequence is there or declared"
+    desk.close()
+
+
+def test_what_was_handed_out_is_not_given_up(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=5_000, batch_events=10))
+    for _ in range(10):
+        desk.say("x" * 100, FrameKind.DECISION)
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    for _ in range(200):
+        desk.say("x" * 100, FrameKind.DECISION)
+    desk.writer.flush(5)
+    assert desk.outbox.next_batch() == batch
+    desk.close()
+
+
+def test_a_long_absence_leaves_few_rows(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=2_000))
+    for _ in range(120):
+        desk.say("x" * 100, FrameKind.DECISION)
+        desk.writer.flush(5)
+    assert desk.rows("SELECT count(*) FROM outbox")[0][0] < 40
+    desk.close()
+
+
+def test_consents_and_redemptions_are_kept_longest(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=3_000))
+    desk.say("consent", FrameKind.CONSENT)
+    desk.say("ride", FrameKind.OUTCOME, priority=URGENT)
+    for i in range(200):
+        desk.say(f"did {i}" + "." * 50)
+    desk.writer.flush(5)
+    kept = [word(frame) for frame in drain(desk.outbox)]
+    assert {"consent", "ride"} <= set(kept)
+    desk.close()
