@@ -85,8 +85,11 @@ class Parts:
             return False
 
     def read(self, sha256: bytes) -> bytes:
-        """The part's bytes. Raises KeyError where there is none; StoreCorrupt where it is damaged,
-        after moving it aside."""
+        """The part's bytes. Raises KeyError where there is none, StoreCorrupt where it is damaged.
+
+        Damage seldom comes alone: every damaged part is moved aside first, so that the server can
+        be asked for all of them at once.
+        """
         path = self.path(sha256)
         try:
             data = path.read_bytes()
@@ -95,9 +98,18 @@ class Parts:
         except OSError as error:
             raise StoreCorrupt(f"{path} cannot be read: {error}") from error
         if hashlib.sha256(data).digest() != sha256:
-            aside = move_aside(self._root, [path])
+            aside = move_aside(self._root, self._damaged())
             raise StoreCorrupt(f"{path} was damaged; it is now in {aside}")
         return data
+
+    def _damaged(self) -> list[Path]:
+        damaged = []
+        for sha256 in self.held():
+            path = self.path(sha256)
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").digest() != sha256:
+                    damaged.append(path)
+        return damaged
 
     def keep_only(self, needed: Collection[bytes]) -> None:
         """Delete every other part. A draft that a dying process left is deleted too."""
