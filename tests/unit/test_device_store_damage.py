@@ -82,7 +82,9 @@ def test_a_garbled_database_is_rebuilt_around_what_is_left(tmp_path: Path) -> No
     desk.writer.flush(5)
     assert [word(frame) for frame in drain(desk.outbox)] == ["goes on"]
     desk.close()
-    assert Desk(path).store.incident is None
+    again = Desk(path)
+    assert again.store.incident is None
+    again.close()
 
 
 def find_pages(path: Path, needle: bytes) -> list[int]:
