@@ -93,6 +93,7 @@ class Account:
             initial_indent=indent,
             subsequent_indent=indent if hang is None else hang,
             break_on_hyphens=False,
+            break_long_words=False,
         )
         for line in lines:
             self._console.print(Text(line, style=style))

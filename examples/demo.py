@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk import Context, Decision, EdgeClient
+from edge_sdk import Context, Decision, EdgeClient, EdgeError
 from examples.account import Account
 from examples.adapters import hotel
 from examples.local_server import LocalServer, StepFailedError, expect, until
@@ -70,7 +70,10 @@ class Demo:
         """What this is, what is real, what is made up."""
         self.tell.title("Genome Edge: a hotel guest looks up flights, and the screen offers a taxi")
         if self.scene.instead:
-            self.tell.say("The real data sets are not here, so this plays in a synthetic town.")
+            self.tell.say(
+                "The real data sets are not here, so this plays in a synthetic town."
+                " `python -m examples.datasets` says where they are to be had."
+            )
         self.tell.listing("Real", self.scene.real or ("nothing in this run",))
         self.tell.listing("Made up", self.scene.made_up)
 
@@ -272,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scene = (small_town if options.town else best_scene)(server.folder)
         Demo(server, scene, tell).play()
         tell.end(f"All of it held. {time.monotonic() - began:.0f} seconds.")
-    except StepFailedError as error:
+    except (StepFailedError, EdgeError) as error:
         kept = True
         tell.failed(str(error))
         return 1

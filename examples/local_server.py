@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge_sdk import EdgeError
 from examples.scenes import Files, Scene, small_town
 
 _T = TypeVar("_T")
@@ -62,13 +63,13 @@ class LocalServer:
         self.home = self.folder / "home"
         self.log = self.folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self.port = 0
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def address(self) -> str:
-        """Where it listens, once started; the same after every restart."""
-        return f"127.0.0.1:{self._port}"
+        """Where devices find it, once started; the same after every restart."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -129,7 +130,8 @@ class LocalServer:
         """Start the server, on the port that it had before; its address."""
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
-        command = [_program("genome-server"), "serve", "--listen", self.address]
+        listen = f"127.0.0.1:{self.port}"
+        command = [_program("genome-server"), "serve", "--listen", listen]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--port-file", str(port_file)],
@@ -141,7 +143,7 @@ class LocalServer:
             return port_file.is_file() and port_file.read_text().strip() != ""
 
         until(listening, "the server starts", hint=f"See the end of {self.log}")
-        self._port = int(port_file.read_text())
+        self.port = int(port_file.read_text())
         return self.address
 
     def kill(self) -> None:
@@ -220,7 +222,7 @@ def play(story: Story, options: Any, scene: Callable[[Path], Scene] = small_town
             server.prepare(stage)
         server.start()
         story(server, stage, options)
-    except StepFailedError as error:
+    except (StepFailedError, EdgeError) as error:
         print(f"\nThis did not work: {error}", file=sys.stderr)
         return 1
     finally:

@@ -100,7 +100,10 @@ def small_town(out: Path, seed: int = 7) -> Scene:
     return Scene(
         name="a small synthetic town",
         real=(),
-        made_up=("everything: the town, its places, its people and what they do come from a seed",),
+        made_up=(
+            "everything: the town is synthetic; its places, its people and what they do come"
+            " from a seed",
+        ),
         measured=[],
         invented=written.in_import_order(),
         guest="customer-001",

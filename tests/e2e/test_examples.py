@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from edge_sdk import Context, EdgeClient
-from examples import datasets, make_bundle
+from examples import datasets, demo, make_bundle
 from examples.adapters import hotel, places_nyc
+from examples.local_server import LocalServer
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
@@ -184,24 +192,87 @@ def test_demo_refuses_a_folder_in_use(tmp_path: Path) -> None:
     assert "did not hold" in done.stdout
 
 
+class Tap:
+    """A line between devices and a server that may come and go; it keeps what it hears."""
+
+    def __init__(self, target: int) -> None:
+        self.heard = bytearray()
+        self.target = target
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.port = self.door.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.door.accept()
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:  # the server was killed
+                    near.close()
+                    continue
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError), source, sink:
+            while data := source.recv(65536):
+                self.heard.extend(data)
+                sink.sendall(data)
+
+
+class TappedServer(LocalServer):
+    """A local server whose devices reach it through a tap."""
+
+    tap: Tap | None = None
+
+    @property
+    def address(self) -> str:
+        assert TappedServer.tap is not None
+        return f"127.0.0.1:{TappedServer.tap.port}"
+
+    def start(self) -> str:
+        if self.port == 0:  # the first time: the port stays the same from then on
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
+            TappedServer.tap = Tap(self.port)
+        return super().start()
+
+
+class Played(NamedTuple):
+    """The demo on the data sets: its files, what it printed, what went over the wire."""
+
+    files: Path
+    said: str
+    heard: bytes
+
+
 @pytest.fixture(scope="module")
-def new_york(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The demo on the data sets: its files, and what it printed."""
+def new_york(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     for name in ("uci_coupon", "foursquare_nyc", "openflights"):
         try:
             datasets.find(name)
         except datasets.DataSetMissing as error:
             pytest.skip(str(error).splitlines()[0])
-    kept = tmp_path_factory.mktemp("demo") / "kept"
-    return kept, tell("demo", "--keep", kept)
+    kept, said = tmp_path_factory.mktemp("demo") / "kept", io.StringIO()
+    handlers = list(logging.getLogger().handlers)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(demo, "LocalServer", TappedServer)
+        patch.setenv("GRPC_VERBOSITY", "NONE")
+        code = demo.main(["--keep", str(kept)])
+    logging.getLogger().handlers[:] = handlers
+    assert code == 0, said.getvalue()
+    assert TappedServer.tap is not None
+    yield Played(kept, said.getvalue(), bytes(TappedServer.tap.heard))
+    TappedServer.tap.door.close()
 
 
 @pytest.mark.dataset
-def test_demo_on_real_data(new_york: tuple[Path, str]) -> None:
-    kept, said = new_york
+def test_demo_on_real_data(new_york: Played) -> None:
+    kept, said, _ = new_york
     check_account(said)
     survey = datasets.find("uci_coupon") / "coupons.csv"
-    rows = sum(1 for _ in survey.open()) - 1
+    rows = len(survey.read_text("utf-8").splitlines()) - 1
     assert re.search(rf"interactions\s+{rows:,}\s+=\s+{rows:,}\s+\+\s+0", said)
     assert "UCI" in said
     assert "Foursquare" in said
@@ -214,8 +285,8 @@ def test_demo_on_real_data(new_york: tuple[Path, str]) -> None:
 
 
 @pytest.mark.dataset
-def test_no_coordinate_is_in_any_file_or_log_of_the_demo(new_york: tuple[Path, str]) -> None:
-    kept, said = new_york
+def test_no_coordinate_is_in_any_message_file_or_log_of_the_demo(new_york: Played) -> None:
+    kept, said, heard = new_york
     seen = places_nyc.venues(datasets.find("foursquare_nyc"))
     hotels = [venue for venue in seen if places_nyc.kind_of(venue.category) == "hotel"][:40]
     wanted: set[bytes] = set()
@@ -230,14 +301,16 @@ def test_no_coordinate_is_in_any_file_or_log_of_the_demo(new_york: tuple[Path, s
     assert len(files) > 20
     pattern = re.compile(b"|".join(re.escape(needle) for needle in sorted(wanted)))
     assert not pattern.search(said.encode())
+    assert len(heard) > 50_000, "the line did listen"
+    assert not pattern.search(heard)
     for path in files:
         assert not pattern.search(path.read_bytes()), path
 
 
 @pytest.mark.dataset
-def test_a_real_day_is_walked(new_york: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_real_day_is_walked(new_york: Played, tmp_path: Path) -> None:
     page = tmp_path / "walk.html"
-    said = tell("field_walk", "--prepared", new_york[0], "--out", page)
+    said = tell("field_walk", "--prepared", new_york.files, "--out", page)
     in_order(said, "airport", str(page))
     text = page.read_text()
     assert_self_contained(text)

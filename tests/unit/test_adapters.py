@@ -367,6 +367,39 @@ def test_guests_were_shown_offers_at_random_and_follow_the_rule() -> None:
     assert share(True, hotel.TAXI) < 0.2
 
 
+# scenes
+
+
+def test_without_data_sets_the_town_serves_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from examples.scenes import best_scene
+
+    monkeypatch.setattr(datasets, "search_path", lambda: [tmp_path / "nowhere"])
+    scene = best_scene(tmp_path)
+    assert scene.real == ()
+    assert "synthetic" in scene.made_up[0]
+    assert "UCI" in scene.instead
+    assert all(file.is_file() for _, file in scene.files)
+    assert scene.places.name == "places.jsonl"
+
+
+@pytest.mark.dataset
+def test_new_york_says_what_is_made_up(tmp_path: Path) -> None:
+    from examples.scenes import new_york
+
+    for name in ("uci_coupon", "foursquare_nyc", "openflights"):
+        real(name)
+    scene = new_york(tmp_path)
+    assert "UCI" in scene.real[0]
+    assert "Foursquare" in scene.real[1]
+    assert any("taxi" in line for line in scene.made_up)
+    moments = next(file for kind, file in scene.invented if kind == "interactions")
+    assert scene.guest not in {row["customer"] for row in jsonl(moments)}, "never at the hotel"
+    hotels = [cells for kind, cells in places_nyc.read_places(scene.places) if kind == "hotel"]
+    assert any(scene.hotel_cell in each for each in hotels)
+
+
 # what the server's import says
 
 
