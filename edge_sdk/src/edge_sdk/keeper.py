@@ -166,6 +166,7 @@ class Keeper:
         deadline = time.monotonic() + timeout
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
+        self._tell()
         open_, self.open = self.open, None
         if open_ is None:
             return self._early.empty()
