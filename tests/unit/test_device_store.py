@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import StoreCorrupt, StoreError
-from edge_sdk.store import DeviceStore, Identity
-from edge_sdk.store_genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
-from edge_sdk.store_schema import VERSION
+from edge_sdk.store.device import DeviceStore, Identity
+from edge_sdk.store.genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
+from edge_sdk.store.tables import VERSION
 from genome_edge.v1 import sync_pb2
 from tests.unit.device_desk import Desk, entry
 from tests.unit.device_town import Town, commit_rows, customer, row, subject
@@ -83,7 +83,7 @@ def test_a_store_of_a_newer_sdk_is_left_alone(store: DeviceStore) -> None:
 
 def test_processes_that_open_a_new_store_at_once_get_one(tmp_path: Path) -> None:
     script = (
-        "import sys; from edge_sdk.store import DeviceStore;"
+        "import sys; from edge_sdk.store.device import DeviceStore;"
         "print(DeviceStore.open(sys.argv[1]).epoch().hex())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "store")]
@@ -95,7 +95,7 @@ def test_one_process_is_elected(store: DeviceStore) -> None:
     lock = store.elect()
     assert lock is not None
     script = (
-        "import sys; from edge_sdk.store import DeviceStore;"
+        "import sys; from edge_sdk.store.device import DeviceStore;"
         "print(DeviceStore.open(sys.argv[1]).elect() is not None)"
     )
     command = [sys.executable, "-c", script, str(store.path)]
@@ -118,7 +118,7 @@ def test_a_part_has_its_digest(store: DeviceStore) -> None:
     store.stage_part(digest, b"part")
     store.stage_part(digest, b"part")
     assert store.held_parts() == [digest]
-    assert store.has_part(digest)
+    assert store.part_path(digest).read_bytes() == b"part"
     assert store.read_part(digest) == b"part"
 
 
@@ -247,7 +247,7 @@ def test_a_patch_of_another_lineage_is_refused(store: DeviceStore) -> None:
 def test_many_patches_become_a_snapshot(
     store: DeviceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sdk.store_genomes._LEAST_PATCHES", 5)
+    monkeypatch.setattr("edge_sdk.store.genomes._LEAST_PATCHES", 5)
     town = Town()
     commit_rows(store, [row(n, town=town) for n in range(4)], town, known=range(4))
     for n in range(4, 12):
@@ -287,7 +287,7 @@ def test_who_is_erased_is_nowhere_any_more(tmp_path: Path) -> None:
     commit_rows(desk.store, [row(1, town=town), row(2, town=town)], town, known=[1, 2])
     from dataclasses import replace
 
-    from edge_sdk.caps import CapRow
+    from edge_sdk.engine.caps import CapRow
     from genome_edge.v1 import event_pb2
 
     record = event_pb2.Event(decision=event_pb2.DecisionRecord(decision_id=b"d" * 16))

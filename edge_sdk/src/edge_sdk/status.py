@@ -56,6 +56,14 @@ class Status:
         return f"{said}: {self.cause}" if self.cause is not None else said
 
 
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a heartbeat says about this device. `reasons` counts decisions since the last take."""
+
+    tier: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
 def tier_of(manifest: release_pb2.Manifest, now_ms: int, config: Config) -> Tier:
     """How far a release may still be trusted at `now_ms`: it degrades in steps after its expiry."""
     over_ms = now_ms - manifest.expires_ms
