@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge_sdk.record import Record, candidate_rows
-from edge_sdk.release import Release
+from edge_sdk.engine.record import Record, candidate_rows
+from edge_sdk.engine.release import Release
 from genome_edge.v1 import event_pb2
 
 

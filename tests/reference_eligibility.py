@@ -1,8 +1,8 @@
 """Eligibility the plain way: one offer after the other, by name, nothing compiled.
 
-An independent reading of the rules, slow and obvious. It shares no code with `edge_sdk.catalogue`,
-`edge_sdk.blocks` or `edge_sdk.explain`; cells are taken apart with the H3 library and not with bit
-operations. (The plain reading of the draw is tools/make_exploration_vectors.py.)
+An independent reading of the rules, slow and obvious. It shares no code with the catalogue, the
+blocks or the explanation of `edge_sdk.engine`; cells are taken apart with the H3 library and not
+with bit operations. (The plain reading of the draw is tools/make_exploration_vectors.py.)
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import Any
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_sdk.keys import DeviceKey
+from edge_sdk.sync.keys import DeviceKey
 from genome_edge.v1 import (
     dna_pb2,
     enrolment_pb2,

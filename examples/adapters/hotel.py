@@ -68,7 +68,7 @@ ACTIVITIES = ("flight-search", "restaurant-search", "event-search", "idle")
 
 # What guests take in each kind of moment, where nothing else decides it.
 _LIKES = {
-    "flight-search": {TAXI: 0.92, TRAIN: 0.2, "late-checkout": 0.15},
+    "flight-search": {TAXI: 0.95, TRAIN: 0.2, "late-checkout": 0.15},
     "restaurant-search": {"table-for-tonight": 0.85, "city-tour": 0.15, "spa-hour": 0.15},
     "event-search": {"city-tour": 0.85, "table-for-tonight": 0.3},
     "idle": {"spa-hour": 0.6, "late-checkout": 0.4, "table-for-tonight": 0.2},
@@ -79,9 +79,9 @@ def likelihood(activity: str, offer: str, waved_taxi_away: bool) -> float:
     """The made-up chance that a guest takes an offer: the rule that the model has to find."""
     if activity == "flight-search" and waved_taxi_away:
         if offer == TAXI:
-            return 0.08
+            return 0.03
         if offer == TRAIN:
-            return 0.93
+            return 0.97
     return _LIKES[activity].get(offer, 0.05)
 
 
@@ -91,7 +91,7 @@ def moments(
     *,
     seed: int,
     prefix: str = "hotel",
-    per_guest: int = 16,
+    per_guest: int = 17,
     days: int = 45,
 ) -> list[Row]:
     """Interaction rows of these guests in the `days` before `until`, in order of time.

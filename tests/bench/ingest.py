@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.frames import Frame, FrameKind, encode_frame
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.log.committer import Committer
 from genome_server.log.framing import Batch

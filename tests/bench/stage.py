@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_sdk.genome import Row, block_from_rows
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.offers import offer_from_document, placement_from_document
-from edge_sdk.schema import default_schema
-from edge_sdk.trust import MANIFEST_PREFIX, key_id
+from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.dna.schema import default_schema
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.sync.trust import MANIFEST_PREFIX, key_id
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.towers import random_towers

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.frames import Frame, FrameKind, encode_frame
-from edge_sdk.genome import Row
-from edge_sdk.imprint import (
+from edge_sdk.dna.genome import Row
+from edge_sdk.dna.imprint import (
     GenomeState,
     contribution,
     encode_row,
@@ -20,8 +19,9 @@ from edge_sdk.imprint import (
     hour_of,
     profile_strengths,
 )
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
 from genome_server.genomes.build import BuildReport, build
 from genome_server.genomes.rows import row_of

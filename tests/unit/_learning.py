@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import NOBODY
-from edge_sdk.markers import Vocabulary
-from edge_sdk.offers import placement_from_document
-from edge_sdk.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+from edge_sdk.engine.offers import placement_from_document
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.genomes.events import Dna
 from genome_server.learning.dataset import Counts, load_examples

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edge_sdk import Config, Context, EdgeClient
-from edge_sdk.frames import iter_frames
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
+from edge_sdk.outbox.frames import iter_frames
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import event_pb2
 
 FAST = Config(group_commit_s=0.002, watch_s=0.02)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_sdk.config import Config
-from edge_sdk.entries import Entry
-from edge_sdk.frames import Frame, FrameKind, iter_frames
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
-from edge_sdk.writer import Writer
+from edge_sdk.outbox.entries import Entry
+from edge_sdk.outbox.frames import Frame, FrameKind, iter_frames
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.outbox.writer import Writer
+from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import event_pb2
 
 FAST = Config(group_commit_s=0.002)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_sdk.genome import Row, block_from_rows
-from edge_sdk.lookup_file import lookup_hash
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.offers import offer_from_document, placement_from_document
-from edge_sdk.schema import DnaSchema, default_schema
-from edge_sdk.store import DeviceStore
-from edge_sdk.trust import MANIFEST_PREFIX, key_id
+from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.dna.schema import DnaSchema, default_schema
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.lookup_file import lookup_hash
+from edge_sdk.sync.trust import MANIFEST_PREFIX, key_id
 from genome_edge.v1 import dna_pb2, release_pb2
 
 HOUR_MS = 3_600_000

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.config import Config
-from edge_sdk.entries import Entry
-from edge_sdk.frames import FrameKind
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
-from edge_sdk.updater import Updater, enrol
-from edge_sdk.writer import Writer
+from edge_sdk.outbox.entries import Entry
+from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.outbox.writer import Writer
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.updater import Updater, enrol
 from genome_edge.v1 import event_pb2
 from tests.unit.contract_server import CODE, ContractServer
 from tests.unit.publisher import now_ms

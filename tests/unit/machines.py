@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from edge_sdk import trust
-from edge_sdk.sync import SyncMachine
-from edge_sdk.sync_actions import (
+from edge_sdk.sync import trust
+from edge_sdk.sync.actions import (
     Action,
     Held,
     Send,
 )
+from edge_sdk.sync.machine import SyncMachine
 from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.publisher import Published, Publisher, now_ms
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema, default_schema
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema, default_schema
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.learning.export import ModelFacts, untrained_model
 

@@ -13,7 +13,8 @@ from typing import Any
 import h3
 import pytest
 
-from edge_sdk import cells, markers, offers
+from edge_sdk.dna import markers
+from edge_sdk.engine import cells, offers
 from examples import datasets
 from examples.adapters import coupon, hotel, places_nyc, town
 

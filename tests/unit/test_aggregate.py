@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.imprint import STATE_MAX, GenomeState, grow
+from edge_sdk.dna.imprint import STATE_MAX, GenomeState, grow
 from genome_server.genomes import aggregate
 from genome_server.genomes.database import Database
 

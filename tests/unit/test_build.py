@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_sdk.imprint import GenomeState
+from edge_sdk.dna.imprint import GenomeState
 from genome_server.cli.build import command
 from genome_server.errors import SchemaFileError
 from genome_server.genomes import build as build_module

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.caps import NEVER, CapLedger, CapRow, CapRule
-from edge_sdk.genome import NOBODY
-from edge_sdk.offers import offer_from_document
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.caps import NEVER, CapLedger, CapRow, CapRule
+from edge_sdk.engine.offers import offer_from_document
 
 HOUR = 3_600_000
 ANN, BOB = bytes([1]) * 16, bytes([2]) * 16

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.catalogue import Catalogue, Where
-from edge_sdk.cells import ancestors
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.catalogue import Catalogue, Where
+from edge_sdk.engine.cells import ancestors
+from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.errors import FormatError
-from edge_sdk.markers import Vocabulary
-from edge_sdk.offers import offer_from_document
 from genome_edge.v1 import release_pb2
 from tests.reference_eligibility import Situation, candidates
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.cells import (
+from edge_sdk.engine.cells import (
     ancestors,
     cell_from_latlng,
     format_cell,

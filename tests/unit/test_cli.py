@@ -16,7 +16,7 @@ import pytest
 
 from edge_sdk import cli
 from edge_sdk.cli.parser import make_parser
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import release_pb2
 from tests.unit.contract_server import CODE, ContractServer, until
 from tests.unit.publisher import Publisher, certificate

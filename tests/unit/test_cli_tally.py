@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.frames import Frame, FrameKind, encode_frame
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.cli import tally
 from genome_server.cli.tally import count_log

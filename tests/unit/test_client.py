@@ -16,8 +16,8 @@ from edge_sdk import (
     Reason,
     UsageError,
 )
-from edge_sdk.live import Live
-from edge_sdk.store import DeviceStore
+from edge_sdk.runtime.live import Live
+from edge_sdk.store.device import DeviceStore
 from tests.unit.device_client import FAST, MOMENT, events, store_of
 from tests.unit.device_town import (
     commit_rows,

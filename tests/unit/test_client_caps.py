@@ -13,8 +13,8 @@ from edge_sdk import (
     EdgeClient,
     RedemptionReason,
 )
-from edge_sdk.frames import FrameKind, iter_frames
-from edge_sdk.outbox import Outbox
+from edge_sdk.outbox.frames import FrameKind, iter_frames
+from edge_sdk.outbox.queue import Outbox
 from tests.unit.device_client import FAST, MOMENT, events, shown, store_of
 from tests.unit.device_town import (
     Town,

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_sdk import (
     EdgeClient,
 )
-from edge_sdk.store_genomes import ERASED
+from edge_sdk.store.genomes import ERASED
 from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
 from tests.unit.device_town import (
     OFFERS,

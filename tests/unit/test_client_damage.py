@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import EdgeClient, State, StoreCorrupt, TrustError
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
 from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
 from tests.unit.device_town import OFFERS, Town, customer, filled, until
 

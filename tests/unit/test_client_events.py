@@ -15,7 +15,7 @@ from edge_sdk import (
     UnknownDecision,
     UsageError,
 )
-from edge_sdk.record import candidate_rows, recorded_scores
+from edge_sdk.engine.record import candidate_rows, recorded_scores
 from genome_edge.v1 import event_pb2, sync_pb2
 from tests.unit.device_client import FAST, MOMENT, events, kinds, store_of
 from tests.unit.device_town import (
@@ -146,7 +146,7 @@ def test_outcomes_name_the_decision_the_offer_and_the_customer(edge: EdgeClient)
 
 
 def test_what_is_reported_is_coarse_and_what_stays_is_full(edge: EdgeClient) -> None:
-    from edge_sdk.store_state import find_decision
+    from edge_sdk.store.state import find_decision
 
     here = Context(cell="8a2a1072b59ffff", activity="walk")
     decision = edge.decide(here, "lobby", customer=customer(1))
@@ -166,8 +166,8 @@ def test_what_is_reported_is_coarse_and_what_stays_is_full(edge: EdgeClient) -> 
 
 
 def test_a_decision_can_be_replayed_from_the_store(edge: EdgeClient) -> None:
-    from edge_sdk.engine import check_replay
-    from edge_sdk.store_state import find_decision
+    from edge_sdk.engine.decide import check_replay
+    from edge_sdk.store.state import find_decision
 
     decision = edge.decide(MOMENT, "feed", 3, customer=customer(1))
     edge.flush(0)

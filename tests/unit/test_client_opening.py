@@ -21,7 +21,7 @@ from edge_sdk import (
     Tier,
     UsageError,
 )
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
 from tests.unit.device_client import FAST, MOMENT
 from tests.unit.device_town import (
     AGREED,

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from edge_sdk import Config, Context, EdgeClient
-from edge_sdk.frames import iter_frames
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
+from edge_sdk.outbox.frames import iter_frames
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import event_pb2
 from tests.unit.device_town import Town, customer, filled, until
 
@@ -275,7 +275,7 @@ def test_another_process_takes_over_syncing(tmp_path: Path) -> None:
         open_ = edge._keeper.open
         assert open_ is not None
         script = (
-            "import sys, time; from edge_sdk.store import DeviceStore;"
+            "import sys, time; from edge_sdk.store.device import DeviceStore;"
             "lock = DeviceStore.open(sys.argv[1]).elect(); print(lock is not None, flush=True);"
             "time.sleep(60)"
         )

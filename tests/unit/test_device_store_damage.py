@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import lanes
-from edge_sdk.caps import CapRow
+from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.frames import FrameKind
-from edge_sdk.store import DeviceStore
-from edge_sdk.store_state import find_decision, read_caps, read_consents, read_pending
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.state import find_decision, read_caps, read_consents, read_pending
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import Desk, drain, entry, word
 from tests.unit.device_town import Town, commit_rows, customer, row, subject

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.schema import ONE_Q24, default_schema
+from edge_sdk.dna.schema import ONE_Q24, default_schema
 from genome_server.dna_file import (
     add_profile_namespaces,
     default_text,

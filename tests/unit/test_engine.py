@@ -13,11 +13,11 @@ import pytest
 
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Tier
-from edge_sdk.engine import coarse, decide, replay
+from edge_sdk.engine.decide import coarse, decide, replay
+from edge_sdk.engine.fake_release import release_from_documents
+from edge_sdk.engine.policy import Floats, Indices
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import TrustError, UsageError
-from edge_sdk.fake_release import release_from_documents
-from edge_sdk.policy import Floats, Indices
-from edge_sdk.release import Release
 from genome_edge.v1 import release_pb2
 from tests.candidates import candidate_ids, ids_of
 

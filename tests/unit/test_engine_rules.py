@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.context import Context
-from edge_sdk.engine import decide, explain, replay
-from edge_sdk.fake_release import release_from_documents
-from edge_sdk.policy import ONE, P
-from edge_sdk.record import recorded_scores
-from edge_sdk.release import Release
+from edge_sdk.engine.decide import decide, explain, replay
+from edge_sdk.engine.fake_release import release_from_documents
+from edge_sdk.engine.policy import ONE, P
+from edge_sdk.engine.record import recorded_scores
+from edge_sdk.engine.release import Release
 from genome_edge.v1 import event_pb2, release_pb2
 from tests.candidates import candidate_ids
 from tests.reference_eligibility import Situation, candidates, eligible

@@ -14,9 +14,9 @@ from edge_sdk.errors import (
     UnreachableError,
     UsageError,
 )
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
-from edge_sdk.updater import Updater, enrol, identify
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.updater import Updater, enrol, identify
 from genome_edge.v1 import dna_pb2, identify_pb2, release_pb2
 from tests.unit.contract_server import CODE, ContractServer, Refuse
 from tests.unit.devices import FAST, Device, enrolled, running

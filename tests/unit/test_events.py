@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
 from edge_sdk.errors import LandmarkExhausted
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import NOBODY
-from edge_sdk.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import dna_pb2, event_pb2
 from genome_server.genomes.events import (
     ConsentSaid,

@@ -10,10 +10,10 @@ import pytest
 
 from edge_sdk.context import Context
 from edge_sdk.decision import Reason, Tier
-from edge_sdk.engine import check_replay, coarse, decide, explain, replay
+from edge_sdk.engine.decide import check_replay, coarse, decide, explain, replay
+from edge_sdk.engine.fake_release import release_from_documents
+from edge_sdk.engine.record import recorded_scores
 from edge_sdk.errors import TrustError, UsageError
-from edge_sdk.fake_release import release_from_documents
-from edge_sdk.record import recorded_scores
 from genome_edge.v1 import event_pb2
 from tests.candidates import candidate_ids
 from tests.unit.test_engine import AGREED, AT_HOTEL, PLACES, Genome, town

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import BadFrame, UsageError
-from edge_sdk.frames import (
+from edge_sdk.outbox.frames import (
     HEADER_BYTES,
     MAX_BODY_BYTES,
     Frame,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.errors import FormatError
-from edge_sdk.genome import (
+from edge_sdk.dna.genome import (
     STRENGTHS,
     Genome,
     PendingImprint,
@@ -18,8 +17,9 @@ from edge_sdk.genome import (
     quantise,
     rows_from_block,
 )
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import ONE_Q24, DnaSchema, NamespaceRule
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, NamespaceRule
+from edge_sdk.errors import FormatError
 from genome_edge.v1 import dna_pb2
 
 LINEAGE = dna_pb2.Lineage(vocabulary_lineage=bytes(16), vocabulary_size=3, schema_epoch=1)

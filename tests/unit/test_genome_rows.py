@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_sdk.dna.imprint import GenomeState, encode_row
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, NamespaceRule
 from edge_sdk.errors import FormatError
-from edge_sdk.imprint import GenomeState, encode_row
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import ONE_Q24, DnaSchema, NamespaceRule
 from genome_edge.v1 import dna_pb2
 from genome_server.genomes.events import ConsentSaid, LinkSaid
 from genome_server.genomes.rows import RowEncoder, SubjectState, person_of, row_of

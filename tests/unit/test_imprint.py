@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.errors import FormatError, LandmarkExhausted, UsageError
-from edge_sdk.imprint import (
+from edge_sdk.dna.imprint import (
     STATE_MAX,
     GenomeState,
     contribution,
@@ -22,8 +21,9 @@ from edge_sdk.imprint import (
     profile_strengths,
     shrink,
 )
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+from edge_sdk.errors import FormatError, LandmarkExhausted, UsageError
 
 LANDMARK = 10_000
 SCHEMA = DnaSchema(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.cells import resolution
+from edge_sdk.engine.cells import resolution
 from genome_server.ingest.areas import disk, resolution_for
 
 LAT, LNG = 48.2082, 16.3738

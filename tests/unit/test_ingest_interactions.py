@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.frames import Frame, FrameKind, encode_frame
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.home import Tenant
 from genome_server.ingest.interactions import LogSink

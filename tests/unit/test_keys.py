@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.keys import CallSigner, DeviceKey, ServerClock, call_message, enrol_message
+from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, call_message, enrol_message
 
 
 def test_a_key_is_private_whole_and_the_same_again(tmp_path: Path) -> None:

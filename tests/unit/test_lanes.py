@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk import lanes
-from edge_sdk.frames import Frame, FrameKind, encode_frame, iter_frames
-from edge_sdk.lanes import Limits, Segment
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
+from edge_sdk.outbox.lanes import Limits, Segment
 from genome_edge.v1 import event_pb2
 from genome_server.log.framing import Batch, check_batch
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edge_sdk.markers import Vocabulary
+from edge_sdk.dna.markers import Vocabulary
 from genome_server.learning import dataset
 from genome_server.learning.survey import Person, survey
 from tests.unit._learning import OFFERS, Log, at, query, who

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.policy import OnnxScorer
 from edge_sdk.errors import TrustError
-from edge_sdk.markers import Vocabulary
-from edge_sdk.policy import OnnxScorer
 from genome_server.learning.export import (
     CONTRACT,
     ExportError,

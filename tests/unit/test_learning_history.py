@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.genome import Genome
-from edge_sdk.imprint import profile_strengths
+from edge_sdk.dna.genome import Genome
+from edge_sdk.dna.imprint import profile_strengths
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import EventReader, Imprint
 from genome_server.genomes.rows import built_schema, row_of

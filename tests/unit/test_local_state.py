@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.local_state import LocalState
-from edge_sdk.store_state import StoredImprint
+from edge_sdk.runtime.local_state import LocalState
+from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import event_pb2
 
 A, B = b"a" * 16, b"b" * 16

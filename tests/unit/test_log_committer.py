@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.frames import FrameKind
+from edge_sdk.outbox.frames import FrameKind
 from genome_server.log import (
     SERVER,
     Appended,

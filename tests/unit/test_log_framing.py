@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.frames import HEADER_BYTES, Frame, FrameKind, encode_frame
+from edge_sdk.outbox.frames import HEADER_BYTES, Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.log.framing import (
     FRAME_HEADER,

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.errors import InvalidMarker, UsageError
-from edge_sdk.markers import (
+from edge_sdk.dna.markers import (
     BUILTIN_MARKERS,
     Vocabulary,
     marker,
@@ -13,6 +12,7 @@ from edge_sdk.markers import (
     split,
     time_markers,
 )
+from edge_sdk.errors import InvalidMarker, UsageError
 
 LINEAGE = bytes(range(16))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.catalogue import check_offer
-from edge_sdk.offers import offer_from_document
+from edge_sdk.engine.catalogue import check_offer
+from edge_sdk.engine.offers import offer_from_document
 from genome_edge.v1 import release_pb2
 
 DAY = 86_400_000

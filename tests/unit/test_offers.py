@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import UsageError
-from edge_sdk.offers import InvalidDocument, offer_from_document, placement_from_document
 from genome_edge.v1 import dna_pb2, release_pb2
 
 CELL = "8a2a1072b59ffff"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import lanes
-from edge_sdk.entries import URGENT
-from edge_sdk.frames import FrameKind, iter_frames
-from edge_sdk.outbox import Batch
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.entries import URGENT
+from edge_sdk.outbox.frames import FrameKind, iter_frames
+from edge_sdk.outbox.queue import Batch
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import FAST, Desk, drain, entry, word
 

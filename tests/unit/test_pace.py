@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from edge_sdk.pace import Backoff, Silence
+from edge_sdk.sync.pace import Backoff, Silence
 
 
 def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:

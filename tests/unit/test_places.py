@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_sdk.engine.places import PlaceLayer
 from edge_sdk.errors import FormatError
-from edge_sdk.places import PlaceLayer
 from genome_edge.v1 import release_pb2
 
 HERE = h3.latlng_to_cell(40.758, -73.985, 11)

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sdk.choosing import select
-from edge_sdk.errors import FormatError, TrustError
-from edge_sdk.markers import Vocabulary
-from edge_sdk.policy import (
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.choosing import select
+from edge_sdk.engine.policy import (
     Greedy,
     OnnxScorer,
     P,
@@ -27,6 +26,7 @@ from edge_sdk.policy import (
     fixed_scores,
     splitmix64,
 )
+from edge_sdk.errors import FormatError, TrustError
 from genome_server.learning.export import ModelFacts, tower_model, untrained_model
 from genome_server.learning.towers import Shape, random_towers
 from tools.make_exploration_vectors import draw, slots_of, split_mix, square_cb

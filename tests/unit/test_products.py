@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from edge_sdk.dna.products import ProductLookup
 from edge_sdk.errors import FormatError
-from edge_sdk.products import ProductLookup
 from genome_edge.v1 import release_pb2
 
 

@@ -12,15 +12,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_sdk.context import Context
-from edge_sdk.engine import decide
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.dna.schema import default_schema
+from edge_sdk.engine.decide import decide
+from edge_sdk.engine.fake_release import SharedDna
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.engine.policy import OnnxScorer, SquareCB
+from edge_sdk.engine.release import Release, load_bundle
 from edge_sdk.errors import TrustError
-from edge_sdk.fake_release import SharedDna
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.offers import offer_from_document, placement_from_document
-from edge_sdk.policy import OnnxScorer, SquareCB
-from edge_sdk.release import Release, load_bundle
-from edge_sdk.schema import default_schema
-from edge_sdk.trust import MANIFEST_PREFIX, Refusal, key_id
+from edge_sdk.sync.trust import MANIFEST_PREFIX, Refusal, key_id
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.learning.export import ModelFacts, tower_model, untrained_model
 from genome_server.learning.towers import Shape, random_towers

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.dna.genome import rows_from_block
+from edge_sdk.engine.release import Release, load_bundle
 from edge_sdk.errors import TrustError
-from edge_sdk.genome import rows_from_block
-from edge_sdk.release import Release, load_bundle
-from edge_sdk.trust import verify_manifest
+from edge_sdk.sync.trust import verify_manifest
 from genome_edge.v1 import release_pb2
 from genome_server.cli import cli
 from genome_server.errors import Refused, UsageError

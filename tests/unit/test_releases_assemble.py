@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.cells import cell_from_latlng, format_cell
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.places import PlaceLayer
-from edge_sdk.products import ProductLookup
-from edge_sdk.schema import default_schema
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.dna.products import ProductLookup
+from edge_sdk.dna.schema import default_schema
+from edge_sdk.engine.cells import cell_from_latlng, format_cell
+from edge_sdk.engine.places import PlaceLayer
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.releases.assemble import assemble, compacted
 from genome_server.store.sqlite import SqliteStore

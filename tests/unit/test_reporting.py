@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.config import Config
-from edge_sdk.entries import ORDINARY, URGENT, Entry, Ticket
 from edge_sdk.errors import RefusedError, UnreachableError
-from edge_sdk.frames import FrameKind, iter_frames
-from edge_sdk.outbox import Batch, Outbox
-from edge_sdk.pace import Backoff
-from edge_sdk.reporting import ReportPump
-from edge_sdk.store import DeviceStore
-from edge_sdk.writer import Writer
+from edge_sdk.outbox.entries import ORDINARY, URGENT, Entry, Ticket
+from edge_sdk.outbox.frames import FrameKind, iter_frames
+from edge_sdk.outbox.queue import Batch, Outbox
+from edge_sdk.outbox.writer import Writer
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.pace import Backoff
+from edge_sdk.sync.reporting import ReportPump
 from genome_edge.v1 import event_pb2, report_pb2
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule, default_schema
 from edge_sdk.errors import UsageError
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule, default_schema
 
 
 def small(**changes: object) -> DnaSchema:

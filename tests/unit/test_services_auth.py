@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from edge_sdk.keys import DeviceKey
+from edge_sdk.sync.keys import DeviceKey
 from genome_edge.v1 import (
     decision_pb2,
     decision_pb2_grpc,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.keys import CallSigner, DeviceKey, ServerClock, enrol_message
+from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, enrol_message
 from genome_server.services import credentials
 from genome_server.services.errors import CallRefusedError
 

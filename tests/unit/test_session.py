@@ -18,10 +18,10 @@ from edge_sdk import (
     UnreachableError,
     UsageError,
 )
-from edge_sdk.enrolment import Identified
-from edge_sdk.frames import Frame, iter_frames
-from edge_sdk.genome import NOBODY, block_from_rows
-from edge_sdk.outbox import Outbox
+from edge_sdk.dna.genome import NOBODY, block_from_rows
+from edge_sdk.outbox.frames import Frame, iter_frames
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.sync.enrolment import Identified
 from genome_edge.v1 import event_pb2
 from tests.unit.device_client import FAST, MOMENT, events, kinds, store_of
 from tests.unit.device_town import Town, customer, filled, row, subject, until
@@ -51,7 +51,7 @@ def visitor(number: int = 77, ttl_s: int = 60, **more: Any) -> Identified:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server(visitor)
     made.open.set()
-    monkeypatch.setattr("edge_sdk.updater.identify", made)
+    monkeypatch.setattr("edge_sdk.sync.updater.identify", made)
     return made
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.dna.genome import Row
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.genome import Row
-from edge_sdk.snapshot import Snapshot, write_snapshot
+from edge_sdk.store.snapshot import Snapshot, write_snapshot
 from genome_edge.v1 import dna_pb2
 
 LINEAGE = dna_pb2.Lineage(vocabulary_lineage=bytes(range(16)), schema_epoch=4, landmark_hour=9)

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk import trust
-from edge_sdk.sync import SyncMachine
-from edge_sdk.sync_actions import (
+from edge_sdk.sync import trust
+from edge_sdk.sync.actions import (
     ApplyGenomes,
     HeardTime,
     InstallRelease,
@@ -20,7 +19,8 @@ from edge_sdk.sync_actions import (
     Send,
     StagePart,
 )
-from edge_sdk.trust import Limits, Refusal
+from edge_sdk.sync.machine import SyncMachine
+from edge_sdk.sync.trust import Limits, Refusal
 from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, kinds, nacks
 from tests.unit.publisher import ANNA, DAY_MS, Published, Publisher, now_ms

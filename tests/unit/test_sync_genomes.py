@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.sync import SyncMachine
-from edge_sdk.sync_actions import (
+from edge_sdk.sync.actions import (
     Action,
     ApplyGenomes,
     Send,
 )
-from edge_sdk.trust import Limits, Refusal
+from edge_sdk.sync.machine import SyncMachine
+from edge_sdk.sync.trust import Limits, Refusal
 from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, nacks
 from tests.unit.publisher import ANNA, BEN

@@ -13,10 +13,10 @@ import grpc
 import pytest
 from google.protobuf import any_pb2
 
-from edge_sdk import transport
 from edge_sdk.errors import RefusedError, UnreachableError, UsageError
-from edge_sdk.keys import CallSigner, DeviceKey, ServerClock
-from edge_sdk.transport import ENROL, IDENTIFY, REPORT, SYNC, ErrorReason, Link, parse_address
+from edge_sdk.sync import transport
+from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock
+from edge_sdk.sync.transport import ENROL, IDENTIFY, REPORT, SYNC, ErrorReason, Link, parse_address
 from genome_edge.v1 import enrolment_pb2, errors_pb2, identify_pb2
 from tests.unit.contract_server import CODE, ContractServer, Refuse
 from tests.unit.publisher import certificate
@@ -88,7 +88,8 @@ def test_what_is_no_address(text: str) -> None:
 
 def test_grpc_is_imported_with_the_first_link_and_not_before() -> None:
     code = (
-        "import sys, edge_sdk.transport, edge_sdk.updater, edge_sdk.keys, edge_sdk.sync\n"
+        "import sys, edge_sdk.sync.transport, edge_sdk.sync.updater\n"
+        "import edge_sdk.sync.keys, edge_sdk.sync.machine\n"
         "late = [m for m in ('grpc', 'cryptography', 'onnxruntime', 'h3') if m in sys.modules]\n"
         "sys.exit(', '.join(late) or None)"
     )

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk import trust
 from edge_sdk.errors import TrustError
-from edge_sdk.trust import Limits, Refusal
+from edge_sdk.sync import trust
+from edge_sdk.sync.trust import Limits, Refusal
 from genome_edge.v1 import release_pb2
 
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in range(1, 5)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.schema import default_schema
+from edge_sdk.dna.schema import default_schema
 from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.contract_server import ContractServer, Stream, until
 from tests.unit.devices import Device, enrolled, running

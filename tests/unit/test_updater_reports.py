@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import streaming
 from edge_sdk.errors import (
     StoreCorrupt,
     TrustError,
     UnreachableError,
     UsageError,
 )
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
-from edge_sdk.updater import Updater, identify
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync import streaming
+from edge_sdk.sync.updater import Updater, identify
 from genome_edge.v1 import dna_pb2
 from tests.unit.contract_server import ContractServer, Stream, until
 from tests.unit.devices import FAST, Device, enrolled, running, words

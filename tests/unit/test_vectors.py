@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.frames import HEADER_BYTES, Frame, encode_frame, iter_frames
-from edge_sdk.genome import dequantise, quantise
-from edge_sdk.imprint import GenomeState, contribution, encode_row, event_weight, mantissa
-from edge_sdk.lookup_file import lookup_hash
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema, KindRule, NamespaceRule
-from edge_sdk.trust import key_id
+from edge_sdk.dna.genome import dequantise, quantise
+from edge_sdk.dna.imprint import GenomeState, contribution, encode_row, event_weight, mantissa
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema, KindRule, NamespaceRule
+from edge_sdk.outbox.frames import HEADER_BYTES, Frame, encode_frame, iter_frames
+from edge_sdk.store.lookup_file import lookup_hash
+from edge_sdk.sync.trust import key_id
 
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors"
 LANDMARK = 480_000

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import frames, keys, transport, trust
 from edge_sdk.config import Config
-from edge_sdk.transport import ErrorReason
-from edge_sdk.trust import Limits, Refusal
+from edge_sdk.outbox import frames
+from edge_sdk.sync import keys, transport, trust
+from edge_sdk.sync.transport import ErrorReason
+from edge_sdk.sync.trust import Limits, Refusal
 from genome_server.log import framing
 from genome_server.services import credentials, errors, serve
 
@@ -52,7 +53,7 @@ def test_every_reason_of_a_nack_is_explained_and_every_explained_one_exists() ->
 
 
 def test_the_reasons_after_which_a_device_leaves_are_marked() -> None:
-    from edge_sdk.sync import _HEALED_BY_HELLO
+    from edge_sdk.sync.machine import _HEALED_BY_HELLO
 
     marked = set(re.findall(r"^\| `([A-Z_]+)` \* \|", section("Reasons of a Nack"), re.MULTILINE))
     assert marked == {reason.value for reason in _HEALED_BY_HELLO}
@@ -110,7 +111,7 @@ def test_numbers_are_those_of_the_code() -> None:
 
 
 def test_the_model_is_described_as_it_is_checked() -> None:
-    from edge_sdk import policy, release
+    from edge_sdk.engine import policy, release
 
     text = section("Model")
     types = {"tensor(int64)": "int64", "tensor(float)": "float32"}

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import lanes
-from edge_sdk.caps import CapRow
 from edge_sdk.config import Config
-from edge_sdk.entries import DUPLICATE, URGENT, WRITTEN, Entry
+from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import DiskFull, StoreError
-from edge_sdk.frames import FrameKind, iter_frames
-from edge_sdk.store_state import read_caps, read_pending
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.entries import DUPLICATE, URGENT, WRITTEN, Entry
+from edge_sdk.outbox.frames import FrameKind, iter_frames
+from edge_sdk.store.state import read_caps, read_pending
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import FAST, SOMEBODY, Desk, drain, entry, word
 from tests.unit.device_town import until

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         UnreachableError,
         UsageError,
     )
-    from edge_sdk.redeeming import Redemption, RedemptionReason
+    from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
     from edge_sdk.session import IdentifyResult, Session
     from edge_sdk.status import State, Status
 
@@ -89,7 +89,7 @@ _HOMES = {
         "UnreachableError",
         "UsageError",
     ),
-    "redeeming": ("Redemption", "RedemptionReason"),
+    "outbox.redeeming": ("Redemption", "RedemptionReason"),
     "session": ("IdentifyResult", "Session"),
     "status": ("State", "Status"),
 }

@@ -29,17 +29,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from edge_sdk import _posix, recording
+from edge_sdk import _posix
 from edge_sdk.clock import DeviceClock
 from edge_sdk.config import PREFIX, Config, default_store
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier, Unknown
-from edge_sdk.desk import Desk
+from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
-from edge_sdk.genome import NOBODY
-from edge_sdk.keeper import Keeper, Origin
-from edge_sdk.redeeming import Redemption
-from edge_sdk.room import Room
+from edge_sdk.outbox import recording
+from edge_sdk.outbox.redeeming import Redemption
+from edge_sdk.runtime.desk import Desk
+from edge_sdk.runtime.keeper import Keeper, Origin
+from edge_sdk.runtime.room import Room
 from edge_sdk.session import Session
 from edge_sdk.status import State, Status
 from genome_edge.v1 import dna_pb2

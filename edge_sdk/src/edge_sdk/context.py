@@ -23,9 +23,16 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from edge_sdk.cells import cell_from_latlng, format_cell, is_cell, parent, parse_cell, resolution
+from edge_sdk.dna.markers import STAGES, marker, split, time_markers
+from edge_sdk.engine.cells import (
+    cell_from_latlng,
+    format_cell,
+    is_cell,
+    parent,
+    parse_cell,
+    resolution,
+)
 from edge_sdk.errors import InvalidContext, InvalidMarker
-from edge_sdk.markers import STAGES, marker, split, time_markers
 
 REGION_RESOLUTION: Final = 5
 MAX_BASKET: Final = 256

@@ -23,21 +23,21 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk import recording
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Unknown
-from edge_sdk.desk import Desk
+from edge_sdk.dna.genome import NOBODY, Genome, Row, rows_from_block
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UnreachableError, UsageError
-from edge_sdk.genome import NOBODY, Genome, Row, rows_from_block
-from edge_sdk.live import ANYBODY, PERSONALISATION, Live, Visitor, make_genome
-from edge_sdk.redeeming import Redemption
-from edge_sdk.store_genomes import compatible
-from edge_sdk.store_state import StoredImprint
+from edge_sdk.outbox import recording
+from edge_sdk.outbox.redeeming import Redemption
+from edge_sdk.runtime.desk import Desk
+from edge_sdk.runtime.live import ANYBODY, PERSONALISATION, Live, Visitor, make_genome
+from edge_sdk.store.genomes import compatible
+from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import dna_pb2
 
 if TYPE_CHECKING:
-    from edge_sdk.enrolment import Identified
+    from edge_sdk.sync.enrolment import Identified
 
 
 class IdentifyResult(StrEnum):
@@ -126,7 +126,7 @@ class Session:
         if release is None:
             return IdentifyResult.OFFLINE
         # Late: it brings the network's libraries, which a kiosk without visitors does not need.
-        from edge_sdk.updater import identify
+        from edge_sdk.sync.updater import identify
 
         try:
             store = desk.keeper.when_open(timeout).store

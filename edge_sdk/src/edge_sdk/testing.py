@@ -8,7 +8,7 @@
 What is faked is everything around the engine: `FakeEdge` is an `EdgeClient` whose store is memory
 and whose server is not there. Eligibility, consent, caps, exploration, imprints, redemptions and
 errors are the real ones. There is no model file; offers are scored by the DNA that they share with
-the moment and the customer (`edge_sdk.fake_release.SharedDna`).
+the moment and the customer (`edge_sdk.engine.fake_release.SharedDna`).
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_sdk.choosing import offer_at
 from edge_sdk.client import EdgeClient, Purpose
 from edge_sdk.clock import DeviceClock, wall_ms
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Slot, Unknown
-from edge_sdk.desk import Desk
-from edge_sdk.engine import HOUR_MS, decide
-from edge_sdk.entries import DUPLICATE, WRITTEN, Entry
+from edge_sdk.dna.genome import Row, quantise
+from edge_sdk.dna.markers import nearest_name
+from edge_sdk.dna.schema import ONE_Q24
+from edge_sdk.engine.choosing import offer_at
+from edge_sdk.engine.decide import HOUR_MS, decide
+from edge_sdk.engine.fake_release import any_placement, release_from_documents
+from edge_sdk.engine.offers import dna_from_document
+from edge_sdk.engine.policy import splitmix64
+from edge_sdk.engine.record import Record
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import FormatError, StoreError, UsageError
-from edge_sdk.fake_release import any_placement, release_from_documents
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import Row, quantise
-from edge_sdk.keeper import Keeper, Origin
-from edge_sdk.live import Visitor
-from edge_sdk.lookup_file import lookup_hash
-from edge_sdk.markers import nearest_name
-from edge_sdk.offers import dna_from_document
-from edge_sdk.policy import splitmix64
-from edge_sdk.record import Record
-from edge_sdk.release import Release
-from edge_sdk.room import Room
-from edge_sdk.schema import ONE_Q24
-from edge_sdk.store_genomes import GenomeView, pack_row
-from edge_sdk.store_schema import migrate
+from edge_sdk.outbox.entries import DUPLICATE, WRITTEN, Entry
+from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.runtime.desk import Desk
+from edge_sdk.runtime.keeper import Keeper, Origin
+from edge_sdk.runtime.live import Visitor
+from edge_sdk.runtime.room import Room
+from edge_sdk.store.genomes import GenomeView, pack_row
+from edge_sdk.store.lookup_file import lookup_hash
+from edge_sdk.store.tables import migrate
 from genome_edge.v1 import dna_pb2, event_pb2
 
 __all__ = ["FakeEdge", "Report"]

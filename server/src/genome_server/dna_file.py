@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edge_sdk.errors import InvalidMarker, UsageError
-from edge_sdk.markers import nearest_name, split
-from edge_sdk.schema import (
+from edge_sdk.dna.markers import nearest_name, split
+from edge_sdk.dna.schema import (
     MAX_DOUBLINGS,
     MAX_MARKERS,
     ONE_Q24,
@@ -39,6 +38,7 @@ from edge_sdk.schema import (
     NamespaceRule,
     default_schema,
 )
+from edge_sdk.errors import InvalidMarker, UsageError
 from genome_server.errors import SchemaFileError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sdk.keys import DeviceKey
-from edge_sdk.markers import BUILTIN_MARKERS
+from edge_sdk.dna.markers import BUILTIN_MARKERS
+from edge_sdk.sync.keys import DeviceKey
 from genome_server.dna_file import default_text, load_schema
 from genome_server.errors import Refused
 from genome_server.files import write_whole

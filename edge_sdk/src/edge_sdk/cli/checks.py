@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from edge_sdk import trust
 from edge_sdk.cli.output import ago
 from edge_sdk.clock import DeviceClock
 from edge_sdk.config import Config
 from edge_sdk.decision import Tier
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import (
     EdgeError,
     RefusedError,
@@ -21,13 +21,13 @@ from edge_sdk.errors import (
     UnreachableError,
     UsageError,
 )
-from edge_sdk.installing import load, read_parts
-from edge_sdk.keys import DeviceKey, ServerClock
-from edge_sdk.outbox import Outbox
-from edge_sdk.probe import probe
-from edge_sdk.release import Release
+from edge_sdk.outbox.queue import Outbox
 from edge_sdk.status import tier_of
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync import trust
+from edge_sdk.sync.installing import load, read_parts
+from edge_sdk.sync.keys import DeviceKey, ServerClock
+from edge_sdk.sync.probe import probe
 from genome_edge.v1 import enrolment_pb2, release_pb2
 
 OK: Final = "ok"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edge_sdk.config import Config, default_store
 from edge_sdk.errors import UsageError
-from edge_sdk.store import DeviceStore
-from edge_sdk.store_files import DATABASE
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.files import DATABASE
 
 
 def settings() -> Config:

@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from edge_sdk import engine, loading, recording
 from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, REFUSED, Output
 from edge_sdk.clock import DeviceClock
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Explanation, Reason, Unknown
-from edge_sdk.desk import count_shown
+from edge_sdk.engine import decide as engine
 from edge_sdk.errors import InvalidContext, UsageError
-from edge_sdk.open_store import OpenStore
-from edge_sdk.room import Room
+from edge_sdk.outbox import recording
+from edge_sdk.runtime import loading
+from edge_sdk.runtime.desk import count_shown
+from edge_sdk.runtime.room import Room
+from edge_sdk.store.open_store import OpenStore
 
 _WRITE_S = 10.0
 

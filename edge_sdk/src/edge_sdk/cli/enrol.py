@@ -7,12 +7,12 @@ from argparse import Namespace
 
 from edge_sdk.cli.common import settings, store_path
 from edge_sdk.cli.output import DONE, Output
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
 
 
 def run(options: Namespace, output: Output) -> int:
     """Enrol; the exit code."""
-    from edge_sdk.enrolment import enrol
+    from edge_sdk.sync.enrolment import enrol
 
     config = settings()
     if options.ca is not None:

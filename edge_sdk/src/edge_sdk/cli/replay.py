@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from edge_sdk import engine, loading
 from edge_sdk.cli.common import existing_store
 from edge_sdk.cli.decide import as_json, as_lines
 from edge_sdk.cli.output import DONE, REFUSED, Output
+from edge_sdk.engine import decide as engine
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError, UnknownDecision
-from edge_sdk.installing import read_parts
-from edge_sdk.release import Release
-from edge_sdk.store import DeviceStore
-from edge_sdk.store_state import decision_of, find_decision
+from edge_sdk.runtime import loading
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.state import decision_of, find_decision
+from edge_sdk.sync.installing import read_parts
 from genome_edge.v1 import event_pb2
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, Output, ago, table
 from edge_sdk.clock import DeviceClock
-from edge_sdk.outbox import Outbox
+from edge_sdk.outbox.queue import Outbox
 from edge_sdk.status import tier_of
-from edge_sdk.store import DeviceStore
+from edge_sdk.store.device import DeviceStore
 
 
 def run(options: Namespace, output: Output) -> int:

@@ -12,9 +12,9 @@ from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, REFUSED, Output
 from edge_sdk.config import Config
 from edge_sdk.errors import RefusedError, UsageError
-from edge_sdk.outbox import Outbox
-from edge_sdk.store import DeviceStore
-from edge_sdk.updater import Updater
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.updater import Updater
 
 
 def run(options: Namespace, output: Output) -> int:

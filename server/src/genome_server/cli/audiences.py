@@ -141,7 +141,7 @@ def _rule(everybody: bool, markers: tuple[str, ...], file: Path | None) -> dict[
 
 
 def _marker(text: str) -> str:
-    from edge_sdk.markers import marker
+    from edge_sdk.dna.markers import marker
 
     namespace, _, value = text.partition(":")
     return marker(namespace, value)

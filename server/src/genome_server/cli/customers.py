@@ -95,7 +95,7 @@ def _subject(store: Store, source: str, customer: str) -> bytes:
 
 
 def _facts(store: Store, subject: bytes) -> dict[str, Any]:
-    from edge_sdk.genome import dequantise
+    from edge_sdk.dna.genome import dequantise
     from genome_server.genomes.rows import row_of
 
     known = store.customer(subject)

@@ -200,7 +200,7 @@ def _choose_audience(store: Store, name: str | None) -> str:
     elif name in known:
         return name
     else:
-        from edge_sdk.markers import nearest_name
+        from edge_sdk.dna.markers import nearest_name
 
         near = nearest_name(name, known)
         hint = f"; did you mean {near!r}?" if near else ""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.catalogue import check_offer
-from edge_sdk.offers import InvalidDocument, offer_from_document
+from edge_sdk.engine.catalogue import check_offer
+from edge_sdk.engine.offers import InvalidDocument, offer_from_document
 from genome_server.errors import ImportRefused
 from genome_server.ingest.canonical import canonical
 from genome_server.ingest.check import RowError

@@ -63,8 +63,8 @@ def show(console: Console, offer: str) -> None:
     """Show one OFFER as it was imported, and what is wrong with it now."""
     import yaml
 
-    from edge_sdk.catalogue import check_offer
-    from edge_sdk.offers import offer_from_document
+    from edge_sdk.engine.catalogue import check_offer
+    from edge_sdk.engine.offers import offer_from_document
     from genome_server.cli.offer_files import known_names
     from genome_server.ingest.nearest import KnownIds
 

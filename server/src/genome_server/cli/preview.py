@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.context import Context
-from edge_sdk.engine import decide
-from edge_sdk.explain import explain_record
-from edge_sdk.genome import Genome
-from edge_sdk.markers import Vocabulary
-from edge_sdk.release import Release
+from edge_sdk.dna.genome import Genome
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.decide import decide
+from edge_sdk.engine.explain import explain_record
+from edge_sdk.engine.release import Release
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.dna_file import load_schema
 from genome_server.errors import Refused, UsageError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk.frames import FrameKind
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.log.reader import LogReader
 

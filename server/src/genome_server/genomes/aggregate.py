@@ -1,6 +1,6 @@
 """The one definition of the imprint aggregation, as Ibis expressions.
 
-It says in columns what `edge_sdk.imprint` says for one event, and gives the
+It says in columns what `edge_sdk.dna.imprint` says for one event, and gives the
 same integers to the bit: run here on DuckDB, compiled for Apache Spark it is
 the same expression. To stay the same everywhere it keeps to what engines agree
 on:
@@ -22,8 +22,8 @@ import ibis
 import pyarrow as pa
 from ibis.expr.types import Table
 
-from edge_sdk.imprint import STATE_MAX, mantissa
-from edge_sdk.schema import ONE_Q24
+from edge_sdk.dna.imprint import STATE_MAX, mantissa
+from edge_sdk.dna.schema import ONE_Q24
 
 VOTES: Final = pa.schema(
     [

@@ -26,9 +26,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from edge_sdk.imprint import GenomeState
-from edge_sdk.markers import BUILTIN_MARKERS
-from edge_sdk.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
+from edge_sdk.dna.imprint import GenomeState
+from edge_sdk.dna.markers import BUILTIN_MARKERS
+from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.dna_file import load_schema, move_landmark
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sdk.offers import dna_from_document
+from edge_sdk.engine.offers import dna_from_document
 from genome_server.genomes.events import Dna
 from genome_server.ingest.dna import product_dna
 from genome_server.store.protocol import Store

@@ -24,11 +24,11 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from edge_sdk.dna.genome import NOBODY, SUBJECT_BYTES
+from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
+from edge_sdk.dna.schema import MAX_DOUBLINGS, DnaSchema
 from edge_sdk.errors import InvalidMarker, LandmarkExhausted
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import NOBODY, SUBJECT_BYTES
-from edge_sdk.imprint import event_weight, explode, hour_of, vote
-from edge_sdk.schema import MAX_DOUBLINGS, DnaSchema
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.log.reader import LoggedFrame
 

@@ -15,8 +15,8 @@ from typing import Final, Self
 
 import pyarrow as pa
 
-from edge_sdk.imprint import GenomeState
-from edge_sdk.schema import DnaSchema
+from edge_sdk.dna.imprint import GenomeState
+from edge_sdk.dna.schema import DnaSchema
 from genome_server.genomes import aggregate
 from genome_server.genomes.database import Database
 from genome_server.genomes.dna import StoreDna

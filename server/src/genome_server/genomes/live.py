@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from edge_sdk.dna.imprint import grow
+from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
-from edge_sdk.imprint import grow
-from edge_sdk.schema import DnaSchema
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
 from genome_server.genomes.rows import (

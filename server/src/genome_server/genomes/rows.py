@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from edge_sdk.dna.genome import Row, block_from_rows, rows_from_block
+from edge_sdk.dna.imprint import GenomeState, encode_row, profile_strengths
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import FormatError
-from edge_sdk.genome import Row, block_from_rows, rows_from_block
-from edge_sdk.imprint import GenomeState, encode_row, profile_strengths
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema
 from genome_edge.v1 import dna_pb2
 from genome_server.genomes.events import ConsentSaid, LinkSaid
 from genome_server.store.rows import CustomerRow, GenomeRecord

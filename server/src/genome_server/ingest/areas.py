@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from edge_sdk.cells import cell_from_latlng
+from edge_sdk.engine.cells import cell_from_latlng
 
 DEFAULT_RADIUS_M = 50.0
 

@@ -9,7 +9,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from edge_sdk.markers import nearest_name
+from edge_sdk.dna.markers import nearest_name
 from genome_server.ingest.columns import nearest_column
 from genome_server.ingest.kinds import KINDS, Kind, Schema
 

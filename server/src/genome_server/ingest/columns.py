@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_sdk.markers import nearest_name
+from edge_sdk.dna.markers import nearest_name
 from genome_server.ingest.kinds import Kind, Schema
 
 #: Another spelling of the columns below `attributes`.

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edge_sdk.context import attribute_marker
+from edge_sdk.dna.markers import split
+from edge_sdk.engine.offers import InvalidDocument, dna_from_document
 from edge_sdk.errors import UsageError
-from edge_sdk.markers import split
-from edge_sdk.offers import InvalidDocument, dna_from_document
 from genome_edge.v1.release_pb2 import OfferSpec
 from genome_server.ingest.check import RowError
 

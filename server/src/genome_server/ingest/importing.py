@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.offers import offer_from_document, placement_from_document
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
 from genome_server.ingest.nearest import KnownIds

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk.cells import ancestors, parse_cell
 from edge_sdk.context import Context
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.cells import ancestors, parse_cell
 from edge_sdk.errors import UsageError
-from edge_sdk.frames import Frame, FrameKind, encode_frame
-from edge_sdk.schema import DnaSchema
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
 from genome_server.genomes.events import FUTURE_MS, interaction_key
 from genome_server.ingest.check import RowError

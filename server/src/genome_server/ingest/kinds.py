@@ -332,7 +332,7 @@ def kind_named(name: str) -> Kind:
     """The kind of this name. Raises UsageError that names the nearest."""
     kind = KINDS.get(name)
     if kind is None:
-        from edge_sdk.markers import nearest_name
+        from edge_sdk.dna.markers import nearest_name
 
         near = nearest_name(name, KINDS)
         hint = f"did you mean {near!r}?" if near else f"one of {', '.join(KINDS)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from edge_sdk.markers import nearest_name
+from edge_sdk.dna.markers import nearest_name
 
 _SMALL = 2_000
 _NEIGHBOURS = 50

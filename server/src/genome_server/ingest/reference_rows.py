@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edge_sdk.catalogue import check_offer
-from edge_sdk.cells import format_cell, parse_cell
+from edge_sdk.dna.markers import marker
+from edge_sdk.engine.catalogue import check_offer
+from edge_sdk.engine.cells import format_cell, parse_cell
+from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import InvalidContext, InvalidMarker
-from edge_sdk.markers import marker
-from edge_sdk.offers import InvalidDocument, offer_from_document, placement_from_document
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import offer_markers, product_dna, row_error

@@ -25,10 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.genome import NOBODY
-from edge_sdk.imprint import profile_strengths
-from edge_sdk.markers import Vocabulary, split
-from edge_sdk.schema import HOUR_MS
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.imprint import profile_strengths
+from edge_sdk.dna.markers import Vocabulary, split
+from edge_sdk.dna.schema import HOUR_MS
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Effect, Imprint, interaction_key
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable

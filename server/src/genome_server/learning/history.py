@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from edge_sdk.genome import Genome
-from edge_sdk.imprint import GenomeState, encode_row, grow, hour_of
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema
+from edge_sdk.dna.genome import Genome
+from edge_sdk.dna.imprint import GenomeState, encode_row, grow, hour_of
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema
 
 
 class PastImprint(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.offers import placement_from_document
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.engine.offers import placement_from_document
 from genome_server.errors import Refused
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.rows import built_schema

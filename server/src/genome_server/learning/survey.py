@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk.frames import FrameKind
-from edge_sdk.schema import DnaSchema
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Dna, EventReader, LinkSaid, event_ms
 from genome_server.learning.outcomes import Outcomes

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk.frames import MAX_BODY_BYTES, FrameKind
+from edge_sdk.outbox.frames import MAX_BODY_BYTES, FrameKind
 from genome_edge.v1 import event_pb2
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -35,7 +35,7 @@ MAX_BATCH_EVENTS = 5_000
 MAX_SEQUENCE = 2**63 - 1
 MAX_LANE = 2**32 - 1
 
-# As in edge_sdk.frames: length of the body, sequence, subject, kind, time in ms. Taken
+# As in edge_sdk.outbox.frames: length of the body, sequence, subject, kind, time in ms. Taken
 # apart here without making an object of each frame, which is the price of every event.
 FRAME_HEADER = struct.Struct("<IQ16sHq")
 _LENGTH_SEQUENCE_KIND = struct.Struct("<IQ16xH8x")

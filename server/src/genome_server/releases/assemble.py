@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from edge_sdk.cells import parse_cell, resolution
-from edge_sdk.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.offers import offer_from_document, placement_from_document
-from edge_sdk.schema import DnaSchema
+from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.cells import parse_cell, resolution
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from genome_edge.v1 import release_pb2
 from genome_server.ingest.dna import Dna, offer_markers, product_dna
 from genome_server.store.protocol import Store

@@ -2,7 +2,7 @@
 
 It carries the signed manifest, the keys to trust it by, every part, and where a business
 ships them with the app the genomes of one audience. Devices read it with
-`edge_sdk.release.load_bundle`; what is written here has passed through that first.
+`edge_sdk.engine.release.load_bundle`; what is written here has passed through that first.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.engine.release import load_bundle
 from edge_sdk.errors import TrustError
-from edge_sdk.genome import Row, block_from_rows
-from edge_sdk.release import load_bundle
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.files import write_whole

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from edge_sdk.catalogue import Catalogue
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.products import ProductLookup
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.catalogue import Catalogue
+from edge_sdk.engine.places import PlaceLayer
+from edge_sdk.engine.policy import OnnxScorer, explorer
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError
-from edge_sdk.markers import Vocabulary
-from edge_sdk.places import PlaceLayer
-from edge_sdk.policy import OnnxScorer, explorer
-from edge_sdk.products import ProductLookup
-from edge_sdk.release import Release
-from edge_sdk.schema import DnaSchema
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
 

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from edge_sdk.release import Release
+from edge_sdk.engine.release import Release
 from genome_edge.v1 import release_pb2
 
 _VECTORS = 8

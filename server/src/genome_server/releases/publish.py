@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import EdgeError
-from edge_sdk.keys import DeviceKey
-from edge_sdk.markers import Vocabulary
-from edge_sdk.schema import DnaSchema
-from edge_sdk.trust import FEATURES, FORMAT, MANIFEST_PREFIX, key_id, verify_manifest
+from edge_sdk.sync.keys import DeviceKey
+from edge_sdk.sync.trust import FEATURES, FORMAT, MANIFEST_PREFIX, key_id, verify_manifest
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
 from genome_server.files import write_whole

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
-from edge_sdk.keys import DeviceKey, call_message, enrol_message
+from edge_sdk.sync.keys import DeviceKey, call_message, enrol_message
 from genome_edge.v1 import enrolment_pb2
 from genome_server.services.errors import CallRefusedError
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_sdk.caps import VIEW, CapLedger, CapRow
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason
+from edge_sdk.dna.genome import NOBODY, Genome
+from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
 from edge_sdk.errors import FormatError, TrustError
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import NOBODY, Genome
+from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.status import tier_of
 from genome_edge.v1 import event_pb2
 from genome_server.errors import Refused
@@ -36,7 +36,7 @@ from genome_server.services.sync_plan import rows_fit
 from genome_server.store.protocol import CONSENT_PERSONALISATION
 
 if TYPE_CHECKING:
-    from edge_sdk.release import Release
+    from edge_sdk.engine.release import Release
 
 _DAY_MS = 24 * 3_600_000
 #: Outcomes are welcome for this long at least, whatever a placement's window says.
@@ -129,8 +129,8 @@ class Decider:
         self, release: Release, context: Context, placement: str, slots: int, customer: Customer
     ) -> tuple[Decision, event_pb2.DecisionRecord]:
         """Choose offers, and return the record in its coarse form. Raises UsageError."""
-        from edge_sdk.engine import decide
-        from edge_sdk.record import coarse
+        from edge_sdk.engine.decide import decide
+        from edge_sdk.engine.record import coarse
 
         now_ms = time.time_ns() // 1_000_000
         decision, record = decide(
@@ -167,7 +167,7 @@ class Decider:
         self._tried = version
 
     def _load(self, version: int) -> Release:
-        from edge_sdk.release import Release
+        from edge_sdk.engine.release import Release
 
         shelved = self._room.shelf.get(version)
         if shelved is None:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import Message
 
 from edge_sdk.context import Context
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.markers import nearest_name, split
 from edge_sdk.errors import InvalidMarker, UsageError
-from edge_sdk.frames import FrameKind
-from edge_sdk.genome import NOBODY
-from edge_sdk.markers import nearest_name, split
+from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import decision_pb2, decision_pb2_grpc, event_pb2
 from genome_server.log import Kept, OwnEvent
 from genome_server.services.auth import Caller, caller
@@ -40,7 +40,7 @@ from genome_server.services.errors import CallRefusedError
 from genome_server.services.room import Room
 
 if TYPE_CHECKING:
-    from edge_sdk.release import Release
+    from edge_sdk.engine.release import Release
 
 ANSWER_MS = 24 * 3_600_000
 _MAX_ID = 128

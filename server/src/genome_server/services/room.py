@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.keys import DeviceKey
+from edge_sdk.sync.keys import DeviceKey
 from genome_server.errors import Refused
 from genome_server.home import Tenant
 from genome_server.log import Committer, LogReader

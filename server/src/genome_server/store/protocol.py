@@ -45,7 +45,7 @@ from genome_server.store.rows import (
 )
 
 if TYPE_CHECKING:
-    from edge_sdk.markers import Vocabulary
+    from edge_sdk.dna.markers import Vocabulary
 
 __all__ = [
     "CONSENT_LEARNING",

@@ -11,7 +11,7 @@ from genome_server.store.migrations import LINEAGE_KEY
 from genome_server.store.rows import DOCUMENT_KINDS, Document, PutCount
 
 if TYPE_CHECKING:
-    from edge_sdk.markers import Vocabulary
+    from edge_sdk.dna.markers import Vocabulary
 
 
 class Reference(Connections):
@@ -71,7 +71,7 @@ class Reference(Connections):
 
     def vocabulary(self) -> Vocabulary:
         """The markers known so far, in the order of their indices."""
-        from edge_sdk.markers import Vocabulary
+        from edge_sdk.dna.markers import Vocabulary
 
         size = self.number("SELECT count(*) FROM vocabulary")
         known = self._vocabulary

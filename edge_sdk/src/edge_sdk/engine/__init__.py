@@ -1,0 +1,1 @@
+"""From a moment to a decision: pure, replayable, without input or output."""

@@ -1,0 +1,139 @@
+"""The decision: consent → candidates near here → eligibility → caps → score → explore → record.
+
+Rules.
+- Pure: everything that matters comes in as an argument, and nothing is read or written. No lock
+  is taken. What `decide` raises is the caller's own mistake (`UsageError`); everything else ends
+  in a decision with a reason.
+- A genome is looked at only where the consents say PERSONALISATION.
+- Priority comes first: while an eligible offer of a higher priority is left, lower ones are not
+  drawn, whatever their scores.
+- Later slots are drawn from what the slots before leave: neither their offers nor the others of
+  their exclusivity groups.
+- The house default is shown in slot 0 where nothing else may be, within its own validity. It is
+  not drawn, not scored and not a candidate.
+- What `decide` looked at is in the record, so that `replay` gives the same decision from the record
+  and the release. The record is a handful of references; encoding it is for later, elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision, Tier
+from edge_sdk.engine.catalogue import Where
+from edge_sdk.engine.choosing import answer
+from edge_sdk.engine.explain import check_replay, explain, replay
+from edge_sdk.engine.moments import NO_MOMENT, moment_of
+from edge_sdk.engine.policy import Floats, Indices
+from edge_sdk.engine.record import NO_INDICES, NO_WEIGHTS, Inputs, Record, coarse
+from edge_sdk.errors import UsageError
+from genome_edge.v1 import dna_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.engine.places import PlaceResolver
+    from edge_sdk.engine.release import Release
+
+__all__ = ["GenomeView", "check_replay", "coarse", "decide", "explain", "replay"]
+
+MAX_SLOTS: Final = 64
+HOUR_MS: Final = 3_600_000
+_PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class GenomeView(Protocol):
+    """What the engine reads of a genome."""
+
+    def features(self, now_hour: int) -> tuple[Indices, Floats]:
+        """Marker indices int64[n] and weights float32[n] at an hour since the Unix epoch."""
+        ...
+
+
+def decide(
+    release: Release | None,
+    context: Context,
+    placement_id: str,
+    slots: int = 1,
+    *,
+    genome: GenomeView | None = None,
+    consents: int = 0,
+    blocked: frozenset[str] = _NOTHING,
+    seed: int | None = None,
+    tier: Tier = Tier.FRESH,
+    now_ms: int | None = None,
+    decision_id: bytes | None = None,
+    places: PlaceResolver | None = None,
+    stage: Callable[[str], None] | None = None,
+) -> tuple[Decision, Record]:
+    """Choose offers for a moment.
+
+    `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
+    a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
+    clock's where left out), `places` a place layer instead of the release's. `stage`, for
+    measurements, is called with the name of each stage when it is done.
+
+    Always returns a decision with `slots` entries, and its record. Raises UsageError for a
+    context, placement or number of slots that is not one.
+    """
+    _check_call(context, placement_id, slots)
+    if seed is None or decision_id is None:
+        noise = os.urandom(24)
+        seed = int.from_bytes(noise[:8], "little") if seed is None else seed
+        decision_id = decision_id or noise[8:]
+    if release is None:
+        tier = Tier.EMPTY
+    local = context.local_time(int(time.time() * 1000) if now_ms is None else now_ms)
+    placement = release.placements.get(placement_id) if release is not None else None
+    moment = NO_MOMENT
+    parents: tuple[int, ...] = ()
+    regions: tuple[int, ...] = ()
+    if release is not None and placement is not None:
+        moment = moment_of(release, context, local, placement.channel, places)
+        parents = release.catalogue.parents(context.cell)
+        regions = release.catalogue.regions(context.cell)
+    indices, weights = NO_INDICES, NO_WEIGHTS
+    genome_used = False
+    if genome is not None and consents & _PERSONALISATION:
+        indices, weights = genome.features(local.ms // HOUR_MS)
+        genome_used = True
+    inputs = Inputs(
+        decision_id,
+        placement_id,
+        slots,
+        seed,
+        tier,
+        moment,
+        Where(
+            regions,
+            moment.places,
+            local.ms,
+            local.weekday,
+            local.hour,
+            moment.channel,
+            placement_id,
+            tier == Tier.RESTRICTED,
+        ),
+        parents,
+        context.cell,
+        indices,
+        weights,
+        genome_used,
+        consents,
+        blocked,
+    )
+    if stage is not None:
+        stage("context")
+    return answer(release, inputs, stage=stage)
+
+
+def _check_call(context: Context, placement_id: str, slots: int) -> None:
+    if not isinstance(context, Context):
+        raise UsageError(f"context must be a Context, not {type(context).__name__}")
+    if not isinstance(placement_id, str):
+        raise UsageError(f"placement must be the name of one, not {placement_id!r}")
+    if not isinstance(slots, int) or not 1 <= slots <= MAX_SLOTS:
+        raise UsageError(f"slots={slots!r} is not allowed: a whole number from 1 to {MAX_SLOTS}")

@@ -1,0 +1,167 @@
+"""What a decision looked at and what came of it, kept so that it can be made again.
+
+A `Record` is made on the hot path and is little more than references; `to_proto` encodes it later
+and elsewhere. The full form stays on the device. What leaves it is coarse: no cell below
+resolution 5, no genome, no scores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.context import region_of
+from edge_sdk.decision import Slot, Tier
+from edge_sdk.engine.policy import ONE, Explorer, Floats, Indices, Scores
+from edge_sdk.errors import UsageError
+from genome_edge.v1 import event_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.engine.catalogue import Where
+    from edge_sdk.engine.moments import Moment
+    from edge_sdk.engine.release import Release
+
+NO_INDICES: Final[Indices] = np.zeros(0, np.int64)
+NO_WEIGHTS: Final[Floats] = np.zeros(0, np.float32)
+# More than any device holds; what a damaged record could otherwise ask for has no limit.
+MAX_OFFERS: Final = 1 << 24
+_FULL_FORM_FROM: Final = 20
+
+
+class Inputs(NamedTuple):
+    """Everything that a decision is a function of, besides the release.
+
+    `parents` are the cells that stand for `cell` at the resolutions of the catalogue's areas;
+    `blocked` the offers that caps keep away; `genome_indices` int64[n] and `genome_weights`
+    float32[n] are empty where no genome was read.
+    """
+
+    decision_id: bytes
+    placement: str
+    slots: int
+    seed: int
+    tier: Tier
+    moment: Moment
+    where: Where
+    parents: tuple[int, ...]
+    cell: int | None
+    genome_indices: Indices
+    genome_weights: Floats
+    genome_used: bool
+    consents: int
+    blocked: frozenset[str]
+
+
+class Record(NamedTuple):
+    """A decision's record before it is encoded.
+
+    `rows` int32[k] are the candidates in the release's catalogue and `scores` int32[k] theirs;
+    `capped` int32[j] those that caps took away; None stands for none.
+    """
+
+    release: Release | None
+    inputs: Inputs
+    slots: tuple[Slot, ...]
+    explorer: Explorer
+    rows: npt.NDArray[np.int32] | None
+    scores: Scores | None
+    capped: npt.NDArray[np.int32] | None
+
+    def to_proto(self) -> event_pb2.DecisionRecord:
+        """The full form."""
+        given = self.inputs
+        moment, where = given.moment, given.where
+        return event_pb2.DecisionRecord(
+            decision_id=given.decision_id,
+            placement=given.placement,
+            release_version=self.release.version if self.release is not None else 0,
+            seed=given.seed,
+            context_markers=moment.names,
+            region=region_of(given.cell),
+            slots=[_slot(slot) for slot in self.slots],
+            candidate_runs=_runs(self.rows),
+            genome_used=given.genome_used,
+            explorer=self.explorer.name,
+            gamma=self.explorer.gamma,
+            floor=self.explorer.floor,
+            tier=given.tier.value,
+            regions=given.parents,
+            local_weekday=where.weekday,
+            local_hour=where.hour,
+            decided_ms=where.ms,
+            genome_indices=given.genome_indices.tolist(),
+            genome_weights=given.genome_weights.tolist(),
+            scores=self.scores.astype("<i4").tobytes() if self.scores is not None else b"",
+            capped=self._ids(self.capped),
+            consents=given.consents,
+            channel=where.channel,
+            context_indices=moment.indices.tolist(),
+            context_weights=moment.weights.tolist(),
+        )
+
+    def _ids(self, rows: npt.NDArray[np.int32] | None) -> list[str]:
+        if self.release is None or rows is None:
+            return []
+        ids = self.release.catalogue.ids
+        return [ids[row] for row in rows.tolist()]
+
+
+def coarse(record: event_pb2.DecisionRecord) -> event_pb2.DecisionRecord:
+    """What of a record leaves the device: a copy without the fields from 20 on."""
+    kept = event_pb2.DecisionRecord()
+    kept.CopyFrom(record)
+    for described in record.DESCRIPTOR.fields:
+        if described.number >= _FULL_FORM_FROM:
+            kept.ClearField(described.name)
+    return kept
+
+
+def candidate_rows(record: event_pb2.DecisionRecord) -> npt.NDArray[np.int32]:
+    """The candidates of an encoded record, int32[k]: rows of its release's catalogue, ascending.
+
+    Raises UsageError for runs that are not whole.
+    """
+    numbers = np.array(record.candidate_runs, np.int64)
+    if len(numbers) % 2:
+        raise UsageError("the record's candidates are not whole")
+    gaps, lengths = numbers[::2], numbers[1::2]
+    if lengths.sum() > MAX_OFFERS:
+        raise UsageError("the record names more candidates than a release has offers")
+    first = np.cumsum(gaps + lengths) - lengths
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows: npt.NDArray[np.int32] = (np.repeat(first, lengths) + within).astype(np.int32)
+    return rows
+
+
+def recorded_scores(record: event_pb2.DecisionRecord) -> Scores:
+    """The candidates' scores in an encoded record of the full form, int32[k].
+
+    Raises UsageError where they are not whole numbers of four bytes.
+    """
+    if len(record.scores) % 4:
+        raise UsageError("the record's scores are not whole")
+    return np.frombuffer(record.scores, "<i4").astype(np.int32)
+
+
+def _runs(rows: npt.NDArray[np.int32] | None) -> list[int]:
+    if rows is None or not len(rows):
+        return []
+    breaks = np.flatnonzero(np.diff(rows) != 1)
+    first = rows[np.concatenate(([0], breaks + 1))]
+    last = rows[np.concatenate((breaks, [len(rows) - 1]))]
+    runs = np.empty(2 * len(first), np.int64)
+    runs[::2] = first - np.concatenate(([0], last[:-1] + 1))
+    runs[1::2] = last - first + 1
+    numbers: list[int] = runs.tolist()
+    return numbers
+
+
+def _slot(slot: Slot) -> event_pb2.SlotRecord:
+    return event_pb2.SlotRecord(
+        offer=slot.offer.id if slot.offer is not None else "",
+        reason=slot.reason.value,
+        score=round(slot.score * ONE),
+        propensity=slot.propensity,
+    )

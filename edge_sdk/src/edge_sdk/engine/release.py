@@ -1,0 +1,310 @@
+"""A release, ready to decide from: verified parts in, one immutable object out.
+
+Nothing here verifies signatures or digests of what comes over the network; `sync.trust` has done
+that before a part is parsed. A bundle, which comes as one file, is verified here with the
+same rules. What a part says may still make no sense: that is a TrustError too, because a release
+is used whole or not at all.
+
+The model is opened late, on the first decision or by `warm()`: a device that starts answers its
+first question after loading what it decides from, and not the runtime's whole library.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from edge_sdk.decision import Unknown
+from edge_sdk.dna.markers import Vocabulary, nearest_name
+from edge_sdk.dna.products import ProductLookup
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.catalogue import Catalogue
+from edge_sdk.engine.places import PlaceLayer
+from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
+from edge_sdk.errors import FormatError, TrustError, UsageError
+from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part, verify_root
+from genome_edge.v1 import dna_pb2, release_pb2
+
+GOLDEN_TOLERANCE: Final = 1e-5
+_MAX_SLOTS: Final = 64
+_MAX_NEAREST: Final = 1024
+
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A placement, ready to use. `shown_on_view`: an offer counts as shown when it was viewed,
+    not when it was decided. `house` is the row of the house default, or None."""
+
+    id: str
+    max_slots: int
+    channel: str
+    shown_on_view: bool
+    house: int | None
+    explorer: Explorer
+    outcome_window_hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The scorer and every offer's vector, float32[offers, d]."""
+
+    scorer: Scorer
+    vectors: Floats
+
+
+class Bundle(NamedTuple):
+    """What a bundle file holds, verified."""
+
+    signed: release_pb2.SignedManifest
+    root: release_pb2.TrustRoot
+    parts: dict[str, bytes]
+    blocks: list[dna_pb2.GenomeBlock]
+
+
+class Release:
+    """Everything that decisions are made from. Immutable but for what it remembers; thread-safe.
+
+    `scorer` makes the scorer on first use and may raise TrustError. Build one with `from_parts`.
+    """
+
+    def __init__(
+        self,
+        manifest: release_pb2.Manifest,
+        *,
+        schema: DnaSchema,
+        vocabulary: Vocabulary,
+        offers: release_pb2.OfferCatalogue,
+        placements: release_pb2.PlacementList,
+        products: release_pb2.ProductTable,
+        places: release_pb2.PlaceTable,
+        golden: release_pb2.GoldenVectors,
+        scorer: Callable[[], Scorer],
+        assets: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.version = int(manifest.version)
+        self.schema = schema
+        self.vocabulary = vocabulary
+        self.catalogue = Catalogue.compile(offers.offers, vocabulary)
+        self.placements = {p.id: self._placement(p) for p in placements.placements}
+        self.products = ProductLookup.from_proto(products)
+        self.places = PlaceLayer.from_proto(places)
+        self.assets: Mapping[str, Path] = dict(assets or {})
+        # What contexts were worked out to mean; kept here because it is only true of this release.
+        self.moments: dict[Any, Any] = {}
+        self._golden = golden
+        self._make_scorer = scorer
+        self._scoring: Scoring | TrustError | None = None
+        self._lock = threading.Lock()
+        self._nearest: dict[tuple[str, str], Unknown] = {}
+
+    @classmethod
+    def from_parts(
+        cls,
+        manifest: release_pb2.Manifest,
+        parts: Mapping[str, bytes],
+        *,
+        assets: Mapping[str, Path] | None = None,
+    ) -> Release:
+        """Parse verified parts. `assets` says where on this device the offers' files are.
+
+        Raises TrustError (PARTS, FORMAT, LINEAGE) where a part is missing or makes no sense. The
+        model is looked at by `warm` and `check_golden` only.
+        """
+        try:
+            schema = DnaSchema.from_proto(_part(parts, "schema", dna_pb2.DnaSchema))
+            vocabulary = Vocabulary.from_proto(_part(parts, "vocabulary", dna_pb2.Vocabulary))
+            _check_lineage(manifest, schema, vocabulary)
+            model = _content(parts, "model")
+            return cls(
+                manifest,
+                schema=schema,
+                vocabulary=vocabulary,
+                offers=_part(parts, "offers", release_pb2.OfferCatalogue),
+                placements=_part(parts, "placements", release_pb2.PlacementList),
+                products=_optional(parts, "products", release_pb2.ProductTable),
+                places=_optional(parts, "places", release_pb2.PlaceTable),
+                golden=_optional(parts, "golden", release_pb2.GoldenVectors),
+                scorer=lambda: OnnxScorer(model, vocabulary),
+                assets=assets,
+            )
+        except (FormatError, UsageError) as error:
+            raise TrustError(f"the release makes no sense: {error}", Refusal.FORMAT) from error
+
+    def renewed(self) -> Release:
+        """The same release with its model opened anew: a forked child must not use its parent's
+        session, in which another thread of the parent may have been at work."""
+        other = copy.copy(self)
+        other._scoring = None
+        other._lock = threading.Lock()
+        return other
+
+    @property
+    def scoring(self) -> Scoring:
+        """The scorer with all offers' vectors, made on first use. Raises TrustError MODEL."""
+        known = self._scoring
+        if known is None:
+            with self._lock:
+                if self._scoring is None:
+                    self._scoring = self._open_scorer()
+                known = self._scoring
+        if isinstance(known, TrustError):
+            raise known
+        return known
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model, opened on first use. Raises TrustError MODEL."""
+        return self.scoring.scorer
+
+    def warm(self) -> None:
+        """Do what the first decision would do: open the model, value an offer.
+
+        Raises TrustError MODEL.
+        """
+        scoring = self.scoring
+        nothing = np.zeros(0, np.int64)
+        scoring.scorer.values(nothing, nothing.astype(np.float32), scoring.vectors[:1])
+
+    def check_golden(self) -> None:
+        """Check that the model gives on this device what it gave where it was published.
+
+        Raises TrustError GOLDEN, with the first difference, or MODEL.
+        """
+        for number, vector in enumerate(self._golden.vectors):
+            try:
+                self._check_vector(vector)
+            except FormatError as error:
+                raise TrustError(f"golden vector {number}: {error}", Refusal.GOLDEN) from error
+
+    def nearest(self, kind: str, name: str) -> Unknown:
+        """What is said about a name that is not known; worked out once per name."""
+        known = self._nearest.get((kind, name))
+        if known is None:
+            if kind == "marker":
+                near = self.vocabulary.nearest(name)
+            else:
+                near = nearest_name(
+                    name, self.products.ids if kind == "product" else self.placements
+                )
+            if len(self._nearest) >= _MAX_NEAREST:
+                self._nearest = {}
+            known = self._nearest[kind, name] = Unknown(kind, name, near)
+        return known
+
+    def _placement(self, spec: release_pb2.PlacementSpec) -> Placement:
+        return Placement(
+            id=spec.id,
+            max_slots=min(max(spec.max_slots, 1), _MAX_SLOTS),
+            channel=spec.channel,
+            shown_on_view=spec.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
+            house=self.catalogue.row_of.get(spec.house_offer),
+            explorer=explorer(spec.explorer, spec.gamma, spec.floor),
+            outcome_window_hours=spec.outcome_window_hours,
+        )
+
+    def _open_scorer(self) -> Scoring | TrustError:
+        index = self.vocabulary.index
+        dna = []
+        for offer in self.catalogue.offers:
+            pairs = ((index(m.marker), m.salience_q8 / 256) for m in offer.dna)
+            dna.append([(at, weight) for at, weight in pairs if at is not None])
+        try:
+            scorer = self._make_scorer()
+            return Scoring(scorer, np.ascontiguousarray(scorer.vectors(dna), np.float32))
+        except TrustError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 a broken model fails in its runtime's own ways
+            return TrustError(f"the model cannot value the offers: {error}", Refusal.MODEL)
+
+    def _check_vector(self, vector: release_pb2.GoldenVector) -> None:
+        rows = self.catalogue.row_of
+        if any(o not in rows for o in vector.offers) or len(vector.offers) != len(vector.values):
+            raise FormatError("it names offers that are not in the catalogue")
+        at = np.array([rows[offer] for offer in vector.offers], np.intp)
+        indices = np.array(vector.indices, np.int64)
+        weights = np.array(vector.weights, np.float32)
+        if len(indices) != len(weights):
+            raise FormatError("its columns differ in length")
+        scoring = self.scoring
+        found = scoring.scorer.values(indices, weights, scoring.vectors[at])
+        wanted = np.array(vector.values, np.float32)
+        apart = np.abs(found - wanted)
+        if not bool((apart <= GOLDEN_TOLERANCE).all()):  # also where something is not a number
+            worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
+            raise FormatError(
+                f"offer {vector.offers[worst]!r} has value {found[worst]:.6f} here, "
+                f"{wanted[worst]:.6f} where it was published"
+            )
+
+
+def load_bundle(data: bytes, root: release_pb2.TrustRoot | None = None) -> Bundle:
+    """Read and verify a bundle file.
+
+    With `root`, the one that this device is pinned to, the bundle must be signed for it; without,
+    the bundle's own root is believed, as the app that carries it is. Expiry is the caller's to
+    judge. Raises TrustError.
+    """
+    try:
+        bundle = release_pb2.Bundle.FromString(data)
+    except DecodeError as error:
+        raise TrustError("this is not a bundle", Refusal.FORMAT) from error
+    trusted = bundle.root if root is None else verify_root(root, bundle.root)
+    manifest = verify_manifest(bundle.manifest, trusted, 0, 0, Limits(), held=True)
+    contents = {part.name: part.content for part in bundle.parts}
+    parts: dict[str, bytes] = {}
+    for part in manifest.parts:
+        content = _content(contents, part.name)
+        verify_part(part, content)
+        parts[part.name] = content
+    return Bundle(bundle.manifest, trusted, parts, list(bundle.genomes))
+
+
+def _content(parts: Mapping[str, bytes], name: str) -> bytes:
+    content = parts.get(name)
+    if content is None:
+        raise TrustError(f"the release lacks its part {name!r}", Refusal.PARTS)
+    return content
+
+
+def _part(parts: Mapping[str, bytes], name: str, kind: type[_M]) -> _M:
+    return _parse(_content(parts, name), name, kind)
+
+
+def _optional(parts: Mapping[str, bytes], name: str, kind: type[_M]) -> _M:
+    return _parse(parts.get(name, b""), name, kind)
+
+
+def _parse(content: bytes, name: str, kind: type[_M]) -> _M:
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise TrustError(f"part {name!r} cannot be read", Refusal.FORMAT) from error
+
+
+def _check_lineage(
+    manifest: release_pb2.Manifest, schema: DnaSchema, vocabulary: Vocabulary
+) -> None:
+    """The manifest says which genome rows fit; the parts must say the same."""
+    said = manifest.lineage
+    meant = schema.lineage(vocabulary)
+    if (
+        said.vocabulary_lineage != meant.vocabulary_lineage
+        or said.vocabulary_size > meant.vocabulary_size
+        or said.schema_epoch != meant.schema_epoch
+        or said.landmark_hour != meant.landmark_hour
+        or said.quantiser != meant.quantiser
+    ):
+        raise TrustError(
+            "the manifest names another vocabulary or DNA schema than the parts hold",
+            Refusal.LINEAGE,
+        )

@@ -1,0 +1,73 @@
+"""What travels from the app's threads to the writer: an event and everything that goes with it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from edge_sdk.engine.caps import CapRow
+from edge_sdk.errors import StoreError
+from edge_sdk.outbox.frames import FrameKind
+
+#: Priorities: the first goes out before everything else.
+URGENT: Final = 0
+ORDINARY: Final = 1
+DUPLICATE: Final = "DUPLICATE"
+WRITTEN: Final = ""
+
+
+class Ticket:
+    """Where somebody waits for the commit of one event."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._outcome = WRITTEN
+        self._error: StoreError | None = None
+
+    def settle(self, outcome: str = WRITTEN, error: StoreError | None = None) -> None:
+        """Say how it went."""
+        self._outcome, self._error = outcome, error
+        self._done.set()
+
+    def done(self, timeout: float) -> bool:
+        """Wait; whether it was settled in time."""
+        return self._done.wait(timeout)
+
+    def wait(self, timeout: float) -> str:
+        """WRITTEN, DUPLICATE, or what a guard said. Raises StoreError; nothing was written then."""
+        if not self._done.wait(timeout):
+            raise StoreError(f"the store did not take the event within {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+Guard = Callable[[sqlite3.Connection], str]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing that happened, on its way to disk.
+
+    `bodies` gives the serialised Event as it is reported, and its full form for the ring (empty:
+    none); it is called in the writer's thread. `event_id` (16 bytes) removes repetitions.
+    `imprint` is (id, serialised Interaction) of what the genome gains. `guard` looks at the open
+    transaction and returns why the event may not happen, or WRITTEN. `settled` is called after the
+    commit with the outcome.
+    """
+
+    kind: FrameKind
+    subject: bytes
+    time_ms: int
+    bodies: Callable[[], tuple[bytes, bytes]]
+    priority: int = ORDINARY
+    event_id: bytes = b""
+    caps: tuple[CapRow, ...] = ()
+    imprint: tuple[str, bytes] | None = None
+    consent: tuple[int, bool] | None = None
+    guard: Guard | None = None
+    settled: Callable[[str], None] | None = None
+    ticket: Ticket | None = None

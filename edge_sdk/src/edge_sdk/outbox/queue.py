@@ -1,0 +1,230 @@
+"""The outbox: a durable, ordered queue of what happened, in lanes.
+
+The writing half is `writer`; the rules are in `lanes`. This is the half that the report pump of
+the syncing process uses: it sees what is committed, of the lanes of every process.
+
+A batch that was handed out is written down first. From then on its segments are not touched, so
+that it is byte for byte the same when it is sent again, after whatever happened in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge_sdk.clock import wall_ms
+from edge_sdk.config import Config
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.lanes import Limits, Segment
+from edge_sdk.store.database import translate
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.files import write_file
+from edge_sdk.store.genomes import get_meta, set_meta
+from edge_sdk.store.segments import read_segments, write_segment
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as it goes into a ReportRequest. The same bytes every time until it is acked."""
+
+    epoch: bytes
+    lane: int
+    first_sequence: int
+    last_sequence: int
+    frames: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+class Outbox:
+    """What the report pump uses. Thread-safe; for the syncing process."""
+
+    def __init__(self, store: DeviceStore, config: Config | None = None) -> None:
+        config = config or Config()
+        self._store = store
+        self._limits = Limits(config.batch_events, config.batch_bytes)
+        self._committed = threading.Event()
+        #: How many events of this process are not on disk yet; set by the writer.
+        self.in_memory: Callable[[], int] = int
+
+    def next_batch(self) -> Batch | None:
+        """The next batch to send (priority 0 first), at most 500 events and 256 KiB; None: none.
+
+        Until it is acked, rewound or set aside the same lane gives the same batch again. Raises
+        StoreError.
+        """
+        with self._store.read() as connection:
+            if _waiting_lane(connection) is None:
+                return None
+        with self._store.write() as connection:
+            waiting = _waiting_lane(connection)
+            if waiting is None:
+                return None
+            lane, received = waiting
+            extent = _handed_out(connection, lane, received)
+            if extent is None:
+                extent = lanes.cut(
+                    read_segments(connection, lane, received + 1), received, self._limits
+                )
+                assert extent is not None  # every sequence below `next` lies in a segment
+                connection.execute(
+                    "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (lane, *extent)
+                )
+            first, last = extent
+            frames = lanes.assemble(read_segments(connection, lane, first, last), first, last)
+            epoch = get_meta(connection, "epoch") or bytes(16)
+        return Batch(epoch, lane, first, last, frames, hashlib.sha256(frames).digest())
+
+    def ack(
+        self, batch: Batch, received_through: int, safe_through: int, incarnation: bytes = b""
+    ) -> None:
+        """Take the server's answer: send on after `received_through`, delete to `safe_through`.
+
+        Where the log's incarnation has changed, a server was restored: everything that is not safe
+        is sent again. Raises StoreError.
+        """
+        with self._store.write() as connection:
+            if get_meta(connection, "epoch") != batch.epoch:
+                return  # said about an epoch that has ended meanwhile
+            known = get_meta(connection, "incarnation")
+            if incarnation and known != incarnation:
+                set_meta(connection, incarnation=incarnation)
+                if known is not None:
+                    connection.execute("UPDATE lanes SET received = safe")
+                    connection.execute("DELETE FROM batches")
+            connection.execute(
+                "UPDATE lanes SET received = max(received, min(?, next - 1)),"
+                " safe = max(safe, min(?, next - 1)) WHERE lane = ?",
+                (received_through, safe_through, batch.lane),
+            )
+            _settle(connection, batch.lane)
+
+    def rewind(self, epoch: bytes, lane: int, received_through: int) -> None:
+        """Send again from `received_through` + 1: the server says that it holds less (or more).
+
+        What is no longer here is declared as given up. Raises StoreError.
+        """
+        with self._store.write() as connection:
+            if get_meta(connection, "epoch") != epoch:
+                return
+            row = connection.execute("SELECT next FROM lanes WHERE lane = ?", (lane,)).fetchone()
+            if row is None:
+                return
+            through = min(received_through, row[0] - 1)
+            connection.execute(
+                "UPDATE lanes SET received = ?, safe = min(safe, ?) WHERE lane = ?",
+                (through, through, lane),
+            )
+            connection.execute("DELETE FROM batches WHERE lane = ?", (lane,))
+            oldest = connection.execute(
+                "SELECT min(first) FROM outbox WHERE lane = ? AND last > ?", (lane, through)
+            ).fetchone()[0]
+            held_from = row[0] if oldest is None else oldest
+            if held_from > through + 1:
+                gone = Segment(through + 1, held_from - 1, wall_ms(), b"", lanes.NO_LONGER_HELD)
+                write_segment(connection, lane, gone)
+        self.notify()
+
+    def new_epoch(self) -> bytes:
+        """After FORKED_EPOCH: put what was not received under a new random epoch and return it.
+
+        What the server has received under the old one stays there. Raises StoreError.
+        """
+        epoch = secrets.token_bytes(16)
+        with self._store.write() as connection:
+            old = get_meta(connection, "epoch")
+            marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
+            for lane, received in marks:
+                segments = read_segments(connection, lane, received + 1)
+                connection.execute("DELETE FROM outbox WHERE lane = ?", (lane,))
+                for segment in segments:
+                    write_segment(connection, lane, lanes.shift(segment, received))
+                for table in ("pending", "consents"):
+                    connection.execute(
+                        f"UPDATE {table} SET epoch = ?, sequence = sequence - ?"
+                        " WHERE epoch = ? AND lane = ? AND sequence > ?",
+                        (epoch, received, old, lane, received),
+                    )
+            connection.execute("UPDATE lanes SET next = next - received, received = 0, safe = 0")
+            connection.execute("DELETE FROM batches")
+            set_meta(connection, epoch=epoch)
+        self.notify()
+        return epoch
+
+    def set_aside(self, batch: Batch, reason: str) -> None:
+        """After a refusal for good (BAD_FRAME, TOO_LARGE): keep the batch in `rejected/` and
+        declare its events as given up, so that the lane goes on. Raises StoreError."""
+        name = f"{batch.epoch.hex()}-{batch.lane}-{batch.first_sequence}-{reason.lower()}.frames"
+        path = self._store.path / "rejected" / name
+        try:
+            write_file(path, batch.frames)
+        except OSError as error:
+            raise translate(error, path) from error
+        first, last = batch.first_sequence, batch.last_sequence
+        with self._store.write() as connection:
+            if get_meta(connection, "epoch") != batch.epoch:
+                return
+            connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
+            for segment in read_segments(connection, batch.lane, first, last):
+                rest = lanes.give_up(
+                    segment,
+                    lambda mark: first <= mark.sequence <= last,
+                    lanes.REJECTED,
+                    wall_ms(),
+                )
+                if rest is not None:
+                    write_segment(connection, batch.lane, rest)
+        self.notify()
+
+    def unsent(self) -> int:
+        """How many events the server has not yet received, those still in memory included.
+
+        Raises StoreError.
+        """
+        with self._store.read() as connection:
+            total = connection.execute("SELECT sum(next - 1 - received) FROM lanes").fetchone()[0]
+        return int(total or 0) + self.in_memory()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until something was committed since the last call; True where something was."""
+        if not self._committed.wait(timeout):
+            return False
+        self._committed.clear()
+        return True
+
+    def notify(self) -> None:
+        """Wake who waits: there may be something to send."""
+        self._committed.set()
+
+
+def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """The lane to send from, and how far it was received: priority first, then the oldest event."""
+    row = connection.execute(
+        "SELECT l.lane, l.received FROM lanes l WHERE l.next - 1 > l.received"
+        " ORDER BY l.priority, (SELECT min(o.rowid) FROM outbox o"
+        " WHERE o.lane = l.lane AND o.last > l.received) LIMIT 1"
+    ).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def _handed_out(connection: sqlite3.Connection, lane: int, received: int) -> tuple[int, int] | None:
+    row = connection.execute(
+        "SELECT first, last FROM batches WHERE lane = ? AND first = ?", (lane, received + 1)
+    ).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def _settle(connection: sqlite3.Connection, lane: int) -> None:
+    """Drop what the marks of a lane make superfluous."""
+    connection.execute(
+        "DELETE FROM batches WHERE lane = ?1 AND last <="
+        " (SELECT received FROM lanes WHERE lane = ?1)",
+        (lane,),
+    )
+    connection.execute(
+        "DELETE FROM outbox WHERE lane = ?1 AND last <= (SELECT safe FROM lanes WHERE lane = ?1)",
+        (lane,),
+    )

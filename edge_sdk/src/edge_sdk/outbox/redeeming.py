@@ -1,0 +1,80 @@
+"""Whether an offer that was shown may be redeemed: once per decision and slot, within its caps.
+
+The last word is spoken inside the transaction that writes the redemption, so that two tills of one
+device that hold the same decision cannot both grant it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.caps import REDEEM, CapRule
+from edge_sdk.outbox.entries import WRITTEN, Guard
+
+
+class RedemptionReason(StrEnum):
+    """Why a redemption was granted or refused."""
+
+    GRANTED = "GRANTED"
+    ALREADY_REDEEMED = "ALREADY_REDEEMED"  #: this slot of this decision was redeemed before
+    ENDED = "ENDED"  #: the offer is no longer valid
+    CAPPED = "CAPPED"  #: redeemed as often as allowed
+    UNKNOWN_DECISION = "UNKNOWN_DECISION"  #: this device does not know the decision (any more)
+    NOTHING_OFFERED = "NOTHING_OFFERED"  #: the slot was empty
+
+
+@dataclass(frozen=True)
+class Redemption:
+    """The answer to `redeem`. True where it was granted."""
+
+    granted: bool
+    reason: RedemptionReason
+    decision: str
+    slot: int
+    offer: str = ""
+    event_id: str = ""
+
+    def __bool__(self) -> bool:
+        return self.granted
+
+
+def guard(
+    decision_id: bytes, slot: int, subject: bytes, offer: str, rule: CapRule | None, now_ms: int
+) -> Guard:
+    """What the writer asks before it writes the redemption: WRITTEN, or why not."""
+
+    def check(connection: sqlite3.Connection) -> str:
+        known = connection.execute(
+            "SELECT 1 FROM redemptions WHERE decision = ? AND slot = ?", (decision_id, slot)
+        ).fetchone()
+        if known is not None:
+            return RedemptionReason.ALREADY_REDEEMED
+        if rule is not None and _capped(connection, rule, subject, offer, now_ms):
+            return RedemptionReason.CAPPED
+        connection.execute("INSERT INTO redemptions VALUES (?, ?, ?)", (decision_id, slot, now_ms))
+        return WRITTEN
+
+    return check
+
+
+def _capped(
+    connection: sqlite3.Connection, rule: CapRule, subject: bytes, offer: str, now_ms: int
+) -> bool:
+    def count(since_ms: int, everybody: bool) -> int:
+        row = connection.execute(
+            "SELECT count(*) FROM caps WHERE offer = ? AND kind = ? AND at_ms > ?"
+            " AND (? OR subject = ?)",
+            (offer, REDEEM, since_ms, everybody, subject),
+        ).fetchone()
+        return int(row[0])
+
+    if REDEEM in rule.stops and subject != NOBODY and count(-1, False):
+        return True
+    return any(
+        count(now_ms - limit.window_ms if limit.window_ms else -1, limit.device) >= limit.limit
+        for limit in rule.limits
+        if limit.kind == REDEEM
+    )

@@ -1,0 +1,326 @@
+"""The thread behind a client: opens the store, loads what is in it, and keeps both current.
+
+Theory of operation. Opening a client starts this thread and returns. The thread opens the store,
+takes over the last good release (or the app's bundle), warms the model, and then looks several
+times a second whether any process has changed the store. Now and then it tries to become the
+process that syncs.
+
+The deciding threads read the `Room` and never wait for this thread: what happens before the store
+is open is kept in memory and written when it is. A store that cannot be used is tried again and
+again; until then the client decides from the bundle, if there is one, and what must be durable is
+refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from edge_sdk.config import Config
+from edge_sdk.decision import Unknown
+from edge_sdk.errors import (
+    EdgeError,
+    FormatError,
+    StoreCorrupt,
+    StoreError,
+    TrustError,
+    UsageError,
+)
+from edge_sdk.outbox.entries import Entry
+from edge_sdk.runtime import loading
+from edge_sdk.runtime.room import Room
+from edge_sdk.store.device import DeviceFacts, DeviceStore
+from edge_sdk.store.open_store import OpenStore
+
+log = logging.getLogger("edge_sdk")
+
+_REOPEN_S: Final = 5.0
+_HOUSEKEEPING_S: Final = 60.0
+_NAMES: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a client's data come from."""
+
+    path: Path
+    server: str | None = None
+    bundle: Path | bytes | None = field(default=None, repr=False)
+
+
+class Keeper:
+    """Keeps one client's room. `start` it once; `close` it, or `abandon` it in a forked child."""
+
+    def __init__(self, origin: Origin, room: Room, config: Config) -> None:
+        self._origin = origin
+        self._room = room
+        self._config = config
+        #: None until the store is open, and where it cannot be.
+        self.open: OpenStore | None = None
+        self.trouble: EdgeError | None = None
+        self.bundle_trouble: EdgeError | None = None
+        self._not_enrolled: EdgeError | None = None
+        self.ready = threading.Event()
+        #: Held while libraries are loaded or the store is opened; a fork waits for it.
+        self.gate = threading.Lock()
+        self._tried = threading.Event()
+        self._early: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        self._unknown: queue.SimpleQueue[Unknown] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self.callbacks: dict[object, Callable[[], None]] = {}
+        self._bundle = origin.bundle
+        self._next_open = self._next_house = self._next_election = 0.0
+        self._thread = threading.Thread(target=self._run, name="genome-edge-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; returns at once."""
+        self._thread.start()
+
+    # From the app's threads ---------------------------------------------------------------------
+
+    def put(self, entry: Entry) -> None:
+        """Take an event. Never blocks, never fails."""
+        open_ = self.open
+        if open_ is not None:
+            open_.writer.put(entry)
+        elif self._early.qsize() < self._config.inbox_max_events:
+            self._early.put(entry)
+        else:
+            self._room.counts.add("dropped")
+
+    def put_durably(self, entry: Entry, timeout: float) -> str:
+        """Take an event and wait until it is on disk. Raises StoreError."""
+        began = time.monotonic()
+        open_ = self.when_open(timeout)
+        return open_.writer.put_durably(entry, max(0.1, timeout - (time.monotonic() - began)))
+
+    def when_open(self, timeout: float) -> OpenStore:
+        """The open store; waits for it where the client was opened just now. Raises StoreError."""
+        if not self._closing.is_set():
+            self._tried.wait(timeout)
+        open_ = self.open
+        if open_ is None:
+            trouble = self.trouble
+            if isinstance(trouble, StoreError):
+                raise trouble
+            raise StoreError(f"the store {self._origin.path} is not open: {trouble}")
+        return open_
+
+    def tell(self, unknown: Unknown) -> None:
+        """Say in the log that a name is not known. Never blocks."""
+        if self._unknown.qsize() < _NAMES:
+            self._unknown.put(unknown)
+
+    def poke(self) -> None:
+        """Look at the store now. Never blocks."""
+        self._wake.set()
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after the release or the genomes have changed; returns what ends it."""
+        key = object()
+        self.callbacks[key] = callback
+
+        def unsubscribe() -> None:
+            self.callbacks.pop(key, None)
+
+        return unsubscribe
+
+    def waiting(self) -> int:
+        """How many events are in memory only."""
+        open_ = self.open
+        return self._early.qsize() + (open_.writer.waiting() if open_ is not None else 0)
+
+    @property
+    def wrong(self) -> EdgeError | None:
+        """What keeps this device from what it has; None: nothing."""
+        open_ = self.open
+        if self.trouble is not None or open_ is None:
+            return self.trouble or self.bundle_trouble
+        return open_.writer.trouble or open_.cause or open_.store.incident or self.bundle_trouble
+
+    @property
+    def cause(self) -> EdgeError | None:
+        """What is wrong here, else with the server; None: nothing."""
+        wrong, open_ = self.wrong, self.open
+        if wrong is not None or open_ is None:
+            return wrong
+        if open_.updater is None:
+            return self._not_enrolled
+        state = open_.updater.state
+        if state.cause is None and state.last_nack:
+            reason, _, detail = state.last_nack.partition(": ")
+            return TrustError(detail, reason)
+        return state.cause
+
+    def close(self, timeout: float) -> bool:
+        """Write what there is and stop; whether everything was written in time."""
+        self._closing.set()
+        self._wake.set()
+        deadline = time.monotonic() + timeout
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        self._tell()
+        open_, self.open = self.open, None
+        if open_ is None:
+            return self._early.empty()
+        self._drain(open_)
+        return open_.close(max(0.1, deadline - time.monotonic()))
+
+    def abandon(self) -> list[object]:
+        """In a forked child: give up what is the parent's. What is returned must live for ever."""
+        open_, self.open = self.open, None
+        self._closing.set()
+        return [self] if open_ is None else [self, *open_.abandon()]
+
+    # The thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            try:
+                with self.gate:
+                    changed = self._turn(time.monotonic())
+                if changed:
+                    self._call_back()
+                if self._room.live.release is not None:
+                    self.ready.set()
+                self._tell()
+            except EdgeError as error:
+                self.note(error)
+            except Exception as error:
+                # Whatever it is: a client whose keeper is gone never learns anything new.
+                log.exception("keeping the store current failed in an unforeseen way")
+                self.note(EdgeError(f"{type(error).__name__}: {error}"))
+            self._wake.wait(self._config.watch_s)
+
+    def _turn(self, now: float) -> bool:
+        """Everything that is due; whether decisions change. Raises EdgeError."""
+        changed = False
+        if self.open is None and now >= self._next_open:
+            self._next_open = now + _REOPEN_S
+            changed = self._open()
+        open_ = self.open
+        if open_ is None:
+            return changed
+        changed |= self._look(open_)
+        if now >= self._next_election:
+            self._next_election = now + self._config.election_s
+            self._elect(open_)
+        if now >= self._next_house:
+            self._next_house = now + _HOUSEKEEPING_S
+            open_.keep_house(self._room)
+        return changed
+
+    def note(self, error: EdgeError) -> None:
+        """Remember what is wrong, and say so in the log when it is news."""
+        if str(error) != str(self.trouble):
+            log.warning("%s", error)
+        self.trouble = error
+
+    def _open(self) -> bool:
+        if self._room.live.release is not None:  # inherited in a fork
+            loading.warm(self._room.live.release)
+        try:
+            store = DeviceStore.open(self._origin.path)
+            open_ = OpenStore(store, self._room, self._config, self.poke)
+            store.facts = self._facts
+            self.trouble = None
+            self.open = open_
+        except StoreError as error:
+            self.note(error)
+            return self._use_bundle(None)
+        finally:
+            self._tried.set()
+        return False
+
+    def _look(self, open_: OpenStore) -> bool:
+        changed = open_.look(self._room)
+        self._drain(open_)
+        self.trouble = None
+        return self._use_bundle(open_) or changed
+
+    def _elect(self, open_: OpenStore) -> None:
+        try:
+            enrolled = open_.elect(self._origin.server)
+        except StoreCorrupt as error:  # the identity: everything else goes on without it
+            self._not_enrolled = error
+            return
+        self._not_enrolled = None
+        if self._origin.server is not None and not enrolled:
+            self._not_enrolled = UsageError(
+                f"{self._origin.path} belongs to no device yet: run `genome-edge enrol`"
+            )
+
+    def _call_back(self) -> None:
+        for callback in list(self.callbacks.values()):
+            try:
+                callback()
+            except Exception:
+                log.exception("a callback of on_change failed")
+
+    def _drain(self, open_: OpenStore) -> None:
+        while True:
+            try:
+                open_.writer.put(self._early.get_nowait())
+            except queue.Empty:
+                return
+
+    def _facts(self) -> DeviceFacts:
+        room = self._room
+        return DeviceFacts(room.tier(room.clock.now_ms()).value, room.counts.take())
+
+    # The bundle ---------------------------------------------------------------------------------
+
+    def _use_bundle(self, open_: OpenStore | None) -> bool:
+        """Decide from the bundle where the store has nothing as new; whether we do now."""
+        bundle, self._bundle = self._bundle, None
+        if bundle is None:
+            return False
+        try:
+            data = loading.read_bundle(bundle)
+            current = self._room.live.release
+            if current is not None and current.version >= loading.version_of(data):
+                return False
+            self._install_bundle(data, open_)
+        except (TrustError, FormatError) as error:
+            log.warning("the bundle cannot be used: %s", error)
+            self.bundle_trouble = error
+            return False
+        return True
+
+    def _install_bundle(self, data: bytes, open_: OpenStore | None) -> None:
+        bundle, release = loading.open_bundle(data, open_.store if open_ is not None else None)
+        loading.warm(release)
+        if open_ is not None and open_.hold_sync():
+            try:
+                loading.keep_bundle(open_.store, bundle, release.manifest)
+            except StoreError as error:
+                self.note(error)
+            finally:
+                open_.release_sync()
+        if self._room.live.release is None:
+            self._room.adopt(release, loading.view_of(bundle, release.manifest))
+        if open_ is not None:
+            open_.look(self._room)
+
+    # Names --------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Say which names were not known. Here, because finding the nearest takes milliseconds."""
+        while True:
+            try:
+                unknown = self._unknown.get_nowait()
+            except queue.Empty:
+                return
+            release = self._room.live.release
+            if unknown.kind == "customer":  # an app's own id of a person belongs in no log
+                log.warning("a customer is not known on this device")
+            elif release is not None:
+                log.warning("%s", release.nearest(unknown.kind, unknown.name))

@@ -1,0 +1,152 @@
+"""What a decision reads, as it is at one moment, and who a customer is in it.
+
+A `Live` is never changed: another release or other genomes make another one, which takes its place
+in a single assignment. So a decision is made from one whole release and takes no lock.
+
+Consent comes first. The bits of a customer are read without a look at the strengths beside them;
+only where PERSONALISATION is among them (or was granted here since) is a genome made. Nobody
+agreed to anything.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from edge_sdk.decision import Unknown
+from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
+from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
+from edge_sdk.engine.release import Release
+from edge_sdk.errors import EdgeError, UsageError
+from edge_sdk.runtime.local_state import LocalState
+from edge_sdk.store.genomes import GenomeView, compatible
+from edge_sdk.store.state import StoredImprint
+from genome_edge.v1 import dna_pb2, event_pb2
+
+PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+_HEX: Final = frozenset(string.hexdigits)
+_NO_GENOMES: Final = GenomeView()
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A release, and the genome rows that can be read under it."""
+
+    release: Release | None = None
+    genomes: GenomeView = _NO_GENOMES
+    #: Lookups and consents count whatever the rows are encoded with; strengths do not.
+    readable: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        lineage = self.genomes.lineage
+        fits = (
+            self.release is not None
+            and lineage is not None
+            and compatible(lineage, self.release.manifest.lineage)
+        )
+        object.__setattr__(self, "readable", fits)
+
+    def row(self, subject: bytes) -> Row | None:
+        """The row of a subject, where it can be read under the release."""
+        return self.genomes.row(subject) if self.readable else None
+
+
+class Visitor(NamedTuple):
+    """Whom a decision is for. `subject` is 16 bytes, zeros for nobody; `genome` is None where there
+    is none or it may not be read; `private`: the genome must not be written to disk."""
+
+    subject: bytes
+    consents: int
+    genome: Genome | None
+    private: bool = False
+    unknown: tuple[Unknown, ...] = ()
+
+
+ANYBODY: Final = Visitor(NOBODY, 0, None)
+
+
+class Customers:
+    """Finds customers and makes their genomes, and keeps those made. Takes no lock."""
+
+    def __init__(self, local: LocalState, keep: int) -> None:
+        self.local = local
+        self._keep = keep
+        self._made: dict[bytes, tuple[Live, tuple[StoredImprint, ...], Genome | None]] = {}
+
+    def subject_of(self, live: Live, customer: str | None) -> bytes | None:
+        """The subject of an app's own id or of 32 hex characters; None: not known here.
+
+        Raises UsageError for what is neither text nor None.
+        """
+        if customer is None:
+            return NOBODY
+        if not isinstance(customer, str):
+            raise UsageError(f"customer must be text or None, not {type(customer).__name__}")
+        subject = live.genomes.subject_of(customer)
+        if subject is None and len(customer) == 32 and _HEX.issuperset(customer):
+            return bytes.fromhex(customer)
+        return subject
+
+    def visitor(self, live: Live, customer: str | None) -> Visitor:
+        """Whom `customer` stands for: nobody, with a word about it, where it is not known."""
+        if customer is None:
+            return ANYBODY
+        subject = self.subject_of(live, customer)
+        if subject is None:
+            return ANYBODY._replace(unknown=(Unknown("customer", customer, None),))
+        consents = self.local.consents(subject, live.genomes.consents(subject))
+        if not consents & PERSONALISATION:
+            return Visitor(subject, consents, None)
+        return Visitor(subject, consents, self._genome(live, subject))
+
+    def _genome(self, live: Live, subject: bytes) -> Genome | None:
+        pending = self.local.pending(subject)
+        known = self._made.get(subject)
+        if known is not None and known[0] is live and known[1] is pending:
+            return known[2]
+        genome = make_genome(live.release, live.row(subject), pending)
+        if len(self._made) >= self._keep:
+            self._made = {}
+        self._made[subject] = (live, pending, genome)
+        return genome
+
+
+def make_genome(
+    release: Release | None, row: Row | None, pending: Iterable[StoredImprint]
+) -> Genome | None:
+    """What a decision reads of a customer; None where nothing is known that could be read."""
+    if release is None:
+        return None
+    imprints = [votes for one in pending if (votes := _votes(release, one)) is not None]
+    if row is None and not imprints:
+        return None
+    return Genome(row, release.schema, release.vocabulary, imprints)
+
+
+def _votes(release: Release, stored: StoredImprint) -> PendingImprint | None:
+    """What an imprint gives to each marker under this release; None where it gives nothing."""
+    said = stored.interaction
+    try:
+        weight = event_weight(release.schema, said.kind, said.amount_micros)
+        exploded = explode(release.schema, said.kind, dna_of(release, said))
+    except EdgeError:
+        return None  # written under another schema; the server will know what it means
+    numbered = ((release.vocabulary.index(name), salience) for name, salience, _ in exploded)
+    votes = tuple((at, vote(weight, salience)) for at, salience in numbered if at is not None)
+    return PendingImprint(hour_of(stored.time_ms), votes) if votes else None
+
+
+def dna_of(release: Release, said: event_pb2.Interaction) -> list[tuple[str, int]]:
+    """The markers with their salience (1/256) that an interaction is about."""
+    if said.dna:
+        return [(one.marker, one.salience_q8) for one in said.dna]
+    if said.product:
+        known = len(release.vocabulary)
+        found = release.products.dna(said.product) or []
+        return [(release.vocabulary.name(at), q8) for at, q8 in found if at < known]
+    row = release.catalogue.row_of.get(said.offer)
+    if row is None:
+        return []
+    return [(one.marker, one.salience_q8) for one in release.catalogue.offers[row].dna]

@@ -1,0 +1,124 @@
+"""From what is on disk, or came with the app, to a release that decisions can be made from.
+
+Only what is whole is used: a release that cannot be read gives way to the one before it, and that
+to none; what was wrong is said. A model that cannot be opened is another matter: its release still
+knows which offers are eligible, and decides with equal values until a better one comes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.dna.genome import rows_from_block
+from edge_sdk.engine.release import Bundle, Release, load_bundle
+from edge_sdk.errors import EdgeError, StoreCorrupt, TrustError
+from edge_sdk.store.device import DeviceStore, StoredRelease
+from edge_sdk.store.genomes import GenomeView, pack_row
+from edge_sdk.sync import trust
+from edge_sdk.sync.installing import load, read_parts
+from genome_edge.v1 import release_pb2
+
+
+class Loaded(NamedTuple):
+    """A release, or none, and what was wrong on the way."""
+
+    release: Release | None
+    cause: EdgeError | None
+
+
+def load_stored(store: DeviceStore) -> Loaded:
+    """The active release of a store, or the last one that can be used.
+
+    One that cannot be read is given up in the store, so that the next sync brings it anew. Raises
+    StoreError where the store itself cannot be read.
+    """
+    cause: EdgeError | None = None
+    stored = store.active_release()
+    while stored is not None:
+        try:
+            return Loaded(_read(store, stored), cause)
+        except (TrustError, StoreCorrupt) as error:
+            cause = cause or error
+            stored = store.release_failed(stored.version)
+    return Loaded(None, cause)
+
+
+def warm(release: Release) -> TrustError | None:
+    """Open the model and use it once, so that the first decision does not have to.
+
+    Returns why it cannot be opened; decisions are UNSCORED then.
+    """
+    try:
+        release.warm()
+    except TrustError as error:
+        return error
+    return None
+
+
+def _read(store: DeviceStore, stored: StoredRelease) -> Release:
+    manifest = stored.manifest
+    parts = read_parts(store, manifest)
+    return Release.from_parts(manifest, parts, assets=assets_of(store, manifest))
+
+
+def assets_of(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, Path]:
+    """Where the files are that offers refer to by name: the parts that are no part of deciding."""
+    return {
+        part.name: store.part_path(part.sha256)
+        for part in manifest.parts
+        if part.name not in trust.KNOWN_PARTS
+    }
+
+
+def read_bundle(bundle: Path | bytes) -> bytes:
+    """The bytes of a bundle. Raises TrustError where the file cannot be read."""
+    if isinstance(bundle, bytes):
+        return bundle
+    try:
+        return bundle.read_bytes()
+    except OSError as error:
+        raise TrustError(f"the bundle {bundle} cannot be read: {error}") from error
+
+
+def version_of(data: bytes) -> int:
+    """The version of the release in a bundle, before anything about it is verified: enough to see
+    that it is not needed. Raises TrustError."""
+    try:
+        bundle = release_pb2.Bundle.FromString(data)
+        return int(release_pb2.Manifest.FromString(bundle.manifest.manifest).version)
+    except DecodeError as error:
+        raise TrustError("this is not a bundle", trust.Refusal.FORMAT) from error
+
+
+def open_bundle(data: bytes, store: DeviceStore | None) -> tuple[Bundle, Release]:
+    """Verify a bundle and build its release; under the root of the enrolled device where it is one.
+
+    Raises TrustError.
+    """
+    identity = store.identity() if store is not None else None
+    root = release_pb2.TrustRoot.FromString(identity.root) if identity is not None else None
+    bundle = load_bundle(data, root)
+    manifest = release_pb2.Manifest.FromString(bundle.signed.manifest)
+    return bundle, load(manifest, bundle.parts)
+
+
+def keep_bundle(store: DeviceStore, bundle: Bundle, manifest: release_pb2.Manifest) -> None:
+    """Put a bundle into the store as if it had been synced. For the syncing process.
+
+    Its genomes are taken only where no sync ever brought any. Raises StoreError.
+    """
+    for part in manifest.parts:
+        store.stage_part(part.sha256, bundle.parts[part.name])
+    store.commit_release(bundle.signed.SerializeToString(), manifest.version)
+    if bundle.blocks and not store.genome_cursor():
+        store.commit_genomes(full=True, lineage=manifest.lineage, blocks=bundle.blocks, cursor=b"")
+
+
+def view_of(bundle: Bundle, manifest: release_pb2.Manifest) -> GenomeView:
+    """The genomes of a bundle in memory, where no store can take them. Raises FormatError."""
+    rows = [row for block in bundle.blocks for row in rows_from_block(block)]
+    patches: dict[bytes, bytes | int] = {row.subject: pack_row(row) for row in rows}
+    return GenomeView(lineage=manifest.lineage, count=len(rows), patches=patches)

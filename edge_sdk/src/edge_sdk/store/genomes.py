@@ -1,0 +1,357 @@
+"""Genome rows and customer lookups as a store holds them: a snapshot, and patches on top of it.
+
+Theory of operation. A full set of rows becomes one immutable file, mapped by every process. What
+changes afterwards is small: it is kept in SQLite, read into memory by each process, and looked up
+first. When the patches have become many, or somebody was erased, the syncing process writes a new
+snapshot out of both. The rows of SQLite's `meta` say which files are the current ones; changing
+them is the commit.
+
+A `GenomeView` is what was held at one moment. It is never changed: readers keep theirs for as long
+as they like, and take no lock.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
+from edge_sdk.errors import StoreCorrupt
+from edge_sdk.store.database import Database
+from edge_sdk.store.files import remove
+from edge_sdk.store.lookup_file import LookupFile, lookup_hash, write_lookup
+from edge_sdk.store.snapshot import Snapshot, write_snapshot
+from genome_edge.v1 import dna_pb2, sync_pb2
+
+_ROW: Final = struct.Struct("<IiH")
+_CRC: Final = struct.Struct("<I")
+#: Why a row is not here any more, in the patches table; 0 is a row.
+ERASED: Final = int(sync_pb2.Delete.REASON_ERASED)
+LEFT_AUDIENCE: Final = int(sync_pb2.Delete.REASON_LEFT_AUDIENCE)
+CONSENT_WITHDRAWN: Final = int(sync_pb2.Delete.REASON_CONSENT_WITHDRAWN)
+# Patches are held in memory by each process and searched first; beyond this share of the rows a
+# new snapshot is cheaper.
+_LEAST_PATCHES: Final = 4096
+_PATCH_SHARE: Final = 32
+
+KEYS: Final = (
+    "genome_cursor",
+    "genome_lineage",
+    "genome_rows",
+    "snapshot",
+    "lookup",
+    "lookup_key",
+)
+
+
+def compatible(one: dna_pb2.Lineage, other: dna_pb2.Lineage) -> bool:
+    """Whether rows of one lineage can be read under the other: the vocabulary may have grown."""
+    return (
+        one.vocabulary_lineage == other.vocabulary_lineage
+        and one.schema_epoch == other.schema_epoch
+        and one.landmark_hour == other.landmark_hour
+        and one.quantiser == other.quantiser
+    )
+
+
+@dataclass(frozen=True)
+class GenomeView:
+    """Rows and lookups as they were at one moment."""
+
+    change: int = 0
+    files: tuple[str, str] = ("", "")
+    lineage: dna_pb2.Lineage | None = None
+    count: int = 0
+    key: bytes = field(default=b"", repr=False)
+    snapshot: Snapshot | None = None
+    lookup: LookupFile | None = None
+    #: subject → packed row, or the reason of its deletion.
+    patches: dict[bytes, bytes | int] = field(default_factory=dict, repr=False)
+    lookups: dict[bytes, bytes] = field(default_factory=dict, repr=False)
+
+    def row(self, subject: bytes) -> Row | None:
+        """The row of a subject, or None."""
+        patch = self.patches.get(subject)
+        if patch is not None:
+            return unpack_row(subject, patch) if isinstance(patch, bytes) else None
+        return self.snapshot.lookup(subject) if self.snapshot is not None else None
+
+    def consents(self, subject: bytes) -> int:
+        """The consent bits of a subject, without a look at its strengths; 0 without a row."""
+        patch = self.patches.get(subject)
+        if patch is not None:
+            return int(_ROW.unpack_from(patch)[0]) if isinstance(patch, bytes) else 0
+        return (self.snapshot.consents(subject) or 0) if self.snapshot is not None else 0
+
+    def subject_of(self, customer: str) -> bytes | None:
+        """The subject of an app's own customer id, or None where the audience does not know it."""
+        if not self.key:
+            return None
+        hash_ = lookup_hash(self.key, customer)
+        subject = self.lookups.get(hash_)
+        if subject is None and self.lookup is not None:
+            subject = self.lookup.subject(hash_)
+            if subject is not None and self.patches.get(subject) in (ERASED, LEFT_AUDIENCE):
+                return None
+        return subject
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, in no particular order."""
+        if self.snapshot is not None:
+            yield from (row for row in self.snapshot if row.subject not in self.patches)
+        for subject, patch in self.patches.items():
+            if isinstance(patch, bytes):
+                yield unpack_row(subject, patch)
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every (hash, subject); a later pair of a hash counts."""
+        if self.lookup is not None:
+            for hash_, subject in self.lookup:
+                if self.patches.get(subject) not in (ERASED, LEFT_AUDIENCE):
+                    yield hash_, subject
+        yield from self.lookups.items()
+
+
+def pack_row(row: Row) -> bytes:
+    """A row as a patch holds it: its columns and their CRC-32."""
+    indices = row.indices.astype("<u4").tobytes()
+    head = _ROW.pack(row.consents, row.as_of_hour, len(row.indices))
+    packed = head + indices + row.codes.tobytes()
+    return packed + _CRC.pack(zlib.crc32(packed))
+
+
+def check_patch(packed: bytes) -> None:
+    """Raise StoreCorrupt where a packed row is not what was packed."""
+    end = len(packed) - _CRC.size
+    if end < _ROW.size or _CRC.unpack_from(packed, end)[0] != zlib.crc32(packed[:end]):
+        raise StoreCorrupt("a genome patch is damaged")
+
+
+def unpack_row(subject: bytes, packed: bytes) -> Row:
+    """The row that `pack_row` packed; `check_patch` has looked at it before."""
+    consents, as_of_hour, n = _ROW.unpack_from(packed)
+    indices = np.frombuffer(packed, "<u4", n, _ROW.size).astype(np.uint32)
+    codes = np.frombuffer(packed, np.uint8, n, _ROW.size + 4 * n)
+    return Row(subject, consents, as_of_hour, indices, codes)
+
+
+def split_pairs(hashes: bytes, subjects: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The (hash, subject) pairs of two concatenations. ValueError where they do not fit."""
+    if len(hashes) != len(subjects) or len(hashes) % SUBJECT_BYTES:
+        raise ValueError("lookup hashes and subjects differ in number")
+    for at in range(0, len(hashes), SUBJECT_BYTES):
+        yield hashes[at : at + SUBJECT_BYTES], subjects[at : at + SUBJECT_BYTES]
+
+
+class GenomeShelf:
+    """Reads and writes the genomes of one store."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        self._database = database
+        self._directory = root / "genomes"
+        self._last_tried = ("", "")
+
+    def view(self, known: GenomeView | None = None) -> GenomeView:
+        """What is held now; what `known` has already is not read again.
+
+        Raises StoreCorrupt where a file is damaged or missing, and StoreError.
+        """
+        while True:
+            try:
+                return self._read_view(known)
+            except StoreCorrupt:
+                if self._current_files() == self._last_tried:
+                    raise
+                # Another process has put new files in place between the name and the file.
+
+    def _current_files(self) -> tuple[str, str]:
+        with self._database.read() as connection:
+            return _files(_meta(connection))
+
+    def _read_view(self, known: GenomeView | None) -> GenomeView:
+        with self._database.read() as connection:
+            change = counter(connection, "genomes")
+            if known is not None and known.change == change:
+                return known
+            meta = _meta(connection)
+            files = self._last_tried = _files(meta)
+            if known is None or known.files != files:
+                known = None
+            since = known.change if known is not None else -1
+            patches = connection.execute(
+                "SELECT subject, row, reason FROM patches WHERE change > ?", (since,)
+            ).fetchall()
+            lookups = connection.execute(
+                "SELECT hash, subject FROM lookups WHERE change > ?", (since,)
+            ).fetchall()
+            snapshot, lookup = (known.snapshot, known.lookup) if known else self._open(files)
+        newer: dict[bytes, bytes | int] = {
+            subject: row if row is not None else reason for subject, row, reason in patches
+        }
+        for patch in newer.values():
+            if isinstance(patch, bytes):
+                check_patch(patch)
+        merged = {**known.lookups} if known else {}
+        gone = {subject for subject, patch in newer.items() if patch in (ERASED, LEFT_AUDIENCE)}
+        if gone:
+            merged = {hash_: subject for hash_, subject in merged.items() if subject not in gone}
+        merged.update(lookups)
+        lineage = meta.get("genome_lineage")
+        return GenomeView(
+            change=change,
+            files=files,
+            lineage=dna_pb2.Lineage.FromString(lineage) if lineage is not None else None,
+            count=int(meta.get("genome_rows", b"0")),
+            key=meta.get("lookup_key", b""),
+            snapshot=snapshot,
+            lookup=lookup,
+            patches={**known.patches, **newer} if known else newer,
+            lookups=merged,
+        )
+
+    def _open(self, files: tuple[str, str]) -> tuple[Snapshot | None, LookupFile | None]:
+        snapshot, lookup = files
+        return (
+            Snapshot.open(self._directory / snapshot) if snapshot else None,
+            LookupFile.open(self._directory / lookup) if lookup else None,
+        )
+
+    def write_files(
+        self,
+        lineage: dna_pb2.Lineage,
+        rows: Iterable[Row],
+        pairs: Iterable[tuple[bytes, bytes]],
+    ) -> tuple[str, str, int]:
+        """Write a snapshot and a lookup file; returns their names and the number of rows."""
+        name = secrets.token_hex(8)
+        count = write_snapshot(self._directory / f"{name}.snap", lineage, rows)
+        write_lookup(self._directory / f"{name}.lookup", pairs)
+        return f"{name}.snap", f"{name}.lookup", count
+
+    def replace(
+        self, connection: sqlite3.Connection, files: tuple[str, str, int], **meta: bytes
+    ) -> None:
+        """Make files that were written the current ones, without patches."""
+        snapshot, lookup, count = files
+        values = {
+            "snapshot": snapshot.encode(),
+            "lookup": lookup.encode(),
+            "genome_rows": b"%d" % count,
+            **meta,
+        }
+        set_meta(connection, **values)
+        connection.execute("DELETE FROM patches")
+        connection.execute("DELETE FROM lookups")
+        bump(connection, "genomes")
+
+    def patch(
+        self,
+        connection: sqlite3.Connection,
+        view: GenomeView,
+        rows: Iterable[Row],
+        deletes: Iterable[tuple[bytes, int]],
+        pairs: Iterable[tuple[bytes, bytes]],
+    ) -> int:
+        """Write patches on top of `view`, which is what is held now; returns the number of rows."""
+        change = bump(connection, "genomes")
+        patches: dict[bytes, tuple[bytes | None, int]] = {
+            row.subject: (pack_row(row), 0) for row in rows
+        }
+        for subject, reason in deletes:
+            patches[subject] = (None, reason or LEFT_AUDIENCE)
+        count = view.count
+        for subject, (packed, _) in patches.items():
+            count += (packed is not None) - (view.row(subject) is not None)
+        connection.executemany(
+            "INSERT OR REPLACE INTO patches VALUES (?, ?, ?, ?)",
+            [(subject, row, reason, change) for subject, (row, reason) in patches.items()],
+        )
+        connection.executemany(
+            "DELETE FROM lookups WHERE subject = ?",
+            [(s,) for s, (_, reason) in patches.items() if reason in (ERASED, LEFT_AUDIENCE)],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO lookups VALUES (?, ?, ?)",
+            [(hash_, subject, change) for hash_, subject in pairs],
+        )
+        set_meta(connection, genome_rows=b"%d" % count)
+        return count
+
+    def wants_compaction(self, view: GenomeView) -> bool:
+        """Whether the patches are so many that a new snapshot is due."""
+        most = max(_LEAST_PATCHES, view.count // _PATCH_SHARE)
+        return len(view.patches) + len(view.lookups) > most
+
+    def compact(self) -> None:
+        """Write what is held into new files without patches. For the syncing process only."""
+        view = self.view()
+        if view.lineage is None:
+            return
+        files = self.write_files(view.lineage, view.rows(), view.pairs())
+        with self._database.write() as connection:
+            if counter(connection, "genomes") == view.change:
+                self.replace(connection, files)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete the files that are not current; who has them mapped keeps them until done."""
+        current = self._current_files()
+        remove(entry for entry in self._directory.iterdir() if entry.name not in current)
+
+    def drop(self, connection: sqlite3.Connection) -> None:
+        """Forget all rows and lookups, so that the next sync brings them anew."""
+        connection.executemany("DELETE FROM meta WHERE key = ?", [(key,) for key in KEYS])
+        connection.execute("DELETE FROM patches")
+        connection.execute("DELETE FROM lookups")
+        bump(connection, "genomes")
+
+    def paths(self, names: Iterable[str]) -> list[Path]:
+        """Where files of these names are."""
+        return [self._directory / name for name in names]
+
+
+def rows_of(blocks: Iterable[dna_pb2.GenomeBlock]) -> Iterator[Row]:
+    """The rows of blocks, one after the other. Raises FormatError."""
+    for block in blocks:
+        yield from rows_from_block(block)
+
+
+def set_meta(connection: sqlite3.Connection, **values: bytes) -> None:
+    """Write single values."""
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+
+
+def get_meta(connection: sqlite3.Connection, key: str) -> bytes | None:
+    """Read a single value."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _meta(connection: sqlite3.Connection) -> dict[str, bytes]:
+    return dict(connection.execute("SELECT key, value FROM meta"))
+
+
+def _files(meta: Mapping[str, bytes]) -> tuple[str, str]:
+    return meta.get("snapshot", b"").decode(), meta.get("lookup", b"").decode()
+
+
+def counter(connection: sqlite3.Connection, name: str) -> int:
+    """The value of a counter."""
+    row = connection.execute("SELECT n FROM counters WHERE name = ?", (name,)).fetchone()
+    return int(row[0])
+
+
+def bump(connection: sqlite3.Connection, name: str) -> int:
+    """Count a change that other processes watch; returns the new value."""
+    row = connection.execute(
+        "UPDATE counters SET n = n + 1 WHERE name = ? RETURNING n", (name,)
+    ).fetchone()
+    return int(row[0])

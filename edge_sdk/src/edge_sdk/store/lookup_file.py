@@ -1,0 +1,101 @@
+"""Which subject an app's own customer id stands for: keyed hashes in one memory-mapped file.
+
+    magic 8 | count n u64 | crc of the rest u32 | padding to 32 |
+    first halves of the hashes u64[n], ascending | second halves u64[n] | subjects 16 bytes × n
+
+The hash is the first 16 bytes of HMAC-SHA-256 of the id under the audience's key: whoever reads
+the file learns no id, and cannot try ids without the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import mmap
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge_sdk.errors import StoreCorrupt
+from edge_sdk.store.files import write_file
+
+_MAGIC: Final = b"GELOOK1\n"
+_HEAD: Final = struct.Struct("<8sQI12x")
+_HASH_BYTES: Final = 16
+_PAIR_BYTES: Final = 32
+_HALF: Final = "<u8"
+
+
+def lookup_hash(key: bytes, customer: str) -> bytes:
+    """The 16 bytes under which a customer's id is looked up."""
+    return hmac.new(key, customer.encode(), hashlib.sha256).digest()[:_HASH_BYTES]
+
+
+def write_lookup(path: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write (hash, subject) pairs, the last one of a hash counting; returns how many.
+
+    Raises OSError where the disk refuses.
+    """
+    ordered = sorted(dict(pairs).items())
+    halves = np.frombuffer(b"".join(hash_ for hash_, _ in ordered), dtype=">u8").reshape(-1, 2)
+    body = b"".join(
+        (
+            halves[:, 0].astype(_HALF).tobytes(),
+            halves[:, 1].astype(_HALF).tobytes(),
+            *(subject for _, subject in ordered),
+        )
+    )
+    write_file(path, _HEAD.pack(_MAGIC, len(ordered), zlib.crc32(body)) + body)
+    return len(ordered)
+
+
+class LookupFile:
+    """An open lookup file. Safe to read from any number of threads; there is nothing to close."""
+
+    def __init__(self, data: mmap.mmap, count: int) -> None:
+        self._high = np.frombuffer(data, _HALF, count, _HEAD.size)
+        self._low = np.frombuffer(data, _HALF, count, _HEAD.size + 8 * count)
+        self._subjects = memoryview(data)[_HEAD.size + 16 * count :]
+
+    @classmethod
+    def open(cls, path: Path) -> LookupFile:
+        """Map a file. Raises StoreCorrupt where it is not what was written."""
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file
+            raise StoreCorrupt(f"{path}: cannot be read: {error}") from error
+        if len(data) < _HEAD.size:
+            raise StoreCorrupt(f"{path}: cut after {len(data)} bytes")
+        magic, count, crc = _HEAD.unpack_from(data)
+        if magic != _MAGIC or len(data) != _HEAD.size + count * _PAIR_BYTES:
+            raise StoreCorrupt(f"{path}: not a lookup file, or cut")
+        if zlib.crc32(memoryview(data)[_HEAD.size :]) != crc:
+            raise StoreCorrupt(f"{path}: damaged")
+        return cls(data, count)
+
+    def subject(self, hash_: bytes) -> bytes | None:
+        """The subject of a hash (16 bytes), or None."""
+        high = int.from_bytes(hash_[:8], "big")
+        low = int.from_bytes(hash_[8:], "big")
+        at = int(np.searchsorted(self._high, np.uint64(high)))
+        while at < len(self) and int(self._high[at]) == high:
+            if int(self._low[at]) == low:
+                return self._subject(at)
+            at += 1
+        return None
+
+    def _subject(self, at: int) -> bytes:
+        return bytes(self._subjects[16 * at : 16 * at + 16])
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for at in range(len(self)):
+            high, low = int(self._high[at]), int(self._low[at])
+            yield high.to_bytes(8, "big") + low.to_bytes(8, "big"), self._subject(at)
+
+    def __len__(self) -> int:
+        return len(self._high)

@@ -1,0 +1,196 @@
+"""A store while a client has it open: what belongs to it, and what it says that is new."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from edge_sdk._posix import FileLock
+from edge_sdk.config import Config
+from edge_sdk.engine.caps import CapLedger
+from edge_sdk.errors import EdgeError, StoreCorrupt
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.outbox.writer import Writer
+from edge_sdk.runtime import loading
+from edge_sdk.runtime.room import Room
+from edge_sdk.store import state as store_state
+from edge_sdk.store.device import DeviceStore
+
+if TYPE_CHECKING:
+    from edge_sdk.sync.updater import Updater
+
+log = logging.getLogger("edge_sdk.store.device")
+
+# Caps that were counted this recently may not be on disk yet.
+_SETTLED_MS: Final = 10_000
+
+
+class OpenStore:
+    """One open store. Everything but `writer`, `outbox` and `store` is for the keeper's thread."""
+
+    def __init__(
+        self, store: DeviceStore, room: Room, config: Config, on_change: Callable[[], None]
+    ) -> None:
+        self.store = store
+        # Before the writer begins: from now on what this process counts is in the ledger first.
+        with store.read() as connection:
+            rows, self._last_cap = store_state.read_caps(connection)
+        room.ledger.apply(rows)
+        self.outbox = Outbox(store, config)
+        self.writer = Writer(store, self.outbox, config)
+        self.updater: Updater | None = None
+        #: Why the release that is on disk is not the one decided from; None: it is.
+        self.cause: EdgeError | None = None
+        self._config = config
+        self._on_change = on_change
+        self._watch = store.watch()
+        self._generation = store.database.generation
+        self._seen = (-1, -1, -1)
+        self._syncing: FileLock | None = None
+
+    # What is new --------------------------------------------------------------------------------
+
+    def look(self, room: Room) -> bool:
+        """Take over what any process has committed since the last look; whether decisions change.
+
+        Raises StoreError.
+        """
+        if self.store.database.was_replaced():
+            self.store.database.reset()
+        if self.store.database.generation != self._generation:
+            self._start_over()
+        try:
+            if not self._watch.changed():
+                return False
+        except StoreCorrupt as error:
+            self.store.repair(error)
+            raise
+        room.clock.hear(self.store.server_offset_ms(), self.store.clock_floor_ms())
+        before, now = self._seen, self.store.changes()
+        changed = False
+        if now[0] != before[0]:
+            changed |= self._take_release(room)
+        if now[1] != before[1]:
+            room.adopt(genomes=self.store.genomes())
+            changed = True
+        if now[2] != before[2] or now[1] != before[1]:
+            self._take_state(room, all_of_it=now[1] != before[1], since=before[2])
+        self._seen = now
+        return changed
+
+    def _start_over(self) -> None:
+        """The SQLite file was rebuilt: what is in it is news, but for what was counted before."""
+        self._watch.close()
+        self._generation = self.store.database.generation
+        self._watch = self.store.watch()
+        self._seen = (-1, -1, -1)
+        with self.store.read() as connection:
+            _, self._last_cap = store_state.read_caps(connection)
+
+    def _take_release(self, room: Room) -> bool:
+        stored, current = self.store.active_release(), room.live.release
+        if stored is not None and current is not None and stored.version == current.version:
+            return False  # a version means one release only
+        loaded = loading.load_stored(self.store)
+        self.cause = loaded.cause
+        if loaded.release is None:
+            return False
+        self.cause = loading.warm(loaded.release) or self.cause
+        room.adopt(release=loaded.release)
+        return True
+
+    def _take_state(self, room: Room, *, all_of_it: bool, since: int) -> None:
+        with room.local.holding(), self.store.read() as connection:
+            room.local.reload_consents(store_state.read_consents(connection))
+            if all_of_it:
+                room.local.reload(store_state.read_pending(connection))
+            else:
+                room.local.extend(store_state.read_pending(connection, since, self.writer.lanes))
+            self._take_caps(connection, room, all_of_it=all_of_it)
+
+    def _take_caps(self, connection: sqlite3.Connection, room: Room, *, all_of_it: bool) -> None:
+        lanes = self.writer.lanes
+        rows, self._last_cap = store_state.read_caps(connection, self._last_cap, lanes)
+        room.ledger.apply(rows)
+        if all_of_it:
+            self._forget_erased(connection, room.ledger, room.clock.now_ms())
+
+    def _forget_erased(
+        self, connection: sqlite3.Connection, ledger: CapLedger, now_ms: int
+    ) -> None:
+        """Whose caps the store does not know any more was erased."""
+        kept = {subject for (subject,) in connection.execute("SELECT DISTINCT subject FROM caps")}
+        counted = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
+        for subject in counted - kept:
+            ledger.forget(subject)
+
+    def keep_house(self, room: Room) -> None:
+        """What is due now and then. Raises StoreError."""
+        now_ms = room.clock.now_ms()
+        self.store.raise_clock_floor(now_ms)
+        outdated = room.ledger.prune(now_ms)
+        if outdated:
+            with self.store.write() as connection:
+                store_state.drop_caps(connection, outdated)
+
+    # Syncing ------------------------------------------------------------------------------------
+
+    def elect(self, server: str | None) -> bool:
+        """Try to become the process that syncs; whether the device is enrolled at all.
+
+        `server` is where the server is now, in place of where it was at enrolment. Raises
+        StoreError, and StoreCorrupt where the identity cannot be read.
+        """
+        if self.updater is not None:
+            return True
+        identity = self.store.identity()
+        if identity is None or not self.hold_sync():
+            return identity is not None
+        if server is not None and identity.server != server:
+            self.store.set_identity(replace(identity, server=server))
+        # Late: it brings the network's libraries, which no decision needs.
+        from edge_sdk.sync.updater import Updater
+
+        updater = Updater(self.store, self.outbox, self._config, self._on_change)
+        updater.start()
+        self.updater = updater
+        return True
+
+    def hold_sync(self) -> bool:
+        """Hold the lock of the syncing process; whether we do."""
+        if self._syncing is None:
+            self._syncing = self.store.elect()
+        return self._syncing is not None
+
+    def release_sync(self) -> None:
+        """Let another process sync."""
+        if self._syncing is not None and self.updater is None:
+            self._syncing.release()
+            self._syncing = None
+
+    # The end ------------------------------------------------------------------------------------
+
+    def close(self, timeout: float) -> bool:
+        """Write what there is, stop, and close the files; whether all was written in time."""
+        deadline = time.monotonic() + timeout
+        written = self.writer.close(timeout)
+        if self.updater is not None:
+            self.updater.stop(max(0.1, deadline - time.monotonic()))
+            self.updater = None
+        self.release_sync()
+        with contextlib.suppress(sqlite3.Error):
+            self._watch.close()
+        self.store.close()
+        return written
+
+    def abandon(self) -> list[object]:
+        """In a forked child: give up what is the parent's. What is returned must live for ever."""
+        self.writer.abandon()
+        if self._syncing is not None:
+            self._syncing.abandon()
+        return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.writer]

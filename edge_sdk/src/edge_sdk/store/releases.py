@@ -1,0 +1,161 @@
+"""Releases as a store holds them: parts by content, and the pointer that is the commit."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.errors import StoreCorrupt
+from edge_sdk.store.database import Database
+from edge_sdk.store.files import Manifests, Parts
+from edge_sdk.store.genomes import bump, compatible, get_meta, set_meta
+from genome_edge.v1 import dna_pb2, release_pb2
+
+
+@dataclass(frozen=True)
+class StoredRelease:
+    """A release in the store: its number and its serialised SignedManifest."""
+
+    version: int
+    signed_manifest: bytes = field(repr=False)
+
+    @property
+    def manifest(self) -> release_pb2.Manifest:
+        """The manifest. Raises StoreCorrupt where it cannot be read."""
+        try:
+            signed = release_pb2.SignedManifest.FromString(self.signed_manifest)
+            return release_pb2.Manifest.FromString(signed.manifest)
+        except DecodeError as error:
+            raise StoreCorrupt(f"the manifest of release {self.version} is damaged") from error
+
+
+class ReleaseShelf:
+    """Reads and writes the releases of one store."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        self._database = database
+        self.parts = Parts(root)
+        self._manifests = Manifests(root)
+
+    def role(self, role: str) -> StoredRelease | None:
+        """The active, previous or staged release."""
+        with self._database.read() as connection:
+            return _role(connection, role)
+
+    def commit(self, release: StoredRelease) -> bool:
+        """Make a release the active one, or the staged one where it waits for its genome rows."""
+        self._manifests.write(release.version, release.signed_manifest)
+        with self._database.write() as connection:
+            staged = _role(connection, "staged")
+            waits = (
+                _rows_are_of_another_lineage(connection, release.manifest.lineage)
+                and (staged is None or staged.version != release.version)
+                and _role(connection, "active") is not None
+            )
+            if waits:
+                _put(connection, "staged", release)
+            else:
+                activate(connection, release)
+            remember_seen(connection, release.version, digest_of(release.signed_manifest))
+        self.sweep()
+        return not waits
+
+    def fall_back(self, version: int) -> StoredRelease | None:
+        """The active release, which is `version`, cannot be used: make the previous one active."""
+        with self._database.write() as connection:
+            active, previous = _role(connection, "active"), _role(connection, "previous")
+            if active is None or active.version != version:
+                return active
+            connection.execute("DELETE FROM releases WHERE role IN ('active', 'previous')")
+            if previous is not None:
+                _put(connection, "active", previous)
+            bump(connection, "release")
+            return previous
+
+    def restore(self, connection: sqlite3.Connection) -> None:
+        """After a rebuild: take the newest release whose parts are all here as the active one."""
+        if _role(connection, "active") is not None:
+            return
+        held = set(self.parts.held())
+        for version, content in self._manifests.newest_first():
+            release = StoredRelease(version, content)
+            try:
+                needed = {part.sha256 for part in release.manifest.parts}
+            except StoreCorrupt:
+                continue
+            remember_seen(connection, version, digest_of(content))
+            if needed and needed <= held:
+                activate(connection, release)
+                return
+
+    def sweep(self) -> None:
+        """Delete the parts and manifests of releases that are not held any more."""
+        releases = [release for release in map(self.role, _ROLES) if release is not None]
+        self._manifests.keep_only({release.version for release in releases})
+        try:
+            self.parts.keep_only(
+                {part.sha256 for release in releases for part in release.manifest.parts}
+            )
+        except StoreCorrupt:
+            return  # nothing is deleted on the word of a damaged manifest
+
+
+_ROLES = ("active", "previous", "staged")
+
+
+def activate(connection: sqlite3.Connection, release: StoredRelease) -> None:
+    """Move the pointer: the active release becomes the previous one."""
+    active = _role(connection, "active")
+    if active is not None and active.version != release.version:
+        _put(connection, "previous", active)
+    _put(connection, "active", release)
+    connection.execute("DELETE FROM releases WHERE role = 'staged'")
+    bump(connection, "release")
+
+
+def activate_staged(connection: sqlite3.Connection, lineage: dna_pb2.Lineage) -> None:
+    """Activate the staged release where its rows are here now."""
+    staged = _role(connection, "staged")
+    if staged is not None and compatible(staged.manifest.lineage, lineage):
+        activate(connection, staged)
+
+
+def digest_of(signed_manifest: bytes) -> bytes:
+    """SHA-256 of the manifest's bytes. Raises StoreCorrupt."""
+    try:
+        signed = release_pb2.SignedManifest.FromString(signed_manifest)
+    except DecodeError as error:
+        raise StoreCorrupt("a signed manifest is damaged") from error
+    return hashlib.sha256(signed.manifest).digest()
+
+
+def remember_seen(connection: sqlite3.Connection, version: int, digest: bytes) -> None:
+    """Raise the highest version seen, never lower it."""
+    if version > int(get_meta(connection, "highest_seen") or b"0"):
+        set_meta(connection, highest_seen=b"%d" % version, seen_digest=digest)
+
+
+def _rows_are_of_another_lineage(connection: sqlite3.Connection, lineage: dna_pb2.Lineage) -> bool:
+    held = get_meta(connection, "genome_lineage")
+    rows = int(get_meta(connection, "genome_rows") or b"0")
+    if held is None or rows == 0:
+        return False
+    return not compatible(dna_pb2.Lineage.FromString(held), lineage)
+
+
+def _role(connection: sqlite3.Connection, role: str) -> StoredRelease | None:
+    row = connection.execute(
+        "SELECT version, manifest FROM releases WHERE role = ?", (role,)
+    ).fetchone()
+    return None if row is None else StoredRelease(int(row[0]), bytes(row[1]))
+
+
+def _put(connection: sqlite3.Connection, role: str, release: StoredRelease) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO releases VALUES (?, ?, ?)",
+        (role, release.version, release.signed_manifest),
+    )

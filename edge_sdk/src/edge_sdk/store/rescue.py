@@ -1,0 +1,178 @@
+"""Rebuilding a store whose SQLite file is damaged, without losing what can still be read.
+
+The damaged file is moved aside and a new one is made. Then everything is copied that the damaged
+one still gives: an outbox that was cut in the middle is worth more than none. What cannot be had
+any more is declared: the rescued events go on under a new epoch, with one EVICTED frame in each
+lane that says STORE_CORRUPT. The release comes back from the manifests beside the parts where the
+pointer is lost; genomes come back whole or with the next sync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.errors import BadFrame
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
+from edge_sdk.store.genomes import KEYS
+from edge_sdk.store.segments import write_segment
+from genome_edge.v1 import event_pb2
+
+_META: Final = (
+    "highest_seen",
+    "seen_digest",
+    "server_offset_ms",
+    "last_contact_ms",
+    "clock_floor_ms",
+)
+_SEGMENT: Final = lanes.Limits(events=500, bytes=256 * 1024)
+_Row = tuple[object, ...]
+
+
+def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
+    """Copy what can be read of the SQLite file `damaged` into the new one, in its transaction."""
+    tables, whole = _read(damaged)
+    meta = {str(row[0]): row[1] for row in tables["meta"] if len(row) == 2}
+    keys: list[str] = [key for key in _META if key in meta]
+    if {"meta", "patches", "lookups"} <= whole:
+        keys += [key for key in KEYS if key in meta]
+        for table in ("patches", "lookups"):
+            _insert(fresh, table, tables[table])
+    fresh.executemany(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, meta[key]) for key in keys]
+    )
+    if "releases" in whole:
+        _insert(fresh, "releases", tables["releases"])
+    for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions"):
+        _insert(fresh, table, tables[table])
+    epoch = secrets.token_bytes(16)
+    fresh.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
+    moved = _rescue_outbox(fresh, tables, now_ms)
+    _rescue_marked(fresh, tables, moved, epoch)
+    # Higher than any count of changes can be: every process reads everything anew.
+    fresh.execute(
+        "UPDATE counters SET n = ? WHERE name IN ('release', 'genomes', 'state')", (now_ms,)
+    )
+
+
+def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
+    """The rows of every table as far as they can be read, and the tables that were read whole."""
+    names = (
+        "meta", "releases", "patches", "lookups", "pending", "consents", "caps", "ring",
+        "ring_ids", "event_ids", "redemptions", "lanes", "outbox",
+    )  # fmt: skip
+    tables: dict[str, list[_Row]] = {name: [] for name in names}
+    whole: set[str] = set()
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(damaged)) as connection:
+        for name in names:
+            rows = tables[name]
+            with contextlib.suppress(sqlite3.Error):
+                rows.extend(connection.execute(f"SELECT * FROM {name}"))
+                whole.add(name)
+    return tables, whole
+
+
+def _open(damaged: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(damaged, isolation_level=None)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
+    for row in rows:
+        marks = ", ".join("?" * len(row))
+        # A row of a damaged page may break what a table demands; the others are still good.
+        with contextlib.suppress(sqlite3.IntegrityError):
+            fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+
+
+def _rescue_outbox(
+    fresh: sqlite3.Connection, tables: dict[str, list[_Row]], now_ms: int
+) -> dict[tuple[int, int], int]:
+    """Write the rescued events under the new epoch.
+
+    Returns where each (lane, old sequence) went in its lane.
+    """
+    received = {_int(row[0]): _int(row[3]) for row in tables["lanes"] if len(row) == 5}
+    by_lane: dict[int, list[tuple[int, bytes]]] = {}
+    for row in tables["outbox"]:
+        frames = row[-1]
+        if len(row) == 9 and isinstance(frames, bytes) and zlib.crc32(frames) == row[7]:
+            by_lane.setdefault(_int(row[0]), []).append((_int(row[1]), frames))
+    moved: dict[tuple[int, int], int] = {}
+    for lane in sorted(received.keys() | by_lane.keys()):
+        encoded: list[bytes] = []
+        for _, frames in sorted(by_lane.get(lane, [])):
+            for frame in _whole_frames(frames):
+                if frame.sequence > received.get(lane, 0):
+                    sequence = len(encoded) + 1
+                    moved[lane, frame.sequence] = sequence
+                    encoded.append(
+                        encode_frame(
+                            Frame(sequence, frame.subject, frame.kind, frame.time_ms, frame.body)
+                        )
+                    )
+        encoded.append(_declaration(len(encoded) + 1, now_ms))
+        for segment in lanes.segments_of(encoded, 1, now_ms, _SEGMENT):
+            write_segment(fresh, lane, segment)
+        fresh.execute(
+            "INSERT INTO lanes (lane, priority, next) VALUES (?, ?, ?)",
+            (lane, lane % 2, len(encoded) + 1),
+        )
+    return moved
+
+
+def _whole_frames(frames: bytes) -> Iterator[Frame]:
+    """The frames that are whole and say something."""
+    try:
+        for frame in iter_frames(frames):
+            if event_pb2.Event.FromString(frame.body).WhichOneof("payload") is not None:
+                yield frame
+    except (BadFrame, DecodeError):
+        return
+
+
+def _declaration(sequence: int, now_ms: int) -> bytes:
+    """An event that says: something before this was lost, and nobody knows how much."""
+    event = event_pb2.Event(
+        time=event_pb2.EventTime(wall_ms=now_ms),
+        evicted=event_pb2.Evicted(
+            first_sequence=sequence, last_sequence=sequence, reason=lanes.STORE_CORRUPT
+        ),
+    )
+    body = event.SerializeToString(deterministic=True)
+    return encode_frame(Frame(sequence, NOBODY, FrameKind.EVICTED, now_ms, body))
+
+
+def _rescue_marked(
+    fresh: sqlite3.Connection,
+    tables: dict[str, list[_Row]],
+    moved: dict[tuple[int, int], int],
+    epoch: bytes,
+) -> None:
+    """Copy pending imprints and consents, each with the new place of the event that says it."""
+    for table, epoch_at in (("pending", 2), ("consents", 3)):
+        rows: list[_Row] = []
+        for row in tables[table]:
+            if len(row) < epoch_at + 3:
+                continue
+            lane, sequence = _int(row[epoch_at + 1]), _int(row[epoch_at + 2])
+            place = moved.get((lane, sequence))
+            if place is None:  # the server has the event already, under the old epoch
+                rows.append(row)
+            else:
+                rows.append((*row[:epoch_at], epoch, lane, place, *row[epoch_at + 3 :]))
+        _insert(fresh, table, rows)
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,184 @@
+"""What a device remembers by itself: pending imprints, consents, caps, decisions, redemptions.
+
+Functions over an open transaction; `DeviceStore` gives the transactions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.engine.caps import CapRow
+from edge_sdk.errors import BadFrame
+from edge_sdk.outbox import lanes
+from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
+from edge_sdk.store.segments import give_up
+from genome_edge.v1 import event_pb2, sync_pb2
+
+_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImprint:
+    """An imprint that the server's row does not include yet: what was reported, and when."""
+
+    id: str
+    subject: bytes
+    time_ms: int
+    interaction: event_pb2.Interaction = field(repr=False)
+
+
+def read_pending(
+    connection: sqlite3.Connection, since: int = -1, without: tuple[int, int] = (-1, -1)
+) -> list[StoredImprint]:
+    """Pending imprints written after change `since` by other lanes than `without`, oldest first."""
+    imprints = []
+    for id_, subject, time_ms, body in connection.execute(
+        "SELECT id, subject, time_ms, body FROM pending WHERE change > ?"
+        " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
+        (since, *without),
+    ):
+        with contextlib.suppress(DecodeError):  # a damaged one; the server has it, or will
+            interaction = event_pb2.Interaction.FromString(body)
+            imprints.append(StoredImprint(id_, subject, time_ms, interaction))
+    return imprints
+
+
+def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool]]:
+    """(subject, purpose, granted) of every consent change that the rows do not include yet."""
+    return [
+        (subject, purpose, bool(granted))
+        for subject, purpose, granted in connection.execute(
+            "SELECT subject, purpose, granted FROM consents"
+        )
+    ]
+
+
+def read_caps(
+    connection: sqlite3.Connection, since: int = 0, without: tuple[int, int] = (-1, -1)
+) -> tuple[list[CapRow], int]:
+    """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
+    rows = connection.execute(
+        "SELECT id, subject, offer, kind, at_ms, lane FROM caps WHERE id > ? ORDER BY id", (since,)
+    ).fetchall()
+    caps = [CapRow(*row[1:5]) for row in rows if row[5] not in without]
+    return caps, max((row[0] for row in rows), default=since)
+
+
+def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
+    """Delete rows that can no longer block anything."""
+    connection.executemany(
+        "DELETE FROM caps WHERE subject = ? AND offer = ? AND kind = ? AND at_ms = ?", list(rows)
+    )
+
+
+def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) -> None:
+    """Keep decisions in full, and forget the oldest ones beyond `keep`.
+
+    The body of each frame is an Event with a full DecisionRecord.
+    """
+    ids = b"".join(decision_of(record).decision_id for record in records)
+    row = connection.execute(
+        "INSERT INTO ring (decisions, records) VALUES (?, ?) RETURNING id",
+        (len(records), b"".join(map(encode_frame, records))),
+    ).fetchone()
+    connection.execute("INSERT INTO ring_ids VALUES (?, ?)", (row[0], ids))
+    _trim_ring(connection, keep)
+
+
+def _trim_ring(connection: sqlite3.Connection, keep: int) -> None:
+    held = int(connection.execute("SELECT n FROM counters WHERE name = 'ring'").fetchone()[0])
+    while held > keep:
+        oldest = connection.execute("SELECT id, decisions FROM ring ORDER BY id LIMIT 1").fetchone()
+        if oldest is None or held - oldest[1] < keep:
+            return
+        connection.execute("DELETE FROM ring WHERE id = ?", (oldest[0],))
+        connection.execute("DELETE FROM ring_ids WHERE id = ?", (oldest[0],))
+        held -= int(oldest[1])
+
+
+def decision_of(frame: Frame) -> event_pb2.DecisionRecord:
+    """The decision in a frame of the ring."""
+    return event_pb2.Event.FromString(frame.body).decision
+
+
+def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame | None:
+    """The full record of a decision with its subject and time, or None."""
+    # The ids of a group lie in a small row of their own: the search reads 16 bytes a decision.
+    for (group,) in connection.execute(
+        "SELECT id FROM ring_ids WHERE instr(ids, ?) > 0", (decision_id,)
+    ).fetchall():
+        row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
+        for frame in _records(row[0]) if row is not None else ():
+            if decision_of(frame).decision_id == decision_id:
+                return frame
+    return None
+
+
+def recent_decisions(connection: sqlite3.Connection, limit: int) -> list[Frame]:
+    """The newest decisions, newest first, at most `limit`."""
+    found: list[Frame] = []
+    for (records,) in connection.execute("SELECT records FROM ring ORDER BY id DESC"):
+        found += reversed(_records(records))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _records(content: bytes) -> list[Frame]:
+    """The decisions in one row of the ring, up to a damaged one."""
+    frames: list[Frame] = []
+    with contextlib.suppress(BadFrame, DecodeError):
+        for frame in iter_frames(content):
+            decision_of(frame)
+            frames.append(frame)
+    return frames
+
+
+def drop_included(connection: sqlite3.Connection, included: Iterable[sync_pb2.LaneMark]) -> None:
+    """Forget the imprints and consents that the server's rows include now."""
+    through = [(mark.epoch, mark.lane, mark.sequence) for mark in included]
+    for table in ("pending", "consents"):
+        connection.executemany(
+            f"DELETE FROM {table} WHERE epoch = ? AND lane = ? AND sequence <= ?", through
+        )
+
+
+def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -> None:
+    """Erase a subject from everything that this device remembers by itself.
+
+    What was not sent is given up and declared, except what is part of a batch that was handed out:
+    the server may have it already, and erases it there.
+    """
+    for table in ("pending", "consents", "caps"):
+        connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
+    for id_, records in connection.execute(
+        "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
+    ).fetchall():
+        kept = [frame for frame in _records(records) if frame.subject != subject]
+        connection.execute(
+            "UPDATE ring SET decisions = ?, records = ? WHERE id = ?",
+            (len(kept), b"".join(map(encode_frame, kept)), id_),
+        )
+    give_up(connection, lambda mark: mark.subject == subject, lanes.ERASED, at_ms, subject)
+
+
+def is_event_new(connection: sqlite3.Connection, event_id: bytes, at_ms: int) -> bool:
+    """Whether the app gives this event for the first time; remembers it."""
+    cursor = connection.execute("INSERT OR IGNORE INTO event_ids VALUES (?, ?)", (event_id, at_ms))
+    return cursor.rowcount == 1
+
+
+def trim_ids(connection: sqlite3.Connection, keep: int) -> None:
+    """Forget the oldest event ids and redemptions beyond `keep` of each."""
+    for table in ("event_ids", "redemptions"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE at_ms < (SELECT at_ms FROM {table} ORDER BY at_ms DESC"
+            " LIMIT 1 OFFSET ?)",
+            (keep,),
+        )

@@ -1,0 +1,1 @@
+"""The line to the server: trust, credentials, the protocol as a machine, its threads."""
