@@ -47,7 +47,7 @@ proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 	$(PY) tools/configuration.py
 	$(PY) -m tools.import_formats
 
-bench: $(VENV)/.done ## figures; ONLY=decide|ingest|sync|cold|build|model|loop
+bench: $(VENV)/.done ## figures; ONLY=decide|cold|sync|ingest|loop|model
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 drill: $(VENV)/.done ## faults; ONLY=name N=rounds SEED=n

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from edge_sdk import Context, EdgeClient
+from edge_sdk.engine.decide import decide as engine_decide
 from tests.bench.figures import Figures, durations
 from tests.bench.stage import PLACEMENT, subject, write_bundle
 
 ROUNDS = 5_000
+STAGED = 2_000
 CUSTOMERS = 1_000
 CELL = "8a2a1072b59ffff"
 
@@ -50,26 +53,54 @@ def measured(
 
         assert edge.decide(scenes[0], PLACEMENT, customer=customers[0]).offer is not None
         figures.quantiles(name, durations(decide, rounds))
+        if not elsewhere:
+            by_stage(figures, name, edge, scenes, customers)
         if name == "decide.1000":
-            stages(figures, edge, scenes, customers)
+            variants(figures, edge, scenes, customers)
             idle(figures, decide)
 
 
-def stages(figures: Figures, edge: EdgeClient, scenes: list[Context], customers: list[str]) -> None:
+def by_stage(
+    figures: Figures, name: str, edge: EdgeClient, scenes: list[Context], customers: list[str]
+) -> None:
+    """Where the engine's time goes: the median of each stage, timed between its ends."""
+    room = edge._desk.room
+    release = room.live.release
+    taken: dict[str, list[int]] = {}
+    for number in range(STAGED):
+        visitor = room.customers.visitor(room.live, customers[number % CUSTOMERS])
+        ends: list[tuple[str, int]] = [("", time.perf_counter_ns())]
+        engine_decide(
+            release,
+            scenes[number % len(scenes)],
+            PLACEMENT,
+            genome=visitor.genome,
+            consents=visitor.consents,
+            stage=lambda stage, ends=ends: ends.append((stage, time.perf_counter_ns())),
+        )
+        for (_, before), (stage, after) in pairwise(ends):
+            taken.setdefault(stage, []).append(after - before)
+    for stage, times in taken.items():
+        figures.add(f"{name}.stage.{stage}.p50_us", sorted(times)[len(times) // 2] / 1e3, "us")
+
+
+def variants(
+    figures: Figures, edge: EdgeClient, scenes: list[Context], customers: list[str]
+) -> None:
     """The same decision with less in it: what each part adds to the median."""
-    variants: dict[str, Callable[[int], object]] = {
-        "context": lambda n: Context(cell=CELL, activity="browse", channel="screen"),
-        "without_genome": lambda n: edge.decide(scenes[n % 100], PLACEMENT),
-        "with_genome": lambda n: edge.decide(
+    calls: dict[str, Callable[[int], object]] = {
+        "context_only": lambda n: Context(cell=CELL, activity="browse", channel="screen"),
+        "no_genome": lambda n: edge.decide(scenes[n % 100], PLACEMENT),
+        "genome": lambda n: edge.decide(
             scenes[n % 100], PLACEMENT, customer=customers[n % CUSTOMERS]
         ),
         "three_slots": lambda n: edge.decide(
             scenes[n % 100], PLACEMENT, 3, customer=customers[n % CUSTOMERS]
         ),
     }
-    for name, call in variants.items():
+    for name, call in calls.items():
         taken = sorted(durations(call, 2_000))
-        figures.add(f"decide.1000.stage.{name}.p50_us", taken[len(taken) // 2] / 1e3, "us")
+        figures.add(f"decide.1000.with.{name}.p50_us", taken[len(taken) // 2] / 1e3, "us")
 
 
 def idle(figures: Figures, decide: Callable[[int], object]) -> None:

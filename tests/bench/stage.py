@@ -25,8 +25,9 @@ PERSONALISATION = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 
 
 def vocabulary() -> Vocabulary:
-    """Builtin markers and two thousand others."""
-    names = [*BUILTIN_MARKERS, *(f"m:{number}" for number in range(MARKERS))]
+    """Builtin markers, those of the moments, and two thousand others."""
+    said = ("activity:browse", "activity:wait", "activity:pay", f"channel:{PLACEMENT}")
+    names = [*BUILTIN_MARKERS, *said, *(f"m:{number}" for number in range(MARKERS))]
     return Vocabulary(bytes(range(16)), list(dict.fromkeys(names)))
 
 
