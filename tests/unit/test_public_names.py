@@ -25,6 +25,7 @@ NAMES = [
     "InvalidContext",
     "InvalidMarker",
     "Offer",
+    "Plugins",
     "Purpose",
     "Reason",
     "Redemption",

@@ -21,7 +21,7 @@ from edge_sdk import (
 from edge_sdk.dna.genome import NOBODY, block_from_rows
 from edge_sdk.outbox.frames import Frame, iter_frames
 from edge_sdk.outbox.queue import Outbox
-from edge_sdk.sync.enrolment import Identified
+from edge_sdk.plugins import Identified
 from genome_edge.v1 import event_pb2
 from tests.unit.device_client import FAST, MOMENT, events, kinds, store_of
 from tests.unit.device_town import Town, customer, filled, row, subject, until

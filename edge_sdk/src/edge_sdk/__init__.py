@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
+    from edge_sdk.plugins import Plugins
     from edge_sdk.session import IdentifyResult, Session
     from edge_sdk.status import State, Status
 
@@ -51,6 +52,7 @@ __all__ = [
     "InvalidContext",
     "InvalidMarker",
     "Offer",
+    "Plugins",
     "Purpose",
     "Reason",
     "Redemption",
@@ -90,6 +92,7 @@ _HOMES = {
         "UsageError",
     ),
     "outbox.redeeming": ("Redemption", "RedemptionReason"),
+    "plugins": ("Plugins",),
     "session": ("IdentifyResult", "Session"),
     "status": ("State", "Status"),
 }

@@ -35,9 +35,11 @@ from edge_sdk.config import PREFIX, Config, default_store
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.fitting import Failures, GuardedClock
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
+from edge_sdk.plugins import Plugins
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper, Origin
 from edge_sdk.runtime.room import Room
@@ -66,7 +68,8 @@ class EdgeClient:
     """Decides, and takes down what followed. Close it when done, or use it in a `with`.
 
     `store` is a directory, `server` the address of the server where it is not the one of enrolment,
-    `bundle` a release that came with the app (path or bytes). Raises UsageError for arguments or
+    `bundle` a release that came with the app (path or bytes), `plugins` what the app puts in place
+    of our clock, places, scorer, explorer or identifier. Raises UsageError for arguments or
     environment variables that make no sense, and nothing else: what goes wrong later is found in
     `status.cause`.
     """
@@ -78,6 +81,7 @@ class EdgeClient:
         *,
         config: Config | None = None,
         bundle: str | os.PathLike[str] | bytes | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         self._config = _configured(config)
         server = server or os.environ.get(PREFIX + "SERVER") or None
@@ -86,7 +90,7 @@ class EdgeClient:
         self._lock = threading.Lock()
         self._closed = False
         self._forked = False
-        room = Room(self._config, DeviceClock())
+        room = _room(self._config, plugins)
         self._keeper = Keeper(self._origin, room, self._config)
         self._desk = Desk(room, self._keeper)
         self._end = weakref.finalize(self, _end, self._keeper, temporary, os.getpid())
@@ -342,6 +346,14 @@ def _end(keeper: Keeper, temporary: Path | None, owner: int) -> None:
     keeper.close(_AT_EXIT_S)
     if temporary is not None:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _room(config: Config, plugins: Plugins | None) -> Room:
+    if plugins is not None and not isinstance(plugins, Plugins):
+        raise UsageError(f"plugins must be Plugins, not {type(plugins).__name__}")
+    if plugins is None or plugins.clock is None:
+        return Room(config, DeviceClock(), plugins)
+    return Room(config, DeviceClock(GuardedClock(plugins.clock, Failures())), plugins)
 
 
 def _configured(config: Config | None) -> Config:

@@ -37,7 +37,7 @@ from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import dna_pb2
 
 if TYPE_CHECKING:
-    from edge_sdk.sync.enrolment import Identified
+    from edge_sdk.plugins import Identified
 
 
 class IdentifyResult(StrEnum):
@@ -129,13 +129,21 @@ class Session:
         from edge_sdk.sync.updater import identify
 
         try:
-            store = desk.keeper.when_open(timeout).store
             patience = max(timeout, self._config.call_timeout_s)
-            found = identify(store, self._config, token, release.manifest.lineage, patience)
+            lineage = release.manifest.lineage
+            identifier = desk.room.plugins.identifier
+            if identifier is None:
+                store = desk.keeper.when_open(timeout).store
+                found = identify(store, self._config, token, lineage, patience)
+            else:
+                found = identifier.identify(token, lineage, patience)
         except (UnreachableError, StoreError, UsageError):
             return IdentifyResult.OFFLINE
         except EdgeError as error:
             desk.keeper.note(error)
+            return IdentifyResult.OFFLINE
+        except Exception as error:  # noqa: BLE001 an app's identifier fails in its own ways
+            desk.room.failures.note("identify", error)
             return IdentifyResult.OFFLINE
         if found is None:
             return IdentifyResult.UNKNOWN

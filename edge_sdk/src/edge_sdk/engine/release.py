@@ -26,7 +26,7 @@ from edge_sdk.dna.markers import Vocabulary, nearest_name
 from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
-from edge_sdk.engine.places import PlaceLayer
+from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
 from edge_sdk.errors import FormatError, TrustError, UsageError
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part, verify_root
@@ -88,6 +88,7 @@ class Release:
         places: release_pb2.PlaceTable,
         golden: release_pb2.GoldenVectors,
         scorer: Callable[[], Scorer],
+        model: bytes = b"",
         assets: Mapping[str, Path] | None = None,
     ) -> None:
         self.manifest = manifest
@@ -97,7 +98,8 @@ class Release:
         self.catalogue = Catalogue.compile(offers.offers, vocabulary)
         self.placements = {p.id: self._placement(p) for p in placements.placements}
         self.products = ProductLookup.from_proto(products)
-        self.places = PlaceLayer.from_proto(places)
+        self.places: PlaceResolver = PlaceLayer.from_proto(places)
+        self.model = model
         self.assets: Mapping[str, Path] = dict(assets or {})
         # What contexts were worked out to mean; kept here because it is only true of this release.
         self.moments: dict[Any, Any] = {}
@@ -135,6 +137,7 @@ class Release:
                 places=_optional(parts, "places", release_pb2.PlaceTable),
                 golden=_optional(parts, "golden", release_pb2.GoldenVectors),
                 scorer=lambda: OnnxScorer(model, vocabulary),
+                model=model,
                 assets=assets,
             )
         except (FormatError, UsageError) as error:

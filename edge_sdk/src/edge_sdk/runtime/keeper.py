@@ -297,6 +297,7 @@ class Keeper:
 
     def _install_bundle(self, data: bytes, open_: OpenStore | None) -> None:
         bundle, release = loading.open_bundle(data, open_.store if open_ is not None else None)
+        release = self._room.fitted(release)
         loading.warm(release)
         if open_ is not None and open_.hold_sync():
             try:

@@ -100,8 +100,9 @@ class OpenStore:
         self.cause = loaded.cause
         if loaded.release is None:
             return False
-        self.cause = loading.warm(loaded.release) or self.cause
-        room.adopt(release=loaded.release)
+        release = room.fitted(loaded.release)
+        self.cause = loading.warm(release) or self.cause
+        room.adopt(release=release)
         return True
 
     def _take_state(self, room: Room, *, all_of_it: bool, since: int) -> None:

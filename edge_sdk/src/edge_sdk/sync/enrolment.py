@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import FormatError, RefusedError, StoreError, TrustError, UsageError
+from edge_sdk.plugins import Identified
 from edge_sdk.store.device import Identity
 from edge_sdk.sync import trust
 from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, enrol_message
@@ -31,19 +32,6 @@ class Enrolled:
     device_id: str
     tenant: str
     audience: str
-
-
-@dataclass(frozen=True)
-class Identified:
-    """Who a presence token stands for.
-
-    `subject` is 16 bytes; `block` holds one row, and is None where the customer did not agree to
-    personalisation. Everything is to be forgotten after `ttl_s` seconds.
-    """
-
-    subject: bytes
-    block: dna_pb2.GenomeBlock | None = field(repr=False)
-    ttl_s: int
 
 
 def enrol(server: str, code: str, store: DeviceStore, name: str, config: Config) -> Enrolled:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
+from edge_sdk.plugins import Identified
 from edge_sdk.sync import trust
 from edge_sdk.sync.actions import Held
-from edge_sdk.sync.enrolment import Enrolled, Identified, enrol, identify, open_link, sdk_version
+from edge_sdk.sync.enrolment import Enrolled, enrol, identify, open_link, sdk_version
 from edge_sdk.sync.keys import ServerClock
 from edge_sdk.sync.link_state import LinkMonitor, LinkState
 from edge_sdk.sync.pace import Backoff
