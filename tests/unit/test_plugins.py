@@ -109,9 +109,8 @@ def test_a_scorer_is_made_from_the_release(tmp_path: Path) -> None:
     town = Town(offers=[{**offer, "value": 1.0} for offer in OFFERS])
     with opened(tmp_path, Plugins(scorer=Last), town) as edge:
         decision = edge.decide(MOMENT, "lobby", 3)
-        assert [slot.offer.id for slot in decision.slots if slot.offer] == [
-            offer["id"] for offer in reversed(sorted(OFFERS, key=lambda offer: str(offer["id"])))
-        ] or [slot.score for slot in decision.slots] == pytest.approx([0.3, 0.2, 0.1], abs=1e-4)
+        scores = [slot.score for slot in decision.slots]
+        assert scores == pytest.approx([0.3, 0.2, 0.1], abs=1e-4)
         assert Last.made == (town.parts()["model"], len(town.vocabulary))
 
 

@@ -4,7 +4,8 @@
 
 Each has a default that works; give only what you have. What you give is called on the threads
 that decide: it must be thread-safe and must not block. A plug-in that fails is logged, once for
-each kind of failure, and what it stands for goes on with the default: a decision always comes back.
+each kind of failure, and ours does its work: a decision always comes back. A scorer that fails
+leaves decisions UNSCORED, as a model does, and is found in `status.cause`.
 
 The protocols of scorers and explorers stand with ours in `edge_sdk.engine.policy`. A device's store
 is what makes its events durable, and is always ours; the server's is the protocol

@@ -104,6 +104,10 @@ class Tenant:
     @property
     def exists(self) -> bool:
         """Whether `genome-server init` has made it."""
+        from genome_server.plugins import store_opener
+
+        if store_opener() is not None:
+            return self.dna_path.is_file()
         return self.db_path.is_file()
 
     def open_store(self) -> Store:
@@ -112,14 +116,23 @@ class Tenant:
         Raises NotInitialised where there is none, StoreTooNew or StoreDamaged
         where there is one that cannot be used.
         """
-        from genome_server.store.sqlite import SqliteStore
-
         if not self.exists:
             raise NotInitialised(
                 f"tenant {self.name!r} does not exist in {self.dir.parent.parent}; "
                 f"run: genome-server init --tenant {self.name}"
             )
-        return SqliteStore.open(self.db_path)
+        return self.make_store()
+
+    def make_store(self) -> Store:
+        """Open the store, or make it where there is none: SQLite, unless a plug-in opens another.
+
+        Raises Refused for a plug-in that cannot be used, and what opening raises.
+        """
+        from genome_server.plugins import store_opener
+        from genome_server.store.sqlite import SqliteStore
+
+        opener = store_opener()
+        return SqliteStore.open(self.db_path) if opener is None else opener(self)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from genome_server.files import write_whole
 from genome_server.ingest.audiences import refresh
 from genome_server.log import Committer
 from genome_server.store.rows import AudienceRow
-from genome_server.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -61,7 +60,7 @@ def set_up(tenant: Tenant) -> Setup:
     ):
         directory.mkdir(exist_ok=True, mode=0o700)
     done.note(not tenant.exists, f"store {tenant.db_path}")
-    with closing(SqliteStore.open(tenant.db_path)) as store:
+    with closing(tenant.make_store()) as store:
         done.note(not tenant.log_path.exists(), f"log {tenant.log_path}")
         Committer(tenant.log_path).close()
         _make_keys(tenant, store, done)

@@ -23,6 +23,7 @@ from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason
 from edge_sdk.dna.genome import NOBODY, Genome
 from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
+from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.errors import FormatError, TrustError
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.status import tier_of
@@ -30,6 +31,7 @@ from genome_edge.v1 import event_pb2
 from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
 from genome_server.log import SERVER
+from genome_server.plugins import deciding
 from genome_server.services.errors import CallRefusedError
 from genome_server.services.room import Room
 from genome_server.services.sync_plan import rows_fit
@@ -84,6 +86,7 @@ class Decider:
         self._tried = 0
         self._ledger: CapLedger | None = None
         self._config = Config()
+        self._failures = Failures()
 
     def release(self) -> Release:
         """Return the newest release that can be used. Raises NO_RELEASE."""
@@ -172,7 +175,8 @@ class Decider:
         shelved = self._room.shelf.get(version)
         if shelved is None:
             raise TrustError(f"release {version} is not here")
-        release = Release.from_parts(shelved.manifest, self._room.shelf.parts(shelved))
+        whole = Release.from_parts(shelved.manifest, self._room.shelf.parts(shelved))
+        release = fitted(whole, deciding(), self._failures)
         release.warm()
         return release
 
