@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import h3.api.basic_int as h3
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.engine.cells import resolution
@@ -26,6 +26,8 @@ def test_the_resolution_follows_the_radius(radius_m: float, expected: int) -> No
     st.floats(1.0, 50_000.0),
     st.floats(1 / 256, 1.0),
 )
+@example(22.75, -66.0, 108.0, 1.0)
+@example(-66.06248005139571, -172.7362348639968, 12391.784906522944, 1.0)
 @settings(max_examples=60, deadline=None)
 def test_a_disk_is_all_cells_within_the_radius(
     lat: float, lng: float, radius_m: float, salience: float

@@ -32,7 +32,7 @@ def disk(lat: float, lng: float, radius_m: float, salience: float) -> list[tuple
     resolution = resolution_for(radius_m)
     middle = cell_from_latlng(lat, lng, resolution)
     found: dict[int, int] = {middle: _q8(salience)}
-    for cell in h3.grid_disk(middle, _rings(radius_m, resolution)):
+    for cell in h3.grid_disk(middle, _rings_within_reach(radius_m, resolution)):
         distance = h3.great_circle_distance((lat, lng), h3.cell_to_latlng(cell), unit="m")
         if distance <= radius_m:
             share = 1.0 - (1.0 - _RIM) * distance / radius_m
@@ -52,6 +52,16 @@ def resolution_for(radius_m: float) -> int:
 def _rings(radius_m: float, resolution: int) -> int:
     # Middles of neighbours lie √3 edges apart; cells differ in size by up to a third.
     return math.ceil(radius_m / (_EDGE_M[resolution] * math.sqrt(3) * 0.75))
+
+
+def _rings_within_reach(radius_m: float, resolution: int) -> int:
+    """How many rings hold every cell whose middle may be within the radius.
+
+    A ring is a hexagon: halfway between its corners it is 1.5 edges a step away, not √3, and the
+    point may lie an edge away from the middle of its cell.
+    """
+    edge = _EDGE_M[resolution]
+    return math.ceil((radius_m + edge) / (edge * 1.5 * 0.7))
 
 
 def _q8(salience: float) -> int:
