@@ -5,10 +5,10 @@
     places = "acme_edge:Beacons"            # () -> PlaceResolver
 
 `store` opens the store of a tenant in place of SQLite; it has to meet the protocol
-`genome_server.store.Store` and to make what is not there yet. `places`, `scorer` and `explorer` are
-those of `edge_sdk.plugins.Plugins`, for what the server itself decides for thin clients; `scorer` is
+`genome_server.store.Store` and to make what is not there yet. `places`, `scorer` and `explorer`
+are those of `edge_sdk.plugins.Plugins`, for what the server decides for thin clients. `scorer` is
 called with a release's model and vocabulary, the others without arguments, once per process. Two
-packages that give the same one are refused, because nobody could say which one counts.
+packages that give the same one are refused: nobody could say which one counts.
 """
 
 from __future__ import annotations
