@@ -43,6 +43,7 @@ NAMES = [
     "UnknownDecision",
     "UnreachableError",
     "UsageError",
+    "tune_process",
 ]
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge_sdk.plugins import Plugins
     from edge_sdk.session import IdentifyResult, Session
     from edge_sdk.status import State, Status
+    from edge_sdk.tuning import tune_process
 
 __all__ = [
     "ClientClosed",
@@ -70,6 +71,7 @@ __all__ = [
     "UnknownDecision",
     "UnreachableError",
     "UsageError",
+    "tune_process",
 ]
 
 _HOMES = {
@@ -95,6 +97,7 @@ _HOMES = {
     "plugins": ("Plugins",),
     "session": ("IdentifyResult", "Session"),
     "status": ("State", "Status"),
+    "tuning": ("tune_process",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
