@@ -1,0 +1,1 @@
+"""Drills: faults, again and again, under what must always hold."""
