@@ -29,7 +29,7 @@ def services(channel: grpc.Channel) -> list[str]:
 
 def decide_and_report(channel: grpc.Channel, token: str, cell: str) -> str:
     """Get a decision for a hotel guest and say that the offer was taken; the offer's id."""
-    stub = decision_pb2_grpc.DecisionServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub = decision_pb2_grpc.DecisionServiceStub(channel)
     credential = (("authorization", f"Bearer {token}"),)
     request = decision_pb2.DecideRequest(
         placement="lobby-screen",
@@ -50,7 +50,7 @@ def decide_and_report(channel: grpc.Channel, token: str, cell: str) -> str:
 
 def refused(channel: grpc.Channel) -> grpc.StatusCode:
     """What a call without a credential gets."""
-    stub = decision_pb2_grpc.DecisionServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub = decision_pb2_grpc.DecisionServiceStub(channel)
     try:
         stub.Decide(decision_pb2.DecideRequest(placement="lobby-screen"), timeout=10)
     except grpc.RpcError as error:

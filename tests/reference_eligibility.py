@@ -73,7 +73,8 @@ def eligible(offer: release_pb2.OfferSpec, now: Situation) -> bool:  # noqa: C90
 def inside(cell: int | None, area: int) -> bool:
     if cell is None or h3.get_resolution(area) > h3.get_resolution(cell):
         return False
-    return h3.cell_to_parent(cell, h3.get_resolution(area)) == area
+    parent: int = h3.cell_to_parent(cell, h3.get_resolution(area))
+    return parent == area
 
 
 def candidates(offers: Iterable[release_pb2.OfferSpec], now: Situation) -> list[str]:

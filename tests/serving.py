@@ -196,7 +196,8 @@ class RawDevice:
 
     def enrol(self, code: str, name: str = "raw") -> enrolment_pb2.EnrolResponse:
         """Exchange a code for a credential."""
-        response = enrolment_pb2_grpc.EnrolmentServiceStub(self.channel).Enrol(
+        stub = enrolment_pb2_grpc.EnrolmentServiceStub(self.channel)
+        response: enrolment_pb2.EnrolResponse = stub.Enrol(
             enrolment_pb2.EnrolRequest(
                 code=code,
                 public_key=self.key.public_key().public_bytes_raw(),

@@ -40,7 +40,8 @@ def mantissa(half_life: int, r: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if middle**half_life <= wanted else (low, middle)
     # Above low + 1/2? Both sides are doubled and raised, to stay with integers. It is never equal.
-    return low + ((2 * low + 1) ** half_life < wanted * 2**half_life)
+    up: bool = (2 * low + 1) ** half_life < wanted * 2**half_life
+    return low + up
 
 
 def growth(hours: int, half_life: int) -> Fraction:

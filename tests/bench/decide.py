@@ -60,6 +60,11 @@ def measured(
             idle(figures, decide)
 
 
+def noting(ends: list[tuple[str, int]]) -> Callable[[str], None]:
+    """Writes down when each stage ended."""
+    return lambda stage: ends.append((stage, time.perf_counter_ns()))
+
+
 def by_stage(
     figures: Figures, name: str, edge: EdgeClient, scenes: list[Context], customers: list[str]
 ) -> None:
@@ -76,7 +81,7 @@ def by_stage(
             PLACEMENT,
             genome=visitor.genome,
             consents=visitor.consents,
-            stage=lambda stage, ends=ends: ends.append((stage, time.perf_counter_ns())),
+            stage=noting(ends),
         )
         for (_, before), (stage, after) in pairwise(ends):
             taken.setdefault(stage, []).append(after - before)

@@ -49,6 +49,11 @@ def seconds_until_known(till: EdgeClient, kiosk: EdgeClient, customer: str) -> f
     return time.perf_counter() - started
 
 
+def wait_for_genomes(edge: EdgeClient, number: int) -> None:
+    """Return when the device has them."""
+    until(lambda: edge.status.genomes == number, what="genomes")
+
+
 def run(figures: Figures) -> None:
     """A hundred purchases, one after the other."""
     customers = [f"guest-{number}" for number in range(ROUNDS + 5)]
@@ -60,7 +65,7 @@ def run(figures: Figures) -> None:
             stores = [house.enrol(device, audience="all") for device in ("till", "kiosk")]
             with EdgeClient(stores[0]) as till, EdgeClient(stores[1]) as kiosk:
                 for edge in (till, kiosk):
-                    until(lambda edge=edge: edge.status.genomes == len(customers), what="genomes")
+                    wait_for_genomes(edge, len(customers))
                 taken = [seconds_until_known(till, kiosk, customer) for customer in customers]
         finally:
             house.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -127,8 +128,9 @@ def without_policy(*, client: bool = False, server: bool = False, roles: str = "
         server_streaming=server,
     )
     if roles:
-        policy = method.options.Extensions[authorisation_pb2.authorisation]
-        policy.roles.append(authorisation_pb2.Role.Value(roles))
+        option: Any = authorisation_pb2.authorisation  # to its stub no key of Extensions
+        policy: authorisation_pb2.Authorisation = method.options.Extensions[option]
+        policy.MergeFrom(authorisation_pb2.Authorisation(roles=[roles]))
     pool = descriptor_pool.DescriptorPool()
     for name in ("google/protobuf/descriptor.proto", "genome_edge/v1/authorisation.proto"):
         known = descriptor_pool.Default().FindFileByName(name)

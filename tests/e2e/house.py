@@ -35,7 +35,7 @@ def run(
     *command: str | Path, codes: tuple[int, ...] = (0,), errors_too: bool = False, **options: Any
 ) -> str:
     """Run one of our commands; its standard output. Fails unless the exit code is expected."""
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [str(BIN / command[0]), *map(str, command[1:])],
         capture_output=True,
         text=True,

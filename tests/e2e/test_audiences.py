@@ -19,6 +19,14 @@ def agreeing(house: House) -> list[str]:
     return [str(c["id"]) for c in customers(house) if "personalisation" in c.get("consent", [])]  # type: ignore[operator]
 
 
+def wait_for_genomes(edge: EdgeClient, number: int) -> None:
+    until(lambda: edge.status.genomes == number, what=f"its {number} genomes")
+
+
+def wait_for(edge: EdgeClient, guest: str) -> None:
+    until(lambda: edge.genome(guest) is not None, what=f"the genome of {guest}")
+
+
 def test_two_devices_with_different_audiences(house: House) -> None:
     left, right = agreeing(house)[:3], agreeing(house)[3:6]
     for name, ids in (("left", left), ("right", right)):
@@ -32,7 +40,7 @@ def test_two_devices_with_different_audiences(house: House) -> None:
     ):
         for edge in (one, two):
             assert edge.wait_ready(20)
-            until(lambda edge=edge: edge.status.genomes == 3, what="its three genomes")
+            wait_for_genomes(edge, 3)
         assert one.decide(MOMENT, "feed", customer=left[0]).unknown == ()
         stranger = one.decide(MOMENT, "feed", customer=right[0])
         assert stranger.unknown, "a customer of another audience is nobody here"
@@ -61,7 +69,7 @@ def test_consent_withdrawn_reaches_server_and_every_device(house: House) -> None
     ):
         for edge in (here, there):
             assert edge.wait_ready(20)
-            until(lambda edge=edge: edge.genome(guest) is not None)
+            wait_for(edge, guest)
         here.set_consent(guest, Purpose.PERSONALISATION, False)
         assert here.genome(guest) is None, "at once, before any network"
         until(lambda: there.genome(guest) is None, what="withdrawn on the other device too")

@@ -35,6 +35,11 @@ class Desk:
         with self.store.read() as connection:
             return connection.execute(sql).fetchall()
 
+    def number(self, sql: str) -> int:
+        ((value,),) = self.rows(sql)
+        assert isinstance(value, int)
+        return value
+
 
 def entry(word: str, kind: FrameKind = FrameKind.INTERACTION, **more: object) -> Entry:
     event = event_pb2.Event(interaction=event_pb2.Interaction(interaction_id=word))

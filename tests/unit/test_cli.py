@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -80,10 +81,10 @@ def test_every_option_is_explained() -> None:
     (commands,) = [
         action.choices
         for action in make_parser()._actions
-        if hasattr(action, "choices") and action.choices
+        if isinstance(action, argparse._SubParsersAction)
     ]
     plain = {"--placement", "--slots", "--lng", "--channel", "--stage", "--code"}
-    for name, command in commands.items():  # type: ignore[union-attr]
+    for name, command in commands.items():
         for action in command._actions:
             assert action.help or plain.issuperset(action.option_strings), (name, action)
 

@@ -42,7 +42,7 @@ class Genome:
         return self.indices, self.weights
 
 
-TOWN = [
+TOWN: list[dict[str, Any]] = [
     {
         "id": "taxi",
         "content": {"title": "A taxi to the airport"},
@@ -172,7 +172,10 @@ def test_a_house_default_that_has_ended_is_not_shown() -> None:
 
 
 def test_restricted_shows_only_what_vouches_for_itself() -> None:
-    offers = [{"id": "open"}, {"id": "dated", "valid": {"until": "2027-01-01T00:00:00Z"}}]
+    offers: list[dict[str, Any]] = [
+        {"id": "open"},
+        {"id": "dated", "valid": {"until": "2027-01-01T00:00:00Z"}},
+    ]
     release = release_from_documents(offers, PLACES)
     decision, record = decide(release, AT_HOTEL, "lobby", tier=Tier.RESTRICTED)
     assert shown(decision) == ["dated"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,18 +118,22 @@ def test_identify(house: ContractServer, device: Device) -> None:
     assert asked[0].lineage == lineage
 
 
+def always(
+    answer: identify_pb2.IdentifyResponse | Refuse,
+) -> Callable[[identify_pb2.IdentifyRequest], identify_pb2.IdentifyResponse | Refuse]:
+    return lambda _: answer
+
+
 def test_identify_nobody_or_a_row_that_cannot_be_read(
     house: ContractServer, device: Device
 ) -> None:
     lineage = house.publisher.lineage
     for reason in ("NOT_IN_AUDIENCE", "TOKEN_INVALID", "TOKEN_EXPIRED"):
-        house.identify = lambda _, reason=reason: Refuse(reason)
+        house.identify = always(Refuse(reason))
         assert identify(device.store, FAST, "token", lineage, 5) is None
     other = dna_pb2.Lineage(schema_epoch=77)
     for block in (rows(other, ANNA), rows(lineage, BEN), rows(lineage, ANNA, BEN)):
-        house.identify = lambda _, block=block: identify_pb2.IdentifyResponse(
-            subject=ANNA, genome=block
-        )
+        house.identify = always(identify_pb2.IdentifyResponse(subject=ANNA, genome=block))
         found = identify(device.store, FAST, "token", lineage, 5)
         assert found is not None
         assert found.block is None

@@ -46,7 +46,7 @@ def batches(segments: list[Segment], limits: Limits) -> list[tuple[int, int, byt
 
 def covered(frames: bytes) -> list[int]:
     """The sequences that frames account for, in order."""
-    accounted = []
+    accounted: list[int] = []
     for one in iter_frames(frames):
         if one.kind == FrameKind.EVICTED:
             gone = event_pb2.Event.FromString(one.body).evicted

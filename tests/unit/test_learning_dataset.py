@@ -30,7 +30,7 @@ def test_an_answer_becomes_an_example_with_its_moment() -> None:
     assert query(examples, 0) == {"age:30": (1, 1), "activity:flight": (1, 1)}
     # A day later half a half-life of the spa is gone; strengths are quantised downwards.
     later = query(examples, 1)
-    assert later["age:30"] == (1, 1)
+    assert later["age:30"] == (1.0, 1.0)
     assert later["service:spa"][1] == 0
     assert later["service:spa"][0] == pytest.approx(math.log2(1 + 2 * 2 ** (-25 / 48)), abs=0.12)
     assert later["calm:yes"][0] == pytest.approx(math.log2(1 + 2 ** (-25 / 240)), abs=0.12)

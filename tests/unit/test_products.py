@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from edge_sdk.dna.products import ProductLookup
@@ -27,12 +29,13 @@ def test_lookup() -> None:
 
 
 def test_columns_that_do_not_fit() -> None:
-    for change in (
+    changes: tuple[Callable[[release_pb2.ProductTable], object], ...] = (
         lambda t: t.counts.append(1),
         lambda t: t.indices.append(1),
         lambda t: t.saliences_q8.pop(),
         lambda t: t.ids.__setitem__(0, "zebra"),
-    ):
+    )
+    for change in changes:
         message = table()
         change(message)
         with pytest.raises(FormatError):

@@ -148,7 +148,7 @@ def test_parts_that_are_missing_or_cannot_be_read() -> None:
         assert name in refused(Refusal.PARTS, **{name: None})
     for name in ("schema", "vocabulary", "offers", "placements", "products", "places", "golden"):
         assert name in refused(Refusal.FORMAT, **{name: b"\xff\xff\xff"})
-    assert release(golden=None).check_golden() is None
+    release(golden=None).check_golden()  # nothing to check, nothing raised
 
 
 def test_parts_that_make_no_sense() -> None:

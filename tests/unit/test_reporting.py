@@ -22,6 +22,10 @@ from edge_sdk.sync.reporting import ReportPump
 from genome_edge.v1 import event_pb2, report_pb2
 
 
+def bodies(body: bytes) -> Callable[[], tuple[bytes, bytes]]:
+    return lambda: (body, b"")
+
+
 @dataclass
 class Device:
     """A store with a writer, and an outbox to empty."""
@@ -42,7 +46,7 @@ class Device:
                     FrameKind.INTERACTION,
                     b"s" * 16,
                     1_700_000_000_000,
-                    lambda body=body: (body, b""),
+                    bodies(body),
                     priority=priority,
                     ticket=ticket,
                 )

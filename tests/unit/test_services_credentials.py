@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, enrol_message
+from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, call_message, enrol_message
 from genome_server.services import credentials
 from genome_server.services.errors import CallRefusedError
 
@@ -73,7 +73,7 @@ def test_what_the_sdk_signs_is_believed() -> None:
 
 
 def test_the_refusal_of_a_clock_tells_the_time() -> None:
-    proof = DEVICE_KEY.sign(credentials.call_message(METHOD, 5, CREDENTIAL))
+    proof = DEVICE_KEY.sign(call_message(METHOD, 5, CREDENTIAL))
     with pytest.raises(CallRefusedError) as caught:
         credentials.check_proof(DEVICE_KEY.public, proof, METHOD, 5, CREDENTIAL, NOW)
     assert caught.value.facts == {"server_time_ms": str(NOW)}

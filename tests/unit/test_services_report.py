@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from operator import gt
 from pathlib import Path
 
@@ -129,6 +130,10 @@ class Load:
         self.acknowledged = max(self.acknowledged, answer.received_through)
 
 
+def all_moved(loads: list[Load], before: list[int]) -> bool:
+    return all(map(gt, (load.acknowledged for load in loads), before))
+
+
 class Server:
     """The server as a process that can be killed and started again on the same port."""
 
@@ -174,7 +179,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed(
             load.thread.start()
         for _ in range(3):
             before = [load.acknowledged for load in loads]
-            until(lambda before=before: all(map(gt, (x.acknowledged for x in loads), before)))
+            until(partial(all_moved, loads, before))
             time.sleep(0.2)
             server.kill()
             server.start()

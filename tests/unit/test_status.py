@@ -36,9 +36,12 @@ def test_a_release_degrades_in_steps(now_ms: int, tier: Tier) -> None:
 
 def test_counts_are_exact_from_many_threads() -> None:
     counts = Counts()
-    threads = [
-        threading.Thread(target=lambda: [counts.add("a") for _ in range(2_000)]) for _ in range(8)
-    ]
+
+    def count() -> None:
+        for _ in range(2_000):
+            counts.add("a")
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -21,7 +21,7 @@ from edge_sdk.sync.actions import (
 )
 from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.trust import Limits, Refusal
-from genome_edge.v1 import dna_pb2, sync_pb2
+from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
 from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, kinds, nacks
 from tests.unit.publisher import ANNA, DAY_MS, Published, Publisher, now_ms
 
@@ -78,7 +78,7 @@ def test_a_part_without_bytes_is_complete_from_the_start() -> None:
     assert all(action.content == b"" for action in staged)
 
 
-def edited(edit: Callable[[Any], object]) -> Published:
+def edited(edit: Callable[[release_pb2.Manifest], None]) -> Published:
     return PUBLISHER.release(2, edit=edit)
 
 

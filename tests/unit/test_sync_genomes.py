@@ -18,6 +18,8 @@ from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, nacks
 from tests.unit.publisher import ANNA, BEN
 
+ERASED = sync_pb2.Delete.REASON_ERASED
+
 
 def rows(server: Server, *, nonce: int = 1, **begin: Any) -> list[Action]:
     message = {"full": True, "lineage": PUBLISHER.lineage, "rows": 2, **begin}
@@ -36,12 +38,12 @@ def test_rows_are_applied_on_commit_only() -> None:
     assert rows(server, lookup_key=key) == []
     assert put(server, block=block(ANNA)) == []
     assert put(server, block=block(BEN), lookup_hashes=ANNA + BEN, lookup_subjects=BEN + ANNA) == []
-    assert server.say(delete=sync_pb2.Delete(nonce=1, subject=b"c" * 16, reason=1)) == []
+    assert server.say(delete=sync_pb2.Delete(nonce=1, subject=b"c" * 16, reason=ERASED)) == []
     mark = sync_pb2.LaneMark(epoch=EPOCH, lane=1, sequence=9)
     (apply,) = server.commit(genome_cursor=b"c", included=[mark], total_rows=2)
     assert isinstance(apply, ApplyGenomes)
     assert [b.subjects for b in apply.blocks] == [ANNA, BEN]
-    assert apply.deletes == ((b"c" * 16, 1),)
+    assert apply.deletes == ((b"c" * 16, ERASED),)
     assert apply.lookups == ((ANNA + BEN, BEN + ANNA),)
     assert (apply.full, apply.lookup_key, apply.cursor, apply.total_rows) == (True, key, b"c", 2)
     assert apply.included == (mark,)

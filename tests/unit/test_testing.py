@@ -38,7 +38,7 @@ OFFERS: list[dict[str, Any]] = [
 AT_HOTEL = Context(place="hotel", activity="flight-search")
 
 
-def shown(edge: FakeEdge, context: Context | None = None, **more: Any) -> str | None:
+def shown(edge: EdgeClient, context: Context | None = None, **more: Any) -> str | None:
     offer = edge.decide(context or Context(), "screen", **more).offer
     return offer.id if offer else None
 
@@ -146,7 +146,7 @@ def test_what_a_customer_does_counts_once_they_agreed() -> None:
     assert edge.genome("ann") is None
     edge.set_consent("ann", Purpose.PERSONALISATION, True)
     assert shown(edge, customer="ann") == "coffee"
-    assert edge.genome("ann") == {"drink:coffee": pytest.approx(2.0)}
+    assert edge.genome("ann") == pytest.approx({"drink:coffee": 2.0})
     edge.set_consent("ann", "personalisation", False)
     assert shown(edge, customer="ann") == "beer"
     assert shown(edge, customer="bob") == "beer"
@@ -180,7 +180,11 @@ def test_customers_of_the_test() -> None:
         assert visit.decide(Context(), "screen").offer.id == "coffee"  # type: ignore[union-attr]
     with edge.session() as visit:
         assert visit.identify("eve", 0.5) is IdentifyResult.OFFLINE
-    for wrong in ({"ann": {"genom": {}}}, {"ann": {"consent": ["everything"]}}):
+    refused: list[dict[str, dict[str, Any]]] = [
+        {"ann": {"genom": {}}},
+        {"ann": {"consent": ["everything"]}},
+    ]
+    for wrong in refused:
         with pytest.raises(UsageError):
             FakeEdge(OFFERS, customers=wrong)
 

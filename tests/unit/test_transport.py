@@ -173,9 +173,14 @@ def test_a_server_that_never_agrees_on_the_time_is_asked_twice(house: ContractSe
     house.identify = lambda _: Refuse(
         "CLOCK_SKEW", grpc.StatusCode.UNAUTHENTICATED, {"server_time_ms": "1000"}
     )
-    asked = []
+    asked: list[identify_pb2.IdentifyRequest] = []
     inner = house.identify
-    house.identify = lambda request: asked.append(request) or inner(request)
+
+    def noted(request: identify_pb2.IdentifyRequest) -> Any:
+        asked.append(request)
+        return inner(request)
+
+    house.identify = noted
     with signed_link(house, ServerClock()) as link, pytest.raises(RefusedError) as caught:
         link.call(IDENTIFY, identify_pb2.IdentifyRequest(), 5)
     assert caught.value.reason == ErrorReason.CLOCK_SKEW

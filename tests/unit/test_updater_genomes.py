@@ -47,7 +47,8 @@ def send_rows(
     if subjects:
         stream.send(put=sync_pb2.Put(nonce=nonce, block=rows(lineage, *subjects)))
     for subject in deletes:
-        stream.send(delete=sync_pb2.Delete(nonce=nonce, subject=subject, reason=2))
+        left = sync_pb2.Delete.REASON_LEFT_AUDIENCE
+        stream.send(delete=sync_pb2.Delete(nonce=nonce, subject=subject, reason=left))
     stream.send(
         commit=sync_pb2.Commit(
             nonce=nonce,

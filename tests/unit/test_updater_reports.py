@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
         yield made
 
 
+def reported(house: ContractServer, times: int) -> bool:
+    return len(house.report_times) >= times
+
+
+def active(device: Device, version: int) -> bool:
+    return device.active == version
+
+
 def test_an_event_is_at_the_server_at_once(house: ContractServer, device: Device) -> None:
     device.updater().start()
     device.happen("first")
@@ -46,7 +55,7 @@ def test_an_event_is_at_the_server_at_once(house: ContractServer, device: Device
         before = len(house.report_times)
         device.happen(f"n{n}")
         happened = time.monotonic()
-        until(lambda before=before: len(house.report_times) > before, "sent")
+        until(partial(reported, house, before + 1), "sent")
         waits.append(house.report_times[-1] - happened)
     assert sorted(waits)[5] < 0.05
     until(lambda: len(words(house)) == 11, "all of them")
@@ -120,7 +129,10 @@ def test_once_raises_what_went_wrong(house: ContractServer, device: Device) -> N
 
 
 def test_once_does_not_wait_for_ever(house: ContractServer, device: Device) -> None:
-    house.script = lambda stream: stream.wait_for(lambda _: False, 60) and None
+    def silent(stream: Stream) -> None:
+        stream.wait_for(lambda _: False, 60)
+
+    house.script = silent
     before = time.monotonic()
     with pytest.raises(UnreachableError, match="in time"):
         device.updater().sync_once(0.5)
@@ -158,7 +170,7 @@ def test_it_can_be_stopped_and_started_again(house: ContractServer, device: Devi
         house.release = house.publisher.release(version)
         updater.start()
         updater.start()  # harmless
-        until(lambda version=version: device.active == version, "the release")
+        until(partial(active, device, version), "the release")
         began = time.monotonic()
         assert updater.stop(5)
         assert time.monotonic() - began < 3

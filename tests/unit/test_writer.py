@@ -177,7 +177,8 @@ def test_a_full_disk_is_said_and_overcome(small_disk: Path) -> None:
         desk.writer.put_durably(entry("refused", settled=lambda _: None), 5)
     desk.say("kept")
     assert not desk.writer.flush(0.2)
-    assert isinstance(desk.writer.trouble, DiskFull)
+    trouble = desk.writer.trouble
+    assert isinstance(trouble, DiskFull)
     assert desk.outbox.unsent() == 2
     ballast.unlink()
     assert desk.writer.flush(10)
