@@ -96,7 +96,13 @@ def walk(edge: EdgeClient, day: Sequence[Seen], customer: str) -> list[walk_page
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the page is written, else 1."""
     made = parser("examples.field_walk", __doc__)
-    made.add_argument("--out", type=Path, default=Path("field-walk.html"))
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        default=Path("build/field-walk.html"),
+        help="where the page goes (default: %(default)s)",
+    )
     made.add_argument("--town", action="store_true", help="walk the synthetic town in any case")
     options = made.parse_args(argv)
 
@@ -108,11 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             until(lambda: edge.genome(scene.guest), "the phone has the genome")
             stops = walk(edge, day, scene.guest)
         expect(any(stop.shown for stop in stops if stop.kind), "offers came up on the way")
-        walked = f"this day, {day[0].at:%d.%m.%Y}, of one person's check-ins (Foursquare)"
+        walked = f"this day, {day[0].at:%d %B %Y}, of one person's check-ins (Foursquare)"
         real = "; ".join((walked, *scene.real)) if scene.real else "nothing"
         mixed = ("that who walks has the genome of one of these people",) if scene.real else ()
         lead = f"<b>Real:</b> {real}. <b>Made up:</b> {'; '.join((*mixed, *scene.made_up))}."
         page = walk_page.page(f"A day in {scene.name}", lead, stops, places)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(page, "utf-8")
         for stop in stops:
             top = stop.shown[0].title if stop.shown and stop.kind else "-"

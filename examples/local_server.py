@@ -218,7 +218,7 @@ def play(story: Story, options: Any, scene: Callable[[Path], Scene] = small_town
         if options.prepared:
             shutil.copytree(options.prepared / "home", server.home)
         else:
-            print(f"Preparing {stage.name} (about half a minute) ...", flush=True)
+            print(f"Preparing {stage.name} (about a minute) ...", flush=True)
             server.prepare(stage)
         server.start()
         story(server, stage, options)

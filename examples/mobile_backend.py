@@ -120,8 +120,9 @@ def story(server: LocalServer, _scene: Scene, _options: argparse.Namespace) -> N
             return int(server.run("status")["log"]["outcomes"].get("click", 0))
 
         logged = until(clicks, "the click is in the server's log")
-        expect(logged == 1, f"a click said {len(taps)} times is one click, not {logged}")
-        print(f"the click was said {len(taps)} times and is in the server's log once")
+        expect(logged == 1, f"a click sent {len(taps)} times is one click, not {logged}")
+        times = "once" if len(taps) == 1 else f"{len(taps)} times"
+        print(f"the click was sent {times} and is in the server's log once")
     finally:
         workers.terminate()
         workers.wait(20)

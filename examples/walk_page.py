@@ -185,7 +185,9 @@ border-radius:10px}
 svg{display:block;width:100%;height:auto}
 .way{fill:none;stroke:#1d2733;stroke-width:1.2;stroke-dasharray:3 4;opacity:.45}
 .pin{fill:#fff;font:600 11px system-ui,sans-serif;text-anchor:middle}
-.bar{fill:none;stroke:#5d6b7a}.scale{fill:#5d6b7a;font:11px system-ui,sans-serif;text-anchor:middle}
+.bar{fill:none;stroke:#5d6b7a}
+.scale{fill:#5d6b7a;font:11px system-ui,sans-serif;text-anchor:middle;
+stroke:#fff;stroke-width:5px;stroke-linejoin:round;paint-order:stroke}
 ol{list-style:none;margin:0;padding:0}
 li{display:flex;gap:12px;padding:12px 0;border-bottom:1px solid var(--line)}
 li p{margin:0;color:var(--soft);font-size:13.5px}
