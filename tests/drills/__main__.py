@@ -28,7 +28,8 @@ def main() -> int:
     figures, failed_in_all = Figures(), 0
     for name in [args.only] if args.only else DRILLS:
         drill = importlib.import_module(f"tests.drills.{name}")
-        print(f"\n{name}: {drill.__doc__.splitlines()[0]}", flush=True)
+        title = (drill.__doc__ or "").partition("\n")[0]
+        print(f"\n{name}: {title}", flush=True)
         failed = 0
         for seed in range(args.seed, args.seed + args.rounds):
             with tempfile.TemporaryDirectory() as folder:
