@@ -53,6 +53,18 @@ def tell(module: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
+def test_without_the_sdk_an_example_says_how_to_install_it() -> None:
+    # -S leaves out what is installed; what is left is the folder named edge_sdk.
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "examples.kiosk"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "make setup" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def in_order(text: str, *wanted: str) -> None:
     """The words stand in the text in this order."""
     at = 0
