@@ -300,6 +300,8 @@ def test_status_says_what_to_do_next(person: Person) -> None:
     assert status["log"] == {"events": 1, "interactions": 1, "outcomes": {}}
     assert status["genomes"]["events_waiting"] == 1
     assert "1 events are not in the genomes yet" in person.call("status").stdout
+    nowhere = person.call("publish", "--untrained", "--bundle", "no-such-folder/x", code=2)
+    assert "no folder no-such-folder" in nowhere.stderr
     person.call("publish", "--untrained")
     status = person.json("status")
     assert status["release"]["version"] == 1

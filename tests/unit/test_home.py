@@ -37,6 +37,8 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotInitialised, match="init --tenant one"):
         home.tenant("one").open_store()
     assert not home.root.exists()
+    with pytest.raises(NotInitialised, match="init, or say with --home or GENOME_EDGE_HOME"):
+        home.tenant("default").open_store()
 
 
 def test_tenants_are_those_that_were_made(tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_what_is_no_address(text: str) -> None:
         parse_address(text)
 
 
+def test_a_missing_port_is_asked_for_with_the_scheme_that_would_work() -> None:
+    with pytest.raises(UsageError, match="use http://localhost:PORT"):
+        parse_address("localhost")
+    with pytest.raises(UsageError, match=r"use https://edge\.example\.com:PORT"):
+        parse_address("edge.example.com")
+
+
 def test_grpc_is_imported_with_the_first_link_and_not_before() -> None:
     code = (
         "import sys, edge_sdk.sync.transport, edge_sdk.sync.updater\n"

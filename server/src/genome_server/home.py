@@ -39,6 +39,14 @@ DEFAULT_TENANT = "default"
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
+def no_home(home: Path, which: str = "") -> NotInitialised:
+    """The error for a home that is not there: the usual cause is a variable that is not set."""
+    return NotInitialised(
+        f"there is no home at {home}; run: genome-server init{which}, "
+        f"or say with --home or {HOME_VARIABLE} where it is"
+    )
+
+
 @dataclass(frozen=True)
 class Tenant:
     """The files of one tenant. Nothing is made by looking."""
@@ -117,9 +125,12 @@ class Tenant:
         where there is one that cannot be used.
         """
         if not self.exists:
+            home = self.dir.parent.parent
+            which = "" if self.name == DEFAULT_TENANT else f" --tenant {self.name}"
+            if not home.is_dir():
+                raise no_home(home, which)
             raise NotInitialised(
-                f"tenant {self.name!r} does not exist in {self.dir.parent.parent}; "
-                f"run: genome-server init --tenant {self.name}"
+                f"tenant {self.name!r} does not exist in {home}; run: genome-server init{which}"
             )
         return self.make_store()
 

@@ -80,7 +80,8 @@ def read_bundle(bundle: Path | bytes) -> bytes:
     try:
         return bundle.read_bytes()
     except OSError as error:
-        raise TrustError(f"the bundle {bundle} cannot be read: {error}") from error
+        cause = error.strerror or str(error)
+        raise TrustError(f"the bundle {bundle} cannot be read: {cause}") from error
 
 
 def version_of(data: bytes) -> int:

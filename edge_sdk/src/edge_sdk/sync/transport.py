@@ -147,7 +147,8 @@ def parse_address(text: str) -> Address:
             f"reached (localhost, 127.0.0.1, [::1], unix:/PATH). Use https://{rest}"
         )
     if port is None and scheme != "https":
-        raise UsageError(f"{text!r} names no port: use {scheme or 'https'}://{host}:PORT")
+        scheme = scheme or ("http" if local else "https")
+        raise UsageError(f"{text!r} names no port: use {scheme}://{host}:PORT")
     shown = f"[{host}]" if ":" in host else host
     return Address(text, f"{shown}:{port or 443}", tls)
 
@@ -308,6 +309,8 @@ def explain(error: Any, address: Address) -> EdgeError:
         return UnreachableError(f"what answers at {address.text} is no Genome Edge server")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return UnreachableError(f"{address.text} did not answer in time")
+    # gRPC wraps the cause in its own words; what follows the last of them is the cause.
+    details = details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
     return UnreachableError(f"{address.text} cannot be reached: {details}")
 
 

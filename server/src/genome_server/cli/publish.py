@@ -56,6 +56,8 @@ def command(
         raise click.UsageError("--bundle-audience needs --bundle FILE")
     if bundle is not None and dry_run:
         raise click.UsageError("--bundle writes a file; leave it out of a --dry-run")
+    if bundle is not None and not bundle.absolute().parent.is_dir():
+        raise click.UsageError(f"--bundle: there is no folder {bundle.parent}")
     tenant = console.tenant()
     done = publish(
         tenant,

@@ -31,7 +31,7 @@ from genome_edge.v1 import (
     sync_pb2_grpc,
 )
 from genome_server.errors import NotInitialised, Refused
-from genome_server.home import Home, Tenant
+from genome_server.home import Home, Tenant, no_home
 from genome_server.services.auth import Authenticator, AuthInterceptor, policies
 from genome_server.services.decision import DecisionService
 from genome_server.services.enrolment import EnrolmentService
@@ -148,7 +148,7 @@ class House:
     def _take_lock(self) -> FileLock:
         path = self.home.root / "serve.lock"
         if not self.home.root.is_dir():
-            raise NotInitialised(f"there is nothing at {self.home.root}; run: genome-server init")
+            raise no_home(self.home.root)
         lock = FileLock.try_acquire(path)
         if lock is None:
             raise Refused(f"another process serves {self.home.root} already")
