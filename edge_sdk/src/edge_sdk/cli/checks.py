@@ -251,7 +251,7 @@ def clock(patient: Patient) -> list[Check]:
             return [Check("clock", WARN, "the server's time was never heard", _DEPLOY)]
         off_ms = known
     if abs(off_ms) < _SKEW_MS:
-        return [Check("clock", OK, f"{off_ms / 1000:+.1f} s from the server's")]
+        return [Check("clock", OK, f"{off_ms / 1000:+z.1f} s from the server's")]
     way = "behind" if off_ms > 0 else "ahead of"
     found = f"{ago(off_ms)} {way} the server's; decisions and proofs take that into account"
     return [Check("clock", WARN, found, "set the clock (NTP)")]

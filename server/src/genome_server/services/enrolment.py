@@ -40,7 +40,9 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         credentials.check_enrolment(request.public_key, request.proof, request.code)
         room = self._rooms.get(credentials.tenant_of(request.code))
         if room is None:
-            raise CallRefusedError("CODE_INVALID", "this enrolment code is not one of ours")
+            raise CallRefusedError(
+                "CODE_INVALID", "this server made no such enrolment code; ask for a new one"
+            )
         try:
             device = self._new_device(room, request, now_ms)
         except CodeUsed as error:

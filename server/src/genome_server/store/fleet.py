@@ -31,7 +31,7 @@ class Fleet(Connections):
             query = "SELECT audience, expires_ms, used_ms FROM codes WHERE code_hash = ?"
             row = self.one(query, [code_hash])
             if row is None:
-                raise CodeInvalid("this enrolment code is not one of ours")
+                raise CodeInvalid("this server made no such enrolment code; ask for a new one")
             audience, expires_ms, used_ms = row
             if used_ms is not None:
                 raise CodeUsed("this enrolment code was used before; ask for a new one")
