@@ -24,6 +24,9 @@ from examples import datasets, demo, make_bundle
 from examples.adapters import hotel, places_nyc
 from examples.local_server import LocalServer
 
+# Whole demos: minutes on a machine that is busy with other things.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "demo", "hotel_flights", "kiosk", "mobile_backend", "grpc_client", "field_walk", "local_server",
@@ -41,7 +44,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=500,
     )
 
 
