@@ -373,7 +373,10 @@ def _instant(value: object, field: str) -> int:
             moment = None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         _fail(field, value, "a time with its offset, for example 2026-06-30T18:00:00+02:00")
-    return round(moment.astimezone(UTC).timestamp() * 1000)
+    try:
+        return round(moment.astimezone(UTC).timestamp() * 1000)
+    except OverflowError:  # the first or the last day that there is, in another zone
+        _fail(field, value, "a time between the years 1 and 9999")
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -17,8 +17,16 @@ from genome_server.ingest.kinds import Kind, Schema
 
 
 def canonical(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row in its one form. `row` has passed the check. Raises RowError for infinity."""
-    return {name: _value(kind.properties[name], value) for name, value in row.items()}
+    """The row in its one form. `row` has passed the check.
+
+    Raises RowError for infinity, and for a number that is too long for the text it becomes.
+    """
+    made = {name: _value(kind.properties[name], value) for name, value in row.items()}
+    for name, value in made.items():
+        longest = kind.properties[name].get("maxLength")
+        if longest is not None and isinstance(value, str) and len(value) > longest:
+            raise RowError(name, f"has {len(value):,} digits; {longest} are allowed")
+    return made
 
 
 def _value(schema: Schema, value: Any) -> Any:
@@ -33,7 +41,9 @@ def _value(schema: Schema, value: Any) -> Any:
         # Where one value may stand alone, a list of one is that value.
         return items[0] if "string" in types and len(items) == 1 else items
     if "string" in types:
-        return _text(value)
+        # An id that came as 1e16 keeps all its digits: `:g` would make many of them one.
+        whole = "integer" in types and isinstance(value, float)
+        return _text(int(value) if whole else value)
     if types == {"number"}:
         return float(value)
     return int(value) if types == {"integer"} else value

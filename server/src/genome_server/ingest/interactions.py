@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: The device under which imports stand in the log.
 DEVICE: Final = "import"
 LANE: Final = 0
-#: The scope of the ids that the log holds.
+#: The scope of the ids that the log holds; the log's incarnation follows.
 SCOPE: Final = "log"
 
 _BATCH_BYTES: Final = 1 << 20
@@ -159,9 +159,11 @@ class LogSink:
         self._store = store
         self._committer = Committer(log_path)
         self._reader = LogReader(log_path)
+        # Of this log alone: where it was lost or restored, what another one held is not here.
         self._consumer = f"import:{self._reader.incarnation.hex()}"
+        self._scope = f"{SCOPE}:{self._reader.incarnation.hex()}"
         self._epoch = _content_hash(file)
-        self._sequence = self._reader.through(DEVICE, self._epoch, LANE)
+        self._sequence = 0
         while self._catch_up():
             pass
 
@@ -178,8 +180,10 @@ class LogSink:
         with self._store.transaction():
             while self._catch_up():
                 pass
+            # Another process may import the same file, and be further on.
+            self._sequence = self._reader.through(DEVICE, self._epoch, LANE)
             keys = [event.key for _, event in events]
-            seen = self._store.seen_interactions(keys, SCOPE)
+            seen = self._store.seen_interactions(keys, self._scope)
             new = [(subject, event) for subject, event in events if event.key not in seen]
             frames: list[bytes] = []
             size = 0
@@ -219,7 +223,7 @@ class LogSink:
         if after == offset:
             return False
         with self._store.transaction():
-            self._store.add_interactions(keys, SCOPE)
+            self._store.add_interactions(keys, self._scope)
             self._store.set_consumer_offset(self._consumer, 0, after)
         return True
 

@@ -88,6 +88,8 @@ class _Records:
 
 
 def _explain(error: str, lines: int) -> str:
+    if "field limit" in error and lines == 1:
+        return f"a field has more than {csv.field_size_limit():,} characters"
     if lines > 1 or "end of data" in error or "field limit" in error:
         return "a quote is opened in this line and not closed where it should be"
     return f"is not CSV: {error}"

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genome_server.errors import ImportRefused
+from genome_server.ingest.check import RowError
 from genome_server.ingest.columns import Column, assemble, column_of, nearest_column
 from genome_server.ingest.kinds import Kind
 from genome_server.ingest.readers import RawRow, without_nulls
 
 _BATCH_ROWS = 4_096
 _TRAILER = b"PAR1"
+# Text that is not UTF-8, days and times out of range, zones that nobody knows.
+_UNSAYABLE = (pa.ArrowException, LookupError, OverflowError, ValueError)
 
 
 def read(path: Path, kind: Kind) -> Iterator[RawRow]:
@@ -36,15 +39,38 @@ def read(path: Path, kind: Kind) -> Iterator[RawRow]:
         with pq.ParquetFile(path) as file:
             columns = _columns(path, kind, file.schema_arrow)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for values in batch.to_pylist():
+                for values, problem in _values(batch):
                     number += 1
                     raw = {name: _plain(value) for name, value in values.items()}
-                    row = without_nulls(assemble(columns, list(raw.values())))
-                    yield RawRow(number, row, raw)
+                    row = {} if problem else without_nulls(assemble(columns, list(raw.values())))
+                    yield RawRow(number, row, raw, problem)
     except (pa.ArrowException, OSError) as error:
         raise ImportRefused(
             f"{path}: the Parquet file is damaged after row {number}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _values(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], RowError | None]]:
+    """The rows of a batch; one that holds what Python cannot say costs that row alone."""
+    try:
+        rows = batch.to_pylist()
+    except _UNSAYABLE:
+        yield from (_cells(batch, at) for at in range(batch.num_rows))
+    else:
+        for row in rows:
+            yield row, None
+
+
+def _cells(batch: pa.RecordBatch, at: int) -> tuple[dict[str, Any], RowError | None]:
+    values: dict[str, Any] = {}
+    problem = None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[at].as_py()
+        except _UNSAYABLE:
+            values[name] = None
+            problem = problem or RowError(name, f"holds no {column.type} that can be read")
+    return values, problem
 
 
 def _columns(path: Path, kind: Kind, schema: pa.Schema) -> list[Column]:
@@ -78,7 +104,8 @@ def _plain(value: Any) -> Any:
         case datetime() | date():
             return value.isoformat()
         case Decimal():
-            return float(value)
+            # Keys of databases are often decimals, with more digits than a float has.
+            return int(value) if value == value.to_integral_value() else float(value)
         case float() if math.isnan(value):
             return None
         case float() if value.is_integer() and abs(value) < 2**53:

@@ -21,6 +21,8 @@ from genome_server.ingest.text import read_lines
 
 _MAX_DEPTH = 16
 _MAX_NODES = 100_000
+# What the constructors of the library let through where a tag lies about its text.
+_MISTAGGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -117,6 +119,9 @@ def _row(loader: _Loader, node: yaml.Node, whole: str) -> RawRow:
         at = mark.line + 1 if mark else line
         problem = error if isinstance(error, RowError) else RowError("", _cause(error))
         return RawRow(at, {}, text, problem)
+    except _MISTAGGED:
+        cause = "is not YAML: a value is not what its tag says, or is a number of too many digits"
+        return RawRow(line, {}, text, RowError("", cause))
     if any(not isinstance(key, str) for key in value):
         return RawRow(line, {}, text, RowError("", "a name of a field is no text"))
     return RawRow(line, without_nulls(value), value, lines=lines)

@@ -68,15 +68,27 @@ def read_rows(path: Path, kind: Kind, format: str | None = None) -> Iterator[Raw
     file cannot be read as a whole.
     """
     name = format_of(path, format)
+    try:
+        _check_file(path)
+    except OSError as error:
+        raise ImportRefused(f"{path}: {error.strerror or error}") from error
+    module = importlib.import_module(f"genome_server.ingest.read_{name}")
+    rows: Iterator[RawRow] = module.read(path, kind)
+    return rows
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with something in it. Raises ImportRefused, or OSError."""
     if not path.exists():
         raise ImportRefused(f"{path}: there is no such file")
     if path.is_dir():
         raise ImportRefused(f"{path}: is a directory; name the files in it")
+    if not path.is_file():
+        # It is read more than once, and a pipe can be read once only.
+        raise ImportRefused(f"{path}: is a pipe or a device; write it to a file first")
     if path.stat().st_size == 0:
         raise ImportRefused(f"{path}: the file is empty")
-    module = importlib.import_module(f"genome_server.ingest.read_{name}")
-    rows: Iterator[RawRow] = module.read(path, kind)
-    return rows
+    path.open("rb").close()
 
 
 def without_nulls(value: Any) -> Any:

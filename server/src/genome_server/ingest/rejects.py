@@ -80,7 +80,8 @@ class RejectsFile:
         at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.path = self._directory / f"{self._kind.name}-{at}.jsonl"
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        return os.fdopen(handle, "w", encoding="utf-8")
+        # A file's name need not be UTF-8; its bytes become escapes, which JSON has too.
+        return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")
 
     def _without_coordinates(self, raw: Any) -> Any:
         if isinstance(raw, Mapping):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from genome_server.dna_file import add_profile_namespaces, load_schema, read_schema
+from genome_server.genomes.events import FUTURE_MS
 from genome_server.ingest import reference_rows
 from genome_server.ingest.audiences import refresh
 from genome_server.ingest.check import RowError
@@ -246,4 +248,7 @@ def _milliseconds(text: str) -> int:
         raise RowError(
             "updated", f"{text!r} is not a time with its offset, such as 2026-03-01T09:30:00+01:00"
         )
+    if at.timestamp() * 1000 > time.time() * 1000 + FUTURE_MS:
+        # Nothing would be newer: the customer could not take a consent back any more.
+        raise RowError("updated", f"{text!r} lies in the future")
     return int(at.timestamp() * 1000)
