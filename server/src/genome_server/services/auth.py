@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from genome_edge.v1 import authorisation_pb2
 from genome_server.errors import GenomeServerError
@@ -36,6 +37,7 @@ THIN = authorisation_pb2.ROLE_THIN
 #: Not of our contract, and of no interest to anyone who may not see them.
 _INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 _KNOWN_CREDENTIALS = 65_536
+_MAX_TIME_DIGITS = 18
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +134,8 @@ class Authenticator:
             self._remember(credential, claimed)
         proof = metadata.get("genome-edge-proof-bin")
         stated = str(metadata.get("genome-edge-time", ""))
-        if not isinstance(proof, bytes) or not stated.isascii() or not stated.isdigit():
+        digits = len(stated) <= _MAX_TIME_DIGITS and stated.isascii() and stated.isdigit()
+        if not isinstance(proof, bytes) or not digits:
             raise CallRefusedError("UNAUTHENTICATED", "the call carries no proof")
         credentials.check_proof(
             claimed.public_key, proof, method, int(stated), credential, self._now_ms()
@@ -188,12 +191,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._guard(method, roles, handler.stream_stream),
-                handler.request_deserializer,
+                _lenient(handler.request_deserializer),
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
             self._guard(method, roles, handler.unary_unary),
-            handler.request_deserializer,
+            _lenient(handler.request_deserializer),
             handler.response_serializer,
         )
 
@@ -207,6 +210,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                         "DRAINING", "the server is about to stop", retry_after_ms=come_back_ms()
                     )
                 await self._admit(method, roles, context)
+                if request is None:
+                    raise CallRefusedError("INVALID_ARGUMENT", "the message cannot be read")
                 return await behaviour(request, context)
             except CallRefusedError as refusal:
                 log.info("refused %s: %s", method, refusal.reason)
@@ -228,6 +233,18 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if who.role not in roles:
             raise CallRefusedError("PERMISSION_DENIED", f"this caller may not call {method}")
         _CALLER.set(who)
+
+
+def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Read a message, or None where it is none: gRPC would answer UNKNOWN and log a traceback."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except DecodeError:
+            return None
+
+    return read
 
 
 def come_back_ms() -> int:

@@ -15,6 +15,7 @@ from genome_edge.v1 import errors_pb2
 
 DOMAIN = "genome-edge"
 DETAILS_KEY = "grpc-status-details-bin"
+_MAX_TEXT = 200
 _ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
 _CODES: dict[str, grpc.StatusCode] = {
@@ -46,10 +47,15 @@ class CallRefusedError(Exception):
     """A call that is not answered. `facts` become the metadata of its ErrorInfo."""
 
     def __init__(self, reason: str, message: str, **facts: str | int) -> None:
-        super().__init__(message)
+        super().__init__(_short(message))
         self.reason = reason
         self.code = _CODES[reason]
-        self.facts = {key: str(value) for key, value in facts.items()}
+        self.facts = {key: _short(str(value)) for key, value in facts.items()}
+
+
+def _short(text: str) -> str:
+    """Cut what repeats what the caller sent: trailing metadata has room for a few kilobytes."""
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
 def details(error: CallRefusedError) -> bytes:

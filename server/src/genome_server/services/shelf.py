@@ -14,6 +14,8 @@ from genome_server.releases.publish import manifest_of, part_content
 from genome_server.store.protocol import ReleaseRow, Store
 
 CHUNK_BYTES = 256 * 1024
+#: SQLite's integers are signed.
+MAX_VERSION = 2**63 - 1
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Shelf:
 
     def get(self, version: int) -> Shelved | None:
         """Return a release by version, or None where this server never published it."""
+        if version > MAX_VERSION:  # a device may say anything; SQLite would not take it
+            return None
         return self._read.get(version) or self._shelved(self._store.release(version))
 
     def _shelved(self, row: ReleaseRow | None) -> Shelved | None:
