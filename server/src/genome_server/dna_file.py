@@ -178,6 +178,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         line = f" line {where.line + 1}, column {where.column + 1}" if where else ""
         cause = getattr(error, "problem", None) or str(error)
         raise SchemaFileError(f"{path}{line}: not YAML: {cause}") from error
+    except (AttributeError, LookupError, RecursionError, ValueError):
+        # What the library lets through where a tag lies about its text, or nothing ends.
+        raise SchemaFileError(
+            f"{path}: not YAML: a value is not what its tag says, or is nested too deeply"
+        ) from None
     if not isinstance(document, Mapping):
         raise SchemaFileError(f"{path}: must hold fields such as {', '.join(_FIELDS[:3])}")
     return document

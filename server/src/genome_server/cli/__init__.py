@@ -14,7 +14,14 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from genome_server.cli.output import HOME_KEY, JSON_KEY, TENANT_KEY, fail, place_options
+from genome_server.cli.output import (
+    HOME_KEY,
+    JSON_KEY,
+    TENANT_KEY,
+    fail,
+    fail_usage,
+    place_options,
+)
 
 
 class Entry(NamedTuple):
@@ -28,7 +35,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "init": Entry("init", "Make a home and a tenant: store, keys, DNA schema."),
     "schema": Entry("schema", "Print the JSON Schema or an example of an import format."),
-    "import": Entry("import_", "Import customers, products, offers, places, interactions."),
+    "import": Entry("import_", "Import products, places, placements, offers, customers, interactions."),
     "offers": Entry("offers", "Check, preview and show offers."),
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
@@ -39,6 +46,9 @@ COMMANDS: dict[str, Entry] = {
     "customers": Entry("customers", "Show a customer, and make presence tokens."),
     "status": Entry("status", "Say what there is and what to do next."),
 }
+
+
+_JSON_SAID = "genome_server.json_said"
 
 
 class LazyGroup(click.Group):
@@ -80,11 +90,25 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note whether JSON is wanted: wrong usage is told before an option is understood."""
+        ctx.meta[_JSON_SAID] = "--json" in args
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if ctx.meta[_JSON_SAID]:
+                fail_usage(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error ends it with a sentence and its exit code."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:
+            if ctx.meta[_JSON_SAID]:
+                fail_usage(error)
             raise
         except Exception as error:  # noqa: BLE001 - a person gets a sentence, not a traceback
             fail(ctx, error)

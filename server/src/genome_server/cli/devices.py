@@ -203,9 +203,9 @@ def _choose_audience(store: Store, name: str | None) -> str:
         from edge_sdk.dna.markers import nearest_name
 
         near = nearest_name(name, known)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = f"did you mean {near!r}?" if near else f"there is: {', '.join(known)}"
         if known:
-            raise Refused(f"there is no audience {name!r}{hint} There is: {', '.join(known)}")
+            raise Refused(f"there is no audience {name!r}; {hint}")
     raise Refused("there is no audience yet; make one with: genome-server audiences add all --all")
 
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +42,9 @@ TRACEBACK_VARIABLE = "GENOME_EDGE_TRACEBACK"
 HOME_KEY = "genome_server.home"
 TENANT_KEY = "genome_server.tenant"
 JSON_KEY = "genome_server.json"
+
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Advance(Protocol):
@@ -65,12 +70,12 @@ class Console:
     def print(self, text: str = "") -> None:
         """A line for people; nothing with --json."""
         if not self.as_json:
-            click.echo(text)
+            click.echo(printable(text))
 
     def note(self, text: str) -> None:
         """A remark for people on standard error; nothing with --json."""
         if not self.as_json:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people; plain columns where there is no terminal."""
@@ -80,12 +85,12 @@ class Console:
         widths = [max(len(r[i]) for r in [list(headings), *cells]) for i in range(len(headings))]
         for row in [list(headings), *cells]:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            click.echo(line.rstrip())
+            click.echo(printable(line.rstrip()))
 
     def result(self, data: Mapping[str, Any], render: Callable[[], None] | None = None) -> None:
         """The outcome of the command: `data` with --json, else what `render` prints."""
         if self.as_json:
-            click.echo(json.dumps(data, ensure_ascii=False, default=str))
+            _echo_json(data)
         elif render is not None:
             render()
 
@@ -171,6 +176,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
+    if isinstance(error, sqlite3.OperationalError):  # the store has words of its own
+        return f"the log (log.sqlite) cannot be used: {error}; is there room on the disk?"
+    if isinstance(error, sqlite3.DatabaseError):
+        return f"the log (log.sqlite) is damaged ({error}); restore it from a backup"
     return (
         f"unexpected {type(error).__name__}: {error} "
         f"(set {TRACEBACK_VARIABLE}=1 to see where it came from)"
@@ -183,7 +192,25 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
         traceback.print_exception(error, file=sys.stderr)
     if ctx.meta.get(JSON_KEY):
         detail = {"kind": type(error).__name__, "message": describe(error)}
-        click.echo(json.dumps({"error": detail}, ensure_ascii=False))
+        _echo_json({"error": detail})
     else:
-        click.echo(f"error: {describe(error)}", err=True)
+        click.echo(printable(f"error: {describe(error)}"), err=True)
     raise click.exceptions.Exit(exit_code(error))
+
+
+def fail_usage(error: click.ClickException) -> NoReturn:
+    """Say as JSON what click would have said in words, and leave."""
+    _echo_json({"error": {"kind": "UsageError", "message": error.format_message()}})
+    raise click.exceptions.Exit(error.exit_code)
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may get it: what is in files and their names must not steer it."""
+    kept = text.encode("utf-8", "backslashreplace").decode()
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", kept)
+
+
+def _echo_json(data: Mapping[str, Any]) -> None:
+    text = json.dumps(data, ensure_ascii=False, default=str)
+    # A file's name need not be UTF-8; what cannot be encoded becomes an escape of JSON.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())

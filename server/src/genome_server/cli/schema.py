@@ -36,9 +36,11 @@ def command(console: Console, kind: str, example: str | None) -> None:
         click.echo(json.dumps(chosen.schema, ensure_ascii=False, indent=2))
         return
     if example == "yaml":
-        click.echo(describe.example_yaml(chosen), nl=False)
-        return
-    # These formats have no comments, and what is printed should be importable.
-    console.note(describe.comments(chosen))
-    text = describe.example_csv(chosen) if example == "csv" else describe.example_jsonl(chosen)
-    click.echo(text, nl=False)
+        text = describe.example_yaml(chosen)
+    else:
+        # These formats have no comments, and what is printed should be importable.
+        console.note(describe.comments(chosen))
+        text = describe.example_csv(chosen) if example == "csv" else describe.example_jsonl(chosen)
+    console.result(
+        {"kind": kind, "format": example, "example": text}, lambda: click.echo(text, nl=False)
+    )

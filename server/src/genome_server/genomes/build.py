@@ -18,18 +18,24 @@ new epoch, under which everything is built anew.
 from __future__ import annotations
 
 import heapq
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
+from edge_sdk._posix import FileLock
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.dna_file import load_schema, move_landmark
+from genome_server.errors import Refused
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
     GENOMES,
@@ -45,6 +51,8 @@ from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
 # A new landmark lies so far back that what is recent still counts finely.
 _DOUBLINGS_BACK: Final = 5
 _DOUBLINGS_USED: Final = MAX_DOUBLINGS * 4 // 5
+
+_LOCK: Final = "lock"
 
 Progress = Callable[[int], None]
 
@@ -88,9 +96,8 @@ def build(
     schema, moved = settle_schema(store, dna_path, now_ms)
     store.extend_vocabulary(BUILTIN_MARKERS)
     with (
-        # Beside the store, not in the system's temporary files: it holds subjects.
-        tempfile.TemporaryDirectory(prefix="build-", dir=dna_path.parent) as folder,
-        Gathering(store, schema, Path(folder)) as gathering,
+        _folder(dna_path.parent) as folder,
+        Gathering(store, schema, folder) as gathering,
     ):
         if log is not None:
             gathering.read(log, log.end(), progress)
@@ -115,6 +122,31 @@ def build(
             markers=len(store.vocabulary()),
             seconds=time.monotonic() - started,
         )
+
+
+@contextmanager
+def _folder(home: Path) -> Iterator[Path]:
+    """A folder for one build, beside the store: it holds subjects.
+
+    Those of builds that were killed are removed first; one at work holds its lock.
+    """
+    for left in home.glob("build-*"):
+        lock = FileLock.try_acquire(left / _LOCK) if (left / _LOCK).exists() else None
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            lock.release()
+    with tempfile.TemporaryDirectory(prefix="build-", dir=home) as name:
+        held = FileLock.acquire(Path(name) / _LOCK)
+        try:
+            yield Path(name)
+        except duckdb.Error as error:
+            cause = str(error).partition("\n")[0]
+            raise Refused(
+                f"the build could not work ({cause}); is there room on the disk? "
+                "The genomes are as they were"
+            ) from error
+        finally:
+            held.release()
 
 
 def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema, bool]:

@@ -20,6 +20,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from genome_server.errors import StoreError
+
 FORMAT = "1"
 
 # Bigger pages than usual: a blob of 50 KB is then a chain of 4 pages, not of 13.
@@ -62,7 +64,7 @@ CREATE INDEX IF NOT EXISTS kept_by_expiry ON kept (expires_ms);
 """
 
 
-class LogFormatError(Exception):
+class LogFormatError(StoreError):
     """The file is not a log that this version can read."""
 
 
@@ -81,6 +83,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     if _meta(connection, "format") is None:
         connection.execute("BEGIN IMMEDIATE")  # two processes may make it at once
+        if _meta(connection, "format") is None and _tables(connection):
+            connection.close()
+            raise LogFormatError(f"{path} is a database, but not a log of format {FORMAT}")
         for statement in _TABLES.split(";"):
             if statement.strip():
                 connection.execute(statement)
@@ -142,6 +147,10 @@ def _meta(connection: sqlite3.Connection, key: str) -> bytes | None:
     except sqlite3.OperationalError:  # no such table: a new file
         return None
     return None if row is None else bytes(row[0])
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:

@@ -76,8 +76,8 @@ def publish(
     no model (unless `untrained`) or no placement, and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    key = release_key(tenant)
     with closing(tenant.open_store()) as store:
+        key = release_key(tenant)
         schema = built_schema(store)
         if schema is None:
             raise Refused("there are no genomes yet; run: genome-server build")
