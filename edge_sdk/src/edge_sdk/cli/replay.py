@@ -78,5 +78,5 @@ def _release(store: DeviceStore, version: int, options: Namespace) -> Release:
     for stored in (store.active_release(), store.previous_release()):
         if stored is not None and stored.version == version:
             manifest = stored.manifest
-            return Release.from_parts(manifest, read_parts(store, manifest))
+            return Release.from_parts(manifest, read_parts(store.read_part, manifest))
     raise EdgeError(f"release {version} is not on this device any more; give it with --bundle FILE")

@@ -60,7 +60,7 @@ def warm(release: Release) -> TrustError | None:
 
 def _read(store: DeviceStore, stored: StoredRelease) -> Release:
     manifest = stored.manifest
-    parts = read_parts(store, manifest)
+    parts = read_parts(store.read_part, manifest)
     return Release.from_parts(manifest, parts, assets=assets_of(store, manifest))
 
 

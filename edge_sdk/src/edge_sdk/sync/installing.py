@@ -24,13 +24,17 @@ def install(
 
     Raises TrustError with the reason of the Nack, and StoreError; the last release stays then.
     """
-    load(manifest, read_parts(store, manifest))
+    from edge_sdk.sync.trial import try_release
+
+    read_parts(store.read_part, manifest)
+    try_release(store.path, manifest)
     store.commit_release(signed.SerializeToString(), manifest.version)
 
 
-def read_parts(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, bytes]:
+def read_parts(read: Callable[[bytes], bytes], manifest: release_pb2.Manifest) -> dict[str, bytes]:
     """The parts of a release that this SDK knows, by name, each as the manifest says it is.
 
+    `read` gives a part by its SHA-256: KeyError where there is none, StoreCorrupt for damage.
     Raises TrustError PARTS for one that is not in the store, DIGEST for one that is damaged.
     """
     parts = {}
@@ -38,7 +42,7 @@ def read_parts(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, 
         if part.name not in trust.KNOWN_PARTS:
             continue
         try:
-            content = store.read_part(part.sha256)
+            content = read(part.sha256)
         except KeyError:
             raise TrustError(f"part {part.name!r} is not in the store", Refusal.PARTS) from None
         except StoreCorrupt as error:
