@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genome_server.genomes.live import LiveConsumer
+from genome_server.genomes.rows import SubjectState
 from genome_server.home import Tenant
 from genome_server.ingest.importing import import_files
 from genome_server.ingest.sinks import open_sink
@@ -195,3 +198,41 @@ def test_a_log_that_was_lost_is_imported_again(tmp_path: Path, home: TenantStore
         left.unlink()
     assert counts(run(tenant, store, "interactions", path)) == (1, 0, 0, 0)
     assert counts(run(tenant, store, "interactions", path)) == (0, 0, 1, 0)
+
+
+def test_a_log_that_was_lost_does_not_keep_genomes_from_growing(
+    tmp_path: Path, home: TenantStore
+) -> None:
+    tenant, store = home
+    rows = [
+        {
+            "interaction_id": f"i{n}",
+            "customer": "1",
+            "kind": "buy",
+            "dna": [f"claim:c{n}"],
+            "time": "2026-03-01T18:05:00+01:00",
+        }
+        for n in range(4)
+    ]
+
+    def take(count: int) -> list[str]:
+        """Import the first of them and let a server notice; what the customer's genome holds."""
+        path = write(tmp_path / f"{count}.jsonl", rows[:count])
+        run(tenant, store, "interactions", path, create_customers=True)
+        with closing(LiveConsumer(tenant)) as live:
+            while live.catch_up():
+                pass
+        subject = store.subject_of("app", "1")
+        assert subject is not None
+        record = store.genome(subject)
+        assert record is not None
+        imprints = SubjectState.from_bytes(record.state).imprints
+        vocabulary = store.vocabulary()
+        return sorted(vocabulary.name(index) for index in imprints.values)
+
+    assert take(3) == ["claim:c0", "claim:c1", "claim:c2"]
+    for left in tenant.dir.glob("log.sqlite*"):
+        left.unlink()
+    assert take(1) == ["claim:c0"]
+    assert take(2) == ["claim:c0", "claim:c1"]
+    assert take(4) == ["claim:c0", "claim:c1", "claim:c2", "claim:c3"]

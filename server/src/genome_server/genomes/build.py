@@ -39,10 +39,12 @@ from genome_server.errors import Refused
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
     GENOMES,
+    LOG_KEY,
     ONCE,
     RowEncoder,
     SubjectState,
     apply_consent,
+    seen_scope,
     set_built_schema,
 )
 from genome_server.log.reader import LogReader
@@ -107,7 +109,8 @@ def build(
             if log is not None:
                 touched = gathering.read(log, log.end(), progress)
                 records |= _again(store, gathering, schema, touched)
-            _settle(store, gathering, schema, records.values())
+            name = log.incarnation.hex() if log is not None else ""
+            _settle(store, gathering, schema, records.values(), name)
         repeated = gathering.repeated()
         return BuildReport(
             epoch=schema.epoch,
@@ -254,11 +257,16 @@ def _again(
 
 
 def _settle(
-    store: Store, gathering: Gathering, schema: DnaSchema, records: Iterable[GenomeRecord]
+    store: Store,
+    gathering: Gathering,
+    schema: DnaSchema,
+    records: Iterable[GenomeRecord],
+    log: str,
 ) -> None:
-    """Write what the build found; part of a transaction."""
-    taken = store.consumer_offset(ONCE, 0)
-    store.add_interactions(gathering.ids_from(taken))
+    """Write what the build found in the log of this name; part of a transaction."""
+    taken = store.consumer_offset(ONCE, 0) if store.meta(LOG_KEY) == log else 0
+    store.set_meta(LOG_KEY, log)
+    store.add_interactions(gathering.ids_from(taken), seen_scope(log))
     for (subject, purpose), (granted, at_ms, offset) in sorted(gathering.consents.items()):
         if offset >= taken:
             apply_consent(store, subject, {purpose: granted}, at_ms)

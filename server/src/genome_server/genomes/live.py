@@ -18,12 +18,14 @@ from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
 from genome_server.genomes.rows import (
     GENOMES,
+    LOG_KEY,
     ONCE,
     RowEncoder,
     SubjectState,
     apply_consent,
     built_schema,
     person_of,
+    seen_scope,
 )
 from genome_server.home import Tenant
 from genome_server.log.reader import LogBatch, LogReader
@@ -60,7 +62,7 @@ class LiveConsumer:
         case for a build, which is then done here.
         """
         schema = built_schema(self._store)
-        if schema is None:
+        if schema is None or self._another_log():
             return self._build()
         if self._log.end() <= self._store.consumer_offset(GENOMES, schema.epoch):
             return 0
@@ -73,10 +75,14 @@ class LiveConsumer:
     def _build(self) -> int:
         from genome_server.genomes.build import build  # brings DuckDB, which is rarely needed here
 
-        before = built_schema(self._store)
+        before = None if self._another_log() else built_schema(self._store)
         offset = self._store.consumer_offset(GENOMES, before.epoch) if before else 0
         report = build(self._store, self._log, self._dna_path, now_ms=self._now_ms())
         return max(report.events - offset, 0)
+
+    def _another_log(self) -> bool:
+        """Whether the genomes were built from a log that was lost or restored since."""
+        return self._store.meta(LOG_KEY) != self._log.incarnation.hex()
 
     def _apply(self, max_events: int) -> int:
         store = self._store
@@ -88,7 +94,7 @@ class LiveConsumer:
         batches = list(self._log.batches(start, max_events=max_events))
         if not batches:
             return 0
-        Increment(store, schema, batches).apply()
+        Increment(store, schema, batches, seen_scope(self._log.incarnation.hex())).apply()
         end = batches[-1].next_offset
         store.set_applied_marks((b.device, b.epoch, b.lane, b.last) for b in batches)
         store.set_consumer_offset(GENOMES, schema.epoch, end)
@@ -99,8 +105,11 @@ class LiveConsumer:
 class Increment:
     """Some batches on their way into the genomes; part of a transaction."""
 
-    def __init__(self, store: Store, schema: DnaSchema, batches: Iterable[LogBatch]) -> None:
+    def __init__(
+        self, store: Store, schema: DnaSchema, batches: Iterable[LogBatch], scope: str
+    ) -> None:
         self._store = store
+        self._scope = scope
         self._schema = schema
         self._batches = batches
         self._states: dict[bytes, SubjectState] = {}
@@ -144,7 +153,7 @@ class Increment:
         read = [reader.read(frame) for frame in frames]
         effects = [e for e in read if isinstance(e, Imprint | ConsentSaid | LinkSaid)]
         ids = [e.once for e in effects if isinstance(e, Imprint) and e.once is not None]
-        new = self._store.add_interactions(ids)
+        new = self._store.add_interactions(ids, self._scope)
         counted = []
         for effect in effects:
             if isinstance(effect, Imprint) and effect.once is not None:

@@ -32,6 +32,8 @@ ONCE: Final = "genomes-once"
 """The consumer whose offset (epoch 0) says how far ids and consents were taken from the log."""
 
 BUILT_KEY: Final = "genomes_schema"
+LOG_KEY: Final = "genomes_log"
+"""The log that offsets and seen ids speak of: where it was lost or restored, they say nothing."""
 
 _HEAD: Final = struct.Struct("<III")
 _CONSENT: Final = struct.Struct("<BqB")
@@ -40,6 +42,11 @@ _LINK: Final = struct.Struct("<16sqB")
 _K = TypeVar("_K")
 # (time in ms, careful): the greater word counts. Careful is withdrawn, or not linked.
 _Word = tuple[int, bool]
+
+
+def seen_scope(log: str) -> str:
+    """Where the ids are kept that the genomes have counted from a log."""
+    return f"genomes:{log}"
 
 
 @dataclass(slots=True)
