@@ -35,7 +35,9 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "init": Entry("init", "Make a home and a tenant: store, keys, DNA schema."),
     "schema": Entry("schema", "Print the JSON Schema or an example of an import format."),
-    "import": Entry("import_", "Import products, places, placements, offers, customers, interactions."),
+    "import": Entry(
+        "import_", "Import products, places, placements, offers, customers, interactions."
+    ),
     "offers": Entry("offers", "Check, preview and show offers."),
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
