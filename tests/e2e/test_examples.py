@@ -23,6 +23,7 @@ from edge_sdk import Context, EdgeClient
 from examples import datasets, demo, make_bundle
 from examples.adapters import hotel, places_nyc
 from examples.local_server import LocalServer
+from tests.e2e.house import run as run_command
 
 # Whole demos: minutes on a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(600)
@@ -297,6 +298,11 @@ def test_demo_on_real_data(new_york: Played) -> None:
         if line.startswith("{") and "auc_by_person" in line
     ]
     assert taught[0]["auc_by_person"]["cold"] > 0.7, "on the survey's people, unseen"
+    store = next(path.parent for path in kept.rglob("edge.sqlite"))
+    moment = ("--placement", "lobby-screen", "--place", "hotel", "--activity", "flight-search")
+    made = json.loads(run_command("genome-edge", "decide", "--store", store, *moment, "--json"))
+    again = json.loads(run_command("genome-edge", "replay", made["id"], "--store", store, "--json"))
+    assert again["identical"] is True
 
 
 @pytest.mark.dataset
