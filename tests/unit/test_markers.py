@@ -99,3 +99,15 @@ def test_nearest() -> None:
     assert known.nearest("activity:fligth-search") == "activity:flight-search"
     assert known.nearest("zzz:qqq") is None
     assert nearest_name("lobby-scren", ["lobby-screen", "till"]) == "lobby-screen"
+
+
+@pytest.mark.parametrize("value", ["52.5200,13.4050", "-33.8688-151.2093", "(40.7589;-73.9851)"])
+def test_a_position_is_no_marker_and_is_not_repeated(value: str) -> None:
+    with pytest.raises(InvalidMarker, match="position") as caught:
+        marker("place", value)
+    assert value.strip("()")[:6] not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["2.5-3.5-l", "1.125-l", "22-lb", "v1.2.3", "19.99-29.99"])
+def test_numbers_that_are_no_position_are_markers(value: str) -> None:
+    assert split(f"size:{value}") == ("size", value)

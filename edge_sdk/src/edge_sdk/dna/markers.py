@@ -2,7 +2,8 @@
 
 A marker is one attribute of anything that has DNA: `brand:acme`,
 `claim:organic`, `place:hotel`. The namespace is `[a-z][a-z0-9-]*`; the value is
-printable text of at most 120 characters without space at either end. `marker()`
+printable text of at most 120 characters without space at either end, and no
+position on earth: those become cells and go nowhere. `marker()`
 makes one out of what people write, `split()` takes one apart and refuses
 everything else.
 
@@ -23,6 +24,8 @@ MAX_VALUE_LENGTH: Final = 120
 LINEAGE_BYTES: Final = 16
 
 _NAMESPACE: Final = re.compile(r"[a-z][a-z0-9-]*")
+# Two decimal numbers side by side, as fine as a block of houses or finer.
+_POSITION: Final = re.compile(r"-?\d{1,3}\.\d{3,}\D{1,3}?-?\d{1,3}\.\d{3,}")
 _GAP: Final = re.compile(r"\s+")
 _NAMESPACE_GAP: Final = re.compile(r"[\s_]+")
 
@@ -80,6 +83,11 @@ def split(marker: str) -> tuple[str, str]:
     if not value.isprintable() or value[0] == " " or value[-1] == " ":
         raise InvalidMarker(
             f"{marker!r} is not a marker: its value holds control characters or space at an end"
+        )
+    if "." in value and _POSITION.search(value):
+        # The value stays out of the message: messages end up in logs.
+        raise InvalidMarker(
+            f"a marker in {namespace!r} holds a position; those become cells and go nowhere else"
         )
     return namespace, value
 
