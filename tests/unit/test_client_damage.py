@@ -141,3 +141,39 @@ def test_a_server_without_enrolment_is_said(tmp_path: Path) -> None:
         assert edge.wait_ready(10)
         until(lambda: "genome-edge enrol" in str(edge.status.cause))
         assert edge.status.state is State.READY
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, empty])
+def test_a_database_that_is_gone_is_made_anew_from_the_files_beside_it(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    filled(tmp_path / "store", Town(version=3))
+    damage(tmp_path / "store" / "edge.sqlite")
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        assert edge.status.release == 3
+        assert isinstance(edge.status.cause, StoreCorrupt)
+        assert edge.decide(MOMENT, "lobby").offer is not None
+    store = DeviceStore.open(tmp_path / "store")
+    assert store.highest_seen() == 3, "never older, whatever was deleted"
+    store.close()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, empty])
+def test_a_database_that_goes_while_it_is_in_use_is_made_anew(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    filled(tmp_path / "store")
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / "store" / f"edge.sqlite{suffix}").unlink(missing_ok=True)
+        damage(tmp_path / "store" / "edge.sqlite")
+        until(lambda: isinstance(edge.status.cause, StoreCorrupt))
+        decision = edge.decide(MOMENT, "lobby")
+        edge.report(decision, "view", durable=True)
+        assert edge.status.release == 1

@@ -80,12 +80,15 @@ class Database:
         #: Counts how often the file was found replaced.
         self.generation = 0
 
-    def create_or_upgrade(self) -> None:
-        """Make the tables or bring them up to date, and look for damage.
+    def create_or_upgrade(self, *, expected: bool = False) -> None:
+        """Make the tables or bring them up to date, and look for damage. `expected`: there was
+        such a file, so that none at all is damage, too.
 
         Raises StoreCorrupt, DiskFull, StoreError (among others for a file of a newer SDK).
         """
         with self._errors():
+            if expected and self.is_gone():
+                raise StoreCorrupt(f"{self.path} is gone")
             connection = self._connect()
             try:
                 self._prepare(connection)
@@ -142,6 +145,8 @@ class Database:
         if self._closed:
             raise StoreError(f"{self.path} was closed")
         if self.was_replaced():
+            if self.is_gone():  # connecting would make an empty one
+                raise StoreCorrupt(f"{self.path} is gone")
             self.reset()
         try:
             return self._pool.pop()
@@ -157,6 +162,13 @@ class Database:
     def was_replaced(self) -> bool:
         """Whether the file is not the one that the connections belong to."""
         return self._inode_now() != self._inode
+
+    def is_gone(self) -> bool:
+        """Whether there is no file, or nothing in it."""
+        try:
+            return self.path.stat().st_size == 0
+        except FileNotFoundError:
+            return True
 
     def is_intact(self) -> bool:
         """Whether the file is what SQLite wrote; reads all of it."""

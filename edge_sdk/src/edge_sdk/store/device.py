@@ -82,7 +82,7 @@ class DeviceStore:
             store_files.make_directories(store.path)
             with store._lock(_OPEN_LOCK):
                 try:
-                    store.database.create_or_upgrade()
+                    store.database.create_or_upgrade(expected=store._releases.was_used())
                 except StoreCorrupt as error:
                     store._rebuild(error)
                 store._make_epoch()
@@ -119,8 +119,11 @@ class DeviceStore:
     def repair(self, error: StoreCorrupt) -> None:
         """Rebuild the SQLite file where it is damaged indeed and nobody else was faster."""
         try:
+            store_files.make_directories(self.path)
             with self._lock(_OPEN_LOCK):
-                if self.database.was_replaced():
+                if self.database.is_gone():
+                    self._rebuild(error)
+                elif self.database.was_replaced():
                     self.database.reset()
                 elif not self.database.is_intact():
                     self._rebuild(error)
@@ -156,11 +159,8 @@ class DeviceStore:
 
     def changes(self) -> tuple[int, int, int]:
         """Counts of changes of: the active release, the genomes, what the device remembers."""
-        with self.read() as connection:
-            release, genomes, state = (
-                counter(connection, name) for name in ("release", "genomes", "state")
-            )
-        return release, genomes, state
+        with self.read() as db:
+            return counter(db, "release"), counter(db, "genomes"), counter(db, "state")
 
     # Identity -----------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class OpenStore:
 
         Raises StoreError.
         """
+        if self.store.database.is_gone():
+            self.store.repair(StoreCorrupt(f"{self.store.database.path} is gone"))
         if self.store.database.was_replaced():
             self.store.database.reset()
         if self.store.database.generation != self._generation:

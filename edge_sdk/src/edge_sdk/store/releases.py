@@ -76,6 +76,10 @@ class ReleaseShelf:
             bump(connection, "release")
             return previous
 
+    def was_used(self) -> bool:
+        """Whether there is a manifest: then the pointer to it must be somewhere, too."""
+        return bool(self._manifests.newest_first())
+
     def restore(self, connection: sqlite3.Connection) -> None:
         """After a rebuild: take the newest release whose parts are all here as the active one."""
         if _role(connection, "active") is not None:
