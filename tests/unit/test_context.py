@@ -89,7 +89,7 @@ def test_the_repr_shows_the_region_and_not_the_cell() -> None:
         ({"lat": 1.0, "lng": 1.0, "cell": CELL}, ["not both"]),
         ({"cell": "zz"}, ["cell='zz'", "H3 cell"]),
         ({"cell": 17}, ["cell=17", "H3 cell"]),
-        ({"cell": 1.5}, ["cell=1.5"]),
+        ({"cell": 1.5}, ["cell=<float>"]),
         ({"place": ""}, ["place=''", "hotel"]),
         ({"place": 7}, ["place=7"]),
         ({"activity": "x" * 121}, ["activity="]),

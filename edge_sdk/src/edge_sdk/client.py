@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -30,19 +29,18 @@ from types import TracebackType
 from typing import Any, Final
 
 from edge_sdk import _posix
-from edge_sdk.clock import DeviceClock
-from edge_sdk.config import PREFIX, Config, default_store
+from edge_sdk.arguments import seconds, shown
+from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
-from edge_sdk.engine.fitting import Failures, GuardedClock
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.plugins import Plugins
+from edge_sdk.runtime import opening
 from edge_sdk.runtime.desk import Desk
-from edge_sdk.runtime.keeper import Keeper, Origin
-from edge_sdk.runtime.room import Room
+from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.session import Session
 from edge_sdk.status import State, Status
 from genome_edge.v1 import dna_pb2
@@ -83,14 +81,12 @@ class EdgeClient:
         bundle: str | os.PathLike[str] | bytes | None = None,
         plugins: Plugins | None = None,
     ) -> None:
-        self._config = _configured(config)
-        server = server or os.environ.get(PREFIX + "SERVER") or None
-        path, temporary = _store_path(store, server, bundle is not None)
-        self._origin = Origin(path, server, _bundle(bundle))
+        self._config = opening.configured(config)
+        room = opening.room(self._config, plugins)
+        self._origin, temporary = opening.opening(store, server, bundle)
         self._lock = threading.Lock()
         self._closed = False
         self._forked = False
-        room = _room(self._config, plugins)
         self._keeper = Keeper(self._origin, room, self._config)
         self._desk = Desk(room, self._keeper)
         self._end = weakref.finalize(self, _end, self._keeper, temporary, os.getpid())
@@ -106,10 +102,11 @@ class EdgeClient:
         room, keeper = desk.room, desk.keeper
         live, open_ = room.live, keeper.open
         tier = room.tier(room.clock.now_ms())
-        cause, outbox, device, last_sync, connected = keeper.cause, 0, "", None, False
+        cause, device, last_sync, connected = keeper.cause, "", None, False
+        outbox = keeper.waiting()
         if open_ is not None:
             try:
-                outbox = open_.outbox.unsent()
+                outbox = keeper.early() + open_.outbox.unsent()
                 identity = open_.store.identity()
                 device = identity.device_id if identity is not None else ""
                 last_sync = open_.store.last_contact_ms()
@@ -138,14 +135,17 @@ class EdgeClient:
 
         False where that takes longer than `timeout` seconds.
         """
-        return self._current().keeper.ready.wait(timeout)
+        return self._current().keeper.ready.wait(seconds("timeout", timeout))
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after the release or the genomes have changed; returns what ends that.
 
         It is called in a background thread and must not block.
         """
-        return self._current().keeper.on_change(callback)
+        desk = self._current()
+        if not callable(callback):
+            raise UsageError(f"callback must be callable, not {type(callback).__name__}")
+        return desk.keeper.on_change(callback)
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -242,11 +242,13 @@ class EdgeClient:
         """
         desk = self._current()
         bit = _purpose(purpose)
+        if not isinstance(granted, bool):  # "no" would be true
+            raise UsageError(f"granted must be True or False, not {shown(granted)}")
         subject = desk.room.customers.subject_of(desk.room.live, customer)
         if subject is None or subject == NOBODY:
             raise UsageError("this customer is not known on this device, so nobody can agree")
         local = desk.room.local
-        entry = recording.consent(bit, bool(granted), subject, desk.room.clock.stamp())
+        entry = recording.consent(bit, granted, subject, desk.room.clock.stamp())
         if not granted:
             local.consent(subject, bit, False)
         desk.keeper.put_durably(entry, self._config.durable_timeout_s)
@@ -263,6 +265,7 @@ class EdgeClient:
         has not received yet.
         """
         desk = self._current()
+        timeout = seconds("timeout", timeout)
         deadline = time.monotonic() + timeout
         try:
             open_ = desk.keeper.when_open(max(timeout, _WRITE_S))
@@ -279,6 +282,7 @@ class EdgeClient:
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what there is and stop, within about `timeout` seconds. Harmless to repeat."""
+        timeout = seconds("timeout", timeout)
         with self._lock:
             if self._closed:
                 return
@@ -348,48 +352,13 @@ def _end(keeper: Keeper, temporary: Path | None, owner: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _room(config: Config, plugins: Plugins | None) -> Room:
-    if plugins is not None and not isinstance(plugins, Plugins):
-        raise UsageError(f"plugins must be Plugins, not {type(plugins).__name__}")
-    if plugins is None or plugins.clock is None:
-        return Room(config, DeviceClock(), plugins)
-    return Room(config, DeviceClock(GuardedClock(plugins.clock, Failures())), plugins)
-
-
-def _configured(config: Config | None) -> Config:
-    if config is not None and not isinstance(config, Config):
-        raise UsageError(f"config must be a Config, not {type(config).__name__}")
-    try:
-        return config or Config.from_environment()
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _store_path(
-    store: str | os.PathLike[str] | None, server: str | None, bundled: bool
-) -> tuple[Path, Path | None]:
-    """Where the store is, and the directory to delete in the end, if any."""
-    if store is not None:
-        return Path(store), None
-    if bundled and server is None and not os.environ.get(PREFIX + "STORE"):
-        temporary = Path(tempfile.mkdtemp(prefix="genome-edge-"))
-        return temporary / "store", temporary
-    return default_store(), None
-
-
-def _bundle(bundle: str | os.PathLike[str] | bytes | None) -> Path | bytes | None:
-    if bundle is None or isinstance(bundle, bytes):
-        return bundle
-    if isinstance(bundle, str | os.PathLike):
-        return Path(bundle)
-    raise UsageError(f"bundle must be a path or bytes, not {type(bundle).__name__}")
-
-
 def _purpose(purpose: Purpose | str) -> int:
     if isinstance(purpose, str):
         try:
             return Purpose[purpose.upper()]
         except KeyError:
             known = ", ".join(one.name.lower() for one in Purpose)
-            raise UsageError(f"purpose={purpose!r} is not allowed: {known}") from None
-    return Purpose(purpose)
+            raise UsageError(f"purpose={shown(purpose)} is not allowed: {known}") from None
+    if isinstance(purpose, Purpose):
+        return purpose
+    raise UsageError(f"purpose must be a Purpose or its name, not {shown(purpose)}")

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edge_sdk import _posix
 from genome_edge.v1 import event_pb2
+
+#: The year 9999. A clock beyond it is broken, and the calendar of this machine ends there.
+LATEST_MS: Final = 253_370_764_800_000
 
 
 def wall_ms() -> int:
@@ -35,12 +38,14 @@ class DeviceClock:
 
     def hear(self, offset_ms: int | None, floor_ms: int) -> None:
         """Take what the store knows: server minus wall clock, and a moment that has passed."""
-        self._offset_ms, self._floor_ms = offset_ms, floor_ms
+        self._offset_ms = offset_ms
+        self._floor_ms = min(floor_ms, LATEST_MS)
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
         never before the latest moment that was seen since the server was heard."""
-        return max(self._wall() + (self._offset_ms or 0), self._floor_ms)
+        now_ms = self._wall() + (self._offset_ms or 0)
+        return min(max(now_ms, self._floor_ms, 0), LATEST_MS)
 
     def stamp(self) -> Stamp:
         """The three clocks now."""
@@ -59,7 +64,7 @@ class Stamp(NamedTuple):
     @property
     def server_ms(self) -> int:
         """The moment by the server's clock, as far as it was known: the time of an imprint."""
-        return self.wall_ms + (self.offset_ms or 0)
+        return min(self.wall_ms + (self.offset_ms or 0), LATEST_MS)
 
     def to_proto(self) -> event_pb2.EventTime:
         """As an event carries it."""

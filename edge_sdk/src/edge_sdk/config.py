@@ -6,8 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
+from typing import Final
 
 PREFIX = "GENOME_EDGE_"
+# What a clock and a database can count; nothing sensible is near either.
+_LONGEST_S: Final = 1e9
+_MOST: Final = 1 << 62
 
 
 def default_store(environment: Mapping[str, str] | None = None) -> Path:
@@ -73,6 +78,13 @@ class Config:
     restricted_s: float = 30 * 86_400.0
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type == "int" and not (_is_number(value, int) and 0 <= value <= _MOST):
+                raise ValueError(f"{f.name} must be a whole number from 0 to {_MOST}")
+            is_time = _is_number(value, int | float)
+            if f.type == "float" and not (is_time and 0 <= value <= _LONGEST_S):
+                raise ValueError(f"{f.name} must be a number from 0 to {_LONGEST_S:.0f}")
         for name in ("batch_events", "batch_bytes", "inbox_max_events", "ring_decisions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -88,6 +100,10 @@ class Config:
             if text:
                 values[f.name] = _parse(name, str(f.type), text)
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _is_number(value: object, kinds: type | UnionType) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _parse(name: str, kind: str, text: str) -> object:

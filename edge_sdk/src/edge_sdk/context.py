@@ -19,10 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from edge_sdk.arguments import is_text, is_whole, shown_plain
 from edge_sdk.dna.markers import STAGES, marker, split, time_markers
 from edge_sdk.engine.cells import (
     cell_from_latlng,
@@ -39,6 +41,8 @@ MAX_BASKET: Final = 256
 MAX_ATTRIBUTES: Final = 64
 _MAX_TEXT: Final = 128
 _MAX_VALUES: Final = 16
+# The text of a whole number beyond it would be no marker.
+_LARGEST: Final = 10**100
 
 # Said by fields of their own, or worked out from the time.
 _RESERVED: Final = {
@@ -54,8 +58,10 @@ _RESERVED: Final = {
 }
 # An attribute is recorded and reported; coordinates must not get there by this door.
 _COORDINATES: Final = frozenset(
-    {"lat", "lng", "lon", "latitude", "longitude", "coordinates", "gps", "geo", "location"}
+    {"coordinates", "coords", "gps", "geo", "geolocation", "latlng", "latlon", "location"}
 )
+# Also as part of a name: `store-lat`.
+_DEGREES: Final = frozenset({"lat", "lng", "lon", "latitude", "longitude"})
 
 Scalar = str | int | float | bool
 
@@ -185,7 +191,7 @@ def _rebuild(kept: dict[str, Any]) -> Context:
 
 
 def _wrong(name: str, value: object, allowed: str) -> InvalidContext:
-    return InvalidContext(f"{name}={value!r} is not allowed: {allowed}")
+    return InvalidContext(f"{name}={shown_plain(value)} is not allowed: {allowed}")
 
 
 @lru_cache(maxsize=4096)
@@ -229,14 +235,19 @@ def _cell(cell: int | str | None, lat: float | None, lng: float | None) -> int |
         try:
             return parse_cell(cell)
         except InvalidContext:
-            raise _wrong("cell", cell, allowed) from None
-    if isinstance(cell, bool) or not isinstance(cell, int) or not is_cell(cell):
+            # Whoever writes coordinates here must not find them in the log.
+            raise _wrong("cell", cell if cell.isalnum() else (), allowed) from None
+    if not is_whole(cell) or not is_cell(cell):
         raise _wrong("cell", cell, allowed)
     return cell
 
 
 def _degrees(name: str, value: object, limit: int) -> float:
-    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    try:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.nan
     if not -limit <= number <= limit:
         # The value stays out of the message: messages end up in logs.
         raise InvalidContext(f"{name} must be a number of degrees from -{limit} to {limit}")
@@ -252,13 +263,13 @@ def _time(value: datetime | None) -> datetime | None:
 
 
 def _basket(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise _wrong("basket", value, "a list of product ids")
-    products = tuple(value)
+    products = tuple(islice(value, MAX_BASKET + 1))
     if len(products) > MAX_BASKET:
-        raise InvalidContext(f"basket holds {len(products)} products; at most {MAX_BASKET}")
+        raise InvalidContext(f"basket holds {len(products)} products or more; at most {MAX_BASKET}")
     for product in products:
-        if not isinstance(product, str) or not 0 < len(product) <= _MAX_TEXT:
+        if not is_text(product) or not 0 < len(product) <= _MAX_TEXT:
             raise _wrong("basket", product, f"a product id of 1 to {_MAX_TEXT} characters")
     return products
 
@@ -279,7 +290,7 @@ def _attributes(
         plain = name.strip().lower().replace("_", "-")
         if plain in _RESERVED:
             raise InvalidContext(f"attributes: {name!r} has a field of its own, {_RESERVED[plain]}")
-        if plain in _COORDINATES:
+        if plain in _COORDINATES or _DEGREES.intersection(plain.split("-")):
             raise InvalidContext(
                 f"attributes: {name!r} would be recorded; give lat= and lng= to the context, "
                 "which keeps only the cell"
@@ -301,7 +312,7 @@ def attribute_marker(name: str, value: object) -> str:
         text = "true" if value else "false"
     elif isinstance(value, float) and math.isfinite(value):
         text = f"{value:g}"
-    elif isinstance(value, str | int):
+    elif isinstance(value, str) or (isinstance(value, int) and abs(value) < _LARGEST):
         text = str(value)
     else:
         raise _wrong(field_name, value, "text, a whole or finite number, or true or false")

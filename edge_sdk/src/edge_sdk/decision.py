@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from edge_sdk.arguments import is_text, shown
 from edge_sdk.errors import UsageError
 
 
@@ -77,9 +78,9 @@ class Offer:
 
         Raises UsageError where the content has no such entry or its file is not here.
         """
-        if name not in self.content:
+        if not is_text(name) or name not in self.content:
             known = ", ".join(self.content) or "none"
-            raise UsageError(f"offer {self.id!r} has no content {name!r}; it has: {known}")
+            raise UsageError(f"offer {self.id!r} has no content {shown(name)}; it has: {known}")
         path = self._assets.get(self.content[name])
         if path is None:
             raise UsageError(

@@ -23,6 +23,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.arguments import is_text, seconds
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Unknown
@@ -98,8 +99,9 @@ class Session:
 
         Waits at most `timeout` seconds. Raises UsageError.
         """
-        if not isinstance(token, str) or not token:
+        if not is_text(token) or not token:
             raise UsageError("a presence token is text")
+        timeout = seconds("timeout", timeout)
         desk = self._desk()
         live = desk.room.live
         subject = desk.room.customers.subject_of(live, token)

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_sdk.arguments import is_text, shown
 from edge_sdk.client import EdgeClient, Purpose
 from edge_sdk.clock import DeviceClock, wall_ms
 from edge_sdk.config import Config
@@ -132,6 +133,8 @@ class FakeEdge(EdgeClient):
         The reason says FORCED. Raises UsageError for an offer that is not there.
         """
         release = self._release
+        if offer_id is not None and not is_text(offer_id):
+            raise UsageError(f"offer_id must be the id of an offer, not {shown(offer_id)}")
         if offer_id is not None and offer_id not in release.catalogue.row_of:
             near = nearest_name(offer_id, release.catalogue.ids)
             hint = f"; did you mean {near!r}?" if near else ""

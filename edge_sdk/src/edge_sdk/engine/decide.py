@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
+from edge_sdk.arguments import MAX_NAME, is_text, is_whole, shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier
 from edge_sdk.engine.catalogue import Where
@@ -133,7 +134,8 @@ def decide(
 def _check_call(context: Context, placement_id: str, slots: int) -> None:
     if not isinstance(context, Context):
         raise UsageError(f"context must be a Context, not {type(context).__name__}")
-    if not isinstance(placement_id, str):
-        raise UsageError(f"placement must be the name of one, not {placement_id!r}")
-    if not isinstance(slots, int) or not 1 <= slots <= MAX_SLOTS:
-        raise UsageError(f"slots={slots!r} is not allowed: a whole number from 1 to {MAX_SLOTS}")
+    if not is_text(placement_id) or len(placement_id) > MAX_NAME:
+        raise UsageError(f"placement must be the name of one, not {shown(placement_id)}")
+    if not is_whole(slots) or not 1 <= slots <= MAX_SLOTS:
+        allowed = f"a whole number from 1 to {MAX_SLOTS}"
+        raise UsageError(f"slots={shown(slots)} is not allowed: {allowed}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from edge_sdk.arguments import shown
 from edge_sdk.clock import Stamp
 from edge_sdk.context import Context
 from edge_sdk.dna.genome import NOBODY
@@ -173,7 +174,12 @@ def read_interaction(
             raise UsageError(f"imprint knows no fact {name!r}{hint}")
     offer = _text("offer", facts.get("offer"), _MAX_TEXT)
     product = _text("product", product, _MAX_TEXT)
-    markers = dna_from_document(dna, "dna") if dna is not None else []
+    try:
+        markers = dna_from_document(dna, "dna") if dna is not None else []
+    except UsageError:
+        raise
+    except Exception as error:  # a number that no float can hold, an array, no repr
+        raise UsageError("dna is not allowed: markers, or saliences by marker") from error
     if bool(offer) + bool(product) + (dna is not None) != 1:
         raise UsageError("imprint is about one thing: give a product, an offer or dna")
     if dna is not None and not markers:
@@ -213,10 +219,10 @@ def scaled(name: str, value: object, unit: int) -> int:
         return 0
     try:
         number = float(value)  # type: ignore[arg-type]  # whatever can be a number: Decimal too
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool | str) or not abs(number) <= _MAX_AMOUNT:
-        raise UsageError(f"{name}={value!r} is not allowed: a number")
+        raise UsageError(f"{name}={shown(value)} is not allowed: a number")
     return round(number * unit)
 
 
@@ -224,7 +230,8 @@ def _text(name: str, value: object, longest: int) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
-        raise UsageError(f"{name}={value!r} is not allowed: text of at most {longest} characters")
+        allowed = f"text of at most {longest} characters"
+        raise UsageError(f"{name}={shown(value)} is not allowed: {allowed}")
     return value
 
 

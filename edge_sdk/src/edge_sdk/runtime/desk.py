@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol
 
+from edge_sdk.arguments import MAX_NAME, is_whole, shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Unknown
 from edge_sdk.dna.genome import NOBODY
@@ -24,6 +25,7 @@ from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
 from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.runtime.live import Visitor
 from edge_sdk.runtime.local_state import LocalState
+from edge_sdk.runtime.recent import Recent
 from edge_sdk.runtime.room import Room
 from edge_sdk.store import state as store_state
 from edge_sdk.store.state import StoredImprint
@@ -37,10 +39,6 @@ _TELL_AGAIN_S: Final = 60.0
 _ID_LENGTH: Final = 32
 _HEX: Final = frozenset(string.hexdigits)
 _COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
-
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Memory(Protocol):
@@ -58,26 +56,6 @@ class Made(NamedTuple):
     placement: str
     offers: tuple[str, ...]
     private: bool = False
-
-
-class Recent(Generic[K, V]):
-    """The newest entries, at least `keep` of them. Takes no lock: two dictionaries take turns."""
-
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._new: dict[K, V] = {}
-        self._old: dict[K, V] = {}
-
-    def put(self, key: K, value: V) -> None:
-        """Keep an entry."""
-        if len(self._new) >= self._keep:
-            self._old, self._new = self._new, {}
-        self._new[key] = value
-
-    def get(self, key: K) -> V | None:
-        """The entry of a key, or None."""
-        value = self._new.get(key)
-        return self._old.get(key) if value is None else value
 
 
 def count_shown(room: Room, subject: bytes, decision: Decision, now_ms: int) -> tuple[CapRow, ...]:
@@ -195,6 +173,7 @@ class Desk:
         Raises UsageError (UnknownDecision for what is not an id), and with `durable` StoreError.
         """
         id_ = decision_id(decision)
+        _check_slot(slot)
         self.check_kind(kind)
         micros = recording.scaled("value", value, 1_000_000)
         name = (
@@ -256,6 +235,7 @@ class Desk:
         not have, and StoreError where the disk does not take it: it was not granted then.
         """
         id_ = decision_id(decision)
+        _check_slot(slot)
         refused = partial(Redemption, False, decision=id_, slot=slot)
         made = self._find(id_)
         if made is None:
@@ -327,8 +307,8 @@ class Desk:
 
     def check_kind(self, kind: str) -> None:
         """Refuse a kind that the schema does not have, naming the nearest; UsageError."""
-        if not isinstance(kind, str) or not kind:
-            raise UsageError(f"kind={kind!r} is not allowed: text such as 'view'")
+        if not isinstance(kind, str) or not 0 < len(kind) <= MAX_NAME or not kind.isprintable():
+            raise UsageError(f"kind={shown(kind)} is not allowed: text such as 'view'")
         release = self.room.live.release
         if release is not None:
             release.schema.kind(kind)
@@ -390,11 +370,16 @@ def decision_id(decision: Decision | str) -> str:
     """The id of a decision. Raises UnknownDecision for what cannot be one."""
     id_ = decision.id if isinstance(decision, Decision) else decision
     if not isinstance(id_, str) or len(id_) != _ID_LENGTH or not _HEX.issuperset(id_):
-        raise UnknownDecision(f"{id_!r} is not the id of a decision: those have 32 hex characters")
+        raise UnknownDecision(f"{shown(id_)} is no decision's id: those have 32 hex characters")
     return id_.lower()
 
 
 def _offer_in(made: Made, slot: int, id_: str) -> str:
-    if not isinstance(slot, int) or not 0 <= slot < len(made.offers):
-        raise UsageError(f"decision {id_} has {len(made.offers)} slots; there is no slot {slot!r}")
+    if slot >= len(made.offers):
+        raise UsageError(f"decision {id_} has {len(made.offers)} slots; there is no slot {slot}")
     return made.offers[slot]
+
+
+def _check_slot(slot: object) -> None:
+    if not is_whole(slot) or not 0 <= slot < engine.MAX_SLOTS:
+        raise UsageError(f"there is no slot {shown(slot)}")

@@ -111,6 +111,7 @@ class Keeper:
             if isinstance(trouble, StoreError):
                 raise trouble
             raise StoreError(f"the store {self._origin.path} is not open: {trouble}")
+        self._drain(open_)  # who flushes now means what came before, too
         return open_
 
     def tell(self, unknown: Unknown) -> None:
@@ -132,10 +133,14 @@ class Keeper:
 
         return unsubscribe
 
+    def early(self) -> int:
+        """How many events came before the store was open and wait for it."""
+        return self._early.qsize()
+
     def waiting(self) -> int:
         """How many events are in memory only."""
         open_ = self.open
-        return self._early.qsize() + (open_.writer.waiting() if open_ is not None else 0)
+        return self.early() + (open_.writer.waiting() if open_ is not None else 0)
 
     @property
     def wrong(self) -> EdgeError | None:

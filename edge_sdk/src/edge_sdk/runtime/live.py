@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from edge_sdk.arguments import is_text
 from edge_sdk.decision import Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
 from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
@@ -82,7 +83,7 @@ class Customers:
         """
         if customer is None:
             return NOBODY
-        if not isinstance(customer, str):
+        if not is_text(customer):
             raise UsageError(f"customer must be text or None, not {type(customer).__name__}")
         subject = live.genomes.subject_of(customer)
         if subject is None and len(customer) == 32 and _HEX.issuperset(customer):

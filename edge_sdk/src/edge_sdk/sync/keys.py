@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sdk import _posix
+from edge_sdk.clock import LATEST_MS
 from edge_sdk.errors import StoreCorrupt
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class ServerClock:
 
     def hear(self, server_time_ms: int) -> int:
         """Take the server's word for the time; returns the new offset. 0 changes nothing."""
-        if server_time_ms > 0:
+        if 0 < server_time_ms <= LATEST_MS:
             self._offset_ms = server_time_ms - self._wall_ms()
         return self.offset_ms
 

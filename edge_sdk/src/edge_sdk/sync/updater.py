@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_sdk.clock import LATEST_MS
 from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
 from edge_sdk.plugins import Identified
 from edge_sdk.sync import trust
@@ -352,7 +353,7 @@ class Updater:
         self._on_change()
 
     def _heard(self, server_time_ms: int) -> None:
-        if server_time_ms <= 0:
+        if not 0 < server_time_ms <= LATEST_MS:
             return
         before = self._clock.offset_ms
         moved = abs(self._clock.hear(server_time_ms) - before) > _DRIFT_MS
