@@ -111,6 +111,14 @@ def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:
         until(lambda: edge.status.state is State.ERROR)
 
 
+def test_nobody_waits_for_a_release_that_nothing_will_bring(tmp_path: Path) -> None:
+    with EdgeClient(tmp_path / "store", config=FAST, bundle=tmp_path / "none") as edge:
+        began = time.monotonic()
+        assert not edge.wait_ready(30)
+        assert time.monotonic() - began < 10
+        assert "none" in str(edge.status.cause)
+
+
 def test_a_missing_bundle_is_said(tmp_path: Path) -> None:
     with EdgeClient(tmp_path / "store", config=FAST, bundle=tmp_path / "none") as edge:
         until(lambda: "none" in str(edge.status.cause))

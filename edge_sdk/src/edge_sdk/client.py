@@ -133,9 +133,15 @@ class EdgeClient:
     def wait_ready(self, timeout: float) -> bool:
         """Wait until there is a release and the first decision pays no hidden cost.
 
-        False where that takes longer than `timeout` seconds.
+        False where that takes longer than `timeout` seconds, and at once where nothing will bring
+        a release; `status.cause` says why.
         """
-        return self._current().keeper.ready.wait(seconds("timeout", timeout))
+        keeper = self._current().keeper
+        deadline = time.monotonic() + seconds("timeout", timeout)
+        while not keeper.ready.wait(max(0.0, min(0.05, deadline - time.monotonic()))):
+            if keeper.hopeless or time.monotonic() >= deadline:
+                return False
+        return True
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after the release or the genomes have changed; returns what ends that.

@@ -66,7 +66,10 @@ class Keeper:
         self.trouble: EdgeError | None = None
         self.bundle_trouble: EdgeError | None = None
         self._not_enrolled: EdgeError | None = None
+        self._syncs = False
         self.ready = threading.Event()
+        #: Nothing will bring a release: the bundle is of no use and there is no server to ask.
+        self.hopeless = False
         #: Held while libraries are loaded or the store is opened; a fork waits for it.
         self.gate = threading.Lock()
         self._tried = threading.Event()
@@ -196,6 +199,9 @@ class Keeper:
                     self._call_back()
                 if self._room.live.release is not None:
                     self.ready.set()
+                else:
+                    no_bundle = self.bundle_trouble is not None
+                    self.hopeless = no_bundle and self.open is not None and not self._syncs
                 self._tell()
             except EdgeError as error:
                 self.note(error)
@@ -258,6 +264,7 @@ class Keeper:
             self._not_enrolled = error
             return
         self._not_enrolled = None
+        self._syncs = enrolled
         if self._origin.server is not None and not enrolled:
             self._not_enrolled = UsageError(
                 f"{self._origin.path} belongs to no device yet: run `genome-edge enrol`"
