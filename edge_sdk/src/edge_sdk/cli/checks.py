@@ -145,7 +145,9 @@ def release(patient: Patient) -> list[Check]:
         if identity is not None:
             root = release_pb2.TrustRoot.FromString(identity.root)
             trust.verify_manifest(signed, root, 0, 0, held=True)
-        patient.release = load(stored.manifest, read_parts(patient.store.read_part, stored.manifest))
+        patient.release = load(
+            stored.manifest, read_parts(patient.store.read_part, stored.manifest)
+        )
     except TrustError as error:
         what = f"release {stored.version} cannot be used ({error.reason}): {error}"
         return [Check("release", FAIL, what, _DEPLOY + "; the release before is used meanwhile")]
