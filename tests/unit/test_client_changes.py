@@ -6,9 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-from edge_sdk import (
-    EdgeClient,
-)
+import pytest
+
+from edge_sdk import EdgeClient
+from edge_sdk.outbox.entries import Entry
 from edge_sdk.store.genomes import ERASED
 from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
 from tests.unit.device_town import (
@@ -103,3 +104,28 @@ def test_many_threads_decide_and_report(edge: EdgeClient) -> None:
     assert {kind: counted.count(kind) for kind in counted} == {
         "decision": 600, "outcome": 600, "interaction": 600,
     }  # fmt: skip
+
+
+def test_consents_that_cross_come_to_the_same_in_memory_and_on_disk(
+    edge: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = edge._keeper
+    put, granted_written, withdrawn = keeper.put_durably, threading.Event(), threading.Event()
+
+    def slow(entry: Entry, timeout: float) -> str:
+        outcome = put(entry, timeout)
+        if entry.consent is not None and entry.consent[1]:
+            granted_written.set()
+            withdrawn.wait(1)  # the thread that granted is held up after its write
+        return outcome
+
+    monkeypatch.setattr(keeper, "put_durably", slow)
+    granting = threading.Thread(
+        target=edge.set_consent, args=(customer(1), "personalisation", True)
+    )
+    granting.start()
+    granted_written.wait(10)
+    edge.set_consent(customer(1), "personalisation", False)
+    withdrawn.set()
+    granting.join(10)
+    assert not edge.decide(MOMENT, "lobby", customer=customer(1)).genome_used

@@ -68,6 +68,15 @@ def test_redemptions_do_not_wait_behind_impressions(desk: Desk) -> None:
     assert [word(frame) for frame in iter_frames(batch.frames)] == ["ride"]
 
 
+def test_who_waits_does_not_wait_behind_everything_that_came_before(desk: Desk) -> None:
+    for i in range(30_000):
+        desk.say(f"{i}", FrameKind.DECISION)
+    assert desk.writer.put_durably(entry("ride", FrameKind.OUTCOME), 30) == WRITTEN
+    assert desk.writer.waiting() > 10_000
+    assert desk.writer.flush(60)
+    assert desk.rows("SELECT next FROM lanes WHERE lane = 1") == [(30_002,)]
+
+
 def test_two_writers_have_lanes_of_their_own(tmp_path: Path) -> None:
     one, two = Desk(tmp_path / "store"), Desk(tmp_path / "store")
     assert not set(one.writer.lanes) & set(two.writer.lanes)

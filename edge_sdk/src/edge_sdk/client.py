@@ -257,10 +257,13 @@ class EdgeClient:
         entry = recording.consent(bit, granted, subject, desk.room.clock.stamp())
         if not granted:
             local.consent(subject, bit, False)
-        desk.keeper.put_durably(entry, self._config.durable_timeout_s)
-        if granted:
-            local.consent(subject, bit, True)
-        local.consent_settled(subject, bit)
+        with desk.consenting:  # memory and disk must come to the same of two that cross
+            if not granted:
+                local.consent(subject, bit, False)
+            desk.keeper.put_durably(entry, self._config.durable_timeout_s)
+            if granted:
+                local.consent(subject, bit, True)
+            local.consent_settled(subject, bit)
 
     # The end ------------------------------------------------------------------------------------
 

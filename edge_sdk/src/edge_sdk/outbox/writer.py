@@ -167,7 +167,7 @@ class Writer:
 
     def _write_out(self) -> None:
         while self._backlog:
-            group = [self._backlog.popleft() for _ in range(min(_GROUP, len(self._backlog)))]
+            group = self._next_group()
             self._in_flight = len(group)
             try:
                 self._commit(group)
@@ -179,6 +179,21 @@ class Writer:
                 self._in_flight = 0
             self._retry_s = 0.0
             self.trouble = None
+            if not self._barriers:  # those wait for what is here now, not for what still comes
+                self._gather()
+
+    def _next_group(self) -> list[Entry]:
+        """The oldest events, but whom somebody waits for first: a redemption must not time out
+        behind the impressions of a device that makes them faster than its disk takes them."""
+        if len(self._backlog) <= _GROUP:
+            group = list(self._backlog)
+            self._backlog.clear()
+            return group
+        awaited = [entry for entry in self._backlog if entry.ticket is not None][:_GROUP]
+        if awaited:
+            first = set(map(id, awaited))
+            self._backlog = deque(entry for entry in self._backlog if id(entry) not in first)
+        return awaited + [self._backlog.popleft() for _ in range(_GROUP - len(awaited))]
 
     def _failed(self, error: Exception) -> None:
         trouble = error if isinstance(error, StoreError) else StoreError(str(error))

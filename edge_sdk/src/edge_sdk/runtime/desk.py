@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -78,6 +79,7 @@ class Desk:
     def __init__(self, room: Room, keeper: Keeper) -> None:
         self.room = room
         self.keeper = keeper
+        self.consenting = threading.Lock()
         self._made: Recent[str, Made] = Recent(_REMEMBERED)
         self._told: Recent[tuple[str, str], float] = Recent(_REMEMBERED)
         self._named: Recent[tuple[str, str], bool] = Recent(_REMEMBERED)
