@@ -113,6 +113,18 @@ def test_what_is_no_command_ends_with_2(
 # enrol, sync, status ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--json"], ["nope", "--json"], ["decide", "--json"], ["status", "--json", "-x"]]
+)
+def test_what_is_no_command_is_one_object_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["error"]["kind"] == "UsageError"
+    assert captured.err == ""
+
+
 def test_enrol_then_sync_then_status(house: ContractServer, shell: Shell) -> None:
     said = shell.json("enrol", "--server", house.address, "--code", CODE)
     assert said == {

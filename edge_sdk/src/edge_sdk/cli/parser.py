@@ -6,8 +6,28 @@ import argparse
 import textwrap
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
+
+from edge_sdk.errors import UsageError
 
 _EXIT_CODES = "exit codes: 0 done, 1 refused or partly done, 2 usage, 3 server not reached"
+
+
+class Misread(UsageError):
+    """Arguments that are no command; `complain` says so as argparse does, and ends with 2."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self._parser = parser
+
+    def complain(self) -> NoReturn:
+        """For people: usage and message on standard error."""
+        argparse.ArgumentParser.error(self._parser, str(self))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Misread(self, message)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -164,7 +184,7 @@ def _wrapped(text: str) -> str:
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    return _Parser(
         name,
         description=description,
         epilog=_EXIT_CODES,
