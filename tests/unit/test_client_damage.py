@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -177,3 +178,31 @@ def test_a_database_that_goes_while_it_is_in_use_is_made_anew(
         decision = edge.decide(MOMENT, "lobby")
         edge.report(decision, "view", durable=True)
         assert edge.status.release == 1
+
+
+def test_a_database_that_contradicts_itself_is_made_anew(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        edge.report("ab" * 16, "view", durable=True)
+        with store_of(edge).write() as connection:
+            connection.execute(  # every page is fine, and nothing can be written any more
+                "CREATE TRIGGER contradiction BEFORE INSERT ON outbox"
+                " BEGIN SELECT RAISE(ABORT, 'a constraint failed'); END"
+            )
+        for _ in range(2):
+            with contextlib.suppress(StoreCorrupt):
+                edge.report("ab" * 16, "view", durable=True)
+        edge.report("ab" * 16, "view", durable=True)
+        assert edge.wait_ready(10)
+        assert edge.decide(MOMENT, "lobby").offer is not None
+    assert len(list(tmp_path.glob("store.corrupt-*"))) == 1
+
+
+def test_the_ring_goes_on_where_one_half_of_it_is_lost(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+        with store_of(edge).write() as connection:
+            connection.execute("DELETE FROM ring")
+        edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+    assert not list(tmp_path.glob("store.corrupt-*"))

@@ -38,6 +38,9 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
         if error.errno in _FULL:
             return DiskFull(f"no room is left for {path}: {error.strerror}")
         return StoreError(f"{path} cannot be used: {error}")
+    if isinstance(error, sqlite3.IntegrityError):
+        # What we write breaks no rule of the tables: what they hold contradicts itself.
+        return StoreCorrupt(f"{path} is damaged: {error}")
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
@@ -77,6 +80,7 @@ class Database:
         self._pool: list[sqlite3.Connection] = []
         self._inode = 0
         self._closed = False
+        self._contradicted = self._doubted = False
         #: Counts how often the file was found replaced.
         self.generation = 0
 
@@ -171,11 +175,20 @@ class Database:
             return True
 
     def is_intact(self) -> bool:
-        """Whether the file is what SQLite wrote; reads all of it."""
+        """Whether the file is what SQLite wrote; reads all of it, and compares the indexes.
+
+        A file that contradicts itself is not, although SQLite finds it in order. It is believed
+        only once in a process, so that no mistake of ours rebuilds a good file again and again.
+        """
+        contradicted, self._contradicted = self._contradicted, False
+        if contradicted and not self._doubted:
+            self._doubted = True
+            return False
         try:
             # A connection of its own: the others may have good pages in memory.
             with self._errors(), contextlib.closing(self._connect()) as connection:
-                return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+                found = connection.execute("PRAGMA integrity_check(1)").fetchone()
+                return bool(found[0] == "ok")
         except StoreCorrupt:
             return False
 
@@ -237,6 +250,7 @@ class Database:
             with quiet:
                 yield
         except (sqlite3.Error, OSError) as error:
+            self._contradicted |= isinstance(error, sqlite3.IntegrityError)
             raise translate(error, self.path) from error
         except UnicodeDecodeError as error:
             # SQLite's own message about the damage quotes bytes of the damaged schema.

@@ -87,7 +87,7 @@ def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) 
         "INSERT INTO ring (decisions, records) VALUES (?, ?) RETURNING id",
         (len(records), b"".join(map(encode_frame, records))),
     ).fetchone()
-    connection.execute("INSERT INTO ring_ids VALUES (?, ?)", (row[0], ids))
+    connection.execute("INSERT OR REPLACE INTO ring_ids VALUES (?, ?)", (row[0], ids))
     _trim_ring(connection, keep)
 
 
