@@ -16,8 +16,9 @@ import grpc
 
 from edge_sdk.dna.genome import Row, block_from_rows
 from genome_edge.v1 import sync_pb2
-from genome_server.genomes.rows import built_schema
+from genome_server.genomes.rows import LOG_KEY, built_schema
 from genome_server.home import Tenant
+from genome_server.log.committer import Committer
 from genome_server.store.protocol import AudienceRow, CustomerRow, GenomeRecord
 from tests.bench.figures import Figures
 from tests.bench.stage import MARKERS, rows
@@ -74,6 +75,9 @@ def put(tenant: Tenant, genomes: list[Row]) -> None:
             for row in genomes
         ]
         store.put_genomes(records, schema.epoch)
+        # As a build does: else the server takes them for the genomes of a log that was lost.
+        with Committer(tenant.log_path) as log:
+            store.set_meta(LOG_KEY, log.incarnation.hex())
 
 
 def taken(device: RawDevice, heard: bytearray, release: int, cursor: bytes = b"") -> Snapshot:
