@@ -20,7 +20,6 @@ consent (to answer the survey is taken as agreeing to personalisation and learni
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import sys
@@ -28,8 +27,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from examples.adapters.writing import Row, Written, write_csv, write_jsonl
-from examples.datasets import DataSetMissing, find
+from examples.adapters.writing import Row, Written, adapter_main, write_csv, write_jsonl
+from examples.datasets import find
 
 # Columns that say who the person is; the same in every row of a person.
 PROFILE = (
@@ -250,18 +249,9 @@ def write(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when written, 1 when the data set is not at hand."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.adapters.coupon",
-        description="Turn the UCI coupon survey (real) into import files.",
+    return adapter_main(
+        "coupon", "Turn the UCI coupon survey (real) into import files.", write, argv
     )
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    arguments = parser.parse_args(argv)
-    try:
-        print(write(arguments.out))
-    except DataSetMissing as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

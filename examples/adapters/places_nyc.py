@@ -15,7 +15,6 @@ worship and everything else that is nobody's business, and venues seen too seldo
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -28,8 +27,8 @@ from typing import Any
 
 import h3
 
-from examples.adapters.writing import Row, Written, write_jsonl
-from examples.datasets import DataSetMissing, find
+from examples.adapters.writing import Row, Written, adapter_main, write_jsonl
+from examples.datasets import find
 
 VENUE_RESOLUTION = 11
 AIRPORT_RESOLUTION = 9
@@ -237,18 +236,12 @@ def write(out: Path, folders: Mapping[str, Path] | None = None) -> Written:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when written, 1 when a data set is not at hand."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.adapters.places_nyc",
-        description="Turn Foursquare New York and OpenFlights (real) into a place layer.",
+    return adapter_main(
+        "places_nyc",
+        "Turn Foursquare New York and OpenFlights (real) into a place layer.",
+        write,
+        argv,
     )
-    parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    arguments = parser.parse_args(argv)
-    try:
-        print(write(arguments.out))
-    except DataSetMissing as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

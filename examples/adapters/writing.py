@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from examples.datasets import DataSetMissing
 
 # A row of an import file: what the published JSON Schema of its kind describes.
 Row = Mapping[str, Any]
@@ -63,3 +67,20 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
             count += 1
     whole.replace(path)
     return count
+
+
+def adapter_main(
+    name: str, description: str, write: Callable[[Path], Written], argv: Sequence[str] | None
+) -> int:
+    """Run an adapter as a command; 0 when written, 1 when a data set is not at hand."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m examples.adapters.{name}", description=description
+    )
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    arguments = parser.parse_args(argv)
+    try:
+        print(write(arguments.out))
+    except DataSetMissing as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
