@@ -50,7 +50,16 @@ FORMAT = 1
 REQUIRED_PARTS = ("schema", "vocabulary", "offers", "placements", "model")
 KNOWN_PARTS = (*REQUIRED_PARTS, "products", "places", "golden")
 # What this SDK can do beyond the first format; a release may require features by these names.
-FEATURES: tuple[str, ...] = ("offer-model-1", "quantiser-1", "squarecb")
+FEATURES: tuple[str, ...] = (
+    "assets-1",
+    "genome-content-1",
+    "offer-model-1",
+    "offline-age-1",
+    "quantiser-1",
+    "quantiser-2",
+    "squarecb",
+    "trust-roles-1",
+)
 
 
 class Refusal(StrEnum):

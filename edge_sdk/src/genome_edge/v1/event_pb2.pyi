@@ -68,7 +68,7 @@ class Interaction(_message.Message):
     def __init__(self, interaction_id: _Optional[str] = ..., kind: _Optional[str] = ..., product: _Optional[str] = ..., offer: _Optional[str] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., amount_micros: _Optional[int] = ..., currency: _Optional[str] = ..., quantity_milli: _Optional[int] = ..., tender: _Optional[str] = ..., dwell_ms: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class DecisionRecord(_message.Message):
-    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights")
+    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "stop_list_version", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights", "withheld")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class DecisionRecord(_message.Message):
     GAMMA_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     LOCAL_WEEKDAY_FIELD_NUMBER: _ClassVar[int]
     LOCAL_HOUR_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +95,7 @@ class DecisionRecord(_message.Message):
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_INDICES_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     decision_id: bytes
     placement: str
     release_version: int
@@ -107,6 +109,7 @@ class DecisionRecord(_message.Message):
     gamma: float
     floor: float
     tier: str
+    stop_list_version: int
     regions: _containers.RepeatedScalarFieldContainer[int]
     local_weekday: int
     local_hour: int
@@ -119,7 +122,16 @@ class DecisionRecord(_message.Message):
     channel: str
     context_indices: _containers.RepeatedScalarFieldContainer[int]
     context_weights: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidate_runs: _Optional[_Iterable[int]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[bytes] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ...) -> None: ...
+    withheld: _containers.RepeatedCompositeFieldContainer[WithheldOffers]
+    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidate_runs: _Optional[_Iterable[int]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., stop_list_version: _Optional[int] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[bytes] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ..., withheld: _Optional[_Iterable[_Union[WithheldOffers, _Mapping]]] = ...) -> None: ...
+
+class WithheldOffers(_message.Message):
+    __slots__ = ("reason", "runs")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    runs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, reason: _Optional[str] = ..., runs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SlotRecord(_message.Message):
     __slots__ = ("offer", "reason", "score", "propensity")
@@ -168,13 +180,15 @@ class SubjectLink(_message.Message):
     def __init__(self, other_subject: _Optional[bytes] = ..., linked: _Optional[bool] = ...) -> None: ...
 
 class Evicted(_message.Message):
-    __slots__ = ("first_sequence", "last_sequence", "reason", "events")
+    __slots__ = ("first_sequence", "last_sequence", "reason", "events", "probability_ppm")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_PPM_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     last_sequence: int
     reason: str
     events: int
-    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., reason: _Optional[str] = ..., events: _Optional[int] = ...) -> None: ...
+    probability_ppm: int
+    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., reason: _Optional[str] = ..., events: _Optional[int] = ..., probability_ppm: _Optional[int] = ...) -> None: ...

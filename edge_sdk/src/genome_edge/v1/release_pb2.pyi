@@ -25,19 +25,73 @@ class ManifestSignature(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class TrustRoot(_message.Message):
-    __slots__ = ("tenant", "version", "release_keys", "threshold")
+    __slots__ = ("tenant", "version", "release_keys", "threshold", "root_keys", "root_threshold", "timestamp_keys", "timestamp_threshold", "created_ms", "expires_ms")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RELEASE_KEYS_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ROOT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_KEYS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     version: int
     release_keys: _containers.RepeatedScalarFieldContainer[bytes]
     threshold: int
-    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., release_keys: _Optional[_Iterable[bytes]] = ..., threshold: _Optional[int] = ...) -> None: ...
+    root_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    root_threshold: int
+    timestamp_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    timestamp_threshold: int
+    created_ms: int
+    expires_ms: int
+    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., release_keys: _Optional[_Iterable[bytes]] = ..., threshold: _Optional[int] = ..., root_keys: _Optional[_Iterable[bytes]] = ..., root_threshold: _Optional[int] = ..., timestamp_keys: _Optional[_Iterable[bytes]] = ..., timestamp_threshold: _Optional[int] = ..., created_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
+class SignedRoot(_message.Message):
+    __slots__ = ("root", "signatures")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    root: bytes
+    signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
+    def __init__(self, root: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
+
+class SignedTimestamp(_message.Message):
+    __slots__ = ("timestamp", "signatures")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    timestamp: bytes
+    signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
+    def __init__(self, timestamp: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
+
+class Timestamp(_message.Message):
+    __slots__ = ("tenant", "version", "created_ms", "expires_ms", "releases", "stop_list_version", "stop_list_sha256")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    version: int
+    created_ms: int
+    expires_ms: int
+    releases: _containers.RepeatedCompositeFieldContainer[CurrentRelease]
+    stop_list_version: int
+    stop_list_sha256: bytes
+    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., created_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., releases: _Optional[_Iterable[_Union[CurrentRelease, _Mapping]]] = ..., stop_list_version: _Optional[int] = ..., stop_list_sha256: _Optional[bytes] = ...) -> None: ...
+
+class CurrentRelease(_message.Message):
+    __slots__ = ("version", "manifest_sha256")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    manifest_sha256: bytes
+    def __init__(self, version: _Optional[int] = ..., manifest_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("format", "tenant", "version", "created_ms", "expires_ms", "channel", "required_features", "lineage", "parts")
+    __slots__ = ("format", "tenant", "version", "created_ms", "expires_ms", "channel", "required_features", "lineage", "parts", "content_of")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +101,7 @@ class Manifest(_message.Message):
     REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_OF_FIELD_NUMBER: _ClassVar[int]
     format: int
     tenant: str
     version: int
@@ -56,29 +111,34 @@ class Manifest(_message.Message):
     required_features: _containers.RepeatedScalarFieldContainer[str]
     lineage: _dna_pb2.Lineage
     parts: _containers.RepeatedCompositeFieldContainer[Part]
-    def __init__(self, format: _Optional[int] = ..., tenant: _Optional[str] = ..., version: _Optional[int] = ..., created_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., channel: _Optional[str] = ..., required_features: _Optional[_Iterable[str]] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+    content_of: int
+    def __init__(self, format: _Optional[int] = ..., tenant: _Optional[str] = ..., version: _Optional[int] = ..., created_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., channel: _Optional[str] = ..., required_features: _Optional[_Iterable[str]] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., content_of: _Optional[int] = ...) -> None: ...
 
 class Part(_message.Message):
-    __slots__ = ("name", "size", "sha256")
+    __slots__ = ("name", "size", "sha256", "asset")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
     name: str
     size: int
     sha256: bytes
-    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+    asset: bool
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., asset: _Optional[bool] = ...) -> None: ...
 
 class Bundle(_message.Message):
-    __slots__ = ("manifest", "root", "parts", "genomes")
+    __slots__ = ("manifest", "root", "parts", "genomes", "timestamp")
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     GENOMES_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     manifest: SignedManifest
     root: TrustRoot
     parts: _containers.RepeatedCompositeFieldContainer[PartContent]
     genomes: _containers.RepeatedCompositeFieldContainer[_dna_pb2.GenomeBlock]
-    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., root: _Optional[_Union[TrustRoot, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[PartContent, _Mapping]]] = ..., genomes: _Optional[_Iterable[_Union[_dna_pb2.GenomeBlock, _Mapping]]] = ...) -> None: ...
+    timestamp: SignedTimestamp
+    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., root: _Optional[_Union[TrustRoot, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[PartContent, _Mapping]]] = ..., genomes: _Optional[_Iterable[_Union[_dna_pb2.GenomeBlock, _Mapping]]] = ..., timestamp: _Optional[_Union[SignedTimestamp, _Mapping]] = ...) -> None: ...
 
 class PartContent(_message.Message):
     __slots__ = ("name", "content")
@@ -95,7 +155,7 @@ class OfferCatalogue(_message.Message):
     def __init__(self, offers: _Optional[_Iterable[_Union[OfferSpec, _Mapping]]] = ...) -> None: ...
 
 class OfferSpec(_message.Message):
-    __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss")
+    __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss", "max_offline_age_hours", "texts", "assets")
     class ContentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +176,9 @@ class OfferSpec(_message.Message):
     REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
     STOP_AFTER_REDEEM_FIELD_NUMBER: _ClassVar[int]
     STOP_AFTER_DISMISS_FIELD_NUMBER: _ClassVar[int]
+    MAX_OFFLINE_AGE_HOURS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    ASSETS_FIELD_NUMBER: _ClassVar[int]
     id: str
     campaign: str
     content: _containers.ScalarMap[str, str]
@@ -129,7 +192,35 @@ class OfferSpec(_message.Message):
     required_features: _containers.RepeatedScalarFieldContainer[str]
     stop_after_redeem: bool
     stop_after_dismiss: bool
-    def __init__(self, id: _Optional[str] = ..., campaign: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., value_micros: _Optional[int] = ..., priority: _Optional[int] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., exclusivity_group: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., required_features: _Optional[_Iterable[str]] = ..., stop_after_redeem: _Optional[bool] = ..., stop_after_dismiss: _Optional[bool] = ...) -> None: ...
+    max_offline_age_hours: int
+    texts: _containers.RepeatedCompositeFieldContainer[OfferText]
+    assets: _containers.RepeatedCompositeFieldContainer[OfferAsset]
+    def __init__(self, id: _Optional[str] = ..., campaign: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., value_micros: _Optional[int] = ..., priority: _Optional[int] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., exclusivity_group: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., required_features: _Optional[_Iterable[str]] = ..., stop_after_redeem: _Optional[bool] = ..., stop_after_dismiss: _Optional[bool] = ..., max_offline_age_hours: _Optional[int] = ..., texts: _Optional[_Iterable[_Union[OfferText, _Mapping]]] = ..., assets: _Optional[_Iterable[_Union[OfferAsset, _Mapping]]] = ...) -> None: ...
+
+class OfferText(_message.Message):
+    __slots__ = ("language", "content")
+    class ContentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    content: _containers.ScalarMap[str, str]
+    def __init__(self, language: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class OfferAsset(_message.Message):
+    __slots__ = ("name", "language", "part")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    language: str
+    part: str
+    def __init__(self, name: _Optional[str] = ..., language: _Optional[str] = ..., part: _Optional[str] = ...) -> None: ...
 
 class Targeting(_message.Message):
     __slots__ = ("cells", "near_places", "valid_from_ms", "valid_until_ms", "days", "hours", "any_of", "all_of", "none_of", "channels", "placements")

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from genome_edge.v1 import authorisation_pb2 as genome__edge_dot_v1_dot_authorisation__pb2
 from genome_edge.v1 import dna_pb2 as genome__edge_dot_v1_dot_dna__pb2
 from genome_edge.v1 import release_pb2 as genome__edge_dot_v1_dot_release__pb2
+from genome_edge.v1 import stop_pb2 as genome__edge_dot_v1_dot_stop__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genome_edge/v1/sync.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\x1a\x18genome_edge/v1/dna.proto\x1a\x1cgenome_edge/v1/release.proto\"\xc0\x01\n\x0bSyncRequest\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.genome_edge.v1.HelloH\x00\x12\"\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x13.genome_edge.v1.AckH\x00\x12$\n\x04nack\x18\x03 \x01(\x0b\x32\x14.genome_edge.v1.NackH\x00\x12\x34\n\theartbeat\x18\x04 \x01(\x0b\x32\x1f.genome_edge.v1.DeviceHeartbeatH\x00\x42\t\n\x07message\"\xc3\x02\n\x0cSyncResponse\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.genome_edge.v1.BeginH\x00\x12\"\n\x03put\x18\x02 \x01(\x0b\x32\x13.genome_edge.v1.PutH\x00\x12(\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\x16.genome_edge.v1.DeleteH\x00\x12&\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x15.genome_edge.v1.ChunkH\x00\x12(\n\x06\x63ommit\x18\x05 \x01(\x0b\x32\x16.genome_edge.v1.CommitH\x00\x12\x34\n\theartbeat\x18\x06 \x01(\x0b\x32\x1f.genome_edge.v1.ServerHeartbeatH\x00\x12*\n\x07goodbye\x18\x07 \x01(\x0b\x32\x17.genome_edge.v1.GoodbyeH\x00\x42\t\n\x07message\"\xda\x01\n\x05Hello\x12\x13\n\x0bsdk_version\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x16\n\x0e\x61\x63tive_release\x18\x03 \x01(\x04\x12\x17\n\x0fhighest_release\x18\x04 \x01(\x04\x12\x12\n\nheld_parts\x18\x05 \x03(\x0c\x12\x15\n\rgenome_cursor\x18\x06 \x01(\x0c\x12(\n\x07lineage\x18\x07 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\r\n\x05\x65poch\x18\x08 \x01(\x0c\x12\x15\n\rwants_genomes\x18\t \x01(\x08\"\x14\n\x03\x41\x63k\x12\r\n\x05nonce\x18\x01 \x01(\x04\"5\n\x04Nack\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xd0\x01\n\x0f\x44\x65viceHeartbeat\x12\x16\n\x0e\x61\x63tive_release\x18\x01 \x01(\x04\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x15\n\routbox_events\x18\x03 \x01(\x04\x12\x11\n\tlast_nack\x18\x04 \x01(\t\x12=\n\x07reasons\x18\x05 \x03(\x0b\x32,.genome_edge.v1.DeviceHeartbeat.ReasonsEntry\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xb7\x02\n\x05\x42\x65gin\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.genome_edge.v1.Begin.Kind\x12\x30\n\x08manifest\x18\x03 \x01(\x0b\x32\x1e.genome_edge.v1.SignedManifest\x12\'\n\x04root\x18\x04 \x01(\x0b\x32\x19.genome_edge.v1.TrustRoot\x12\x0c\n\x04\x66ull\x18\x05 \x01(\x08\x12(\n\x07lineage\x18\x06 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x12\n\nlookup_key\x18\x08 \x01(\x0c\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RELEASE\x10\x01\x12\x10\n\x0cKIND_GENOMES\x10\x02\"p\n\x03Put\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12*\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x1b.genome_edge.v1.GenomeBlock\x12\x15\n\rlookup_hashes\x18\x03 \x01(\x0c\x12\x17\n\x0flookup_subjects\x18\x04 \x01(\x0c\"\xc4\x01\n\x06\x44\x65lete\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12-\n\x06reason\x18\x03 \x01(\x0e\x32\x1d.genome_edge.v1.Delete.Reason\"k\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_ERASED\x10\x01\x12\x18\n\x14REASON_LEFT_AUDIENCE\x10\x02\x12\x1c\n\x18REASON_CONSENT_WITHDRAWN\x10\x03\"D\n\x05\x43hunk\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"n\n\x06\x43ommit\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x15\n\rgenome_cursor\x18\x02 \x01(\x0c\x12*\n\x08included\x18\x03 \x03(\x0b\x32\x18.genome_edge.v1.LaneMark\x12\x12\n\ntotal_rows\x18\x04 \x01(\x04\"9\n\x08LaneMark\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\")\n\x0fServerHeartbeat\x12\x16\n\x0eserver_time_ms\x18\x01 \x01(\x03\"!\n\x07Goodbye\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r2]\n\x0bSyncService\x12N\n\x04Sync\x12\x1b.genome_edge.v1.SyncRequest\x1a\x1c.genome_edge.v1.SyncResponse\"\x07\xba\xe1\x18\x03\n\x01\x02(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genome_edge/v1/sync.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\x1a\x18genome_edge/v1/dna.proto\x1a\x1cgenome_edge/v1/release.proto\x1a\x19genome_edge/v1/stop.proto\"\xc0\x01\n\x0bSyncRequest\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.genome_edge.v1.HelloH\x00\x12\"\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x13.genome_edge.v1.AckH\x00\x12$\n\x04nack\x18\x03 \x01(\x0b\x32\x14.genome_edge.v1.NackH\x00\x12\x34\n\theartbeat\x18\x04 \x01(\x0b\x32\x1f.genome_edge.v1.DeviceHeartbeatH\x00\x42\t\n\x07message\"\xeb\x02\n\x0cSyncResponse\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.genome_edge.v1.BeginH\x00\x12\"\n\x03put\x18\x02 \x01(\x0b\x32\x13.genome_edge.v1.PutH\x00\x12(\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\x16.genome_edge.v1.DeleteH\x00\x12&\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x15.genome_edge.v1.ChunkH\x00\x12(\n\x06\x63ommit\x18\x05 \x01(\x0b\x32\x16.genome_edge.v1.CommitH\x00\x12\x34\n\theartbeat\x18\x06 \x01(\x0b\x32\x1f.genome_edge.v1.ServerHeartbeatH\x00\x12*\n\x07goodbye\x18\x07 \x01(\x0b\x32\x17.genome_edge.v1.GoodbyeH\x00\x12&\n\x05trust\x18\x08 \x01(\x0b\x32\x15.genome_edge.v1.TrustH\x00\x42\t\n\x07message\"\xe0\x02\n\x05Hello\x12\x13\n\x0bsdk_version\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x16\n\x0e\x61\x63tive_release\x18\x03 \x01(\x04\x12\x17\n\x0fhighest_release\x18\x04 \x01(\x04\x12\x12\n\nheld_parts\x18\x05 \x03(\x0c\x12\x15\n\rgenome_cursor\x18\x06 \x01(\x0c\x12(\n\x07lineage\x18\x07 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\r\n\x05\x65poch\x18\x08 \x01(\x0c\x12\x15\n\rwants_genomes\x18\t \x01(\x08\x12\x14\n\x0croot_version\x18\n \x01(\x04\x12\x19\n\x11timestamp_version\x18\x0b \x01(\x04\x12\x19\n\x11stop_list_version\x18\x0c \x01(\x04\x12)\n\x08partials\x18\r \x03(\x0b\x32\x17.genome_edge.v1.Partial\x12\r\n\x05nonce\x18\x0e \x01(\x0c\"\'\n\x07Partial\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x99\x01\n\x05Trust\x12)\n\x05roots\x18\x01 \x03(\x0b\x32\x1a.genome_edge.v1.SignedRoot\x12\x32\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1f.genome_edge.v1.SignedTimestamp\x12\x31\n\tstop_list\x18\x03 \x01(\x0b\x32\x1e.genome_edge.v1.SignedStopList\"\x14\n\x03\x41\x63k\x12\r\n\x05nonce\x18\x01 \x01(\x04\"5\n\x04Nack\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xd6\x03\n\x0f\x44\x65viceHeartbeat\x12\x16\n\x0e\x61\x63tive_release\x18\x01 \x01(\x04\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x15\n\routbox_events\x18\x03 \x01(\x04\x12\x11\n\tlast_nack\x18\x04 \x01(\t\x12=\n\x07reasons\x18\x05 \x03(\x0b\x32,.genome_edge.v1.DeviceHeartbeat.ReasonsEntry\x12\x14\n\x0croot_version\x18\x06 \x01(\x04\x12\x19\n\x11timestamp_version\x18\x07 \x01(\x04\x12\x19\n\x11stop_list_version\x18\x08 \x01(\x04\x12\x0f\n\x07genomes\x18\t \x01(\x04\x12\r\n\x05\x63\x61use\x18\n \x01(\t\x12?\n\x08\x63ounters\x18\x0b \x03(\x0b\x32-.genome_edge.v1.DeviceHeartbeat.CountersEntry\x12\x15\n\routbox_age_ms\x18\x0c \x01(\x04\x12\x0f\n\x07wall_ms\x18\r \x01(\x03\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xef\x02\n\x05\x42\x65gin\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.genome_edge.v1.Begin.Kind\x12\x30\n\x08manifest\x18\x03 \x01(\x0b\x32\x1e.genome_edge.v1.SignedManifest\x12\'\n\x04root\x18\x04 \x01(\x0b\x32\x19.genome_edge.v1.TrustRoot\x12\x0c\n\x04\x66ull\x18\x05 \x01(\x08\x12(\n\x07lineage\x18\x06 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x12\n\nlookup_key\x18\x08 \x01(\x0c\x12%\n\x07\x63ontent\x18\t \x01(\x0b\x32\x14.genome_edge.v1.Part\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RELEASE\x10\x01\x12\x10\n\x0cKIND_GENOMES\x10\x02\x12\x0f\n\x0bKIND_ASSETS\x10\x03\"\x9c\x01\n\x03Put\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12*\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x1b.genome_edge.v1.GenomeBlock\x12\x15\n\rlookup_hashes\x18\x03 \x01(\x0c\x12\x17\n\x0flookup_subjects\x18\x04 \x01(\x0c\x12*\n\x05patch\x18\x05 \x01(\x0b\x32\x1b.genome_edge.v1.GenomePatch\"r\n\x0bGenomePatch\x12\x18\n\x10subject_prefixes\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x14\n\x0cindex_deltas\x18\x03 \x03(\r\x12\x11\n\tstrengths\x18\x04 \x01(\x0c\x12\x10\n\x08\x63onsents\x18\x05 \x03(\r\"\xc4\x01\n\x06\x44\x65lete\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12-\n\x06reason\x18\x03 \x01(\x0e\x32\x1d.genome_edge.v1.Delete.Reason\"k\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x11\n\rREASON_ERASED\x10\x01\x12\x18\n\x14REASON_LEFT_AUDIENCE\x10\x02\x12\x1c\n\x18REASON_CONSENT_WITHDRAWN\x10\x03\"D\n\x05\x43hunk\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x90\x01\n\x06\x43ommit\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x15\n\rgenome_cursor\x18\x02 \x01(\x0c\x12*\n\x08included\x18\x03 \x03(\x0b\x32\x18.genome_edge.v1.LaneMark\x12\x12\n\ntotal_rows\x18\x04 \x01(\x04\x12\x14\n\x07row_sum\x18\x05 \x01(\x06H\x00\x88\x01\x01\x42\n\n\x08_row_sum\"9\n\x08LaneMark\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"_\n\x0fServerHeartbeat\x12\x16\n\x0eserver_time_ms\x18\x01 \x01(\x03\x12\x34\n\tsignature\x18\x02 \x01(\x0b\x32!.genome_edge.v1.ManifestSignature\"!\n\x07Goodbye\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r2]\n\x0bSyncService\x12N\n\x04Sync\x12\x1b.genome_edge.v1.SyncRequest\x1a\x1c.genome_edge.v1.SyncResponse\"\x07\xba\xe1\x18\x03\n\x01\x02(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,42 +37,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEVICEHEARTBEAT_REASONSENTRY']._loaded_options = None
   _globals['_DEVICEHEARTBEAT_REASONSENTRY']._serialized_options = b'8\001'
+  _globals['_DEVICEHEARTBEAT_COUNTERSENTRY']._loaded_options = None
+  _globals['_DEVICEHEARTBEAT_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_SYNCSERVICE'].methods_by_name['Sync']._loaded_options = None
   _globals['_SYNCSERVICE'].methods_by_name['Sync']._serialized_options = b'\272\341\030\003\n\001\002'
-  _globals['_SYNCREQUEST']._serialized_start=138
-  _globals['_SYNCREQUEST']._serialized_end=330
-  _globals['_SYNCRESPONSE']._serialized_start=333
-  _globals['_SYNCRESPONSE']._serialized_end=656
-  _globals['_HELLO']._serialized_start=659
-  _globals['_HELLO']._serialized_end=877
-  _globals['_ACK']._serialized_start=879
-  _globals['_ACK']._serialized_end=899
-  _globals['_NACK']._serialized_start=901
-  _globals['_NACK']._serialized_end=954
-  _globals['_DEVICEHEARTBEAT']._serialized_start=957
-  _globals['_DEVICEHEARTBEAT']._serialized_end=1165
-  _globals['_DEVICEHEARTBEAT_REASONSENTRY']._serialized_start=1119
-  _globals['_DEVICEHEARTBEAT_REASONSENTRY']._serialized_end=1165
-  _globals['_BEGIN']._serialized_start=1168
-  _globals['_BEGIN']._serialized_end=1479
-  _globals['_BEGIN_KIND']._serialized_start=1415
-  _globals['_BEGIN_KIND']._serialized_end=1479
-  _globals['_PUT']._serialized_start=1481
-  _globals['_PUT']._serialized_end=1593
-  _globals['_DELETE']._serialized_start=1596
-  _globals['_DELETE']._serialized_end=1792
-  _globals['_DELETE_REASON']._serialized_start=1685
-  _globals['_DELETE_REASON']._serialized_end=1792
-  _globals['_CHUNK']._serialized_start=1794
-  _globals['_CHUNK']._serialized_end=1862
-  _globals['_COMMIT']._serialized_start=1864
-  _globals['_COMMIT']._serialized_end=1974
-  _globals['_LANEMARK']._serialized_start=1976
-  _globals['_LANEMARK']._serialized_end=2033
-  _globals['_SERVERHEARTBEAT']._serialized_start=2035
-  _globals['_SERVERHEARTBEAT']._serialized_end=2076
-  _globals['_GOODBYE']._serialized_start=2078
-  _globals['_GOODBYE']._serialized_end=2111
-  _globals['_SYNCSERVICE']._serialized_start=2113
-  _globals['_SYNCSERVICE']._serialized_end=2206
+  _globals['_SYNCREQUEST']._serialized_start=165
+  _globals['_SYNCREQUEST']._serialized_end=357
+  _globals['_SYNCRESPONSE']._serialized_start=360
+  _globals['_SYNCRESPONSE']._serialized_end=723
+  _globals['_HELLO']._serialized_start=726
+  _globals['_HELLO']._serialized_end=1078
+  _globals['_PARTIAL']._serialized_start=1080
+  _globals['_PARTIAL']._serialized_end=1119
+  _globals['_TRUST']._serialized_start=1122
+  _globals['_TRUST']._serialized_end=1275
+  _globals['_ACK']._serialized_start=1277
+  _globals['_ACK']._serialized_end=1297
+  _globals['_NACK']._serialized_start=1299
+  _globals['_NACK']._serialized_end=1352
+  _globals['_DEVICEHEARTBEAT']._serialized_start=1355
+  _globals['_DEVICEHEARTBEAT']._serialized_end=1825
+  _globals['_DEVICEHEARTBEAT_REASONSENTRY']._serialized_start=1730
+  _globals['_DEVICEHEARTBEAT_REASONSENTRY']._serialized_end=1776
+  _globals['_DEVICEHEARTBEAT_COUNTERSENTRY']._serialized_start=1778
+  _globals['_DEVICEHEARTBEAT_COUNTERSENTRY']._serialized_end=1825
+  _globals['_BEGIN']._serialized_start=1828
+  _globals['_BEGIN']._serialized_end=2195
+  _globals['_BEGIN_KIND']._serialized_start=2114
+  _globals['_BEGIN_KIND']._serialized_end=2195
+  _globals['_PUT']._serialized_start=2198
+  _globals['_PUT']._serialized_end=2354
+  _globals['_GENOMEPATCH']._serialized_start=2356
+  _globals['_GENOMEPATCH']._serialized_end=2470
+  _globals['_DELETE']._serialized_start=2473
+  _globals['_DELETE']._serialized_end=2669
+  _globals['_DELETE_REASON']._serialized_start=2562
+  _globals['_DELETE_REASON']._serialized_end=2669
+  _globals['_CHUNK']._serialized_start=2671
+  _globals['_CHUNK']._serialized_end=2739
+  _globals['_COMMIT']._serialized_start=2742
+  _globals['_COMMIT']._serialized_end=2886
+  _globals['_LANEMARK']._serialized_start=2888
+  _globals['_LANEMARK']._serialized_end=2945
+  _globals['_SERVERHEARTBEAT']._serialized_start=2947
+  _globals['_SERVERHEARTBEAT']._serialized_end=3042
+  _globals['_GOODBYE']._serialized_start=3044
+  _globals['_GOODBYE']._serialized_end=3077
+  _globals['_SYNCSERVICE']._serialized_start=3079
+  _globals['_SYNCSERVICE']._serialized_end=3172
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 from genome_edge.v1 import authorisation_pb2 as _authorisation_pb2
 from genome_edge.v1 import dna_pb2 as _dna_pb2
 from genome_edge.v1 import release_pb2 as _release_pb2
+from genome_edge.v1 import stop_pb2 as _stop_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -23,7 +24,7 @@ class SyncRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., heartbeat: _Optional[_Union[DeviceHeartbeat, _Mapping]] = ...) -> None: ...
 
 class SyncResponse(_message.Message):
-    __slots__ = ("begin", "put", "delete", "chunk", "commit", "heartbeat", "goodbye")
+    __slots__ = ("begin", "put", "delete", "chunk", "commit", "heartbeat", "goodbye", "trust")
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +32,7 @@ class SyncResponse(_message.Message):
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
     begin: Begin
     put: Put
     delete: Delete
@@ -38,10 +40,11 @@ class SyncResponse(_message.Message):
     commit: Commit
     heartbeat: ServerHeartbeat
     goodbye: Goodbye
-    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., heartbeat: _Optional[_Union[ServerHeartbeat, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    trust: Trust
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., heartbeat: _Optional[_Union[ServerHeartbeat, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., trust: _Optional[_Union[Trust, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("sdk_version", "features", "active_release", "highest_release", "held_parts", "genome_cursor", "lineage", "epoch", "wants_genomes")
+    __slots__ = ("sdk_version", "features", "active_release", "highest_release", "held_parts", "genome_cursor", "lineage", "epoch", "wants_genomes", "root_version", "timestamp_version", "stop_list_version", "partials", "nonce")
     SDK_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +54,11 @@ class Hello(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     WANTS_GENOMES_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARTIALS_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     sdk_version: str
     features: _containers.RepeatedScalarFieldContainer[str]
     active_release: int
@@ -60,7 +68,30 @@ class Hello(_message.Message):
     lineage: _dna_pb2.Lineage
     epoch: bytes
     wants_genomes: bool
-    def __init__(self, sdk_version: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., active_release: _Optional[int] = ..., highest_release: _Optional[int] = ..., held_parts: _Optional[_Iterable[bytes]] = ..., genome_cursor: _Optional[bytes] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., epoch: _Optional[bytes] = ..., wants_genomes: _Optional[bool] = ...) -> None: ...
+    root_version: int
+    timestamp_version: int
+    stop_list_version: int
+    partials: _containers.RepeatedCompositeFieldContainer[Partial]
+    nonce: bytes
+    def __init__(self, sdk_version: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., active_release: _Optional[int] = ..., highest_release: _Optional[int] = ..., held_parts: _Optional[_Iterable[bytes]] = ..., genome_cursor: _Optional[bytes] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., epoch: _Optional[bytes] = ..., wants_genomes: _Optional[bool] = ..., root_version: _Optional[int] = ..., timestamp_version: _Optional[int] = ..., stop_list_version: _Optional[int] = ..., partials: _Optional[_Iterable[_Union[Partial, _Mapping]]] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class Partial(_message.Message):
+    __slots__ = ("sha256", "size")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    sha256: bytes
+    size: int
+    def __init__(self, sha256: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Trust(_message.Message):
+    __slots__ = ("roots", "timestamp", "stop_list")
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_FIELD_NUMBER: _ClassVar[int]
+    roots: _containers.RepeatedCompositeFieldContainer[_release_pb2.SignedRoot]
+    timestamp: _release_pb2.SignedTimestamp
+    stop_list: _stop_pb2.SignedStopList
+    def __init__(self, roots: _Optional[_Iterable[_Union[_release_pb2.SignedRoot, _Mapping]]] = ..., timestamp: _Optional[_Union[_release_pb2.SignedTimestamp, _Mapping]] = ..., stop_list: _Optional[_Union[_stop_pb2.SignedStopList, _Mapping]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("nonce",)
@@ -79,8 +110,15 @@ class Nack(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class DeviceHeartbeat(_message.Message):
-    __slots__ = ("active_release", "tier", "outbox_events", "last_nack", "reasons")
+    __slots__ = ("active_release", "tier", "outbox_events", "last_nack", "reasons", "root_version", "timestamp_version", "stop_list_version", "genomes", "cause", "counters", "outbox_age_ms", "wall_ms")
     class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -92,23 +130,41 @@ class DeviceHeartbeat(_message.Message):
     OUTBOX_EVENTS_FIELD_NUMBER: _ClassVar[int]
     LAST_NACK_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
+    GENOMES_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    WALL_MS_FIELD_NUMBER: _ClassVar[int]
     active_release: int
     tier: str
     outbox_events: int
     last_nack: str
     reasons: _containers.ScalarMap[str, int]
-    def __init__(self, active_release: _Optional[int] = ..., tier: _Optional[str] = ..., outbox_events: _Optional[int] = ..., last_nack: _Optional[str] = ..., reasons: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    root_version: int
+    timestamp_version: int
+    stop_list_version: int
+    genomes: int
+    cause: str
+    counters: _containers.ScalarMap[str, int]
+    outbox_age_ms: int
+    wall_ms: int
+    def __init__(self, active_release: _Optional[int] = ..., tier: _Optional[str] = ..., outbox_events: _Optional[int] = ..., last_nack: _Optional[str] = ..., reasons: _Optional[_Mapping[str, int]] = ..., root_version: _Optional[int] = ..., timestamp_version: _Optional[int] = ..., stop_list_version: _Optional[int] = ..., genomes: _Optional[int] = ..., cause: _Optional[str] = ..., counters: _Optional[_Mapping[str, int]] = ..., outbox_age_ms: _Optional[int] = ..., wall_ms: _Optional[int] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("nonce", "kind", "manifest", "root", "full", "lineage", "rows", "lookup_key")
+    __slots__ = ("nonce", "kind", "manifest", "root", "full", "lineage", "rows", "lookup_key", "content")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Begin.Kind]
         KIND_RELEASE: _ClassVar[Begin.Kind]
         KIND_GENOMES: _ClassVar[Begin.Kind]
+        KIND_ASSETS: _ClassVar[Begin.Kind]
     KIND_UNSPECIFIED: Begin.Kind
     KIND_RELEASE: Begin.Kind
     KIND_GENOMES: Begin.Kind
+    KIND_ASSETS: Begin.Kind
     NONCE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +173,7 @@ class Begin(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_KEY_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     kind: Begin.Kind
     manifest: _release_pb2.SignedManifest
@@ -125,19 +182,36 @@ class Begin(_message.Message):
     lineage: _dna_pb2.Lineage
     rows: int
     lookup_key: bytes
-    def __init__(self, nonce: _Optional[int] = ..., kind: _Optional[_Union[Begin.Kind, str]] = ..., manifest: _Optional[_Union[_release_pb2.SignedManifest, _Mapping]] = ..., root: _Optional[_Union[_release_pb2.TrustRoot, _Mapping]] = ..., full: _Optional[bool] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., rows: _Optional[int] = ..., lookup_key: _Optional[bytes] = ...) -> None: ...
+    content: _release_pb2.Part
+    def __init__(self, nonce: _Optional[int] = ..., kind: _Optional[_Union[Begin.Kind, str]] = ..., manifest: _Optional[_Union[_release_pb2.SignedManifest, _Mapping]] = ..., root: _Optional[_Union[_release_pb2.TrustRoot, _Mapping]] = ..., full: _Optional[bool] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., rows: _Optional[int] = ..., lookup_key: _Optional[bytes] = ..., content: _Optional[_Union[_release_pb2.Part, _Mapping]] = ...) -> None: ...
 
 class Put(_message.Message):
-    __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects")
+    __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects", "patch")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_HASHES_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    PATCH_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     block: _dna_pb2.GenomeBlock
     lookup_hashes: bytes
     lookup_subjects: bytes
-    def __init__(self, nonce: _Optional[int] = ..., block: _Optional[_Union[_dna_pb2.GenomeBlock, _Mapping]] = ..., lookup_hashes: _Optional[bytes] = ..., lookup_subjects: _Optional[bytes] = ...) -> None: ...
+    patch: GenomePatch
+    def __init__(self, nonce: _Optional[int] = ..., block: _Optional[_Union[_dna_pb2.GenomeBlock, _Mapping]] = ..., lookup_hashes: _Optional[bytes] = ..., lookup_subjects: _Optional[bytes] = ..., patch: _Optional[_Union[GenomePatch, _Mapping]] = ...) -> None: ...
+
+class GenomePatch(_message.Message):
+    __slots__ = ("subject_prefixes", "counts", "index_deltas", "strengths", "consents")
+    SUBJECT_PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_DELTAS_FIELD_NUMBER: _ClassVar[int]
+    STRENGTHS_FIELD_NUMBER: _ClassVar[int]
+    CONSENTS_FIELD_NUMBER: _ClassVar[int]
+    subject_prefixes: bytes
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    index_deltas: _containers.RepeatedScalarFieldContainer[int]
+    strengths: bytes
+    consents: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, subject_prefixes: _Optional[bytes] = ..., counts: _Optional[_Iterable[int]] = ..., index_deltas: _Optional[_Iterable[int]] = ..., strengths: _Optional[bytes] = ..., consents: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Delete(_message.Message):
     __slots__ = ("nonce", "subject", "reason")
@@ -172,16 +246,18 @@ class Chunk(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., sha256: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("nonce", "genome_cursor", "included", "total_rows")
+    __slots__ = ("nonce", "genome_cursor", "included", "total_rows", "row_sum")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     GENOME_CURSOR_FIELD_NUMBER: _ClassVar[int]
     INCLUDED_FIELD_NUMBER: _ClassVar[int]
     TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROW_SUM_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     genome_cursor: bytes
     included: _containers.RepeatedCompositeFieldContainer[LaneMark]
     total_rows: int
-    def __init__(self, nonce: _Optional[int] = ..., genome_cursor: _Optional[bytes] = ..., included: _Optional[_Iterable[_Union[LaneMark, _Mapping]]] = ..., total_rows: _Optional[int] = ...) -> None: ...
+    row_sum: int
+    def __init__(self, nonce: _Optional[int] = ..., genome_cursor: _Optional[bytes] = ..., included: _Optional[_Iterable[_Union[LaneMark, _Mapping]]] = ..., total_rows: _Optional[int] = ..., row_sum: _Optional[int] = ...) -> None: ...
 
 class LaneMark(_message.Message):
     __slots__ = ("epoch", "lane", "sequence")
@@ -194,10 +270,12 @@ class LaneMark(_message.Message):
     def __init__(self, epoch: _Optional[bytes] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class ServerHeartbeat(_message.Message):
-    __slots__ = ("server_time_ms",)
+    __slots__ = ("server_time_ms", "signature")
     SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     server_time_ms: int
-    def __init__(self, server_time_ms: _Optional[int] = ...) -> None: ...
+    signature: _release_pb2.ManifestSignature
+    def __init__(self, server_time_ms: _Optional[int] = ..., signature: _Optional[_Union[_release_pb2.ManifestSignature, _Mapping]] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("retry_after_ms",)
