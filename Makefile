@@ -50,8 +50,9 @@ proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 bench: $(VENV)/.done ## figures; ONLY=decide|cold|sync|ingest|loop|model
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
-drill: $(VENV)/.done ## faults; ONLY=name N=rounds SEED=n
-	$(PY) -m tests.drills $(if $(ONLY),--only $(ONLY)) $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
+drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1
+	$(PY) -m tests.drills $(if $(ONLY),--only $(ONLY)) $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ROUND),--round $(ROUND)) $(if $(SHORT),--short)
 
 clean: ## take away what was built
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache
