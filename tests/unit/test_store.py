@@ -1,6 +1,7 @@
 """The embedded store: people, reference data, the fleet, transactions, migrations."""
 
-from __future__ import annotations
+from __future__ from collections import Counter
+import annotations
 
 import sqlite3
 import threading
@@ -183,7 +184,7 @@ def test_codes_are_used_once_and_in_time(store: SqliteStore) -> None:
     store.put_code(b"two", "lobby", expires_ms=100)
     with pytest.raises(CodeInvalid):
         store.use_code(b"none", now_ms=1)
-    assert store.use_code(b"one", now_ms=99) == "all"
+    assert store.use_code(b"one", now_ms=99) == ("all", "stable")
     with pytest.raises(CodeUsed) as caught:
         store.use_code(b"one", now_ms=99)
     assert caught.value.reason == "CODE_USED"
@@ -218,6 +219,56 @@ def test_the_newest_release_of_a_channel(store: SqliteStore) -> None:
     assert store.releases() == rows[::-1]
     with pytest.raises(StoreError):
         store.put_release(rows[0])
+
+
+def test_a_release_for_a_share_of_a_channel(store: SqliteStore) -> None:
+    devices = [f"dev-{n}" for n in range(400)]
+
+    def given(channel: str = "stable") -> Counter[int]:
+        rows = (store.release_for(device, channel) for device in devices)
+        return Counter(row.version for row in rows if row is not None)
+
+    assert given() == {}
+    store.put_release(ReleaseRow(1, "stable", 1, 1, b"m", 1))
+    store.put_release(ReleaseRow(2, "stable", 1, 1, b"m", 1, share=0.05))
+    assert 5 <= given()[2] <= 40
+    few = [device for device in devices if store.release_for(device).version == 2]  # type: ignore[union-attr]
+    store.set_release_share(2, 0.5)
+    assert 160 <= given()[2] <= 240
+    assert all(store.release_for(device).version == 2 for device in few)  # type: ignore[union-attr]
+    assert [row.version for row in store.releases_in_force()] == [2, 1]
+    # A channel of its own; one without a release gets what everybody gets.
+    assert given("canary") == given()
+    store.put_release(ReleaseRow(3, "canary", 1, 1, b"m", 1))
+    assert given("canary") == {3: 400}
+    assert [row.version for row in store.releases_in_force()] == [3, 2, 1]
+    store.set_release_share(2, 1.0)
+    assert given() == {2: 400}
+    assert [row.version for row in store.releases_in_force()] == [3, 2]
+    store.withdraw_release(2)
+    assert given() == {1: 400}
+    assert store.release() == store.release(1)
+    assert [row.withdrawn for row in store.releases()] == [False, True, False]
+
+
+def test_channels_of_codes_and_devices(store: SqliteStore) -> None:
+    store.put_code(b"one", "all", expires_ms=100, channel="canary")
+    assert store.use_code(b"one", now_ms=1) == ("all", "canary")
+    store.put_device(DeviceRow("d1", "lobby", "all", b"k" * 32, channel="canary"))
+    store.set_device_channel("d1", "beta")
+    assert [device.channel for device in store.devices()] == ["beta"]
+
+
+def test_signed_messages_by_kind_and_version(store: SqliteStore) -> None:
+    for version in (1, 2):
+        store.put_trusted("root", version, b"r%d" % version)
+        store.put_trusted("timestamp", version, b"t%d" % version, alone=True)
+    assert store.trusted("root") == [b"r1", b"r2"]
+    assert store.trusted("root", after=1) == [b"r2"]
+    assert store.trusted("timestamp") == [b"t2"]
+    assert store.trusted_versions() == {"root": 2, "timestamp": 2}
+    with pytest.raises(StoreError):
+        store.put_trusted("root", 2, b"other")
 
 
 def test_offsets_and_marks(store: SqliteStore) -> None:

@@ -69,13 +69,14 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     ) -> DeviceRow:
         with room.store.transaction():
             code_hash = credentials.secret_hash(request.code)
-            audience = room.store.use_code(code_hash, now_ms)
+            grant = room.store.use_code(code_hash, now_ms)
             # Whoever made the code may have named the device already.
             name = room.store.meta(credentials.name_key(code_hash)) or request.name.strip()
             device = DeviceRow(
                 id=f"dev-{secrets.token_hex(8)}",
                 name=name[:_MAX_NAME],
-                audience=audience,
+                audience=grant.audience,
+                channel=grant.channel,
                 public_key=request.public_key,
                 sdk_version=request.sdk_version[:_MAX_NAME],
                 created_ms=now_ms,

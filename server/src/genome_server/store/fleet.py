@@ -1,4 +1,4 @@
-"""Devices, thin clients, enrolment codes, and the releases that they get."""
+"""Devices, thin clients and enrolment codes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from typing import Any
 
 from genome_server.errors import CodeExpired, CodeInvalid, CodeUsed
 from genome_server.store.connection import Connections, Row
-from genome_server.store.rows import DeviceRow, ReleaseRow, ThinRow
+from genome_server.store.rows import DEFAULT_CHANNEL, DeviceRow, Grant, ThinRow
 
-_DEVICE = "id, name, audience, public_key, sdk_version, created_ms, seen_ms, revoked, status"
-_RELEASE = "version, channel, created_ms, expires_ms, manifest, schema_epoch"
+_DEVICE = (
+    "id, name, audience, public_key, sdk_version, created_ms, seen_ms, revoked, status, channel"
+)
 
 
 class Fleet(Connections):
-    """The rooms of a store that know devices and releases."""
+    """The room of a store that knows devices."""
 
-    def put_code(self, code_hash: bytes, audience: str, expires_ms: int) -> None:
+    def put_code(
+        self, code_hash: bytes, audience: str, expires_ms: int, channel: str = DEFAULT_CHANNEL
+    ) -> None:
         """Keep a one-time enrolment code, by its hash."""
         self.run(
-            "INSERT INTO codes (code_hash, audience, expires_ms) VALUES (?, ?, ?)",
-            [code_hash, audience, expires_ms],
+            "INSERT INTO codes (code_hash, audience, expires_ms, channel) VALUES (?, ?, ?, ?)",
+            [code_hash, audience, expires_ms, channel],
         )
 
-    def use_code(self, code_hash: bytes, now_ms: int) -> str:
-        """Use a code up and return its audience; CodeInvalid, CodeUsed or CodeExpired otherwise."""
+    def use_code(self, code_hash: bytes, now_ms: int) -> Grant:
+        """Use a code up: what it gives. CodeInvalid, CodeUsed or CodeExpired otherwise."""
         with self.transaction():
-            query = "SELECT audience, expires_ms, used_ms FROM codes WHERE code_hash = ?"
+            query = "SELECT audience, channel, expires_ms, used_ms FROM codes WHERE code_hash = ?"
             row = self.one(query, [code_hash])
             if row is None:
                 raise CodeInvalid("this server made no such enrolment code; ask for a new one")
-            audience, expires_ms, used_ms = row
+            audience, channel, expires_ms, used_ms = row
             if used_ms is not None:
                 raise CodeUsed("this enrolment code was used before; ask for a new one")
             if now_ms >= expires_ms:
                 raise CodeExpired("this enrolment code has expired; ask for a new one")
             self.run("UPDATE codes SET used_ms = ? WHERE code_hash = ?", [now_ms, code_hash])
-        return str(audience)
+        return Grant(audience, channel)
 
     def put_device(self, device: DeviceRow) -> None:
         """Insert or replace a device."""
         self.run(
-            f"INSERT OR REPLACE INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 device.id,
                 device.name,
@@ -54,6 +57,7 @@ class Fleet(Connections):
                 device.seen_ms,
                 int(device.revoked),
                 json.dumps(dict(device.status), ensure_ascii=False),
+                device.channel,
             ],
         )
 
@@ -78,6 +82,10 @@ class Fleet(Connections):
         """Refuse a device from now on."""
         self.run("UPDATE devices SET revoked = 1 WHERE id = ?", [device_id])
 
+    def set_device_channel(self, device_id: str, channel: str) -> None:
+        """Say which channel's releases a device gets from now on."""
+        self.run("UPDATE devices SET channel = ? WHERE id = ?", [channel, device_id])
+
     def put_thin(self, thin: ThinRow) -> None:
         """Insert or replace a thin client by name."""
         self.run(
@@ -96,41 +104,11 @@ class Fleet(Connections):
         query = "SELECT name, token_hash, audience, revoked FROM thin ORDER BY name"
         return [_thin(row) for row in self.all(query)]
 
-    def put_release(self, release: ReleaseRow) -> None:
-        """Keep a published release."""
-        self.run(
-            f"INSERT INTO releases ({_RELEASE}) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                release.version,
-                release.channel,
-                release.created_ms,
-                release.expires_ms,
-                release.manifest,
-                release.schema_epoch,
-            ],
-        )
-
-    def release(self, version: int | None = None, channel: str = "stable") -> ReleaseRow | None:
-        """A release by version, or the newest of a channel; None where there is none."""
-        if version is not None:
-            row = self.one(f"SELECT {_RELEASE} FROM releases WHERE version = ?", [version])
-        else:
-            row = self.one(
-                f"SELECT {_RELEASE} FROM releases WHERE channel = ? ORDER BY version DESC LIMIT 1",
-                [channel],
-            )
-        return None if row is None else ReleaseRow(*row)
-
-    def releases(self) -> list[ReleaseRow]:
-        """All releases, newest first."""
-        rows = self.all(f"SELECT {_RELEASE} FROM releases ORDER BY version DESC")
-        return [ReleaseRow(*row) for row in rows]
-
 
 def _device(row: Row) -> DeviceRow:
-    *fields, revoked, status = row
+    *fields, revoked, status, channel = row
     device = DeviceRow(*fields)
-    return replace(device, revoked=bool(revoked), status=json.loads(status))
+    return replace(device, revoked=bool(revoked), status=json.loads(status), channel=channel)
 
 
 def _thin(row: Row) -> ThinRow:

@@ -177,6 +177,25 @@ def m0009_joined(db: Database) -> None:
     db.table("members").create_index(["audience", "joined"])
 
 
+@MIGRATIONS()
+def m0010_channels(db: Database) -> None:
+    """Devices belong to a channel; a release is for a share of one, and may be withdrawn."""
+    db.execute("ALTER TABLE codes ADD COLUMN channel TEXT NOT NULL DEFAULT 'stable'")
+    db.execute("ALTER TABLE devices ADD COLUMN channel TEXT NOT NULL DEFAULT 'stable'")
+    db.execute("ALTER TABLE releases ADD COLUMN share REAL NOT NULL DEFAULT 1")
+    db.execute("ALTER TABLE releases ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0")
+    db.table("releases").create_index(["channel", "version"])
+
+
+@MIGRATIONS()
+def m0011_trust(db: Database) -> None:
+    """What the tenant's keys have signed for devices: roots, the timestamp, the stop list."""
+    db.execute(
+        "CREATE TABLE trust (kind TEXT NOT NULL, version INTEGER NOT NULL, signed BLOB NOT NULL, "
+        "PRIMARY KEY (kind, version)) WITHOUT ROWID"
+    )
+
+
 def migrate(db: Database, path: Path) -> None:
     """Apply the steps that are missing, all of them or none.
 

@@ -31,6 +31,7 @@ from genome_server.store.rows import (
     CONSENT_LEARNING,
     CONSENT_LOCATION,
     CONSENT_PERSONALISATION,
+    DEFAULT_CHANNEL,
     DOCUMENT_KINDS,
     AudienceRow,
     CustomerRow,
@@ -39,6 +40,7 @@ from genome_server.store.rows import (
     Document,
     GenomeChange,
     GenomeRecord,
+    Grant,
     PutCount,
     ReleaseRow,
     ThinRow,
@@ -51,6 +53,7 @@ __all__ = [
     "CONSENT_LEARNING",
     "CONSENT_LOCATION",
     "CONSENT_PERSONALISATION",
+    "DEFAULT_CHANNEL",
     "DOCUMENT_KINDS",
     "AudienceRow",
     "CustomerRow",
@@ -59,6 +62,7 @@ __all__ = [
     "Document",
     "GenomeChange",
     "GenomeRecord",
+    "Grant",
     "PutCount",
     "ReleaseRow",
     "Store",
@@ -265,12 +269,14 @@ class Store(Protocol):
         ...
 
     # -- devices
-    def put_code(self, code_hash: bytes, audience: str, expires_ms: int) -> None:
+    def put_code(
+        self, code_hash: bytes, audience: str, expires_ms: int, channel: str = DEFAULT_CHANNEL
+    ) -> None:
         """Keep a one-time enrolment code, by its hash."""
         ...
 
-    def use_code(self, code_hash: bytes, now_ms: int) -> str:
-        """Use a code up and return its audience; CodeInvalid, CodeUsed or CodeExpired otherwise."""
+    def use_code(self, code_hash: bytes, now_ms: int) -> Grant:
+        """Use a code up: what it gives. CodeInvalid, CodeUsed or CodeExpired otherwise."""
         ...
 
     def put_device(self, device: DeviceRow) -> None:
@@ -293,6 +299,10 @@ class Store(Protocol):
         """Refuse a device from now on."""
         ...
 
+    def set_device_channel(self, device_id: str, channel: str) -> None:
+        """Say which channel's releases a device gets from now on."""
+        ...
+
     def put_thin(self, thin: ThinRow) -> None:
         """Insert or replace a thin client by name."""
         ...
@@ -310,10 +320,44 @@ class Store(Protocol):
         """Keep a published release."""
         ...
 
-    def release(self, version: int | None = None, channel: str = "stable") -> ReleaseRow | None:
-        """A release by version, or the newest of a channel; None where there is none."""
+    def set_release_share(self, version: int, share: float) -> None:
+        """Give a release to this share (0 … 1] of its channel's devices from now on."""
+        ...
+
+    def withdraw_release(self, version: int) -> None:
+        """Give a release to nobody any more."""
+        ...
+
+    def release(
+        self, version: int | None = None, channel: str = DEFAULT_CHANNEL
+    ) -> ReleaseRow | None:
+        """A release by version, or the newest of a channel that is not withdrawn, or None."""
+        ...
+
+    def release_for(self, device_id: str, channel: str = DEFAULT_CHANNEL) -> ReleaseRow | None:
+        """The release that a device is to have: the newest of its channel whose share covers it.
+
+        Where the channel has none for it, the same of the channel "stable".
+        """
+        ...
+
+    def releases_in_force(self) -> list[ReleaseRow]:
+        """Every release that some device may be given now, newest first."""
         ...
 
     def releases(self) -> list[ReleaseRow]:
         """All releases, newest first."""
+        ...
+
+    # -- what else was signed: kinds "root", "timestamp", "stop-list"
+    def put_trusted(self, kind: str, version: int, signed: bytes, *, alone: bool = False) -> None:
+        """Keep a signed message of a kind; `alone`: in place of the older ones of its kind."""
+        ...
+
+    def trusted(self, kind: str, after: int = 0) -> list[bytes]:
+        """The signed messages of a kind above a version, in order of their versions."""
+        ...
+
+    def trusted_versions(self) -> dict[str, int]:
+        """The newest version of each kind of signed message that there is."""
         ...

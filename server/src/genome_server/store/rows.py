@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 CONSENT_PERSONALISATION = 1 << 1
 CONSENT_LEARNING = 1 << 2
 CONSENT_LOCATION = 1 << 3
+
+#: The channel of devices and releases of which nothing else was said.
+DEFAULT_CHANNEL = "stable"
 
 #: What `put_documents` takes as a kind.
 DOCUMENT_KINDS = ("product", "offer", "placement", "place")
@@ -102,7 +106,10 @@ class AudienceRow:
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """An enrolled device. Times are milliseconds since the Unix epoch; 0: never."""
+    """An enrolled device. Times are milliseconds since the Unix epoch; 0: never.
+
+    `channel` says which releases it gets.
+    """
 
     id: str
     name: str
@@ -113,6 +120,14 @@ class DeviceRow:
     seen_ms: int = 0
     revoked: bool = False
     status: Mapping[str, Any] = field(default_factory=dict)
+    channel: str = DEFAULT_CHANNEL
+
+
+class Grant(NamedTuple):
+    """What an enrolment code gives the device that uses it."""
+
+    audience: str
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,11 @@ class ThinRow:
 
 @dataclass(frozen=True)
 class ReleaseRow:
-    """A published release. `manifest` is a serialised SignedManifest."""
+    """A published release. `manifest` is a serialised SignedManifest.
+
+    It is for this share (0 … 1] of the devices of its channel. One that was
+    withdrawn is given to nobody any more.
+    """
 
     version: int
     channel: str
@@ -135,3 +154,14 @@ class ReleaseRow:
     expires_ms: int
     manifest: bytes
     schema_epoch: int
+    share: float = 1.0
+    withdrawn: bool = False
+
+    def covers(self, device_id: str) -> bool:
+        """Whether a device is among the share that gets this release.
+
+        By a hash of version and device: each release has a share of its own, and
+        one that grows keeps the devices that it had.
+        """
+        digest = hashlib.sha256(f"{self.version}:{device_id}".encode()).digest()
+        return int.from_bytes(digest[:8]) < self.share * 2**64
