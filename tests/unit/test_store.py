@@ -1,10 +1,10 @@
 """The embedded store: people, reference data, the fleet, transactions, migrations."""
 
-from __future__ from collections import Counter
-import annotations
+from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
