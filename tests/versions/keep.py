@@ -42,7 +42,7 @@ def main(version: str) -> None:
         released.server(home, "audiences", "add", "app", "--all", "--lookup")
         released.server(home, "build")
         # Long, for these tests must not end with a release.
-        released.server(home, "publish", "--untrained", "--expires-days", "7000")
+        released.server(home, "publish", "--untrained", "--expires-days", "3650")
         with released.serving(home) as address:
             said = released.server(
                 home, "devices", "enrol", "--audience", "app", "--name", "lobby", "--json"
