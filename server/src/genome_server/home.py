@@ -8,7 +8,10 @@
         tenant.sqlite           the store
         log.sqlite              what happened
         dna.yaml                the DNA schema, written for people
-        keys/                   release.pem, credential.pem, presence.key (mode 0600)
+        keys/                   root.pem, release.pem, timestamp.pem, credential.pem,
+                                presence.key (mode 0600); ROLE-ID.pem after a rotation
+          retired/              keys that signed before
+          next-root.pb          a root that still lacks signatures
         releases/VERSION/       manifest.pb
         parts/SHA256            the parts of releases, by content
         models/                 trained models
@@ -73,6 +76,21 @@ class Tenant:
     def keys_dir(self) -> Path:
         """Private keys."""
         return self.dir / "keys"
+
+    @property
+    def root_key_path(self) -> Path:
+        """Ed25519 key (PEM) that signs the next root."""
+        return self.keys_dir / "root.pem"
+
+    @property
+    def timestamp_key_path(self) -> Path:
+        """Ed25519 key (PEM) that signs what is in force now."""
+        return self.keys_dir / "timestamp.pem"
+
+    @property
+    def next_root_path(self) -> Path:
+        """A root (serialised SignedRoot) that still lacks signatures."""
+        return self.keys_dir / "next-root.pb"
 
     @property
     def release_key_path(self) -> Path:

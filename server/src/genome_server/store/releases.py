@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genome_server.store.connection import Connections, Row
 from genome_server.store.rows import DEFAULT_CHANNEL, ReleaseRow
 
@@ -99,4 +101,5 @@ class Releases(Connections):
 
 
 def _release(row: Row) -> ReleaseRow:
-    return ReleaseRow(*row[:-1], withdrawn=bool(row[-1]))
+    release = ReleaseRow(*row)
+    return replace(release, withdrawn=bool(release.withdrawn))
