@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import TrustError
-from edge_sdk.sync import trust
+from edge_sdk.sync import roles, trust
 from edge_sdk.sync.trust import Limits, Refusal
 from genome_edge.v1 import release_pb2
 
@@ -223,7 +223,7 @@ def test_no_change_of_root_is_believed() -> None:
     shuffled = root()
     del shuffled.release_keys[:]
     shuffled.release_keys.extend(reversed(pinned.release_keys))
-    assert trust.verify_root(pinned, shuffled) is pinned
+    assert roles.verify_root(pinned, shuffled) is pinned
     for newer in (
         release_pb2.TrustRoot(
             tenant="acme", version=2, release_keys=[public(KEYS[3])], threshold=1
@@ -231,7 +231,7 @@ def test_no_change_of_root_is_believed() -> None:
         root(threshold=1),
         root(keys=2),
     ):
-        assert refusal(partial(trust.verify_root, pinned, newer)) == Refusal.ROOT
+        assert refusal(partial(roles.verify_root, pinned, newer)) == Refusal.ROOT
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))

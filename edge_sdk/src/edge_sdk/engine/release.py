@@ -29,7 +29,8 @@ from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
 from edge_sdk.errors import FormatError, TrustError, UsageError
-from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part, verify_root
+from edge_sdk.sync.roles import verify_root
+from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
 from genome_edge.v1 import dna_pb2, release_pb2
 
 GOLDEN_TOLERANCE: Final = 1e-5

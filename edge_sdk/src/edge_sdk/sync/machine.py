@@ -35,7 +35,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge_sdk.errors import TrustError
-from edge_sdk.sync import trust
+from edge_sdk.sync import roles, trust
 from edge_sdk.sync.actions import (
     Action,
     ApplyGenomes,
@@ -210,7 +210,7 @@ class SyncMachine:
     def _begin_release(self, begin: sync_pb2.Begin, now_ms: int) -> list[Action]:
         held, signed = self._held, begin.manifest
         if begin.HasField("root"):
-            trust.verify_root(held.root, begin.root)
+            roles.verify_root(held.root, begin.root)
         digest = trust.manifest_digest(signed)
         manifest = trust.verify_manifest(
             signed,

@@ -1,52 +1,72 @@
-"""What a device believes about a release, and why. No input or output happens here.
+"""What a device believes, and why: keys, releases, freshness, stops and time. No input or output.
 
 Rules
 -----
-1. A device trusts one root: the keys that may sign releases, and how many of them must. It is
-   pinned at enrolment or comes with a bundle, and nothing that arrives later changes it.
-2. The signatures are over the manifest's bytes as they came, behind a prefix that says what kind
-   of statement they are; nothing is parsed before enough of them hold. Two signatures by one key
-   count once. Signatures by keys that are not in the root count for nothing and do no harm.
-3. A manifest is for one tenant. Another tenant's, though well signed, is refused.
-4. The highest version ever verified never falls. A lower one is refused; the same one is accepted
-   only with the same bytes, so that a cut download can go on and a version cannot mean two things.
-5. An expired release is not installed. One that is on the device already stays: expiry makes it
-   stale, not void, and `is_expired` says so.
-6. Every size is declared in the manifest and checked against `Limits` before a byte is fetched;
+Roots (`roles`)
+1. A device trusts one root: the keys of three roles, and how many of each must sign. The first is
+   pinned at enrolment or comes with a bundle. A key stands in one role only.
+2. A root is followed by the one of the next version, of the same tenant, that enough root keys of
+   both have signed; of several each follows the one before it. A root of the first kind names no
+   root keys; its release keys sign then. A role that a root has is never given up again.
+3. Under a root beyond its expiry nothing new is believed but another root (and the time).
+4. Whatever a device holds verifies under its root. So a root that changes the role timestamp is
+   taken only together with a timestamp, and a stop list where one is held, by the new keys; their
+   versions then begin anew. The highest release ever seen stays.
+Statements
+5. Signatures are over the bytes as they came, behind a prefix that says what they state; nothing
+   is parsed before enough of them hold. Two signatures by one key count once; those by keys that
+   are not of the role count for nothing and do no harm.
+6. Everything is for one tenant. Another tenant's, though well signed, is refused.
+7. No version falls, and one version means one content. None grows by more than `MAX_JUMP` at once,
+   so that no single stolen signature uses up the counter.
+Releases (here)
+8. An expired release is not installed. One that is on the device already stays: expiry makes it
+   stale, not void. It is judged by the root it was verified by, not by every later one.
+9. Every size is declared in the manifest and checked against `Limits` before a byte is fetched;
    what arrives must have exactly that size and that SHA-256 before anything parses it.
-7. A release is used whole or not at all: the parts without which nothing can be decided must be
-   there, no name may stand twice, and every feature that it needs must be one that this SDK has.
-   Parts that this SDK does not know are counted and left alone; a release that cannot do without
-   them says so in its features.
+10. A release is used whole or not at all: the parts without which nothing can be decided must be
+    there, and be no assets; no name stands twice; every feature that it needs is one of this SDK.
+    Parts that this SDK does not know are counted and left alone.
+Freshness, stops, time (`roles`)
+11. A timestamp makes the releases it names, by version and digest, fresh until it expires; but only
+    for a device that holds the stop list it names: whoever keeps that back lets the device age.
+12. A stop list older than the one held, or than the one that the timestamp names, is refused, and
+    of the same version only the same one is taken.
+13. Once the root has timestamp keys, the server's time is believed only when signed by one of them,
+    with the nonce of this very stream.
 
 Theory of operation
 -------------------
-Everything is a function from what arrived (and what the device knows: root, time, highest version)
-to a verified value or a `TrustError` whose `reason` is one of `Refusal`; that reason goes to the
-server in a Nack. `sync` calls `verify_manifest` when a release is announced and `verify_part` when
-a part is complete; the client calls both again on what it reads from the store or from a bundle,
-because a disk is not to be believed more than a network.
+Everything is a function from what arrived (and what the device knows: `Standing`, time, highest
+version) to a verified value or a `TrustError` whose `reason` is one of `Refusal`; that reason goes
+to the server in a Nack. `sync` calls `roles.take` for what Trust brings, `verify_manifest` when a
+release is announced and `verify_part` when a part is complete; the store and the client call them
+again on what they read, because a disk is not to be believed more than a network.
 
-The times are those of the server where the device has ever heard it (rule 5 needs no more: a clock
-that is wrong keeps a device from a new release, and never makes it forget the one it has).
+The times are those of the server where the device has ever heard it (no rule needs more: a clock
+that is wrong keeps a device from what is new, and never makes it forget what it has).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from edge_sdk.errors import TrustError
 from genome_edge.v1 import dna_pb2, release_pb2
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+Parsed = TypeVar("Parsed", bound=Message)
 
 MANIFEST_PREFIX = b"genome-edge/manifest/v1\n"
 FORMAT = 1
+# The most that a version may grow at once.
+MAX_JUMP = 1 << 32
 REQUIRED_PARTS = ("schema", "vocabulary", "offers", "placements", "model")
 KNOWN_PARTS = (*REQUIRED_PARTS, "products", "places", "golden")
 # What this SDK can do beyond the first format; a release may require features by these names.
@@ -82,6 +102,10 @@ class Refusal(StrEnum):
     PROTOCOL = "PROTOCOL"
     DISK_FULL = "DISK_FULL"
     STORE = "STORE"
+    ROOT_EXPIRED = "ROOT_EXPIRED"
+    TIMESTAMP = "TIMESTAMP"
+    STOP_LIST = "STOP_LIST"
+    FAST_FORWARD = "FAST_FORWARD"
 
 
 @dataclass(frozen=True)
@@ -91,9 +115,16 @@ class Limits:
     manifest_bytes: int = 1 << 20
     signatures: int = 16
     root_keys: int = 16
+    root_bytes: int = 16 << 10
+    roots: int = 256
+    timestamp_bytes: int = 64 << 10
+    stop_list_bytes: int = 1 << 20
     parts: int = 32
     part_bytes: int = 256 << 20
     release_bytes: int = 512 << 20
+    assets: int = 8192
+    asset_bytes: int = 64 << 20
+    all_asset_bytes: int = 2 << 30
     chunk_bytes: int = 4 << 20
     genome_rows: int = 20_000_000
     genome_bytes: int = 4 << 30
@@ -118,44 +149,78 @@ def is_expired(manifest: release_pb2.Manifest, now_ms: int) -> bool:
 def check_root(root: release_pb2.TrustRoot, limits: Limits | None = None) -> None:
     """Refuse a root that could not verify anything, or could verify too much.
 
-    Raises TrustError ROOT for no tenant, no keys, keys that are not 32 bytes or stand twice, and a
-    threshold that is 0 or more than there are keys.
+    Raises TrustError ROOT for no tenant, no release keys, keys that are not 32 bytes or stand
+    twice (in whatever roles), and a threshold that is 0 or more than there are keys of its role.
     """
-    keys = root.release_keys
+    most = (limits or Limits()).root_keys
     if not root.tenant:
-        raise _refuse(Refusal.ROOT, "the trust root names no tenant")
-    if not keys or len(keys) > (limits or Limits()).root_keys:
-        raise _refuse(Refusal.ROOT, f"the trust root holds {len(keys)} keys")
-    if any(len(key) != 32 for key in keys) or len(set(keys)) != len(keys):
-        raise _refuse(Refusal.ROOT, "the trust root holds a malformed or repeated key")
-    if not 1 <= root.threshold <= len(keys):
-        raise _refuse(
-            Refusal.ROOT, f"the trust root asks for {root.threshold} signatures of {len(keys)} keys"
+        raise refuse(Refusal.ROOT, "the trust root names no tenant")
+    for role, keys, threshold in (
+        ("release", root.release_keys, root.threshold),
+        ("root", root.root_keys, root.root_threshold),
+        ("timestamp", root.timestamp_keys, root.timestamp_threshold),
+    ):
+        if len(keys) > most or (not keys and role == "release"):
+            raise refuse(Refusal.ROOT, f"the trust root holds {len(keys)} {role} keys")
+        if keys and not 1 <= threshold <= len(keys):
+            raise refuse(
+                Refusal.ROOT,
+                f"the trust root asks for {threshold} signatures of {len(keys)} {role} keys",
+            )
+    every = [*root.release_keys, *root.root_keys, *root.timestamp_keys]
+    if any(len(key) != 32 for key in every) or len(set(every)) != len(every):
+        raise refuse(Refusal.ROOT, "the trust root holds a malformed or repeated key")
+
+
+def check_root_age(root: release_pb2.TrustRoot, now_ms: int) -> None:
+    """Refuse to believe anything new under a root beyond its expiry. Raises TrustError."""
+    if root.expires_ms and root.expires_ms <= now_ms:
+        raise refuse(
+            Refusal.ROOT_EXPIRED,
+            f"trust root {root.version} expired {(now_ms - root.expires_ms) // 1000} s ago: "
+            "sign a new root",
         )
 
 
-def verify_root(
-    pinned: release_pb2.TrustRoot, offered: release_pb2.TrustRoot
-) -> release_pb2.TrustRoot:
-    """The root to go on with when the server sends one along: always the pinned one.
+def check_jump(what: str, version: int, seen: int) -> None:
+    """Refuse a version too far above the highest seen. Raises TrustError FAST_FORWARD."""
+    if version > seen + MAX_JUMP:
+        raise refuse(
+            Refusal.FAST_FORWARD,
+            f"the {what} is version {version}; after {seen} at most {MAX_JUMP} more is believed",
+        )
 
-    A root that says the same is fine. Any other is refused, whatever its version: a change would
-    have to be signed by the keys of the pinned root, and the contract has no place for such a
-    signature yet. Raises TrustError ROOT.
+
+def check_signatures(
+    what: str,
+    message: bytes,
+    signatures: Sequence[release_pb2.ManifestSignature],
+    keys: Iterable[bytes],
+    threshold: int,
+    limits: Limits,
+) -> None:
+    """Refuse a message (prefix included) that fewer than `threshold` of the keys have signed.
+
+    Raises TrustError SIGNATURE, TOO_LARGE for more signatures than are looked at.
     """
-    same = (
-        offered.tenant == pinned.tenant
-        and offered.version == pinned.version
-        and offered.threshold == pinned.threshold
-        and sorted(offered.release_keys) == sorted(pinned.release_keys)
-    )
-    if not same:
-        raise _refuse(
-            Refusal.ROOT,
-            f"the server offers trust root {offered.version} of tenant {offered.tenant!r}; "
-            f"this device is pinned to version {pinned.version} of {pinned.tenant!r}",
+    if len(signatures) > limits.signatures:
+        raise refuse(
+            Refusal.TOO_LARGE,
+            f"the {what} has {len(signatures)} signatures; at most {limits.signatures}",
         )
-    return pinned
+    named = {key_id(key): key for key in keys}
+    good = {
+        signature.key_id
+        for signature in signatures
+        if signature.key_id in named
+        and _holds(named[signature.key_id], signature.signature, message)
+    }
+    if not named or len(good) < max(1, threshold):
+        raise refuse(
+            Refusal.SIGNATURE,
+            f"{len(good)} of the {threshold} signatures needed are good "
+            f"({len(signatures)} came with the {what})",
+        )
 
 
 def verify_manifest(
@@ -180,29 +245,37 @@ def verify_manifest(
     limits = limits or Limits()
     check_root(root, limits)
     if len(signed.manifest) > limits.manifest_bytes:
-        raise _refuse(
+        raise refuse(
             Refusal.TOO_LARGE,
             f"the manifest has {len(signed.manifest)} bytes; at most {limits.manifest_bytes}",
         )
-    _check_signatures(signed, root, limits)
-    manifest = _parse(signed.manifest)
+    check_signatures(
+        "manifest",
+        MANIFEST_PREFIX + signed.manifest,
+        signed.signatures,
+        root.release_keys,
+        root.threshold,
+        limits,
+    )
+    manifest = parse("manifest", release_pb2.Manifest, signed.manifest)
     if manifest.tenant != root.tenant:
-        raise _refuse(
+        raise refuse(
             Refusal.TENANT,
             f"the release is for tenant {manifest.tenant!r}; this device belongs to "
             f"{root.tenant!r}",
         )
     if manifest.format != FORMAT:
-        raise _refuse(
+        raise refuse(
             Refusal.FORMAT, f"the release has format {manifest.format}; this SDK reads {FORMAT}"
         )
     if manifest.version < 1:
-        raise _refuse(Refusal.FORMAT, "the release has no version")
+        raise refuse(Refusal.FORMAT, "the release has no version")
     missing = sorted(set(manifest.required_features) - set(features))
     if missing:
-        raise _refuse(Refusal.FEATURES, f"the release needs a newer SDK, for {', '.join(missing)}")
+        raise refuse(Refusal.FEATURES, f"the release needs a newer SDK, for {', '.join(missing)}")
     _check_parts(manifest.parts, limits)
     if not held:
+        check_root_age(root, now_ms)
         _check_age(signed, manifest, now_ms, highest_seen, seen_digest)
     return manifest
 
@@ -210,13 +283,13 @@ def verify_manifest(
 def verify_part(part: release_pb2.Part, content: bytes | bytearray | memoryview) -> None:
     """Check that `content` is what the manifest calls `part`. Raises TrustError DIGEST."""
     if len(content) != part.size:
-        raise _refuse(
+        raise refuse(
             Refusal.DIGEST,
             f"part {part.name!r} has {len(content)} bytes; the manifest says {part.size}",
         )
     digest = hashlib.sha256(content).digest()
     if digest != part.sha256:
-        raise _refuse(
+        raise refuse(
             Refusal.DIGEST,
             f"part {part.name!r} has SHA-256 {digest.hex()[:16]}…; the manifest says "
             f"{part.sha256.hex()[:16]}…",
@@ -236,83 +309,58 @@ def same_lineage(one: dna_pb2.Lineage | None, other: dna_pb2.Lineage | None) -> 
     )
 
 
-def _check_signatures(
-    signed: release_pb2.SignedManifest, root: release_pb2.TrustRoot, limits: Limits
-) -> None:
-    if len(signed.signatures) > limits.signatures:
-        raise _refuse(
-            Refusal.TOO_LARGE,
-            f"the manifest has {len(signed.signatures)} signatures; at most {limits.signatures}",
-        )
-    keys = {key_id(key): key for key in root.release_keys}
-    message = MANIFEST_PREFIX + signed.manifest
-    good = {
-        signature.key_id
-        for signature in signed.signatures
-        if signature.key_id in keys and _holds(keys[signature.key_id], signature.signature, message)
-    }
-    if len(good) < root.threshold:
-        raise _refuse(
-            Refusal.SIGNATURE,
-            f"{len(good)} of the {root.threshold} signatures needed are good "
-            f"({len(signed.signatures)} came with the manifest)",
-        )
-
-
 def _holds(public_key: bytes, signature: bytes, message: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        _public_key(public_key).verify(signature, message)
-    except InvalidSignature:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):  # ValueError: no point of the curve, a key of nobody
         return False
     return True
 
 
-def _public_key(raw: bytes) -> Ed25519PublicKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+def parse(what: str, kind: type[Parsed], content: bytes) -> Parsed:
+    """The message that well signed bytes are. Raises TrustError FORMAT where they are none."""
     try:
-        return Ed25519PublicKey.from_public_bytes(raw)
-    except ValueError as error:
-        raise _refuse(Refusal.ROOT, "the trust root holds a malformed key") from error
-
-
-def _parse(content: bytes) -> release_pb2.Manifest:
-    from google.protobuf.message import DecodeError
-
-    try:
-        return release_pb2.Manifest.FromString(content)
+        return kind.FromString(content)
     except DecodeError as error:
-        raise _refuse(Refusal.FORMAT, "the manifest is well signed and unreadable") from error
+        raise refuse(Refusal.FORMAT, f"the {what} is well signed and unreadable") from error
 
 
 def _check_parts(parts: Iterable[release_pb2.Part], limits: Limits) -> None:
     parts = list(parts)
     names = [part.name for part in parts]
-    if len(parts) > limits.parts:
-        raise _refuse(
-            Refusal.TOO_LARGE, f"the release has {len(parts)} parts; at most {limits.parts}"
-        )
+    needed = [part for part in parts if not part.asset]
+    assets = [part for part in parts if part.asset]
     if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise _refuse(Refusal.PARTS, f"the release names a part twice: {', '.join(twice)}")
-    missing = [name for name in REQUIRED_PARTS if name not in names]
+        counted = Counter(names)
+        twice = sorted(name for name in counted if counted[name] > 1)
+        raise refuse(Refusal.PARTS, f"the release names a part twice: {', '.join(twice)}")
+    missing = sorted(set(REQUIRED_PARTS) - {part.name for part in needed})
     if missing:
-        raise _refuse(Refusal.PARTS, f"the release lacks parts: {', '.join(missing)}")
-    for part in parts:
-        if len(part.sha256) != 32:
-            raise _refuse(Refusal.PARTS, f"part {part.name!r} has no SHA-256")
-        if part.size > limits.part_bytes:
-            raise _refuse(
-                Refusal.TOO_LARGE,
-                f"part {part.name!r} has {part.size} bytes; at most {limits.part_bytes}",
+        raise refuse(Refusal.PARTS, f"the release lacks parts: {', '.join(missing)}")
+    for kind, some, number, each, together in (
+        ("part", needed, limits.parts, limits.part_bytes, limits.release_bytes),
+        ("asset", assets, limits.assets, limits.asset_bytes, limits.all_asset_bytes),
+    ):
+        if len(some) > number:
+            raise refuse(
+                Refusal.TOO_LARGE, f"the release has {len(some)} {kind}s; at most {number}"
             )
-    total = sum(part.size for part in parts)
-    if total > limits.release_bytes:
-        raise _refuse(
-            Refusal.TOO_LARGE, f"the release has {total} bytes; at most {limits.release_bytes}"
-        )
+        for part in some:
+            if len(part.sha256) != 32:
+                raise refuse(Refusal.PARTS, f"{kind} {part.name!r} has no SHA-256")
+            if part.size > each:
+                raise refuse(
+                    Refusal.TOO_LARGE,
+                    f"{kind} {part.name!r} has {part.size} bytes; at most {each}",
+                )
+        total = sum(part.size for part in some)
+        if total > together:
+            raise refuse(
+                Refusal.TOO_LARGE, f"the release has {total} bytes of {kind}s; at most {together}"
+            )
 
 
 def _check_age(
@@ -323,21 +371,23 @@ def _check_age(
     seen_digest: bytes | None,
 ) -> None:
     if manifest.version < highest_seen:
-        raise _refuse(
+        raise refuse(
             Refusal.OLDER,
             f"the release is version {manifest.version}; this device has seen {highest_seen}",
         )
     if manifest.version == highest_seen and manifest_digest(signed) != seen_digest:
-        raise _refuse(
+        raise refuse(
             Refusal.OLDER,
             f"the release is version {manifest.version} again, with other content",
         )
+    check_jump("release", manifest.version, highest_seen)
     if is_expired(manifest, now_ms):
-        raise _refuse(
+        raise refuse(
             Refusal.EXPIRED,
             f"the release expired {(now_ms - manifest.expires_ms) // 1000} s ago",
         )
 
 
-def _refuse(reason: Refusal, detail: str) -> TrustError:
+def refuse(reason: Refusal, detail: str) -> TrustError:
+    """The error that says what was refused, and why."""
     return TrustError(detail, reason)
