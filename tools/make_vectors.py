@@ -144,14 +144,22 @@ def quantise(strength_q24: int) -> int:
     return bisect_right(VALUES, math.floor(Fraction(strength_q24, ONE) / STEP)) - 1
 
 
+def quantise2(value: int) -> int:
+    """One more than the half octaves that lie below a state value; 0 for 0."""
+    code = 0
+    while 2**code <= value**2:  # 2^(code / 2) <= value
+        code += 1
+    return code
+
+
 def encode(
     state: dict[int, int],
     half_lives: list[int],
     as_of: int,
     profile: dict[int, int],
     most: int,
-) -> list[tuple[int, int]]:
-    """(index, code) of the strongest markers at hour `as_of`, ascending by index."""
+) -> list[tuple[int, int, int]]:
+    """(index, code, code of quantiser 2) of the strongest at hour `as_of`, ascending by index."""
     strengths = {
         index: math.floor(value / growth(as_of, half_lives[index]))
         for index, value in state.items()
@@ -159,7 +167,10 @@ def encode(
     for index, strength in profile.items():
         strengths[index] = max(strengths.get(index, 0), strength)
     seen = [(-s, index, quantise(s)) for index, s in strengths.items() if quantise(s) > 0]
-    return sorted((index, code) for _, index, code in sorted(seen)[:most])
+    return sorted(
+        (index, code, quantise2(max(state.get(index, 0), profile.get(index, 0))))
+        for _, index, code in sorted(seen)[:most]
+    )
 
 
 def encoding_vectors() -> dict[str, Any]:
@@ -190,15 +201,19 @@ def encoding_vectors() -> dict[str, Any]:
                 "max_markers": most,
                 "state": [list(item) for item in sorted(state.items())],
                 "profile_q24": [list(item) for item in sorted(profile.items())],
-                "indices": [index for index, _ in encoded],
-                "codes": [code for _, code in encoded],
+                "indices": [index for index, _, _ in encoded],
+                "codes": [code for _, code, _ in encoded],
+                "codes_2": [code for _, _, code in encoded],
             }
         )
     return {
         "about": "docs/wire.md, section Rows. Strengths in 2^24 fixed point; a code stands for "
-        "`value` steps of 2^-10; states and as_of_hour count from the landmark.",
+        "`value` steps of 2^-10; states and as_of_hour count from the landmark. `code_2` and "
+        "`codes_2` are quantiser 2's, of state values; its rows have the hour 0.",
         "dequantise": VALUES,
-        "quantise": [{"strength_q24": s, "code": quantise(s)} for s in strengths],
+        "quantise": [
+            {"strength_q24": s, "code": quantise(s), "code_2": quantise2(s)} for s in strengths
+        ],
         "rows": rows,
     }
 

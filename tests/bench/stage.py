@@ -104,7 +104,7 @@ def write_bundle(
         vocabulary_size=len(words),
         schema_epoch=schema.epoch,
         landmark_hour=landmark,
-        quantiser=1,
+        quantiser=schema.quantiser,
     )
     bundle = sign(parts, lineage)
     if genomes:

@@ -37,6 +37,7 @@ NOW_MS = (LANDMARK_HOUR + 200) * HOUR
 DNA_YAML = """\
 landmark: 2025-11-24T16:00:00+00:00
 default_half_life: 48h
+quantiser: 2
 namespaces:
   brand: 24h
   claim: 240h

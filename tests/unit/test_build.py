@@ -79,7 +79,7 @@ def test_without_a_log_there_are_profiles(tmp_path: Path) -> None:
         house.customer(1, age="26")
         report = house.build()
         assert (report.events, report.genomes) == (0, 1)
-        assert house.rows()[subject(1)] == (0, 0, {"age:26": 64})
+        assert house.rows()[subject(1)] == (0, 0, {"age:26": 49})
 
 
 def test_many_votes_are_taken_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from edge_sdk.dna.genome import (
     Row,
     block_from_rows,
     dequantise,
+    dequantise2,
     quantise,
+    quantise2,
     rows_from_block,
 )
 from edge_sdk.dna.markers import Vocabulary
@@ -108,8 +111,36 @@ def test_a_code_stands_for_no_more_than_it_encodes(strength: int) -> None:
 def test_every_code_is_a_fixed_point() -> None:
     for code in range(256):
         assert quantise(int(dequantise(code) * ONE_Q24)) == code
-        assert STRENGTHS[code] == dequantise(code)
+        assert STRENGTHS[1][code] == dequantise(code)
     assert quantise(2**63 - 1) == 255
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+def test_quantise2_is_monotone_and_counts_half_octaves(a: int, b: int) -> None:
+    low, high = sorted((a, b))
+    code = quantise2(low)
+    assert code <= quantise2(high) <= 126
+    # Squares, so that nothing is rounded: 2^((code - 1) / 2) <= low < 2^(code / 2).
+    assert low == code == 0 or 2 ** (code - 1) <= low**2 < 2**code
+
+
+def test_a_code_of_quantiser_2_stands_for_the_middle_of_what_it_encodes() -> None:
+    for code in range(1, 127):
+        middle = dequantise2(code) * ONE_Q24
+        assert middle == pytest.approx(2 ** (code / 2 - 0.25))
+        assert code < 4 or quantise2(int(middle)) == code
+    assert dequantise2(0) == 0.0
+
+
+def test_codes_of_quantiser_2_fade_from_the_landmark() -> None:
+    schema = replace(SCHEMA, quantiser=2)
+    grown = quantise2(8 * ONE_Q24)
+    genome = Genome(row(b"a" * 16, 0, {0: grown, 2: grown}), schema, VOCABULARY)
+    middle = 8 * 2**0.25
+    for age, strength in ((0, middle), (72, middle / 8), (-10, middle)):
+        _, weights = genome.features(SCHEMA.landmark_hour + age)
+        assert weights[0] == pytest.approx(math.log2(1 + strength))
+        assert weights[1] == pytest.approx(math.log2(1 + middle))
 
 
 def test_features_fade() -> None:

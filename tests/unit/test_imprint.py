@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -222,6 +223,39 @@ def test_encoding_does_not_depend_on_later_hours_without_imprints(
     assert len(row.indices) <= 64
     assert all(row.codes > 0)
     assert all(row.indices[:-1] < row.indices[1:])
+
+
+@given(events, events)
+def test_under_quantiser_2_an_imprint_changes_its_own_markers_only(
+    before: list[tuple[int, int, int, int]], later: list[tuple[int, int, int, int]]
+) -> None:
+    schema = replace(SCHEMA, quantiser=2)
+    rows = [
+        encode_row(build(some), {3: ONE_Q24}, schema, VOCABULARY)
+        for some in (before, before + later)
+    ]
+    old, new = (dict(zip(r.indices.tolist(), r.codes.tolist(), strict=True)) for r in rows)
+    imprinted = {index for index, *_ in later}
+    assert all(row.as_of_hour == 0 for row in rows)
+    for index in old.keys() | new.keys():
+        if index not in imprinted and index in new:
+            assert new[index] == old.get(index, new[index])
+            # Only where there is no room for all can time bring one forward.
+            assert index in old or len(old) == schema.max_markers
+        if index in imprinted and index in old and index in new:
+            assert new[index] >= old[index]
+
+
+def test_both_quantisers_keep_the_same_markers() -> None:
+    rng = random.Random(4)
+    state = GenomeState()
+    for index in range(len(VOCABULARY)):
+        state.add(index, rng.randrange(1 << rng.randrange(10, 40)), LANDMARK + 40)
+    one, two = (
+        encode_row(state, {3: ONE_Q24}, replace(SCHEMA, quantiser=q), VOCABULARY) for q in (1, 2)
+    )
+    assert one.indices.tolist() == two.indices.tolist()
+    assert (one.as_of_hour, two.as_of_hour) == (40, 0)
 
 
 def test_hour_of() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from edge_sdk.dna.genome import Genome
+from edge_sdk.dna.genome import Genome, dequantise2, quantise2
 from edge_sdk.dna.imprint import profile_strengths
+from edge_sdk.dna.schema import ONE_Q24
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import EventReader, Imprint
 from genome_server.genomes.rows import built_schema, row_of
@@ -71,4 +73,6 @@ def test_a_moment_sees_what_a_device_would_have_seen(tmp_path: Path, known: int)
         assert {words.name(i): warm for i, warm, _ in found if warm} == pytest.approx(
             {name: float(weight) for name, weight in expected.items()}
         )
-        assert {words.name(i): cold for i, _, cold in found if cold} == {"age:30": 1.0}
+        assert {words.name(i): cold for i, _, cold in found if cold} == {
+            "age:30": pytest.approx(math.log2(1 + dequantise2(quantise2(ONE_Q24))))
+        }

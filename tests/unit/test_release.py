@@ -169,7 +169,7 @@ def test_the_manifest_and_the_parts_must_mean_the_same_rows() -> None:
         {"vocabulary_size": len(WORDS) + 1},
         {"schema_epoch": 9},
         {"landmark_hour": 1},
-        {"quantiser": 2},
+        {"quantiser": 1},
     ):
         lineage = SCHEMA.lineage(WORDS)
         for name, value in change.items():

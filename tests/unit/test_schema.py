@@ -67,7 +67,7 @@ def test_unknown_kind_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"quantiser": 2}, "quantiser 2"),
+        ({"quantiser": 3}, "quantiser 3"),
         ({"max_markers": 0}, "1 to 4096"),
         ({"default_half_life_hours": -1}, "half-life"),
         ({"epoch": -1}, "negative"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.dna.genome import dequantise, quantise
+from edge_sdk.dna.genome import dequantise, quantise, quantise2
 from edge_sdk.dna.imprint import GenomeState, contribution, encode_row, event_weight, mantissa
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema, KindRule, NamespaceRule
@@ -52,10 +52,12 @@ def test_codes() -> None:
     assert [dequantise(code) * 1024 for code in range(256)] == vectors["dequantise"]
     for case in vectors["quantise"]:
         assert quantise(case["strength_q24"]) == case["code"], case
+        assert quantise2(case["strength_q24"]) == case["code_2"], case
 
 
+@pytest.mark.parametrize("quantiser", [1, 2])
 @pytest.mark.parametrize("case", load("encoding.json")["rows"])
-def test_rows(case: dict[str, Any]) -> None:
+def test_rows(case: dict[str, Any], quantiser: int) -> None:
     half_lives = case["half_lives_hours"]
     schema = DnaSchema(
         epoch=1,
@@ -64,15 +66,16 @@ def test_rows(case: dict[str, Any]) -> None:
         kinds=(),
         default_half_life_hours=0,
         max_markers=case["max_markers"],
+        quantiser=quantiser,
     )
     vocabulary = Vocabulary(bytes(16), [f"h{i}:x" for i in range(len(half_lives))])
     newest = LANDMARK + case["as_of_hour"] if case["state"] else None
     row = encode_row(
         GenomeState(dict(case["state"]), newest), dict(case["profile_q24"]), schema, vocabulary
     )
-    assert row.as_of_hour == case["as_of_hour"]
+    assert row.as_of_hour == (case["as_of_hour"] if quantiser == 1 else 0)
     assert row.indices.tolist() == case["indices"]
-    assert row.codes.tolist() == case["codes"]
+    assert row.codes.tolist() == case["codes" if quantiser == 1 else "codes_2"]
 
 
 def test_hashes() -> None:

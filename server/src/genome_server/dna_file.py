@@ -60,6 +60,7 @@ _FIELDS = (
     "default_half_life",
     "profile_weight",
     "max_markers",
+    "quantiser",
     "namespaces",
     "kinds",
 )
@@ -91,6 +92,10 @@ profile_weight: 1.0
 
 # The strongest markers of a genome that a device sees.
 max_markers: {MAX_MARKERS}
+
+# How strengths are written for devices: 2, in steps that an imprint elsewhere leaves alone, so
+# that little is sent; 1, which is meant where nothing is said here, for SDKs before 0.2.
+quantiser: {rules.quantiser}
 
 # Half-life by namespace. A namespace of profiles: `age: {{profile: 2.0}}`.
 namespaces:
@@ -203,6 +208,7 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
             document.get("default_half_life", "120d"), "default_half_life"
         ),
         max_markers=_whole(document.get("max_markers", MAX_MARKERS), "max_markers"),
+        quantiser=_whole(document.get("quantiser", 1), "quantiser"),
     )
 
 

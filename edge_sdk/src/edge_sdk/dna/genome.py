@@ -1,9 +1,14 @@
 """Genome rows as devices hold them, the blocks that carry them, and the view that decides.
 
 A row is a customer's strongest markers: ascending vocabulary indices and one
-8-bit strength code each, valid at a fixed hour. A strength code is a small
-float without sign: below 8 it is the value itself, above that 3 bits of
-mantissa under 5 bits of exponent, in steps of 2^-10.
+8-bit code each. What a code says is the schema's quantiser:
+
+1. a strength at the row's hour, as a small float without sign: below 8 it is the
+   value itself, above that 3 bits of mantissa under 5 bits of exponent, in steps
+   of 2^-10.
+2. a state value (what has grown since the landmark) to half an octave. It does
+   not fade, so that an imprint changes the codes of its own markers and no
+   others; the row's hour is the landmark.
 """
 
 from __future__ import annotations
@@ -44,17 +49,34 @@ def dequantise(code: int) -> float:
     return value / 1024
 
 
-STRENGTHS: Final[npt.NDArray[np.float64]] = np.array([dequantise(code) for code in range(256)])
-"""The strength of every code, float64[256]."""
-STRENGTHS.setflags(write=False)
+def quantise2(value_q24: int) -> int:
+    """Quantiser 2's code of a state value (q24, not negative): half octaves, 0 for 0. Monotone.
+
+    That is 1 + floor(2 · log2(value)), at most 126 for an int64.
+    """
+    return (value_q24 * value_q24).bit_length()
+
+
+def dequantise2(code: int) -> float:
+    """The strength at the landmark that a code stands for: the geometric middle of its values."""
+    return math.exp2(code / 2 - 24.25) if code else 0.0
+
+
+STRENGTHS: Final[dict[int, npt.NDArray[np.float64]]] = {
+    1: np.array([dequantise(code) for code in range(256)]),
+    2: np.array([dequantise2(code) for code in range(256)]),
+}
+"""By quantiser: the strength of every code at the row's hour, float64[256]."""
+for _strengths in STRENGTHS.values():
+    _strengths.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One customer's genome.
 
-    `as_of_hour` counts from the landmark of its schema; `indices` is uint32[n],
-    strictly ascending; `codes` is uint8[n].
+    `as_of_hour` counts from the landmark of its schema and is 0 under quantiser 2;
+    `indices` is uint32[n], strictly ascending; `codes` is uint8[n].
     """
 
     subject: bytes
@@ -186,7 +208,7 @@ class Genome:
         if row is not None:
             valid_at = self._schema.landmark_hour + row.as_of_hour
             hours.append(np.full(len(row.indices), valid_at, dtype=np.int64))
-            strengths.append(STRENGTHS[row.codes])
+            strengths.append(STRENGTHS[self._schema.quantiser][row.codes])
         for imprint in self.pending:
             votes = np.array(imprint.votes, dtype=np.int64).reshape(-1, 2)
             indices.append(votes[:, 0])

@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_sdk.dna.genome import NOBODY, Row, quantise
+from edge_sdk.dna.genome import NOBODY, Row, quantise, quantise2
 from edge_sdk.dna.markers import Vocabulary, split
 from edge_sdk.dna.schema import (
     HOUR_MS,
@@ -40,7 +40,7 @@ from edge_sdk.dna.schema import (
 from edge_sdk.errors import FormatError, LandmarkExhausted, UsageError
 
 STATE_MAX: Final = (1 << 63) - 1
-_SMALLEST_Q24: Final = 1 << 14  # what the quantiser's code 1 stands for
+_SMALLEST_Q24: Final = 1 << 14  # what quantiser 1's code 1 stands for; fainter is left out
 _MICROS: Final = 1_000_000
 _STATE_HEAD: Final = struct.Struct("<BqI")
 _STATE_VERSION: Final = 1
@@ -252,15 +252,15 @@ def encode_row(
 ) -> Row:
     """Quantise a state and a profile (index → q24) into the row that devices hold.
 
-    The strengths are those at the hour of the newest imprint; the strongest
-    `max_markers` stay, ties go to the smaller index.
+    The strongest `max_markers` at the hour of the newest imprint stay, ties go
+    to the smaller index. Their codes are those of the schema's quantiser: 1 says
+    the strength at that hour, 2 the state itself.
     """
     as_of = 0 if state.newest_hour is None else state.newest_hour - schema.landmark_hour
     half_lives = schema.half_lives(vocabulary)
     strengths = dict(profile)
     for index, value in state.values.items():
-        half_life = int(half_lives[index])
-        strength = shrink(value, as_of, half_life)
+        strength = shrink(value, as_of, int(half_lives[index]))
         if strength >= _SMALLEST_Q24 and strength > strengths.get(index, 0):
             strengths[index] = strength
     ranked = sorted(
@@ -268,10 +268,17 @@ def encode_row(
         key=lambda pair: (-pair[0], pair[1]),
     )
     kept = sorted((index, strength) for strength, index in ranked[: schema.max_markers])
+    if schema.quantiser == 1:
+        codes = [quantise(strength) for _, strength in kept]
+    else:
+        as_of = 0
+        codes = [
+            quantise2(max(state.values.get(index, 0), profile.get(index, 0))) for index, _ in kept
+        ]
     return Row(
         subject=subject,
         consents=consents,
         as_of_hour=as_of,
         indices=np.array([index for index, _ in kept], dtype=np.uint32),
-        codes=np.array([quantise(strength) for _, strength in kept], dtype=np.uint8),
+        codes=np.array(codes, dtype=np.uint8),
     )

@@ -23,7 +23,7 @@ ONE_Q24: Final = 1 << 24
 MAX_WEIGHT_Q24: Final = 32 * ONE_Q24
 MAX_SALIENCE_Q8: Final = 4096
 MAX_HALF_LIFE_HOURS: Final = 10 * 366 * 24
-QUANTISER: Final = 1
+QUANTISERS: Final = (1, 2)
 MAX_MARKERS: Final = 64
 MAX_DOUBLINGS: Final = 25
 HOUR_MS: Final = 3_600_000
@@ -90,15 +90,16 @@ class DnaSchema:
     namespaces: tuple[NamespaceRule, ...]
     kinds: tuple[KindRule, ...]
     default_half_life_hours: int
-    quantiser: int = QUANTISER
+    quantiser: int = 1
     max_markers: int = MAX_MARKERS
     _half_lives: weakref.WeakKeyDictionary[Vocabulary, npt.NDArray[np.float64]] = field(
         default_factory=weakref.WeakKeyDictionary, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
-        if self.quantiser != QUANTISER:
-            raise UsageError(f"quantiser {self.quantiser} is not known; this SDK reads {QUANTISER}")
+        if self.quantiser not in QUANTISERS:
+            known = " and ".join(map(str, QUANTISERS))
+            raise UsageError(f"quantiser {self.quantiser} is not known; this SDK reads {known}")
         if not 0 <= self.default_half_life_hours <= MAX_HALF_LIFE_HOURS:
             raise UsageError(f"a half-life has 0 to {MAX_HALF_LIFE_HOURS} hours")
         if not 1 <= self.max_markers <= 4096:
@@ -277,4 +278,5 @@ def default_schema(landmark_hour: int, epoch: int = 1) -> DnaSchema:
             KindRule("decline", one, marker_prefix="not-", label=-1),
         ),
         default_half_life_hours=120 * _HOURS_PER_DAY,
+        quantiser=2,
     )

@@ -6,6 +6,7 @@ For tests, of this project and of apps. Offers are scored by `SharedDna`, which 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -87,7 +88,8 @@ def release_from_documents(
     names += [marker("channel", kind.channel) for kind in kinds if kind.channel]
     refused = [_REFUSED + name for name in names if not name.startswith(_REFUSED)]
     known = Vocabulary(LINEAGE, list(dict.fromkeys((*BUILTIN_MARKERS, *names, *refused))))
-    schema = schema or default_schema(0)
+    # Strengths as of an hour, since nothing grows from 1970 until today.
+    schema = schema or replace(default_schema(0), quantiser=1)
     made = scorer or SharedDna(known)
     return Release(
         release_pb2.Manifest(

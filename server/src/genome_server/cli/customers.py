@@ -95,20 +95,16 @@ def _subject(store: Store, source: str, customer: str) -> bytes:
 
 
 def _facts(store: Store, subject: bytes) -> dict[str, Any]:
-    from edge_sdk.dna.genome import dequantise
-    from genome_server.genomes.rows import row_of
+    from edge_sdk.dna.genome import Genome
+    from genome_server.genomes.rows import built_schema, row_of
 
     known = store.customer(subject)
     consents = (known.consents or 0) if known is not None else 0
-    record = store.genome(subject)
+    record, schema = store.genome(subject), built_schema(store)
     genome: dict[str, float] = {}
-    if record is not None:
-        row, vocabulary = row_of(record), store.vocabulary()
-        pairs = [
-            (vocabulary.name(int(index)), dequantise(int(code)))
-            for index, code in zip(row.indices, row.codes, strict=True)
-        ]
-        genome = dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+    if record is not None and schema is not None:
+        known_genome = Genome(row_of(record), schema, store.vocabulary())
+        genome = dict(known_genome.strengths(record.newest_hour))
     return {
         "subject": subject.hex(),
         "consents": [name for name, bit in _CONSENTS.items() if consents & bit],

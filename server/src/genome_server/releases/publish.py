@@ -176,7 +176,7 @@ def _manifest(
 ) -> release_pb2.Manifest:
     """Return a manifest without version and times."""
     placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
-    needed = {"offer-model-1", "quantiser-1"}
+    needed = {"offer-model-1", f"quantiser-{schema.quantiser}"}
     needed |= {p.explorer for p in placements if p.explorer in FEATURES}
     vocabulary = Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(parts["vocabulary"]))
     return release_pb2.Manifest(
