@@ -274,8 +274,34 @@ def test_what_a_model_never_needs_is_refused() -> None:
     def imported(proto: Any) -> None:
         proto.opset_import.append(helper.make_opsetid("com.example", 1))
 
+    def looping(proto: Any) -> None:
+        proto.graph.node[0].op_type = "Loop"
+
     def nested(proto: Any) -> None:
-        proto.graph.node[0].attribute.append(helper.make_attribute("body", proto.graph))
+        inner = proto.graph
+        for _ in range(6):
+            outer = onnx.GraphProto()
+            node = outer.node.add(op_type="If")
+            node.attribute.append(helper.make_attribute("then_branch", inner))
+            inner = outer
+        proto.graph.CopyFrom(inner)
+
+    def buried(proto: Any) -> None:
+        inner = onnx.GraphProto()
+        inner.node.add(op_type="RandomNormal")
+        node = proto.graph.node.add(op_type="If")
+        node.attribute.append(helper.make_attribute("else_branch", inner))
+
+    def vast(proto: Any) -> None:
+        proto.graph.initializer.add(name="vast", dims=[1 << 12, 1 << 12], data_type=1)
+
+    def wide(proto: Any) -> None:
+        proto.graph.value_info.append(
+            helper.make_tensor_value_info("wide", TensorProto.FLOAT, [1 << 40])
+        )
+
+    def sparse(proto: Any) -> None:
+        proto.graph.sparse_initializer.add()
 
     def hidden(proto: Any) -> None:
         inner = numpy_helper.from_array(np.zeros(3, np.float32), "inner")
@@ -289,6 +315,11 @@ def test_what_a_model_never_needs_is_refused() -> None:
 
     assert "com.example" in refused(tampered(foreign))
     assert "com.example" in refused(tampered(imported))
+    assert "'Loop'" in refused(tampered(looping))
     assert "nested" in refused(tampered(nested))
+    assert "'RandomNormal'" in refused(tampered(buried))
+    assert "more numbers" in refused(tampered(vast))
+    assert "dimension of" in refused(tampered(wide))
+    assert "sparse" in refused(tampered(sparse))
     assert "another file" in refused(tampered(hidden))
     assert "functions" in refused(tampered(function))

@@ -1,13 +1,23 @@
-"""What a model file refers to, read without the ONNX library.
+"""What a model file may hold, checked without the ONNX library and before any runtime sees it.
 
-A runtime that is given a model as bytes still follows references in it: a tensor may say that its
-numbers lie in a file, and the runtime then reads that file, relative to wherever the process runs.
-Nothing that is signed by us does so, but a device proves it before it hands bytes to a runtime.
-What a model of ours never needs is refused with it: operators that are not of the standard, nested
-graphs (loops that need not end), functions, training graphs.
+Rules
+-----
+1. Every operator is one of `_OPERATORS`, by domain: what models of offers are made of, as trainers
+   export them. Nothing random, no loops, nothing that reads or decodes files, no custom operators.
+2. No number lies in another file. A runtime that is given bytes still follows such a reference,
+   relative to wherever the process runs.
+3. No functions (export them inlined), no training graphs, no sparse tensors. The branches of an If
+   are graphs like any other, a few deep.
+4. A tensor declares no more numbers than the file can hold; no shape has more than 8 dimensions or
+   one beyond 2^24. At most 10,000 nodes, 64 MiB.
+5. What two readers could read differently is refused: a name given twice, a field whose number or
+   kind is not the format's.
 
-The reader walks the few message types of the ONNX format that can hold any of these, by field
-number; everything else is skipped unread.
+What a well-formed model does with memory and time when it runs cannot be seen in the file: for this
+it is first run in a child process under limits (`sync.worker`).
+
+The reader walks the message types of the ONNX format that can hold any of these, by field number;
+everything else is skipped unread.
 """
 
 from __future__ import annotations
@@ -17,74 +27,152 @@ from typing import Final
 
 from edge_sdk.errors import FormatError
 
-_STANDARD_DOMAINS: Final = (b"", b"ai.onnx")
+MAX_BYTES: Final = 64 << 20
 _MAX_NODES: Final = 10_000
+_MAX_DEPTH: Final = 4
+_MAX_RANK: Final = 8
+_MAX_DIMENSION: Final = 1 << 24
+
+_STANDARD: Final = frozenset(
+    b"""Abs Add And ArgMax ArgMin BatchNormalization BitShift Cast CastLike Ceil Celu Clip Compress
+    Concat Constant ConstantOfShape Cos CumSum DequantizeLinear Div Dropout
+    DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements
+    GatherND Gelu Gemm Greater GreaterOrEqual HardSigmoid HardSwish Identity If
+    InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log
+    LogSoftmax LpNormalization MatMul MatMulInteger Max Mean MeanVarianceNormalization Min
+    Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearMatMul QuantizeLinear Range
+    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
+    ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu
+    Shape Shrink Sigmoid Sign Sin Size Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub
+    Sum Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor""".split()
+)
+_LEARNED: Final = frozenset(
+    b"""ArrayFeatureExtractor Binarizer CastMap FeatureVectorizer Imputer LinearClassifier
+    LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble
+    TreeEnsembleClassifier TreeEnsembleRegressor""".split()
+)
+_OPERATORS: Final = {b"": _STANDARD, b"ai.onnx": _STANDARD, b"ai.onnx.ml": _LEARNED}
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def check_self_contained(model: bytes) -> None:
-    """Refuse a model that reaches outside itself or outside the standard operators.
+    """Refuse a model that reaches outside itself, or holds what a model of offers never needs.
 
     Raises FormatError with the reason, also for bytes that are not a model at all.
     """
-    nodes = 0
-    graphs = 0
-    for field, value in _fields(memoryview(model)):
-        if field == 7:
-            graphs += 1
-            nodes += _check_graph(_bytes(value))
-        elif field == 8:
-            _check_domain(_bytes(value), 1)
-        elif field == 20:
-            raise FormatError("the model holds a training graph")
-        elif field == 25:
-            raise FormatError("the model holds functions")
-    if graphs != 1:
-        raise FormatError("the bytes hold no model graph")
-    if nodes > _MAX_NODES:
-        raise FormatError(f"the model has {nodes} nodes; at most {_MAX_NODES}")
+    if len(model) > MAX_BYTES:
+        raise FormatError(f"the model has {len(model)} bytes; at most {MAX_BYTES}")
+    _Check(len(model)).model(memoryview(model))
 
 
-def _check_graph(graph: memoryview) -> int:
-    """Check one graph; returns how many nodes it has."""
-    nodes = 0
-    for field, value in _fields(graph):
-        if field == 1:
-            nodes += 1
-            _check_node(_bytes(value))
-        elif field == 5:
-            _check_tensor(_bytes(value))
-        elif field == 15:
-            raise FormatError("the model holds sparse tensors")
-    return nodes
+class _Check:
+    """One walk over one file of `size` bytes."""
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._nodes = 0
 
-def _check_node(node: memoryview) -> None:
-    _check_domain(node, 7)
-    for field, value in _fields(node):
-        if field != 5:
-            continue
-        for inner, content in _fields(_bytes(value)):
-            if inner in (5, 10):
-                _check_tensor(_bytes(content))
-            elif inner in (6, 11):
-                raise FormatError("the model holds a nested graph")
-            elif inner in (22, 23):
+    def model(self, model: memoryview) -> None:
+        graphs = 0
+        for field, value in _fields(model):
+            if field == 7:
+                graphs += 1
+                self._graph(_bytes(value), 0)
+            elif field == 8:
+                self._domain(_one(_bytes(value), 1))
+            elif field == 20:
+                raise FormatError("the model holds a training graph")
+            elif field == 25:
+                raise FormatError("the model holds functions; export it with them inlined")
+        if graphs != 1:
+            raise FormatError("the bytes hold no model graph")
+
+    def _graph(self, graph: memoryview, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise FormatError(f"the model's graphs are nested more than {_MAX_DEPTH} deep")
+        for field, value in _fields(graph):
+            if field == 1:
+                self._node(_bytes(value), depth)
+            elif field == 5:
+                self._tensor(_bytes(value))
+            elif field in (11, 12, 13):
+                _check_type(_bytes(value))
+            elif field == 15:
                 raise FormatError("the model holds sparse tensors")
 
+    def _node(self, node: memoryview, depth: int) -> None:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            raise FormatError(f"the model has more than {_MAX_NODES} nodes")
+        operators = self._domain(_one(node, 7))
+        kind = _one(node, 4)
+        if kind not in operators:
+            raise FormatError(f"the model uses the operator {_shown(kind)}, which is not allowed")
+        for field, value in _fields(node):
+            if field == 5:
+                self._attribute(_bytes(value), depth)
 
-def _check_tensor(tensor: memoryview) -> None:
-    for field, value in _fields(tensor):
-        if field == 13 or (field == 14 and value != 0):
-            raise FormatError("the model keeps numbers in another file")
+    def _attribute(self, attribute: memoryview, depth: int) -> None:
+        for field, value in _fields(attribute):
+            if field in (5, 10):
+                self._tensor(_bytes(value))
+            elif field in (6, 11):
+                self._graph(_bytes(value), depth + 1)
+            elif field in (22, 23):
+                raise FormatError("the model holds sparse tensors")
+
+    def _tensor(self, tensor: memoryview) -> None:
+        numbers, rank = 1, 0
+        for field, value in _fields(tensor):
+            if field == 13 or (field == 14 and value != 0):
+                raise FormatError("the model keeps numbers in another file")
+            if field == 1:
+                for dimension in [value] if isinstance(value, int) else _packed(value):
+                    rank += 1
+                    numbers *= _dimension(dimension)
+        # The smallest numbers of the format take half a byte.
+        if rank > _MAX_RANK or numbers > 2 * self._size:
+            raise FormatError("the model declares a tensor of more numbers than it can hold")
+
+    def _domain(self, domain: bytes) -> frozenset[bytes]:
+        operators = _OPERATORS.get(domain)
+        if operators is None:
+            raise FormatError(f"the model needs operators of {_shown(domain)}")
+        return operators
 
 
-def _check_domain(message: memoryview, number: int) -> None:
-    for field, value in _fields(message):
-        if field == number and bytes(_bytes(value)) not in _STANDARD_DOMAINS:
-            name = bytes(_bytes(value)).decode("utf-8", "replace")
-            raise FormatError(f"the model needs operators of {name!r}")
+def _check_type(value_info: memoryview) -> None:
+    """Check the shape that a value is declared with: value info → type → tensor → shape."""
+    inner = [value_info]
+    for wanted in (2, 1, 2):
+        inner = [_bytes(v) for message in inner for field, v in _fields(message) if field == wanted]
+    for shape in inner:
+        sizes = [_bytes(dimension) for field, dimension in _fields(shape) if field == 1]
+        if len(sizes) > _MAX_RANK:
+            raise FormatError(f"the model declares a shape of {len(sizes)} dimensions")
+        for size in sizes:
+            for field, value in _fields(size):
+                if field == 1 and isinstance(value, int):
+                    _dimension(value)
+
+
+def _dimension(value: int) -> int:
+    if value > _MAX_DIMENSION:
+        raise FormatError(f"the model declares a dimension of {value}; at most {_MAX_DIMENSION}")
+    return value
+
+
+def _one(message: memoryview, number: int) -> bytes:
+    """The only text of a field; empty where there is none."""
+    found = [bytes(_bytes(value)) for field, value in _fields(message) if field == number]
+    if len(found) > 1:
+        raise FormatError("the model names something twice")
+    return found[0] if found else b""
+
+
+def _shown(name: bytes) -> str:
+    return repr(name[:64].decode("utf-8", "replace"))
 
 
 def _bytes(value: int | memoryview) -> memoryview:
@@ -93,12 +181,22 @@ def _bytes(value: int | memoryview) -> memoryview:
     return value
 
 
+def _packed(values: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(values):
+        value, at = _varint(values, at)
+        yield value
+
+
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """The fields of one message: number, and the number or bytes that it holds."""
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)
         wire = key & 7
+        # Beyond 32 bits a reader may cut a key down to another field's.
+        if not 8 <= key < 1 << 32:
+            raise FormatError("the bytes are not a model")
         if wire == _VARINT:
             value, at = _varint(message, at)
             yield key >> 3, value
