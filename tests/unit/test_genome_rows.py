@@ -87,7 +87,7 @@ def test_a_row_is_the_persons_and_consent_each_subjects_own() -> None:
         BOB: SubjectState(GenomeState({0: ONE_Q24, 2: ONE_Q24}, 1024)),
     }
     customers = {ALICE: CustomerRow(ALICE, (("age:26", 256),), 2)}
-    alice, bob = RowEncoder(SCHEMA, VOCABULARY).person(states, customers)
+    alice, bob = RowEncoder(SCHEMA, VOCABULARY).people([(states, customers)])
     both = GenomeState({0: 2 * ONE_Q24, 2: ONE_Q24}, 1024)
     wanted = encode_row(both, {1: ONE_Q24}, SCHEMA, VOCABULARY, subject=ALICE, consents=2)
     assert row_of(alice) == wanted
@@ -99,8 +99,8 @@ def test_a_row_is_the_persons_and_consent_each_subjects_own() -> None:
 
 def test_a_row_does_not_change_when_the_vocabulary_grows() -> None:
     states = {ALICE: SubjectState(GenomeState({0: ONE_Q24}, 1000))}
-    (before,) = RowEncoder(SCHEMA, VOCABULARY).person(states, {})
-    (after,) = RowEncoder(SCHEMA, VOCABULARY.extend(["brand:z"])).person(states, {})
+    (before,) = RowEncoder(SCHEMA, VOCABULARY).people([(states, {})])
+    (after,) = RowEncoder(SCHEMA, VOCABULARY.extend(["brand:z"])).people([(states, {})])
     assert before == after
     lineage = dna_pb2.GenomeBlock.FromString(before.row).lineage
     assert lineage.vocabulary_lineage == VOCABULARY.lineage

@@ -173,7 +173,7 @@ def test_a_consumer_that_dies_half_way_has_done_nothing(
         def dies(*args: object) -> None:
             raise OSError("power cut")
 
-        monkeypatch.setattr(RowEncoder, "person", dies)
+        monkeypatch.setattr(RowEncoder, "people", dies)
         with pytest.raises(OSError, match="power cut"):
             consumer.catch_up()
         assert (house.rows(), house.states(), house.store.applied_marks("till-1")) == before

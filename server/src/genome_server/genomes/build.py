@@ -48,6 +48,7 @@ from genome_server.genomes.rows import (
     set_built_schema,
 )
 from genome_server.log.reader import LogReader
+from genome_server.store.connection import chunked
 from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
 
 # A new landmark lies so far back that what is recent still counts finely.
@@ -55,6 +56,7 @@ _DOUBLINGS_BACK: Final = 5
 _DOUBLINGS_USED: Final = MAX_DOUBLINGS * 4 // 5
 
 _LOCK: Final = "lock"
+_PEOPLE_AT_ONCE: Final = 2_000
 
 Progress = Callable[[int], None]
 
@@ -168,18 +170,24 @@ def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema,
 
 def _differing(store: Store, gathering: Gathering, encoder: RowEncoder) -> Iterator[GenomeRecord]:
     """The records of all subjects that differ from what is stored."""
+    for people in chunked(_people(store, gathering), _PEOPLE_AT_ONCE):
+        yield from _changes(encoder, people)
+
+
+def _people(store: Store, gathering: Gathering) -> Iterator[list[_Known]]:
+    """Every person: the subjects that are one, with all that is known of each."""
     joined: dict[bytes, _Known] = {}
     for known in _everybody(store, gathering):
         if known.state.links:
             joined[known.subject] = known
         else:
-            yield from _changes(encoder, [known])
+            yield [known]
     seen: set[bytes] = set()
     for subject in joined:
         if subject not in seen:
             person = gathering.person(subject)
             seen.update(person)
-            yield from _changes(encoder, [joined[one] for one in person])
+            yield [joined[one] for one in person]
 
 
 _Said = GenomeState | SubjectState | CustomerRow | GenomeRecord
@@ -218,10 +226,16 @@ def _everybody(store: Store, gathering: Gathering) -> Iterator[_Known]:
         yield known
 
 
-def _changes(encoder: RowEncoder, person: list[_Known]) -> Iterator[GenomeRecord]:
-    states = {known.subject: known.state for known in person}
-    customers = {known.subject: known.customer for known in person if known.customer}
-    for known, record in zip(person, encoder.person(states, customers), strict=True):
+def _changes(encoder: RowEncoder, people: list[list[_Known]]) -> Iterator[GenomeRecord]:
+    persons = [
+        (
+            {known.subject: known.state for known in person},
+            {known.subject: known.customer for known in person if known.customer},
+        )
+        for person in people
+    ]
+    everybody = (known for person in people for known in person)
+    for known, record in zip(everybody, encoder.people(persons), strict=True):
         old = known.stored
         if (
             old is None
@@ -241,7 +255,8 @@ def _again(
         return {}
     imprints = dict(gathering.states(subjects))
     encoder = RowEncoder(schema, store.vocabulary())
-    records = {}
+    customers = {row.subject: row for row in store.customers(sorted(subjects))}
+    people = []
     for person in sorted(persons):
         states = {}
         for one in person:
@@ -250,10 +265,8 @@ def _again(
             if words is not None:
                 state.consents, state.links = words.consents, words.links
             state.imprints = imprints.get(one, state.imprints)
-        found = ((one, store.customer(one)) for one in person)
-        customers = {one: customer for one, customer in found if customer is not None}
-        records.update({r.subject: r for r in encoder.person(states, customers)})
-    return records
+        people.append((states, {one: customers[one] for one in person if one in customers}))
+    return {r.subject: r for r in encoder.people(people)}
 
 
 def _settle(

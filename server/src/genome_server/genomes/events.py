@@ -36,6 +36,8 @@ FUTURE_MS: Final = 5 * 60 * 1000
 """How far ahead of its receipt an event may claim to be."""
 
 _MAX_PURPOSE: Final = 30
+# Different (product or offer, kind, weight) whose votes are remembered; then it begins anew.
+_MOST_VOTES: Final = 50_000
 _READ: Final = frozenset(
     {FrameKind.INTERACTION, FrameKind.OUTCOME, FrameKind.CONSENT, FrameKind.LINK}
 )
@@ -64,9 +66,24 @@ class MarkerVote(NamedTuple):
     vote: int
 
 
+class Exploded:
+    """The markers that one kind imprints of one product, offer or explicit DNA.
+
+    Equal only to itself, so that it is a cheap key.
+    """
+
+    __slots__ = ("markers",)
+
+    def __init__(self, markers: Sequence[tuple[str, int, int]]) -> None:
+        self.markers = markers
+
+
 @dataclass(frozen=True, slots=True)
 class Imprint:
-    """Votes of one event at an hour since the Unix epoch; `once` is its 16-byte id, if any."""
+    """Votes of one event at an hour since the Unix epoch; `once` is its 16-byte id, if any.
+
+    Events that do the same share one tuple of votes.
+    """
 
     subject: bytes
     hour: int
@@ -123,7 +140,8 @@ class EventReader:
     ) -> None:
         self._schema = schema
         self._sources = {"product": product_dna, "offer": offer_dna}
-        self._exploded: dict[tuple[str, str, str], tuple[tuple[str, int, int], ...] | None] = {}
+        self._exploded: dict[tuple[str, str, str], Exploded | None] = {}
+        self._votes: dict[tuple[Exploded, int], tuple[int, tuple[MarkerVote, ...]]] = {}
 
     def read(self, frame: LoggedFrame) -> Effect | None:
         """What the event does; None for kinds that have nothing to do with genomes.
@@ -162,11 +180,11 @@ class EventReader:
         once = interaction_key(said.interaction_id) if said.interaction_id else None
         if not self._schema.has_kind(said.kind):
             return Skip.UNKNOWN_KIND
-        exploded: Sequence[tuple[str, int, int]] | None
+        exploded: Exploded | None
         if said.dna:
             try:
                 dna = [(item.marker, item.salience_q8) for item in said.dna]
-                exploded = explode(self._schema, said.kind, dna)
+                exploded = Exploded(explode(self._schema, said.kind, dna))
             except InvalidMarker:
                 return Skip.UNREADABLE
         elif said.product:
@@ -190,12 +208,12 @@ class EventReader:
             return Skip.UNKNOWN_OFFER
         return self._imprint(subject, at_ms, said.kind, said.value_micros, exploded, once)
 
-    def _behind(self, source: str, name: str, kind: str) -> tuple[tuple[str, int, int], ...] | None:
+    def _behind(self, source: str, name: str, kind: str) -> Exploded | None:
         """(marker, salience, half-life) that a kind imprints of a product or offer."""
         key = (source, name, kind)
         if key not in self._exploded:
             dna = self._sources[source](name)
-            found = None if dna is None else tuple(explode(self._schema, kind, dna))
+            found = None if dna is None else Exploded(explode(self._schema, kind, dna))
             self._exploded[key] = found
         return self._exploded[key]
 
@@ -205,20 +223,30 @@ class EventReader:
         at_ms: int,
         kind: str,
         amount_micros: int,
-        exploded: Sequence[tuple[str, int, int]],
+        exploded: Exploded,
         once: bytes | None,
     ) -> Imprint | Skip:
-        if not exploded:
+        if not exploded.markers:
             return Skip.NO_DNA
         hour = hour_of(at_ms)
         since = hour - self._schema.landmark_hour
         weight = event_weight(self._schema, kind, amount_micros)
-        votes = []
-        for marker, salience_q8, half_life in exploded:
-            if half_life and since // half_life > MAX_DOUBLINGS:
-                raise LandmarkExhausted(
-                    f"an event lies {since} hours after the landmark, more than "
-                    f"{MAX_DOUBLINGS} half-lives of {marker}"
-                )
-            votes.append(MarkerVote(marker, half_life, vote(weight, salience_q8)))
-        return Imprint(subject, hour, tuple(votes), once)
+        known = self._votes.get((exploded, weight))
+        if known is None:
+            if len(self._votes) >= _MOST_VOTES:
+                self._votes.clear()
+            known = self._votes[exploded, weight] = (
+                min((half_life for _, _, half_life in exploded.markers if half_life), default=0),
+                tuple(
+                    MarkerVote(marker, half_life, vote(weight, salience_q8))
+                    for marker, salience_q8, half_life in exploded.markers
+                ),
+            )
+        shortest, votes = known
+        if shortest and since // shortest > MAX_DOUBLINGS:
+            marker = next(v.marker for v in votes if v.half_life == shortest)
+            raise LandmarkExhausted(
+                f"an event lies {since} hours after the landmark, more than "
+                f"{MAX_DOUBLINGS} half-lives of {marker}"
+            )
+        return Imprint(subject, hour, votes, once)

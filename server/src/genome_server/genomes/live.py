@@ -20,6 +20,7 @@ from genome_server.genomes.rows import (
     GENOMES,
     LOG_KEY,
     ONCE,
+    Person,
     RowEncoder,
     SubjectState,
     apply_consent,
@@ -29,7 +30,7 @@ from genome_server.genomes.rows import (
 )
 from genome_server.home import Tenant
 from genome_server.log.reader import LogBatch, LogReader
-from genome_server.store.protocol import GenomeRecord, Store
+from genome_server.store.protocol import Store
 
 _MAX_EVENTS = 20_000
 
@@ -119,19 +120,16 @@ class Increment:
         effects = self._effects()
         if not effects:
             return
-        names = [v.marker for e in effects if isinstance(e, Imprint) for v in e.votes]
-        vocabulary = self._store.extend_vocabulary(names)
-        self._load(_subjects(effects))
+        subjects = _subjects(effects)
+        self._load(subjects)
+        gains = self._gains(effects)
         consents: dict[bytes, dict[int, bool]] = {}
         newest: dict[bytes, int] = {}
         for effect in effects:
             if isinstance(effect, Imprint):
                 imprints = self._states[effect.subject].imprints
-                hours = effect.hour - self._schema.landmark_hour
-                for name, half_life, vote in effect.votes:
-                    index = vocabulary.index(name)
-                    if index is not None:
-                        imprints.add(index, grow(vote, hours, half_life), effect.hour)
+                for index, gain in gains[id(effect.votes), effect.hour]:
+                    imprints.add(index, gain, effect.hour)
             elif isinstance(effect, ConsentSaid):
                 if self._states[effect.subject].hear_consent(effect):
                     consents.setdefault(effect.subject, {})[effect.purpose] = effect.granted
@@ -142,8 +140,26 @@ class Increment:
                 self._states[effect.other].hear_link(effect.subject, effect)
         for subject, said in sorted(consents.items()):
             apply_consent(self._store, subject, said, newest[subject])
-        encoder = RowEncoder(self._schema, vocabulary)
-        self._store.put_genomes(self._records(encoder, _subjects(effects)), self._schema.epoch)
+        encoder = RowEncoder(self._schema, self._store.vocabulary())
+        self._store.put_genomes(encoder.people(self._people(subjects)), self._schema.epoch)
+
+    def _gains(self, effects: Effects) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        """(index, contribution) of every different (votes, hour); events share both mostly.
+
+        Votes are known by their identity: the effects keep them alive.
+        """
+        different = {(id(e.votes), e.hour): e.votes for e in effects if isinstance(e, Imprint)}
+        names = dict.fromkeys(v.marker for votes in different.values() for v in votes)
+        vocabulary = self._store.extend_vocabulary(names)
+        landmark = self._schema.landmark_hour
+        gains = {}
+        for (votes_id, hour), votes in different.items():
+            gains[votes_id, hour] = [
+                (index, grow(vote, hour - landmark, half_life))
+                for name, half_life, vote in votes
+                if (index := vocabulary.index(name)) is not None
+            ]
+        return gains
 
     def _effects(self) -> Effects:
         """What the events do, without those whose id was seen before."""
@@ -174,12 +190,17 @@ class Increment:
         self._load([subject])
         return self._states[subject].linked
 
-    def _records(self, encoder: RowEncoder, touched: list[bytes]) -> Iterable[GenomeRecord]:
-        persons = {tuple(person_of(subject, self._linked)) for subject in touched}
-        for person in sorted(persons):
-            found = ((one, self._store.customer(one)) for one in person)
-            customers = {one: customer for one, customer in found if customer is not None}
-            yield from encoder.person({one: self._states[one] for one in person}, customers)
+    def _people(self, touched: list[bytes]) -> list[Person]:
+        persons = sorted({tuple(person_of(subject, self._linked)) for subject in touched})
+        everybody = [one for person in persons for one in person]
+        known = {row.subject: row for row in self._store.customers(everybody)}
+        return [
+            (
+                {one: self._states[one] for one in person},
+                {one: known[one] for one in person if one in known},
+            )
+            for person in persons
+        ]
 
 
 def _subjects(effects: Effects) -> list[bytes]:

@@ -9,17 +9,18 @@ forgetting it; nothing has to be taken apart.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from edge_sdk.dna.genome import Row, block_from_rows, rows_from_block
-from edge_sdk.dna.imprint import GenomeState, encode_row, profile_strengths
+from edge_sdk.dna.imprint import GenomeState, profile_strengths
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import FormatError
 from genome_edge.v1 import dna_pb2
+from genome_server.genomes.bulk import encode_rows
 from genome_server.genomes.events import ConsentSaid, LinkSaid
 from genome_server.store.rows import CustomerRow, GenomeRecord
 
@@ -35,6 +36,8 @@ BUILT_KEY: Final = "genomes_schema"
 LOG_KEY: Final = "genomes_log"
 """The log that offsets and seen ids speak of: where it was lost or restored, they say nothing."""
 
+# Different profiles that are remembered as strengths.
+_MOST_PROFILES: Final = 50_000
 _HEAD: Final = struct.Struct("<III")
 _CONSENT: Final = struct.Struct("<BqB")
 _LINK: Final = struct.Struct("<16sqB")
@@ -120,6 +123,10 @@ def person_of(subject: bytes, linked: Callable[[bytes], Iterable[bytes]]) -> lis
     return sorted(found)
 
 
+Person = tuple[Mapping[bytes, SubjectState], Mapping[bytes, CustomerRow]]
+"""The subjects that are one person, at least one, and those of them that are known as customers."""
+
+
 class RowEncoder:
     """Encodes persons under one schema and vocabulary."""
 
@@ -129,35 +136,50 @@ class RowEncoder:
         self._lineage = schema.lineage(vocabulary)
         # A row means the same under a vocabulary that has grown: its bytes must not change with it.
         self._lineage.vocabulary_size = 0
+        self._profiles: dict[tuple[tuple[str, int], ...], dict[int, int]] = {}
 
-    def person(
-        self, states: Mapping[bytes, SubjectState], customers: Mapping[bytes, CustomerRow]
-    ) -> Iterator[GenomeRecord]:
-        """A record for each subject of one person: its own state, the person's markers.
+    def people(self, people: Sequence[Person]) -> Iterator[GenomeRecord]:
+        """A record for each subject of these persons: its own state, its person's markers.
 
-        `customers` holds those of them that are known as customers. Each keeps
-        its own consents: to agree on one device is not to agree on another.
+        Each keeps its own consents: to agree on one device is not to agree on another.
         """
-        imprints = next(iter(states.values())).imprints
-        if len(states) > 1:
-            imprints = GenomeState()
-            for state in states.values():
-                imprints.merge(state.imprints)
-        facts = [fact for customer in customers.values() for fact in customer.markers]
-        profile = profile_strengths(self._schema, self._vocabulary, facts)
-        row = encode_row(imprints, profile, self._schema, self._vocabulary)
-        for subject, state in states.items():
-            customer = customers.get(subject)
-            consents = customer.consents or 0 if customer is not None else 0
-            own = replace(row, subject=subject, consents=consents)
-            yield GenomeRecord(
-                subject=subject,
-                epoch=self._schema.epoch,
-                state=state.to_bytes(),
-                newest_hour=state.imprints.newest_hour or 0,
-                row=block_from_rows(self._lineage, [own]).SerializeToString(),
-                consents=consents,
-            )
+        imprints, profiles = [], []
+        for states, customers in people:
+            imprints.append(_summed(states.values()))
+            profiles.append(self._profile(customers.values()))
+        rows = encode_rows(imprints, profiles, self._schema, self._vocabulary)
+        for row, (states, customers) in zip(rows, people, strict=True):
+            for subject, state in states.items():
+                customer = customers.get(subject)
+                consents = customer.consents or 0 if customer is not None else 0
+                own = replace(row, subject=subject, consents=consents)
+                yield GenomeRecord(
+                    subject=subject,
+                    epoch=self._schema.epoch,
+                    state=state.to_bytes(),
+                    newest_hour=state.imprints.newest_hour or 0,
+                    row=block_from_rows(self._lineage, [own]).SerializeToString(),
+                    consents=consents,
+                )
+
+    def _profile(self, customers: Iterable[CustomerRow]) -> dict[int, int]:
+        facts = tuple(fact for customer in customers for fact in customer.markers)
+        found = self._profiles.get(facts)
+        if found is None:
+            found = profile_strengths(self._schema, self._vocabulary, facts)
+            if len(self._profiles) < _MOST_PROFILES:
+                self._profiles[facts] = found
+        return found
+
+
+def _summed(states: Collection[SubjectState]) -> GenomeState:
+    """What a person's subjects sum up to."""
+    if len(states) == 1:
+        return next(iter(states)).imprints
+    total = GenomeState()
+    for state in states:
+        total.merge(state.imprints)
+    return total
 
 
 def row_of(record: GenomeRecord) -> Row:

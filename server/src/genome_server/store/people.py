@@ -138,13 +138,14 @@ class People(Connections):
             f"INSERT OR REPLACE INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows
         )
 
-    def customers(self) -> Iterator[CustomerRow]:
-        """All customers, by subject; `consents` is always a number."""
-        query = (
-            "SELECT subject, markers, consents, updated_ms FROM customers "
-            "WHERE subject > ? ORDER BY subject LIMIT ?"
-        )
-        for subject, markers, consents, updated_ms in self.pages(query, b""):
+    def customers(self, subjects: Iterable[bytes] | None = None) -> Iterator[CustomerRow]:
+        """All customers by subject, or those of these subjects; `consents` is always a number."""
+        query = "SELECT subject, markers, consents, updated_ms FROM customers WHERE subject"
+        if subjects is None:
+            rows = self.pages(f"{query} > ? ORDER BY subject LIMIT ?", b"")
+        else:
+            rows = self.among(f"{query} IN ({{keys}})", subjects)
+        for subject, markers, consents, updated_ms in rows:
             yield CustomerRow(bytes(subject), _markers(markers), consents, updated_ms)
 
     def customer(self, subject: bytes) -> CustomerRow | None:

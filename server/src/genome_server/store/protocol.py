@@ -140,8 +140,8 @@ class Store(Protocol):
         """Insert or replace customers; genome rows follow a changed consent."""
         ...
 
-    def customers(self) -> Iterator[CustomerRow]:
-        """All customers, by subject; `consents` is always a number."""
+    def customers(self, subjects: Iterable[bytes] | None = None) -> Iterator[CustomerRow]:
+        """All customers by subject, or those of these subjects; `consents` is always a number."""
         ...
 
     def customer(self, subject: bytes) -> CustomerRow | None:

@@ -1,0 +1,135 @@
+"""Many rows at once: what `encode_row` says, in columns.
+
+Integers of 64 bits hold all that happens in practice. Where they would not (strengths of
+centuries ago, sums near the ceiling) the row is left to `encode_row`, which knows no limit; so
+the result is the same for every input, and only its cost differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import isqrt
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.dna.genome import NOBODY, Row, dequantise
+from edge_sdk.dna.imprint import GenomeState, encode_row, mantissa
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import DnaSchema
+
+_SMALLEST: Final = 1 << 14
+_Ints = npt.NDArray[np.int64]
+
+
+def encode_rows(
+    states: Sequence[GenomeState],
+    profiles: Sequence[Mapping[int, int]],
+    schema: DnaSchema,
+    vocabulary: Vocabulary,
+) -> list[Row]:
+    """The rows of many states and profiles (index → q24), nobody's and without consents."""
+    if not states:
+        return []
+    newest = [s.newest_hour for s in states]
+    as_of = np.array(
+        [0 if hour is None else hour - schema.landmark_hour for hour in newest], dtype=np.int64
+    )
+    row, index, value = _columns([state.values for state in states])
+    half_lives = schema.half_lives(vocabulary).astype(np.int64)[index]
+    strength, unsafe = _shrink(value, as_of[row], half_lives)
+    facts_row, facts_index, facts = _columns(profiles)
+    row, index, strength, value = (
+        np.concatenate(pair)
+        for pair in (
+            (row, facts_row),
+            (index, facts_index),
+            (strength, facts),
+            (value, facts),
+        )
+    )
+    seen = np.nonzero(strength >= _SMALLEST)[0]
+    kept = _strongest(row[seen], index[seen], strength[seen], schema.max_markers, len(states))
+    kept = seen[kept]
+    if schema.quantiser == 1:
+        codes = np.searchsorted(_steps(1), strength[kept], side="right").astype(np.uint8)
+    else:
+        value = _greatest(row, index, value)
+        codes = np.searchsorted(_steps(2), value[kept], side="right").astype(np.uint8)
+        as_of = np.zeros_like(as_of)
+    ends = np.cumsum(np.bincount(row[kept], minlength=len(states))).tolist()
+    markers = index[kept].astype(np.uint32)
+    rows = []
+    begin = 0
+    for hour, end in zip(as_of.tolist(), ends, strict=True):
+        rows.append(Row(NOBODY, 0, hour, markers[begin:end], codes[begin:end]))
+        begin = end
+    for i in np.unique(row[unsafe]).tolist():
+        rows[i] = encode_row(states[i], profiles[i], schema, vocabulary)
+    return rows
+
+
+def _columns(maps: Sequence[Mapping[int, int]]) -> tuple[_Ints, _Ints, _Ints]:
+    """(row, index, value) of every entry."""
+    counts = [len(one) for one in maps]
+    total = sum(counts)
+    rows = np.repeat(np.arange(len(maps), dtype=np.int64), counts)
+    indices = np.fromiter((i for one in maps for i in one), dtype=np.int64, count=total)
+    values = np.fromiter((v for one in maps for v in one.values()), dtype=np.int64, count=total)
+    return rows, indices, values
+
+
+def _shrink(value: _Ints, hours: _Ints, half_life: _Ints) -> tuple[_Ints, _Ints]:
+    """Strengths, as `shrink` has them, and the positions where 64 bits may not suffice."""
+    strength = value.copy()
+    unsafe = [np.empty(0, dtype=np.int64)]
+    for one in np.unique(half_life).tolist():
+        if one == 0:
+            continue
+        at = np.nonzero(half_life == one)[0]
+        growth = np.array(mantissa(one), dtype=np.int64)
+        doublings, rest = np.divmod(hours[at], one)
+        divisor = growth[rest]
+        # (value << 24 >> doublings) // divisor, in two parts that stay below 2^62.
+        shift = 24 - doublings
+        up, down = np.clip(shift, 0, 37), np.clip(-shift, 0, 63)
+        whole, part = np.divmod(value[at] >> down, divisor)
+        strength[at] = (whole << up) + ((part << up) // divisor)
+        unsafe.append(at[(shift > 37) | (whole >= (np.int64(1) << (62 - up)))])
+    return strength, np.concatenate(unsafe)
+
+
+def _strongest(row: _Ints, index: _Ints, strength: _Ints, most: int, rows: int) -> _Ints:
+    """Positions of what stays of each row, by row and index; of equal indices the strongest."""
+    order = np.lexsort((-strength, index, row))
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (np.diff(row[order]) != 0) | (np.diff(index[order]) != 0)
+    order = order[fresh]
+    counts = np.bincount(row[order], minlength=rows)
+    if counts.max(initial=0) <= most:
+        return order
+    ranked = order[np.lexsort((index[order], -strength[order], row[order]))]
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(ranked)) - np.repeat(starts, counts)
+    kept = ranked[place < most]
+    return kept[np.lexsort((index[kept], row[kept]))]
+
+
+def _greatest(row: _Ints, index: _Ints, value: _Ints) -> _Ints:
+    """For each entry the greatest value of its row and index: a state's, or a profile's."""
+    _, group = np.unique((row << 32) | index, return_inverse=True)
+    greatest = np.zeros(group.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(greatest, group, value)
+    return greatest[group]
+
+
+@lru_cache(maxsize=2)
+def _steps(quantiser: int) -> _Ints:
+    """The least value of each code from 1 on."""
+    if quantiser == 1:
+        least = [int(dequantise(code) * (1 << 24)) for code in range(1, 256)]
+    else:
+        least = [isqrt((1 << (code - 1)) - 1) + 1 for code in range(1, 127)]
+    return np.array(least, dtype=np.int64)
