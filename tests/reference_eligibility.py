@@ -14,7 +14,16 @@ import h3.api.basic_int as h3
 
 from genome_edge.v1 import release_pb2
 
-FEATURES = {"offer-model-1", "quantiser-1", "squarecb"}
+FEATURES = {
+    "assets-1",
+    "genome-content-1",
+    "offer-model-1",
+    "offline-age-1",
+    "quantiser-1",
+    "quantiser-2",
+    "squarecb",
+    "trust-roles-1",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class Situation:
     consents: int = 0
     restricted: bool = False
     blocked: frozenset[str] = field(default_factory=frozenset)
+    stopped: frozenset[str] = field(default_factory=frozenset)
+    offline_ms: int = 0
+    held: frozenset[str] | None = None  # None: whatever an offer could need
+    language: str = ""
 
 
 def eligible(offer: release_pb2.OfferSpec, now: Situation) -> bool:  # noqa: C901
@@ -70,6 +83,32 @@ def eligible(offer: release_pb2.OfferSpec, now: Situation) -> bool:  # noqa: C90
     return all(marker not in markers for marker in t.none_of)
 
 
+def withheld(offer: release_pb2.OfferSpec, now: Situation) -> list[str]:
+    """Why an offer may not be shown on this device, whatever it asks of the moment."""
+    reasons = []
+    if offer.id in now.stopped:
+        reasons.append("STOPPED")
+    if offer.max_offline_age_hours > 0 and now.offline_ms > offer.max_offline_age_hours * 3600_000:
+        reasons.append("OFFLINE")
+    if now.held is not None:
+        for name in {asset.name for asset in offer.assets}:
+            part = spoken({a.language.lower(): a.part for a in offer.assets if a.name == name}, now)
+            if part is None or part not in now.held:
+                reasons.append("ASSETS")
+                break
+    return reasons
+
+
+def spoken(by_language: dict[str, str], now: Situation) -> str | None:
+    """What there is in the language of the moment: de-CH, else de, else for every language."""
+    language = now.language.lower()
+    while language:
+        if language in by_language:
+            return by_language[language]
+        language = language[: language.rfind("-")] if "-" in language else ""
+    return by_language.get("")
+
+
 def inside(cell: int | None, area: int) -> bool:
     if cell is None or h3.get_resolution(area) > h3.get_resolution(cell):
         return False
@@ -78,4 +117,8 @@ def inside(cell: int | None, area: int) -> bool:
 
 
 def candidates(offers: Iterable[release_pb2.OfferSpec], now: Situation) -> list[str]:
-    return [o.id for o in offers if eligible(o, now) and o.id not in now.blocked]
+    return [
+        o.id
+        for o in offers
+        if eligible(o, now) and o.id not in now.blocked and not withheld(o, now)
+    ]

@@ -351,15 +351,19 @@ def test_what_leaves_the_device_is_coarse() -> None:
     assert not any(needle in sent.SerializeToString() for needle in hidden)
 
 
-def test_assets_are_found_by_the_contents_name(tmp_path: Path) -> None:
-    release = release_from_documents(
-        [{"id": "a", "content": {"image": "logo.png", "title": "x"}}], PLACES
-    )
-    release.assets = {"logo.png": tmp_path / "abc"}
+def test_files_are_found_by_name_in_the_language_of_the_moment(tmp_path: Path) -> None:
+    release = release_from_documents([{"id": "a", "content": {"title": "x"}}], PLACES)
+    spec = release.catalogue.offers[0]
+    spec.assets.add(name="image", part="logo.png")
+    spec.assets.add(name="image", part="bild.png", language="de")
+    release.assets = {"logo.png": tmp_path / "abc", "bild.png": tmp_path / "def"}
     offer = decide(release, Context(), "lobby")[0].offer
     assert offer is not None
     assert offer.asset("image") == tmp_path / "abc"
-    with pytest.raises(UsageError, match="'x' is not an asset"):
-        offer.asset("title")
-    with pytest.raises(UsageError, match="image, title"):
+    offer = decide(release, Context(language="de-CH"), "lobby")[0].offer
+    assert offer is not None
+    assert offer.asset("image") == tmp_path / "def"
+    with pytest.raises(UsageError, match="has no file 'sound'; it has: image"):
         offer.asset("sound")
+    with pytest.raises(UsageError, match="BCP 47"):
+        Context(language="Deutsch, bitte")

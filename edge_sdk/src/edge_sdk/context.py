@@ -14,6 +14,7 @@ Rules.
 from __future__ import annotations
 
 import math
+import re
 import time as clock
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ _COORDINATES: Final = frozenset(
 # Also as part of a name: `store-lat`.
 _DEGREES: Final = frozenset({"lat", "lng", "lon", "latitude", "longitude"})
 
+_LANGUAGE: Final = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+
 Scalar = str | int | float | bool
 
 
@@ -82,7 +85,8 @@ class Context:
     resolution), or neither. `place`, `activity`, `channel` and `stage` ("before", "during",
     "after" a purchase) are words such as "hotel" or "flight-search"; a declared place wins over
     the place layer. `basket` holds product ids. `attributes` are free: `{"weather": "sunny"}`
-    becomes the marker `weather:sunny`; a list of values becomes one marker each.
+    becomes the marker `weather:sunny`; a list of values becomes one marker each. `language` is
+    what offers are shown in: BCP 47, such as "de" or "pt-BR"; without one it is the device's.
 
     Raises InvalidContext.
     """
@@ -95,6 +99,7 @@ class Context:
     basket: tuple[str, ...] = ()
     stage: str | None = None
     attributes: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict, hash=False)
+    language: str | None = None
     _declared: tuple[str, ...] = field(init=False, compare=False)
 
     def __init__(
@@ -110,6 +115,7 @@ class Context:
         basket: Iterable[str] = (),
         stage: str | None = None,
         attributes: Mapping[str, Scalar | Sequence[Scalar]] | None = None,
+        language: str | None = None,
     ) -> None:
         words = {"place": place, "activity": activity, "channel": channel, "stage": stage}
         said = {name: _word(name, value) for name, value in words.items() if value is not None}
@@ -118,6 +124,9 @@ class Context:
         for name, value in free.items():
             values = value if isinstance(value, tuple) else (value,)
             declared += [attribute_marker(name, item) for item in values]
+        spoken = _language(language, free.get("language"))
+        if spoken is not None:
+            declared.append(_marker("language", spoken))
         put = object.__setattr__
         put(self, "cell", _cell(cell, lat, lng))
         for word in words:
@@ -125,11 +134,12 @@ class Context:
         put(self, "time", _time(time))
         put(self, "basket", _basket(basket))
         put(self, "attributes", MappingProxyType(free))
+        put(self, "language", spoken)
         put(self, "_declared", tuple(dict.fromkeys(declared)))
 
     @property
     def declared(self) -> tuple[str, ...]:
-        """The markers that the app declared: place, activity, channel, stage, attributes."""
+        """The markers that the app declared: of the words, the attributes, the language."""
         return self._declared
 
     @property
@@ -162,6 +172,7 @@ class Context:
             "basket": self.basket or None,
             "stage": self.stage,
             "attributes": dict(self.attributes) or None,
+            "language": self.language,
         }
         return f"Context({', '.join(f'{k}={v!r}' for k, v in said.items() if v is not None)})"
 
@@ -175,6 +186,7 @@ class Context:
             "basket": self.basket,
             "stage": self.stage,
             "attributes": dict(self.attributes),
+            "language": self.language,
         }
         return _rebuild, (kept,)
 
@@ -219,6 +231,16 @@ _EXAMPLES: Final = {
     "channel": "kiosk",
     "stage": "before",
 }
+
+
+def _language(value: object, attribute: object) -> str | None:
+    """The language that was said, in lower case; an attribute of that name will do."""
+    if value is None:
+        known = isinstance(attribute, str) and _LANGUAGE.fullmatch(attribute)
+        return attribute.lower() if isinstance(attribute, str) and known else None
+    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+        raise _wrong("language", value, "a BCP 47 tag, for example 'de' or 'pt-BR'")
+    return value.lower()
 
 
 def _cell(cell: int | str | None, lat: float | None, lng: float | None) -> int | None:

@@ -45,6 +45,11 @@ class Reason(StrEnum):
     NO_MORE = "NO_MORE"  #: fewer eligible offers than slots
     TOO_MANY_SLOTS = "TOO_MANY_SLOTS"  #: beyond what the placement has
 
+    # No eligible offer may be shown on this device; also why one was not shown.
+    STOPPED = "STOPPED"  #: it is on the stop list
+    OFFLINE = "OFFLINE"  #: the server was not heard for longer than it allows
+    ASSETS = "ASSETS"  #: a file that it needs in this language is not on this device
+
     # An offer was not shown.
     FEATURE = "FEATURE"  #: it needs a newer SDK
     TIER = "TIER"  #: the release is old and the offer has no end of validity of its own
@@ -74,18 +79,14 @@ class Offer:
     _assets: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     def asset(self, name: str) -> Path:
-        """The file on this device that the content named `name` refers to.
+        """The offer's file of this name ("image", "audio" …) in the language of the moment.
 
-        Raises UsageError where the content has no such entry or its file is not here.
+        Raises UsageError where it has none.
         """
-        if not is_text(name) or name not in self.content:
-            known = ", ".join(self.content) or "none"
-            raise UsageError(f"offer {self.id!r} has no content {shown(name)}; it has: {known}")
-        path = self._assets.get(self.content[name])
+        path = self._assets.get(name) if is_text(name) else None
         if path is None:
-            raise UsageError(
-                f"offer {self.id!r}: {self.content[name]!r} is not an asset of the release"
-            )
+            known = ", ".join(sorted(self._assets)) or "none"
+            raise UsageError(f"offer {self.id!r} has no file {shown(name)}; it has: {known}")
         return path
 
 

@@ -53,6 +53,7 @@ from genome_edge.v1 import release_pb2
 __all__ = ["FOREVER_MS", "Catalogue", "Where", "check_offer"]
 
 HOURS_OF_WEEK: Final = 168
+_HOUR_MS: Final = 3_600_000
 FOREVER_MS: Final = (1 << 62) - 1
 _RESOLUTION_SHIFT: Final = np.uint64(52)
 _MAX_CELLS_KNOWN: Final = 4096
@@ -137,6 +138,10 @@ class Catalogue:
         self.priorities = np.array([o.priority for o in offers], np.int32)
         self.groups = np.zeros(number, np.int32)
         self.caps: dict[str, CapRule] = {}
+        # By limit in milliseconds: the rows that may not be shown after so long without the server.
+        self.offline_limits: dict[int, list[int]] = {}
+        # By row: the files that an offer needs.
+        self.assets: dict[int, Sequence[release_pb2.OfferAsset]] = {}
         self.predicates: list[Predicate] = []
         self.predicate_ids = np.zeros(number, np.int32)
         self._vocabulary = vocabulary
@@ -282,6 +287,11 @@ class Catalogue:
             rule = CapRule.of(offer)
             if rule is not None:
                 self.caps[offer.id] = rule
+            if offer.max_offline_age_hours:
+                limit = offer.max_offline_age_hours * _HOUR_MS
+                self.offline_limits.setdefault(limit, []).append(row)
+            if offer.assets:
+                self.assets[row] = offer.assets
             if targeting.cells:
                 areas.setdefault(_area(offer), []).append(row)
             elif gate.places:

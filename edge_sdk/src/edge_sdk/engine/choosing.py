@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from edge_sdk.decision import Decision, Explanation, Offer, Reason, Slot, Tier, Unknown
 from edge_sdk.engine.policy import ONE, Explorer, Greedy, P, Scores, draw_number, fixed_scores
 from edge_sdk.engine.record import Inputs, Record
+from edge_sdk.engine.runs import Rows
+from edge_sdk.engine.withheld import content_of, languages_of, parts_of
 
 if TYPE_CHECKING:
     from edge_sdk.engine.blocks import Eligible
@@ -66,12 +69,12 @@ def answer(
     if not len(eligible.rows):
         reason = Reason.NOT_ELIGIBLE if block.near else Reason.NOTHING_NEAR
         return _empty(release, inputs, reason, placement)
-    kept = _uncapped(release, eligible, inputs.blocked) if inputs.blocked else None
+    kept, capped = _kept(release, inputs, eligible)
     rows = eligible.rows if kept is None else eligible.rows[kept]
     if stage is not None:
         stage("caps")
     if not len(rows):
-        return _empty(release, inputs, Reason.CAPPED, placement, eligible.rows)
+        return _empty(release, inputs, _why_none(inputs, eligible.rows), placement, capped)
     if scores is None or len(scores) != len(rows):
         scores, unscored = score(release, inputs, eligible)
         scores = scores if kept is None else scores[kept]
@@ -83,12 +86,13 @@ def answer(
         groups = None if groups is None else groups[kept]
     count = min(inputs.slots, placement.max_slots)
     picks = select(scores, priorities, groups, placement.explorer, inputs.seed, count)
-    filled = [_slot(release, int(rows[p.position]), scores, p, unscored) for p in picks]
+    filled = [
+        _slot(release, int(rows[p.position]), scores, p, unscored, inputs.language) for p in picks
+    ]
     filled += [Slot(None, Reason.NO_MORE)] * (count - len(filled))
     filled += [Slot(None, Reason.TOO_MANY_SLOTS)] * (inputs.slots - count)
     if stage is not None:
         stage("explore")
-    capped = eligible.rows[~kept] if kept is not None else None
     done = _finish(release, inputs, filled, filled[0].reason, placement, rows, scores, capped)
     if stage is not None:
         stage("record")
@@ -142,6 +146,24 @@ def _uncapped(release: Release, eligible: Eligible, blocked: frozenset[str]) -> 
     return kept
 
 
+def _kept(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Kept | None, Rows | None]:
+    """Which of the eligible offers may be shown (None: all), and the rows that caps take away."""
+    allowed = inputs.withheld.allowed(eligible.rows)
+    uncapped = _uncapped(release, eligible, inputs.blocked) if inputs.blocked else None
+    if uncapped is None:
+        return allowed, None
+    return uncapped if allowed is None else allowed & uncapped, eligible.rows[~uncapped]
+
+
+def _why_none(inputs: Inputs, rows: Rows) -> Reason:
+    """Why none of the eligible may be shown: the first reason to withhold one, where all are."""
+    allowed = inputs.withheld.allowed(rows)
+    if allowed is None or allowed.any():
+        return Reason.CAPPED
+    by_reason = inputs.withheld.by_reason
+    return next(reason for reason, those in by_reason.items() if np.isin(rows, those).any())
+
+
 def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores, bool]:
     """Scores of all eligible offers, and whether the model failed to give them."""
     moment = inputs.moment
@@ -161,18 +183,25 @@ def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores,
         return fixed_scores(values, eligible.worth), True
 
 
-def _slot(release: Release, row: int, scores: Scores, pick: Pick, unscored: bool) -> Slot:
+def _slot(
+    release: Release, row: int, scores: Scores, pick: Pick, unscored: bool, language: str
+) -> Slot:
     reason = Reason.CHOSEN if pick.is_best else Reason.EXPLORED
     if unscored:
         reason = Reason.UNSCORED
     score = int(scores[pick.position]) / ONE
-    return Slot(offer_at(release, row), reason, score, pick.chance / P)
+    return Slot(offer_at(release, row, language), reason, score, pick.chance / P)
 
 
-def offer_at(release: Release, row: int) -> Offer:
-    """The offer of a row as it is shown; made for winners only."""
+def offer_at(release: Release, row: int, language: str = "") -> Offer:
+    """The offer of a row as it is shown in a language (BCP 47); made for winners only."""
     spec = release.catalogue.offers[row]
-    return Offer(spec.id, dict(sorted(spec.content.items())), release.assets)
+    languages = languages_of(language)
+    files: dict[str, Path] = {}
+    if spec.assets:
+        parts = parts_of(spec.assets, languages).items()
+        files = {name: release.assets[part] for name, part in parts if part in release.assets}
+    return Offer(spec.id, content_of(spec, languages), files)
 
 
 def _empty(
@@ -180,7 +209,7 @@ def _empty(
     inputs: Inputs,
     reason: Reason,
     placement: Placement | None = None,
-    capped: npt.NDArray[np.int32] | None = None,
+    capped: Rows | None = None,
 ) -> tuple[Decision, Record]:
     """A decision without candidates: the house default in slot 0 where there is one."""
     slots = [Slot(None, reason)] * inputs.slots
@@ -189,8 +218,12 @@ def _empty(
             0, inputs.slots - placement.max_slots
         )
         house = placement.house
-        if house is not None and release.catalogue.presentable(house, inputs.where.ms):
-            slots[0] = Slot(offer_at(release, house), Reason.HOUSE)
+        if (
+            house is not None
+            and release.catalogue.presentable(house, inputs.where.ms)
+            and inputs.withheld.allows(house)
+        ):
+            slots[0] = Slot(offer_at(release, house, inputs.language), Reason.HOUSE)
     return _finish(release, inputs, slots, reason, placement, None, None, capped)
 
 
@@ -200,9 +233,9 @@ def _finish(
     slots: Sequence[Slot],
     reason: Reason,
     placement: Placement | None,
-    rows: npt.NDArray[np.int32] | None,
+    rows: Rows | None,
     scores: Scores | None,
-    capped: npt.NDArray[np.int32] | None,
+    capped: Rows | None,
 ) -> tuple[Decision, Record]:
     explorer = placement.explorer if placement is not None else _GREEDY
     record = Record(release, inputs, tuple(slots), explorer, rows, scores, capped)

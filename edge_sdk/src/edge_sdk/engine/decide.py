@@ -31,6 +31,7 @@ from edge_sdk.engine.explain import check_replay, explain, replay
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.record import NO_INDICES, NO_WEIGHTS, Inputs, Record, coarse
+from edge_sdk.engine.withheld import NOTHING, Withholding, languages_of
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import dna_pb2
 
@@ -68,13 +69,18 @@ def decide(
     now_ms: int | None = None,
     decision_id: bytes | None = None,
     places: PlaceResolver | None = None,
+    withholding: Withholding | None = None,
+    offline_ms: int = 0,
+    language: str = "",
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
     """Choose offers for a moment.
 
     `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
     a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
-    clock's where left out), `places` a place layer instead of the release's. `stage`, for
+    clock's where left out), `places` a place layer instead of the release's. `withholding` keeps
+    offers back, `offline_ms` after the server was heard; `language` (BCP 47) is that of a context
+    that names none. `stage`, for
     measurements, is called with the name of each stage when it is done.
 
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
@@ -89,11 +95,15 @@ def decide(
         tier = Tier.EMPTY
     local = context.local_time(int(time.time() * 1000) if now_ms is None else now_ms)
     placement = release.placements.get(placement_id) if release is not None else None
+    language = (context.language or language).lower()
+    withheld = NOTHING
+    if release is not None and withholding is not None:
+        withheld = withholding.at(languages_of(language), offline_ms)
     moment = NO_MOMENT
     parents: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()
     if release is not None and placement is not None:
-        moment = moment_of(release, context, local, placement.channel, places)
+        moment = moment_of(release, context, local, placement.channel, places, language)
         parents = release.catalogue.parents(context.cell)
         regions = release.catalogue.regions(context.cell)
     indices, weights = NO_INDICES, NO_WEIGHTS
@@ -125,6 +135,8 @@ def decide(
         genome_used,
         consents,
         blocked,
+        withheld,
+        language,
     )
     if stage is not None:
         stage("context")

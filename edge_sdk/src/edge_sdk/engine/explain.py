@@ -14,9 +14,10 @@ import numpy as np
 from edge_sdk.decision import Carrier, Decision, Explanation, Loser, Reason, Tier
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.choosing import answer, score
-from edge_sdk.engine.moments import recorded_moment
+from edge_sdk.engine.moments import LANGUAGE, recorded_moment
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record, candidate_rows, recorded_scores
+from edge_sdk.engine.withheld import recorded
 from edge_sdk.errors import EdgeError, UsageError
 from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import event_pb2, release_pb2
@@ -76,7 +77,7 @@ def explain_record(record: Record, decision: Decision) -> Explanation:
 
 
 def failing(offer: release_pb2.OfferSpec, inputs: Inputs, names: frozenset[str]) -> list[Reason]:
-    """Every reason why an offer is not eligible; empty where it is.
+    """Every reason why an offer as it is written is not eligible; empty where it is.
 
     `names` are the markers of the moment and of the genome, where one was read.
     """
@@ -128,7 +129,7 @@ def _losers(decision: Decision, release: Release, record: Record) -> list[Loser]
     for row, offer in enumerate(catalogue.offers):
         if offer.id in shown:
             continue
-        reasons = failing(offer, inputs, names)
+        reasons = [*inputs.withheld.reasons(row), *failing(offer, inputs, names)]
         if inputs.tier in (Tier.HOUSE, Tier.EMPTY):
             reasons.insert(0, Reason.EXPIRED)
         if row in capped:
@@ -213,6 +214,7 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         record.channel,
     )
     parents = tuple(record.regions)
+    said = [name for name in record.context_markers if name.startswith(LANGUAGE)]
     where = Where(
         release.catalogue.regions_of(parents),
         moment.places,
@@ -238,6 +240,8 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         record.genome_used,
         record.consents,
         frozenset(record.capped),
+        recorded(len(release.catalogue), record.withheld, record.stop_list_version),
+        said[0].removeprefix(LANGUAGE) if said else "",
     )
 
 

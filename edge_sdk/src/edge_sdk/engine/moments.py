@@ -21,6 +21,8 @@ from edge_sdk.engine.release import Release
 _REMEMBERED: Final = 1024
 _CHANNEL: Final = "channel:"
 _PLACE: Final = "place:"
+# Offers are written in it; few release ask for it as a marker.
+LANGUAGE: Final = "language:"
 
 
 class Moment(NamedTuple):
@@ -49,8 +51,9 @@ def moment_of(
     local: LocalTime,
     default_channel: str,
     resolver: PlaceResolver | None = None,
+    language: str = "",
 ) -> Moment:
-    """What `context` means at `local`, on `default_channel` where it names none."""
+    """What `context` means at `local`, on `default_channel` where it names none, in `language`."""
     places: Sequence[tuple[str, float]] = ()
     if context.place is None and context.cell is not None:
         places = (resolver or release.places).resolve(context.cell)
@@ -61,11 +64,12 @@ def moment_of(
         local.weekday,
         local.hour,
         channel,
+        language,
         tuple(places),
     )
     known: Moment | None = release.moments.get(key)
     if known is None:
-        known = _work_out(release, context, local, channel, places)
+        known = _work_out(release, context, local, channel, language, places)
         if len(release.moments) >= _REMEMBERED:
             release.moments = {}
         release.moments[key] = known
@@ -92,6 +96,7 @@ def _work_out(
     context: Context,
     local: LocalTime,
     channel: str,
+    language: str,
     places: Sequence[tuple[str, float]],
 ) -> Moment:
     saliences: dict[str, float] = dict.fromkeys(context.declared, 1.0)
@@ -100,8 +105,12 @@ def _work_out(
     saliences.update(dict.fromkeys(time_markers(local.weekday, local.hour), 1.0))
     if channel:
         saliences[_CHANNEL + channel] = 1.0
+    if language:
+        saliences[LANGUAGE + language] = 1.0
     unknown = [
-        ("marker", name) for name in context.declared if release.catalogue.condition(name) is None
+        ("marker", name)
+        for name in context.declared
+        if release.catalogue.condition(name) is None and not name.startswith(LANGUAGE)
     ]
     for product in context.basket:
         dna = release.products.dna(product)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from edge_sdk.context import region_of
 from edge_sdk.decision import Slot, Tier
 from edge_sdk.engine.policy import ONE, Explorer, Floats, Indices, Scores
+from edge_sdk.engine.runs import rows_of_runs, runs_of
+from edge_sdk.engine.withheld import NOTHING, Withheld
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import event_pb2
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 NO_INDICES: Final[Indices] = np.zeros(0, np.int64)
 NO_WEIGHTS: Final[Floats] = np.zeros(0, np.float32)
-# More than any device holds; what a damaged record could otherwise ask for has no limit.
-MAX_OFFERS: Final = 1 << 24
 _FULL_FORM_FROM: Final = 20
 
 
@@ -34,7 +34,8 @@ class Inputs(NamedTuple):
     """Everything that a decision is a function of, besides the release.
 
     `parents` are the cells that stand for `cell` at the resolutions of the catalogue's areas;
-    `blocked` the offers that caps keep away; `genome_indices` int64[n] and `genome_weights`
+    `blocked` the offers that caps keep away; `language` the one that offers are shown in, as BCP 47
+    in lower case (empty: none was said); `genome_indices` int64[n] and `genome_weights`
     float32[n] are empty where no genome was read.
     """
 
@@ -52,6 +53,8 @@ class Inputs(NamedTuple):
     genome_used: bool
     consents: int
     blocked: frozenset[str]
+    withheld: Withheld = NOTHING
+    language: str = ""
 
 
 class Record(NamedTuple):
@@ -81,7 +84,7 @@ class Record(NamedTuple):
             context_markers=moment.names,
             region=region_of(given.cell),
             slots=[_slot(slot) for slot in self.slots],
-            candidate_runs=_runs(self.rows),
+            candidate_runs=runs_of(self.rows),
             genome_used=given.genome_used,
             explorer=self.explorer.name,
             gamma=self.explorer.gamma,
@@ -99,6 +102,8 @@ class Record(NamedTuple):
             channel=where.channel,
             context_indices=moment.indices.tolist(),
             context_weights=moment.weights.tolist(),
+            stop_list_version=given.withheld.stop_list_version,
+            withheld=given.withheld.proto,
         )
 
     def _ids(self, rows: npt.NDArray[np.int32] | None) -> list[str]:
@@ -123,16 +128,7 @@ def candidate_rows(record: event_pb2.DecisionRecord) -> npt.NDArray[np.int32]:
 
     Raises UsageError for runs that are not whole.
     """
-    numbers = np.array(record.candidate_runs, np.int64)
-    if len(numbers) % 2:
-        raise UsageError("the record's candidates are not whole")
-    gaps, lengths = numbers[::2], numbers[1::2]
-    if lengths.sum() > MAX_OFFERS:
-        raise UsageError("the record names more candidates than a release has offers")
-    first = np.cumsum(gaps + lengths) - lengths
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    rows: npt.NDArray[np.int32] = (np.repeat(first, lengths) + within).astype(np.int32)
-    return rows
+    return rows_of_runs(record.candidate_runs)
 
 
 def recorded_scores(record: event_pb2.DecisionRecord) -> Scores:
@@ -143,19 +139,6 @@ def recorded_scores(record: event_pb2.DecisionRecord) -> Scores:
     if len(record.scores) % 4:
         raise UsageError("the record's scores are not whole")
     return np.frombuffer(record.scores, "<i4").astype(np.int32)
-
-
-def _runs(rows: npt.NDArray[np.int32] | None) -> list[int]:
-    if rows is None or not len(rows):
-        return []
-    breaks = np.flatnonzero(np.diff(rows) != 1)
-    first = rows[np.concatenate(([0], breaks + 1))]
-    last = rows[np.concatenate((breaks, [len(rows) - 1]))]
-    runs = np.empty(2 * len(first), np.int64)
-    runs[::2] = first - np.concatenate(([0], last[:-1] + 1))
-    runs[1::2] = last - first + 1
-    numbers: list[int] = runs.tolist()
-    return numbers
 
 
 def _slot(slot: Slot) -> event_pb2.SlotRecord:
