@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import threading
 import uuid
 import weakref
@@ -85,6 +86,23 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def restrain(memory_bytes: int, cpu_s: int) -> None:
+    """Let this process take at most so much memory beyond what it has, and so much time of the
+    processor from now on; what goes beyond fails, or ends the process."""
+    with contextlib.suppress(OSError):  # not every system says how much there is
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + cpu_s)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(which: int, limit: int) -> None:
+    _, hard = resource.getrlimit(which)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(which, (limit, limit))
 
 
 class Quiet:

@@ -1,0 +1,470 @@
+"""Hostile models, crafted and mutated: no file is opened, nothing hangs, memory stays bounded.
+
+Each model goes the way of a synced one: the check of the file, then a session and one use in a
+child process under the limits of a trial load. Refused is fine, and so is a child that dies of it:
+that is what it is there for. What must never happen: a file beside the model is opened, a child
+takes longer than its time, or more memory than its limit.
+
+Files: every path that a crafted model names leads into a folder that is watched by the kernel
+(inotify), so that an open by any code of the process is seen, however it was done.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import multiprocessing
+import os
+import random
+import resource
+import struct
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_sdk import _posix
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.onnx_file import check_self_contained
+from edge_sdk.errors import FormatError, TrustError
+from genome_server.learning.export import ModelFacts, tower_model
+from genome_server.learning.towers import Shape, random_towers
+from tests.drills.findings import Findings
+
+SHORT: Final = 300
+LONG: Final = 5_060
+UNIT: Final = "models"
+
+LINEAGE: Final = bytes(range(16))
+WORDS: Final = Vocabulary(LINEAGE, [f"m:{n}" for n in range(50)])
+MEMORY: Final = 1 << 30
+CPU_S: Final = 20
+WALL_S: Final = 40.0
+_OPEN: Final = 0x20 | 0x1 | 0x2  # IN_OPEN, IN_ACCESS, IN_MODIFY
+_EVENT: Final = struct.Struct("iIII")
+
+
+def good() -> bytes:
+    """A small model as the trainer exports it."""
+    towers = random_towers(0, len(WORDS), Shape(2, 16, 8, 4))
+    return tower_model(towers, ModelFacts(LINEAGE, len(WORDS)))
+
+
+def play(
+    folder: Path, seed: int, rounds: int, progress: Callable[[int], None], first: int = 0
+) -> Findings:
+    """Play rounds; the first sixty or so are crafted, the others mutated."""
+    found, seen = Findings(), collections.Counter[tuple[str, str]]()
+    bait = folder / "bait"
+    bait.mkdir()
+    (bait / "secret.bin").write_bytes(bytes(4096))
+    os.mkfifo(bait / "pipe")  # who opens this one hangs
+    watch = Watch(bait)
+    model = good()
+    made = crafted(model, bait)
+    names = sorted(made)
+    with Child(bait) as child:
+        assert child.load(model)[0] == "loaded", "the drill's own model must load"
+        for number in range(first, first + rounds):
+            if number < len(names):
+                name = names[number]
+                data, expected = made[name]
+            else:
+                rng = random.Random(f"{seed}:{number}")
+                name, data = mutate(rng, model)
+                expected = ""
+            outcome, peak = child.load(data)
+            seen[name.partition("-")[0], outcome] += 1
+            if opened := watch.events():
+                found.fail(number, f"{name}: a file was opened ({opened})")
+            if outcome == "hung":
+                found.fail(number, f"{name}: it was still at it after {WALL_S:g} s")
+            if peak > MEMORY + (1 << 29):
+                found.fail(number, f"{name}: {peak >> 20} MiB of memory")
+            if expected and outcome not in expected.split():
+                found.fail(number, f"{name}: {outcome} instead of {expected}")
+            found.tried += 1
+            progress(number - first + 1)
+    watch.close()
+    found.note(f"{len(names)} crafted models, the others mutated")
+    for (kind, outcome), number in sorted(seen.items()):
+        found.note(f"{kind:<10} {outcome:<8} {number:>6}")
+    return found
+
+
+# The child that loads ---------------------------------------------------------------------------
+
+
+class Child:
+    """A process under limits that loads one model after the other; made anew when it dies."""
+
+    def __init__(self, cwd: Path) -> None:
+        self._cwd = cwd
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, "onnxruntime", "edge_sdk.engine.policy"])
+        self._process: Any = None
+        self._line: Connection | None = None
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end()
+
+    def load(self, model: bytes) -> tuple[str, int]:
+        """What became of a model (loaded, refused, died, hung), and the most memory in bytes."""
+        try:
+            check_self_contained(model)
+        except FormatError:
+            return "refused", 0
+        line = self._open()
+        line.send_bytes(model)
+        if not line.poll(WALL_S):
+            self._end()
+            return "hung", 0
+        try:
+            outcome, peak = line.recv()
+        except EOFError:
+            self._end()
+            return "died", 0
+        if peak > 1 << 29:  # the next one begins from a small process
+            self._end()
+        return outcome, peak
+
+    def _open(self) -> Connection:
+        if self._line is None:
+            self._line, theirs = self._context.Pipe()
+            self._process = self._context.Process(
+                target=_serve, args=(theirs, str(self._cwd)), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._line
+
+    def _end(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._process.kill()
+            self._process.join()
+            self._line = None
+
+
+def _serve(line: Connection, cwd: str) -> None:
+    from edge_sdk.engine.policy import OnnxScorer
+
+    os.chdir(cwd)  # where a runtime would look for files
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    os.dup2(silence, 1)
+    nothing = np.zeros(0, np.int64)
+    while True:
+        try:
+            model = line.recv_bytes()
+        except EOFError:
+            return
+        _posix.restrain(MEMORY, CPU_S)
+        try:
+            scorer = OnnxScorer(model, WORDS)
+            vectors = scorer.vectors([[(1, 1.0)], [(2, 0.5), (3, 1.0)]])
+            scorer.values(nothing, nothing.astype(np.float32), vectors)
+            scorer.values(np.arange(40), np.ones(40, np.float32), vectors)
+            outcome = "loaded"
+        except TrustError:
+            outcome = "refused"
+        except Exception:
+            outcome = "failed"
+        line.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+class Watch:
+    """Says what happened to the files of a folder, whoever did it."""
+
+    def __init__(self, folder: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = libc.inotify_init1(os.O_NONBLOCK)
+        if libc.inotify_add_watch(self._descriptor, os.fsencode(folder), _OPEN) < 0:
+            raise OSError(ctypes.get_errno(), "inotify_add_watch")
+
+    def events(self) -> list[str]:
+        """The names of files that were touched since the last call."""
+        try:
+            data = os.read(self._descriptor, 1 << 16)
+        except BlockingIOError:
+            return []
+        names, at = [], 0
+        while at < len(data):
+            *_, size = _EVENT.unpack_from(data, at)
+            at += _EVENT.size
+            name = data[at : at + size].rstrip(b"\0").decode()
+            at += size
+            if name:  # the folder itself is opened by who changes into it
+                names.append(name)
+        return names
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+
+
+# Models -----------------------------------------------------------------------------------------
+
+
+def crafted(model: bytes, bait: Path) -> dict[str, tuple[bytes, str]]:
+    """Models by name, each with the outcomes that are right for it."""
+    made: dict[str, tuple[bytes, str]] = {}
+
+    def add(name: str, change: Callable[[Any], None], expected: str = "refused") -> None:
+        proto = onnx.load_model_from_string(model)
+        change(proto)
+        made[name] = (proto.SerializeToString(), expected)
+
+    for name, change in (*_files(bait), *_structures(), *_shapes()):
+        add(name, change)
+    for name, change in _bombs():
+        add(name, change, "refused failed died loaded")
+    for name, data in _raw(model):
+        made[name] = (data, "refused")
+    return made
+
+
+def _files(bait: Path) -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """References to files, from every place that can hold a tensor."""
+    places = {
+        "relative": "secret.bin",
+        "dotted": "./secret.bin",
+        "climbing": f"../{bait.name}/secret.bin",
+        "absolute": str(bait / "secret.bin"),
+        "pipe": "pipe",
+        "url": f"file://{bait}/secret.bin",
+    }
+    for name, location in places.items():
+        for where in ("initializer", "attribute", "list", "branch"):
+
+            def change(proto: Any, location: str = location, where: str = where) -> None:
+                tensor = numpy_helper.from_array(np.zeros(8, np.float32), "w")
+                tensor.ClearField("raw_data")
+                tensor.data_location = TensorProto.EXTERNAL
+                tensor.external_data.add(key="location", value=location)
+                _put_tensor(proto, tensor, where)
+
+            yield f"file-{name}-{where}", change
+
+    def silent(proto: Any) -> None:
+        tensor = numpy_helper.from_array(np.zeros(8, np.float32), "w")
+        tensor.external_data.add(key="location", value="secret.bin")  # location stays DEFAULT
+        _put_tensor(proto, tensor, "initializer")
+
+    yield "file-undeclared", silent
+
+
+def _put_tensor(proto: Any, tensor: Any, where: str) -> None:
+    if where == "initializer":
+        proto.graph.initializer.append(tensor)
+    elif where == "attribute":
+        proto.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+    elif where == "list":
+        node = proto.graph.node.add(op_type="Constant", output=["c"])
+        node.attribute.add(name="value", type=onnx.AttributeProto.TENSORS).tensors.append(tensor)
+    else:
+        inner = onnx.GraphProto(name="inner")
+        inner.initializer.append(tensor)
+        node = proto.graph.node.add(op_type="If", output=["c"])
+        node.attribute.append(helper.make_attribute("then_branch", inner))
+
+
+def _structures() -> Iterator[tuple[str, Callable[[Any], None]]]:
+    for kind in ("Loop", "Scan", "RandomNormal", "Multinomial", "ImageDecoder", "SequenceMap"):
+
+        def operator(proto: Any, kind: str = kind) -> None:
+            proto.graph.node[0].op_type = kind
+
+        yield f"operator-{kind}", operator
+    for domain in ("com.microsoft", "ai.onnx.training", "ai.onnx.preview", "", "local"):
+
+        def foreign(proto: Any, domain: str = domain) -> None:
+            node = proto.graph.node[0]
+            node.domain, node.op_type = domain, "CustomThing"
+
+        yield f"domain-{domain or 'standard'}", foreign
+
+    def function(proto: Any) -> None:
+        proto.functions.add(name="f", domain="local").node.add(op_type="f", domain="local")
+
+    def training(proto: Any) -> None:
+        proto.training_info.add()
+
+    def sparse(proto: Any) -> None:
+        proto.graph.sparse_initializer.add()
+
+    def sparse_attribute(proto: Any) -> None:
+        proto.graph.node[0].attribute.add(name="s").sparse_tensor.SetInParent()
+
+    def deep(proto: Any) -> None:
+        graph = proto.graph
+        for _ in range(50):
+            node = graph.node.add(op_type="If", output=["c"])
+            graph = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+
+    def many(proto: Any) -> None:
+        for number in range(11_000):
+            proto.graph.node.add(op_type="Identity", input=["query_weight"], output=[f"i{number}"])
+
+    yield from {
+        "function": function,
+        "training": training,
+        "sparse": sparse,
+        "sparse-attribute": sparse_attribute,
+        "deep": deep,
+        "many-nodes": many,
+    }.items()
+
+
+def _shapes() -> Iterator[tuple[str, Callable[[Any], None]]]:
+    for name, dims in {
+        "vast": [1 << 40],
+        "product": [1 << 20, 1 << 20],
+        "negative": [-1],
+        "rank": [1] * 64,
+    }.items():
+
+        def declared(proto: Any, dims: list[int] = dims) -> None:
+            proto.graph.initializer.add(name="w", dims=dims, data_type=TensorProto.FLOAT)
+
+        yield f"tensor-{name}", declared
+
+    def shape(proto: Any) -> None:
+        info = helper.make_tensor_value_info("w", TensorProto.FLOAT, [1 << 40])
+        proto.graph.value_info.append(info)
+
+    yield "shape-vast", shape
+
+
+def _bombs() -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """Well-formed models that ask for far too much when they are folded or run."""
+
+    def sized(kind: str) -> Callable[[Any], None]:
+        def change(proto: Any) -> None:
+            graph = proto.graph
+            vast = numpy_helper.from_array(np.array([1 << 36], np.int64), "vast")
+            one = numpy_helper.from_array(np.ones(1, np.float32), "one-float")
+            ends = [numpy_helper.from_array(np.array(n, np.int64), f"end{n}") for n in (0, 1)]
+            limit = numpy_helper.from_array(np.array(1 << 36, np.int64), "limit")
+            graph.initializer.extend([vast, one, *ends, limit])
+            inputs = {
+                "ConstantOfShape": ["vast"],
+                "Expand": ["one-float", "vast"],
+                "Tile": ["one-float", "vast"],
+                "Range": ["end0", "limit", "end1"],
+            }[kind]
+            graph.node.add(op_type=kind, input=inputs, output=["bomb"])
+            # Used, so that it is not left out: the values become their sum with its size.
+            graph.node.add(op_type="Shape", input=["bomb"], output=["bomb-shape"])
+            graph.node.add(op_type="ReduceMax", input=["bomb"], output=["bomb-max"])
+            graph.output.append(helper.make_tensor_value_info("bomb-max", TensorProto.FLOAT, None))
+
+        return change
+
+    for kind in ("ConstantOfShape", "Expand", "Tile", "Range"):
+        yield f"bomb-{kind}", sized(kind)
+
+    def doubling(proto: Any) -> None:
+        proto.graph.node.add(op_type="Identity", input=["query_weight"], output=["d0"])
+        for number in range(40):
+            proto.graph.node.add(
+                op_type="Concat", input=[f"d{number}"] * 2, output=[f"d{number + 1}"]
+            ).attribute.append(helper.make_attribute("axis", 0))
+        proto.graph.node.add(op_type="ReduceSum", input=["d40"], output=["sum"])
+        value = next(node for node in proto.graph.node if "value" in node.output)
+        value.output[0] = "value-before"
+        proto.graph.node.add(op_type="Add", input=["value-before", "sum"], output=["value"])
+
+    yield "bomb-doubling", doubling
+
+
+def _raw(model: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "empty", b""
+    yield "zeros", bytes(1000)
+    yield "text", b"not a model" * 50
+    yield "cut", model[: len(model) // 2]
+    yield "two-graphs", model + model
+    yield "oversized", model + b"\x32\x80\x80\x80\x40" + bytes(80 << 20)
+    yield "long-key", model + b"\xea\x80\x80\x80\x80\x01\x00"
+    yield "group", model + b"\x0b\x0c"
+
+
+# Mutations --------------------------------------------------------------------------------------
+
+
+def mutate(rng: random.Random, model: bytes) -> tuple[str, bytes]:
+    """A model that was changed somewhere; its name says how."""
+    how = rng.choice([_bits, _splice, _cut, _double, _numbers, _operators, _attributes, _wires])
+    name, data = how.__name__.strip("_"), bytearray(model)
+    try:
+        return f"{name}-mutated", how(rng, data)
+    except ValueError:  # protobuf would not have it: then it is changed below protobuf
+        return "bits-mutated", _bits(rng, data)
+
+
+def _bits(rng: random.Random, data: bytearray) -> bytes:
+    for _ in range(rng.choice([1, 1, 2, 8, 64])):
+        # Half of them where the structure is: most of a model is plain numbers.
+        at = rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(min(600, len(data)))
+        data[at] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def _splice(rng: random.Random, data: bytearray) -> bytes:
+    begin = rng.randrange(len(data))
+    piece = bytes(data[begin : begin + rng.randrange(1, 200)])
+    at = rng.randrange(len(data))
+    return bytes(data[:at]) + piece + bytes(data[at + rng.choice([0, len(piece)]) :])
+
+
+def _cut(rng: random.Random, data: bytearray) -> bytes:
+    return bytes(data[: rng.randrange(len(data))])
+
+
+def _double(rng: random.Random, data: bytearray) -> bytes:
+    at = rng.randrange(len(data))
+    return bytes(data) + bytes(data[at:])
+
+
+def _numbers(rng: random.Random, data: bytearray) -> bytes:
+    proto = onnx.load_model_from_string(bytes(data))
+    tensor = rng.choice(proto.graph.initializer)
+    if rng.random() < 0.5 and tensor.dims:
+        at = rng.randrange(len(tensor.dims))
+        tensor.dims[at] = rng.choice([0, 1, 2**16, 2**31, 2**62, -1])
+    else:
+        tensor.data_type = rng.randrange(0, 24)
+    return bytes(proto.SerializeToString())
+
+
+def _operators(rng: random.Random, data: bytearray) -> bytes:
+    proto = onnx.load_model_from_string(bytes(data))
+    kinds = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
+    for _ in range(rng.choice([1, 2])):
+        rng.choice(proto.graph.node).op_type = rng.choice(kinds)
+    return bytes(proto.SerializeToString())
+
+
+def _attributes(rng: random.Random, data: bytearray) -> bytes:
+    proto = onnx.load_model_from_string(bytes(data))
+    node = rng.choice(proto.graph.node)
+    value: Any = rng.choice([0, -1, 2**62, 1e30, "x", [2**40], [0.0] * 3, proto.graph])
+    name = rng.choice(["axis", "axes", "shape", "value", "to", "keepdims", "body"])
+    node.attribute.append(helper.make_attribute(name, value))
+    return bytes(proto.SerializeToString())
+
+
+def _wires(rng: random.Random, data: bytearray) -> bytes:
+    proto = onnx.load_model_from_string(bytes(data))
+    names = [name for node in proto.graph.node for name in (*node.input, *node.output)]
+    node = rng.choice(proto.graph.node)
+    side = node.input if node.input and rng.random() < 0.7 else node.output
+    side[rng.randrange(len(side))] = rng.choice(names)
+    return bytes(proto.SerializeToString())
