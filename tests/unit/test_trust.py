@@ -135,6 +135,10 @@ def large_together(made: release_pb2.Manifest) -> None:
         part.size = 200 << 20
 
 
+def asset(made: release_pb2.Manifest, size: int = 1) -> object:
+    return made.parts.add(name=f"picture {len(made.parts)}", size=size, sha256=bytes(32), asset=True)
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
@@ -152,6 +156,11 @@ def large_together(made: release_pb2.Manifest) -> None:
             Refusal.TOO_LARGE,
         ),
         (lambda m: setattr(m, "expires_ms", NOW), Refusal.EXPIRED),
+        (lambda m: setattr(m, "version", trust.MAX_JUMP + 1), Refusal.FAST_FORWARD),
+        (lambda m: setattr(m.parts[0], "asset", True), Refusal.PARTS),
+        (lambda m: m.parts.add(name="taxi.png", asset=True), Refusal.PARTS),
+        (lambda m: asset(m, Limits().asset_bytes + 1), Refusal.TOO_LARGE),
+        (lambda m: [asset(m, Limits().asset_bytes) for _ in range(33)], Refusal.TOO_LARGE),
     ],
 )
 def test_a_well_signed_manifest_that_must_not_be_used(edit: Edit, reason: Refusal) -> None:
@@ -164,6 +173,37 @@ def test_known_features_and_unknown_parts_do_no_harm() -> None:
         m.parts.add(name="smells", size=1, sha256=bytes(32))
 
     assert len(verify(sign(manifest(edit), *KEYS[:2])).parts) == len(trust.REQUIRED_PARTS) + 1
+
+
+def test_a_release_has_many_assets_and_not_too_many() -> None:
+    def edit(m: release_pb2.Manifest) -> None:
+        for _ in range(40):
+            asset(m)
+
+    signed = sign(manifest(edit), *KEYS[:2])
+    assert len(verify(signed).parts) == len(trust.REQUIRED_PARTS) + 40
+    assert refusal(lambda: verify(signed, limits=Limits(assets=39))) == Refusal.TOO_LARGE
+
+
+def test_no_stolen_signature_uses_up_the_counter() -> None:
+    far = sign(manifest(version=trust.MAX_JUMP + 8), *KEYS[:2])
+    assert refusal(lambda: verify(far, highest_seen=7)) == Refusal.FAST_FORWARD
+    assert verify(far, highest_seen=8).version == trust.MAX_JUMP + 8
+    assert verify(far, highest_seen=7, held=True).version == trust.MAX_JUMP + 8
+
+
+def test_only_the_role_release_signs_releases_and_not_under_an_expired_root() -> None:
+    mixed = root(keys=1, threshold=1)
+    mixed.root_keys.append(public(KEYS[1]))
+    mixed.timestamp_keys.append(public(KEYS[2]))
+    mixed.root_threshold = mixed.timestamp_threshold = 1
+    assert refusal(lambda: verify(sign(manifest(), *KEYS[1:]), mixed)) == Refusal.SIGNATURE
+    mixed.expires_ms = NOW
+    signed = sign(manifest(), KEYS[0])
+    assert refusal(lambda: verify(signed, mixed)) == Refusal.ROOT_EXPIRED
+    assert verify(signed, mixed, held=True)
+    mixed.expires_ms = NOW + 1
+    assert verify(signed, mixed)
 
 
 def test_sizes_are_checked_before_signatures() -> None:

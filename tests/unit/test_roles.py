@@ -1,0 +1,452 @@
+"""Rules of roots, timestamps, stop lists and time, each with the attack that it stops."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.errors import TrustError
+from edge_sdk.sync import roles, signing, trust
+from edge_sdk.sync.keys import DeviceKey
+from edge_sdk.sync.roles import Standing
+from edge_sdk.sync.trust import MAX_JUMP, Limits
+from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
+
+NOW = 1_700_000_000_000
+NONCE = b"n" * 16
+
+
+def keys(first: int, count: int) -> list[DeviceKey]:
+    return [
+        DeviceKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32))
+        for n in range(first, first + count)
+    ]
+
+
+ROOT_KEYS, RELEASE_KEYS, CLOCK_KEYS = keys(1, 3), keys(11, 2), keys(21, 2)
+OTHERS = keys(31, 3)
+
+
+def publics(of: Sequence[DeviceKey]) -> list[bytes]:
+    return [key.public for key in of]
+
+
+def root(version: int = 1, **more: Any) -> release_pb2.TrustRoot:
+    """Two of three root keys, one of two release keys, one of two timestamp keys."""
+    made: dict[str, Any] = {
+        "tenant": "acme",
+        "version": version,
+        "root_keys": publics(ROOT_KEYS),
+        "root_threshold": 2,
+        "release_keys": publics(RELEASE_KEYS),
+        "threshold": 1,
+        "timestamp_keys": publics(CLOCK_KEYS),
+        "timestamp_threshold": 1,
+        **more,
+    }
+    return release_pb2.TrustRoot(**{name: value for name, value in made.items() if value})
+
+
+FIRST_KIND: dict[str, Any] = {
+    "root_keys": None,
+    "root_threshold": 0,
+    "timestamp_keys": None,
+    "timestamp_threshold": 0,
+}
+
+
+def stops(version: int = 1, *offers: str, tenant: str = "acme") -> stop_pb2.StopList:
+    return stop_pb2.StopList(tenant=tenant, version=version, offers=offers or ["taxi"])
+
+
+def stamp(version: int = 1, stop: stop_pb2.StopList | None = None, **more: Any) -> Any:
+    made: dict[str, Any] = {"tenant": "acme", "expires_ms": NOW + 1000, **more}
+    if stop is not None:
+        made["stop_list_version"] = stop.version
+        made["stop_list_sha256"] = hashlib.sha256(stop.SerializeToString()).digest()
+    return release_pb2.Timestamp(version=version, **made)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(TrustError) as caught:
+        call()
+    return caught.value.reason
+
+
+def follow(
+    after: release_pb2.TrustRoot, *chain: release_pb2.SignedRoot, **more: Any
+) -> release_pb2.TrustRoot:
+    return roles.verify_roots(after, chain, more.pop("now_ms", NOW), **more)
+
+
+def check_stamp(made: Any, seen: Any = None, by: Any = None, **more: Any) -> Any:
+    signed = signing.sign_timestamp(made, CLOCK_KEYS[:1] if by is None else by)
+    under = more.pop("under", root())
+    return roles.verify_timestamp(signed, under, more.pop("now_ms", NOW), seen, **more)
+
+
+def check_stops(made: Any, seen: Any = None, at: Any = None, by: Any = None, **more: Any) -> Any:
+    signed = signing.sign_stop_list(made, CLOCK_KEYS[:1] if by is None else by)
+    under = more.pop("under", root())
+    return roles.verify_stop_list(signed, under, more.pop("now_ms", NOW), seen, at, **more)
+
+
+# Roots -------------------------------------------------------------------------------------------
+
+
+def test_a_root_follows_that_both_have_signed() -> None:
+    second = root(2, root_keys=publics(OTHERS), root_threshold=1)
+    signed = signing.sign_root(second, [*ROOT_KEYS[:2], OTHERS[0]])
+    assert follow(root(), signed) == second
+    third = signing.sign_root(root(3), [OTHERS[2], *ROOT_KEYS[:2]])
+    assert follow(root(), signed, third).version == 3
+    assert follow(second, signed, third).version == 3, "the root that is here may come again"
+    assert follow(second).version == 2
+
+
+def test_a_root_of_the_first_kind_is_followed_by_its_release_keys() -> None:
+    first = root(1, **FIRST_KIND)
+    assert follow(first, signing.sign_root(root(2), [RELEASE_KEYS[0], *ROOT_KEYS])).version == 2
+    assert follow(first, signing.sign_root(root(2, **FIRST_KIND), RELEASE_KEYS)).version == 2
+    assert refusal(lambda: follow(first, signing.sign_root(root(2), ROOT_KEYS))) == "SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    ("by", "why"),
+    [
+        (ROOT_KEYS[:1] + OTHERS[:1], "too few of the old root"),
+        (ROOT_KEYS[:2], "none of the new one"),
+        (OTHERS, "none of the old one"),
+        ([*RELEASE_KEYS, *CLOCK_KEYS, *OTHERS], "keys of other roles"),
+        ([], "none at all"),
+    ],
+)
+def test_a_root_that_too_few_have_signed(by: list[DeviceKey], why: str) -> None:
+    second = root(2, root_keys=publics(OTHERS), root_threshold=1)
+    assert refusal(lambda: follow(root(), signing.sign_root(second, by))) == "SIGNATURE", why
+
+
+def test_one_root_key_twice_counts_once() -> None:
+    signed = signing.sign_root(root(2), ROOT_KEYS[:1])
+    signed.signatures.append(signed.signatures[0])
+    assert refusal(lambda: follow(root(), signed)) == "SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (root(1, expires_ms=NOW + 5), "ROOT"),
+        (root(3), "ROOT"),
+        (root(0), "ROOT"),
+        (root(2, tenant="other"), "TENANT"),
+        (root(2, threshold=0), "ROOT"),
+        (root(2, root_threshold=4), "ROOT"),
+        (root(2, timestamp_threshold=0), "ROOT"),
+        (root(2, release_keys=publics(ROOT_KEYS)), "ROOT"),
+        (root(2, timestamp_keys=publics(RELEASE_KEYS)), "ROOT"),
+        (root(2, timestamp_keys=[b"short"]), "ROOT"),
+        (root(2, timestamp_keys=None, timestamp_threshold=0), "ROOT"),
+        (root(2, root_keys=None, root_threshold=0), "ROOT"),
+        (root(2, expires_ms=NOW), "ROOT_EXPIRED"),
+    ],
+)
+def test_a_well_signed_root_that_must_not_follow(made: release_pb2.TrustRoot, reason: str) -> None:
+    signed = signing.sign_root(made, [*ROOT_KEYS, *RELEASE_KEYS])
+    assert refusal(lambda: follow(root(), signed)) == reason
+
+
+def test_a_root_in_the_middle_may_be_expired_and_the_first_one_too() -> None:
+    chain = [signing.sign_root(root(n, expires_ms=NOW + n - 3), ROOT_KEYS) for n in (2, 3, 4)]
+    assert follow(root(expires_ms=1), *chain).version == 4
+
+
+def test_roots_have_bounds() -> None:
+    signed = signing.sign_root(root(2), ROOT_KEYS)
+    assert refusal(lambda: follow(root(), signed, limits=Limits(root_bytes=9))) == "TOO_LARGE"
+    assert refusal(lambda: follow(root(), signed, limits=Limits(roots=0))) == "TOO_LARGE"
+    assert refusal(lambda: follow(root(), signed, limits=Limits(signatures=1))) == "TOO_LARGE"
+    content = b"\xff\xff"
+    garbage = release_pb2.SignedRoot(
+        root=content, signatures=signing.signatures(roles.ROOT_PREFIX + content, ROOT_KEYS)
+    )
+    assert refusal(lambda: follow(root(), garbage)) == "FORMAT"
+
+
+def test_under_an_expired_root_nothing_new_is_believed_but_the_time() -> None:
+    old = root(expires_ms=NOW)
+    signed = signing.sign_manifest(release_pb2.Manifest(), RELEASE_KEYS)
+    with pytest.raises(TrustError):
+        trust.verify_manifest(signed, old, NOW, 0)
+    assert refusal(lambda: check_stamp(stamp(), under=old)) == "ROOT_EXPIRED"
+    assert refusal(lambda: check_stops(stops(), under=old)) == "ROOT_EXPIRED"
+    assert check_stamp(stamp(), under=old, held=True)
+    assert check_stops(stops(), under=old, held=True)
+    beat = sync_pb2.ServerHeartbeat(
+        server_time_ms=5, signature=signing.sign_time(NONCE, 5, CLOCK_KEYS[0])
+    )
+    assert roles.verify_time(beat, old, NONCE) == 5
+
+
+# Timestamps --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "seen", "reason"),
+    [
+        (stamp(2), stamp(3), "TIMESTAMP"),
+        (stamp(3), stamp(3, created_ms=1), "TIMESTAMP"),
+        (stamp(0), None, "TIMESTAMP"),
+        (stamp(4, stops(1)), stamp(3, stops(2)), "TIMESTAMP"),
+        (stamp(4), stamp(3, stops(2)), "TIMESTAMP"),
+        (stamp(4, stops(2, "a")), stamp(3, stops(2, "b")), "TIMESTAMP"),
+        (stamp(MAX_JUMP + 1), None, "FAST_FORWARD"),
+        (stamp(MAX_JUMP + 6), stamp(5), "FAST_FORWARD"),
+        (stamp(1, expires_ms=NOW), None, "EXPIRED"),
+        (stamp(1, tenant="other"), None, "TENANT"),
+    ],
+)
+def test_a_well_signed_timestamp_that_is_refused(made: Any, seen: Any, reason: str) -> None:
+    assert refusal(lambda: check_stamp(made, seen)) == reason
+
+
+def test_a_timestamp_that_is_taken() -> None:
+    assert check_stamp(stamp(3), stamp(3)).version == 3
+    assert check_stamp(stamp(MAX_JUMP + 5), stamp(5)).version == MAX_JUMP + 5
+    assert check_stamp(stamp(4, stops(2)), stamp(3, stops(1))).version == 4
+    assert check_stamp(stamp(expires_ms=1), held=True).expires_ms == 1
+
+
+@pytest.mark.parametrize("by", [[], OTHERS, ROOT_KEYS, RELEASE_KEYS])
+def test_who_may_not_sign_timestamps_and_stop_lists(by: list[DeviceKey]) -> None:
+    assert refusal(lambda: check_stamp(stamp(), by=by)) == "SIGNATURE"
+    assert refusal(lambda: check_stops(stops(), by=by)) == "SIGNATURE"
+    assert refusal(lambda: check_stamp(stamp(), under=root(**FIRST_KIND))) == "SIGNATURE"
+
+
+@pytest.mark.parametrize(("check", "made"), [(check_stamp, stamp()), (check_stops, stops())])
+def test_statements_need_the_threshold_and_have_bounds(check: Any, made: Any) -> None:
+    two = root(timestamp_threshold=2)
+    assert refusal(lambda: check(made, under=two)) == "SIGNATURE"
+    assert check(made, under=two, by=CLOCK_KEYS) == made
+    small = Limits(timestamp_bytes=5, stop_list_bytes=5)
+    assert refusal(lambda: check(made, limits=small)) == "TOO_LARGE"
+    assert refusal(lambda: check(made, limits=Limits(signatures=0))) == "TOO_LARGE"
+
+
+def test_one_kind_of_statement_is_no_other() -> None:
+    """The bytes of a stop list are those of a timestamp: only the prefix tells them apart."""
+    content = stops(7).SerializeToString()
+    signed = signing.sign_stop_list(stops(7), CLOCK_KEYS)
+    as_stamp = release_pb2.SignedTimestamp(timestamp=content, signatures=signed.signatures)
+    as_root = release_pb2.SignedRoot(root=content, signatures=signed.signatures)
+    as_manifest = release_pb2.SignedManifest(manifest=content, signatures=signed.signatures)
+    one_role = root(2, release_keys=publics(CLOCK_KEYS), **FIRST_KIND)
+    assert refusal(lambda: roles.verify_timestamp(as_stamp, root(), NOW)) == "SIGNATURE"
+    assert refusal(lambda: follow(one_role, as_root)) == "SIGNATURE"
+    assert refusal(lambda: trust.verify_manifest(as_manifest, one_role, NOW, 0)) == "SIGNATURE"
+
+
+@given(st.data())
+def test_no_changed_byte_goes_through(data: st.DataObject) -> None:
+    def changed(content: bytes) -> bytes:
+        at = data.draw(st.integers(0, len(content) - 1))
+        return (
+            content[:at] + bytes([content[at] ^ data.draw(st.integers(1, 255))]) + content[at + 1 :]
+        )
+
+    stamped = signing.sign_timestamp(stamp(), CLOCK_KEYS)
+    stamped.timestamp = changed(stamped.timestamp)
+    assert refusal(lambda: roles.verify_timestamp(stamped, root(), NOW)) == "SIGNATURE"
+    stopped = signing.sign_stop_list(stops(), CLOCK_KEYS)
+    stopped.stop_list = changed(stopped.stop_list)
+    assert refusal(lambda: roles.verify_stop_list(stopped, root(), NOW)) == "SIGNATURE"
+    followed = signing.sign_root(root(2), ROOT_KEYS)
+    followed.root = changed(followed.root)
+    assert refusal(lambda: follow(root(), followed)) == "SIGNATURE"
+
+
+# Stop lists --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "seen", "at", "reason"),
+    [
+        (stops(2), stops(3), None, "STOP_LIST"),
+        (stops(3, "a"), stops(3, "b"), None, "STOP_LIST"),
+        (stops(0), None, None, "STOP_LIST"),
+        (stops(2), None, stamp(1, stops(3)), "STOP_LIST"),
+        (stops(3, "a"), None, stamp(1, stops(3, "b")), "STOP_LIST"),
+        (stops(MAX_JUMP + 1), None, None, "FAST_FORWARD"),
+        (stops(1, tenant="other"), None, None, "TENANT"),
+    ],
+)
+def test_a_well_signed_stop_list_that_is_refused(
+    made: Any, seen: Any, at: Any, reason: str
+) -> None:
+    assert refusal(lambda: check_stops(made, seen, at)) == reason
+
+
+def test_a_stop_list_that_is_taken() -> None:
+    assert check_stops(stops(3), stops(3), stamp(1, stops(3))).version == 3
+    assert check_stops(stops(4), stops(3), stamp(1, stops(3))).version == 4
+    assert check_stops(stops(1, "a"), None, stamp()).offers == ["a"]
+    assert check_stops(stops(2), None, stamp(1, stops(3)), held=True).version == 2
+
+
+# Time --------------------------------------------------------------------------------------------
+
+
+def test_time_is_believed_when_signed_for_this_stream() -> None:
+    def beat(ms: int, nonce: bytes, key: DeviceKey) -> sync_pb2.ServerHeartbeat:
+        signature = signing.sign_time(nonce, ms, key)
+        return sync_pb2.ServerHeartbeat(server_time_ms=ms, signature=signature)
+
+    good = beat(NOW, NONCE, CLOCK_KEYS[1])
+    assert roles.verify_time(good, root(), NONCE) == NOW
+    assert roles.verify_time(good, root(timestamp_threshold=2), NONCE) == NOW
+    assert refusal(lambda: roles.verify_time(good, root(), b"m" * 16)) == "SIGNATURE"
+    by_another = beat(NOW, NONCE, RELEASE_KEYS[0])
+    assert refusal(lambda: roles.verify_time(by_another, root(), NONCE)) == "SIGNATURE"
+    good.server_time_ms += 1
+    assert refusal(lambda: roles.verify_time(good, root(), NONCE)) == "SIGNATURE"
+    bare = sync_pb2.ServerHeartbeat(server_time_ms=NOW)
+    assert refusal(lambda: roles.verify_time(bare, root(), NONCE)) == "SIGNATURE"
+    assert roles.verify_time(bare, root(**FIRST_KIND), NONCE) == NOW
+
+
+# What is in force --------------------------------------------------------------------------------
+
+
+def test_a_timestamp_makes_exactly_its_releases_fresh() -> None:
+    digest = b"d" * 32
+    named = stamp(
+        1, stops(2), releases=[release_pb2.CurrentRelease(version=5, manifest_sha256=digest)]
+    )
+    standing = Standing(root(), named, stops(2))
+    assert standing.fresh_until(5, digest, NOW - 9) == NOW + 1000
+    assert standing.fresh_until(5, digest, NOW + 9000) == NOW + 9000
+    assert standing.fresh_until(5, b"e" * 32, NOW - 9) == NOW - 9
+    assert standing.fresh_until(6, digest, NOW - 9) == NOW - 9
+    assert Standing(root()).fresh_until(5, digest, NOW - 9) == NOW - 9
+    for kept_back in (None, stops(1)):
+        assert Standing(root(), named, kept_back).fresh_until(5, digest, NOW - 9) == NOW - 9
+    assert standing.stopped == {"taxi"}
+    assert Standing(root()).stopped == frozenset()
+
+
+def message(*chain: Any, at: Any = None, stop: Any = None, by: Any = None) -> sync_pb2.Trust:
+    by = CLOCK_KEYS if by is None else by
+    made = sync_pb2.Trust(roots=chain)
+    if at is not None:
+        made.timestamp.CopyFrom(signing.sign_timestamp(at, by))
+    if stop is not None:
+        made.stop_list.CopyFrom(signing.sign_stop_list(stop, by))
+    return made
+
+
+def reasons(taken: roles.Taken) -> list[str]:
+    return [error.reason for error in taken.refused]
+
+
+def test_what_can_be_verified_is_taken_and_the_rest_is_not() -> None:
+    standing = Standing(root(), stamp(4), stops(4))
+    taken = roles.take(standing, message(at=stamp(5), stop=stops(3)), NOW)
+    assert reasons(taken) == ["STOP_LIST"]
+    assert taken.standing == Standing(root(), stamp(5), stops(4))
+    assert taken.timestamp is not None
+    assert taken.stop_list is None
+    taken = roles.take(standing, message(at=stamp(3), stop=stops(5, "a")), NOW)
+    assert reasons(taken) == ["TIMESTAMP"]
+    assert taken.standing.stopped == {"a"}
+    bad_root = signing.sign_root(root(2), ROOT_KEYS[:1])
+    taken = roles.take(standing, message(bad_root, at=stamp(5), stop=stops(5)), NOW)
+    assert reasons(taken) == ["SIGNATURE"]
+    assert taken.root is None
+    assert taken.standing == Standing(root(), stamp(5), stops(5))
+
+
+def test_what_is_here_already_is_nothing_to_store() -> None:
+    standing = Standing(root(), stamp(4), stops(4))
+    taken = roles.take(standing, message(at=stamp(4), stop=stops(4)), NOW)
+    assert not taken.changed
+    assert not taken.refused
+    assert taken.standing == standing
+    assert roles.take(standing, message(at=stamp(5)), NOW).changed
+
+
+def test_new_timestamp_keys_begin_anew_and_bring_what_they_make_void() -> None:
+    """A stolen key that ran the versions up is got rid of, and no stop is lost on the way."""
+    high = Standing(root(), stamp(9_000), stops(9_000))
+    second = root(2, timestamp_keys=publics(OTHERS))
+    signed = signing.sign_root(second, ROOT_KEYS)
+    taken = roles.take(high, message(signed, at=stamp(1, stops(1)), stop=stops(1), by=OTHERS), NOW)
+    assert taken.standing == Standing(second, stamp(1, stops(1)), stops(1))
+    assert taken.root == second
+    for lacking in (
+        message(signed),
+        message(signed, at=stamp(1), by=OTHERS),
+        message(signed, stop=stops(1), by=OTHERS),
+        message(signed, at=stamp(9_001), stop=stops(9_001), by=CLOCK_KEYS),
+    ):
+        taken = roles.take(high, lacking, NOW)
+        assert "ROOT" in reasons(taken)
+        assert taken.standing == high
+        assert not taken.changed
+    assert roles.take(Standing(root()), message(signed), NOW).root == second
+
+
+def test_other_root_or_release_keys_leave_the_rest_as_it_was() -> None:
+    standing = Standing(root(), stamp(4), stops(4))
+    second = root(2, release_keys=publics(OTHERS), timestamp_keys=publics(CLOCK_KEYS[::-1]))
+    taken = roles.take(standing, message(signing.sign_root(second, ROOT_KEYS)), NOW)
+    assert taken.standing == Standing(second, stamp(4), stops(4))
+    old = roles.take(taken.standing, message(at=stamp(3), stop=stops(3)), NOW)
+    assert reasons(old) == ["TIMESTAMP", "STOP_LIST"]
+
+
+def test_a_higher_threshold_makes_void_what_fewer_have_signed() -> None:
+    standing = Standing(root(), stamp(4), stops(4))
+    second = signing.sign_root(root(2, timestamp_threshold=2), ROOT_KEYS)
+    assert roles.take(standing, message(second), NOW).standing == standing
+    taken = roles.take(standing, message(second, at=stamp(1), stop=stops(1)), NOW)
+    assert taken.standing.root.version == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(1, 4), st.booleans()),
+        max_size=8,
+    )
+)
+def test_nothing_ever_falls(said: list[tuple[int, int, int, bool]]) -> None:
+    """Whatever a server says in whatever order: versions only grow, and a version is one thing."""
+    standing = Standing(root())
+    meant: dict[tuple[str, int], object] = {}
+    for at, named, stop, forged in said:
+        by = OTHERS if forged else CLOCK_KEYS
+        taken = roles.take(
+            standing,
+            message(
+                at=stamp(at, stops(named) if named else None), stop=stops(stop, str(at)), by=by
+            ),
+            NOW,
+        )
+        new = taken.standing
+        if forged:
+            assert new == standing
+        for kind, before, after in (
+            ("timestamp", standing.timestamp, new.timestamp),
+            ("stop list", standing.stop_list, new.stop_list),
+        ):
+            if before is not None:
+                assert after is not None
+                assert after.version >= before.version
+            if after is not None:
+                assert meant.setdefault((kind, after.version), after) == after
+        standing = new
