@@ -61,7 +61,7 @@ def play(
     found, seen = Findings(), collections.Counter[tuple[str, str]]()
     bait = folder / "bait"
     bait.mkdir()
-    (bait / "secret.bin").write_bytes(bytes(4096))
+    (bait / "secret.bin").write_bytes(bytes(1 << 16))
     os.mkfifo(bait / "pipe")  # who opens this one hangs
     watch = Watch(bait)
     model = good()
@@ -245,35 +245,50 @@ def _files(bait: Path) -> Iterator[tuple[str, Callable[[Any], None]]]:
         for where in ("initializer", "attribute", "list", "branch"):
 
             def change(proto: Any, location: str = location, where: str = where) -> None:
-                tensor = numpy_helper.from_array(np.zeros(8, np.float32), "w")
-                tensor.ClearField("raw_data")
+                tensor = _taken(proto)
                 tensor.data_location = TensorProto.EXTERNAL
                 tensor.external_data.add(key="location", value=location)
-                _put_tensor(proto, tensor, where)
+                _put(proto, tensor, where)
 
             yield f"file-{name}-{where}", change
 
     def silent(proto: Any) -> None:
-        tensor = numpy_helper.from_array(np.zeros(8, np.float32), "w")
+        tensor = _taken(proto)
         tensor.external_data.add(key="location", value="secret.bin")  # location stays DEFAULT
-        _put_tensor(proto, tensor, "initializer")
+        _put(proto, tensor, "initializer")
 
     yield "file-undeclared", silent
 
 
-def _put_tensor(proto: Any, tensor: Any, where: str) -> None:
+def _taken(proto: Any) -> Any:
+    """Take a tensor of numbers out of the graph that needs it, without the numbers."""
+    tensor = onnx.TensorProto()
+    found = next(one for one in proto.graph.initializer if one.data_type == TensorProto.FLOAT)
+    tensor.CopyFrom(found)
+    proto.graph.initializer.remove(found)
+    tensor.ClearField("raw_data")
+    return tensor
+
+
+def _put(proto: Any, tensor: Any, where: str) -> None:
+    """Put it back where it is used, in one of the places that can hold it."""
     if where == "initializer":
         proto.graph.initializer.append(tensor)
     elif where == "attribute":
-        proto.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+        proto.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
     elif where == "list":
-        node = proto.graph.node.add(op_type="Constant", output=["c"])
+        node = onnx.NodeProto(op_type="Constant", output=[tensor.name])
         node.attribute.add(name="value", type=onnx.AttributeProto.TENSORS).tensors.append(tensor)
+        proto.graph.node.insert(0, node)
     else:
         inner = onnx.GraphProto(name="inner")
         inner.initializer.append(tensor)
-        node = proto.graph.node.add(op_type="If", output=["c"])
-        node.attribute.append(helper.make_attribute("then_branch", inner))
+        inner.output.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, None))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        node = onnx.NodeProto(op_type="If", input=["yes"], output=[tensor.name])
+        for branch in ("then_branch", "else_branch"):
+            node.attribute.append(helper.make_attribute(branch, inner))
+        proto.graph.node.insert(0, node)
 
 
 def _structures() -> Iterator[tuple[str, Callable[[Any], None]]]:
