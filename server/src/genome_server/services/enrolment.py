@@ -60,7 +60,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
             credential=credentials.issue(
                 room.credential_key, room.name, device.id, device.public_key, device.created_ms
             ),
-            root=room.shelf.root,
+            root=room.trust.root(),
             server_time_ms=now_ms,
         )
 

@@ -17,7 +17,7 @@ from edge_sdk.sync.keys import DeviceKey
 from genome_server.errors import Refused
 from genome_server.home import Tenant
 from genome_server.log import Committer, LogReader
-from genome_server.releases.publish import release_key, trust_root
+from genome_server.releases.trust import TrustDesk
 from genome_server.services.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -55,13 +55,16 @@ class Room:
         self.store = tenant.open_store()
         self.credential_key = _load_credential_key(tenant)
         self.presence_key = _load_presence_key(tenant)
-        self.shelf = Shelf(tenant, self.store, trust_root(tenant, release_key(tenant)))
+        self.trust = TrustDesk(tenant, self.store)
+        self.shelf = Shelf(tenant, self.store)
         self.log = Committer(tenant.log_path, on_commit=self._committed)
         self.reader = LogReader(tenant.log_path)
         self.bell = Bell()
-        #: Newest genome stamp and release version seen so far; kept by `look`.
+        #: Newest genome stamp, newest release of any channel, and versions of root, timestamp
+        #: and stop list, as seen so far; kept by `look`.
         self.stamp = 0
         self.release_version = 0
+        self.trust_versions = (0, 0, 0)
         #: Batches taken from each device since the server started.
         self.reports: Counter[str] = Counter()
         self._wake: Callable[[], None] | None = None
@@ -74,10 +77,11 @@ class Room:
     def look(self) -> bool:
         """Look for what changed in the store, by whatever process; True where something did."""
         stamp = self.store.newest_stamp()
-        release = self.store.release()
-        version = release.version if release else 0
-        changed = (stamp, version) != (self.stamp, self.release_version)
-        self.stamp, self.release_version = stamp, version
+        release = max((row.version for row in self.store.releases_in_force()), default=0)
+        self.trust.look()
+        seen = (stamp, release, self.trust.versions)
+        changed = seen != (self.stamp, self.release_version, self.trust_versions)
+        self.stamp, self.release_version, self.trust_versions = seen
         return changed
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The releases of a tenant as they are handed out: the newest one, its parts, its trust root."""
+"""The releases of a tenant as they are handed out: which one a device gets, and its parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from genome_edge.v1 import release_pb2
 from genome_server.home import Tenant
 from genome_server.releases.publish import manifest_of, part_content
-from genome_server.store.protocol import ReleaseRow, Store
+from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
 CHUNK_BYTES = 256 * 1024
 #: SQLite's integers are signed.
@@ -27,23 +27,41 @@ class Shelved:
     version: int
     signed: release_pb2.SignedManifest
     manifest: release_pb2.Manifest
-    root: release_pb2.TrustRoot
+
+    @property
+    def assets(self) -> list[release_pb2.Part]:
+        """The files that offers refer to; the release is used without them."""
+        return [part for part in self.manifest.parts if part.asset]
+
+    @property
+    def needed(self) -> list[release_pb2.Part]:
+        """The parts without which the release is not used."""
+        return [part for part in self.manifest.parts if not part.asset]
 
 
 class Shelf:
-    """Finds the newest release and reads parts. Thread-safe; blocks."""
+    """Finds releases and reads parts. Thread-safe; blocks."""
 
-    def __init__(self, tenant: Tenant, store: Store, root: release_pb2.TrustRoot) -> None:
+    def __init__(self, tenant: Tenant, store: Store) -> None:
         self._tenant = tenant
         self._store = store
-        self.root = root
         self._lock = threading.Lock()
         # Releases are immutable, and devices hold few different ones.
         self._read: dict[int, Shelved] = {}
 
     def newest(self) -> Shelved | None:
-        """Return the newest release, or None before the first was published."""
-        return self._shelved(self._store.release())
+        """Return the newest release that everybody of the channel "stable" gets, or None."""
+        for row in self._store.releases_in_force():
+            if row.channel == DEFAULT_CHANNEL and row.share >= 1:
+                return self._shelved(row)
+        return None
+
+    def release_for(self, device_id: str, channel: str | None = None) -> Shelved | None:
+        """Return what a device is to have, or None; `channel` None: the device's own."""
+        if channel is None:
+            device = self._store.device(device_id)
+            channel = device.channel if device is not None else DEFAULT_CHANNEL
+        return self._shelved(self._store.release_for(device_id, channel))
 
     def get(self, version: int) -> Shelved | None:
         """Return a release by version, or None where this server never published it."""
@@ -57,7 +75,7 @@ class Shelf:
         with self._lock:
             if row.version not in self._read:
                 signed = release_pb2.SignedManifest.FromString(row.manifest)
-                self._read[row.version] = Shelved(row.version, signed, manifest_of(row), self.root)
+                self._read[row.version] = Shelved(row.version, signed, manifest_of(row))
             return self._read[row.version]
 
     def part_path(self, sha256: bytes) -> Path:
@@ -65,24 +83,30 @@ class Shelf:
         return self._tenant.parts_dir / sha256.hex()
 
     def whole(self, shelved: Shelved) -> bool:
-        """Say whether every part of a release is there with its size."""
-        for part in shelved.manifest.parts:
-            path = self.part_path(part.sha256)
-            if not path.is_file() or path.stat().st_size != part.size:
-                log.error(
-                    "release %d: part %s is not whole at %s", shelved.version, part.name, path
-                )
-                return False
-        return True
+        """Say whether every part of a release but its assets is there with its size."""
+        return all(self.there(part) for part in shelved.needed)
+
+    def there(self, part: release_pb2.Part) -> bool:
+        """Say whether a part is there with its size."""
+        path = self.part_path(part.sha256)
+        if path.is_file() and path.stat().st_size == part.size:
+            return True
+        log.error("part %s is not whole at %s", part.name, path)
+        return False
 
     def parts(self, shelved: Shelved) -> dict[str, bytes]:
-        """Read all parts of a release by name. Raises Refused where one is gone or altered."""
-        return {part.name: part_content(self._tenant, part) for part in shelved.manifest.parts}
+        """Read the parts of a release but its assets, by name.
 
-    def chunks(self, part: release_pb2.Part) -> Generator[tuple[int, bytes], None, None]:
-        """Yield (offset, bytes) of a part; nothing for an empty one."""
+        Raises Refused where one is gone or altered.
+        """
+        return {part.name: part_content(self._tenant, part) for part in shelved.needed}
+
+    def chunks(
+        self, part: release_pb2.Part, start: int = 0
+    ) -> Generator[tuple[int, bytes], None, None]:
+        """Yield (offset, bytes) of a part from `start` on; nothing where there is no more."""
         with self.part_path(part.sha256).open("rb") as file:
-            offset = 0
+            offset = file.seek(start)
             while data := file.read(CHUNK_BYTES):
                 yield offset, data
                 offset += len(data)

@@ -112,7 +112,7 @@ class _Keeper:
     async def _offer_release(self) -> bool:
         """Offer the newest release where the device lacks it; True where it was offered."""
         stream = self._stream
-        newest = await stream.blocking(self._room.shelf.newest)
+        newest = await stream.blocking(self._room.shelf.release_for, self._device)
         if newest is None or not self._lacks(newest):
             return False
         if not await self._may_have(newest):
@@ -122,11 +122,10 @@ class _Keeper:
             sync_pb2.Begin(
                 kind=sync_pb2.Begin.KIND_RELEASE,
                 manifest=newest.signed,
-                root=newest.root,
                 lineage=newest.manifest.lineage,
             )
         )
-        for part in newest.manifest.parts:
+        for part in newest.needed:
             if part.sha256 not in self._held and not stream.refused(nonce):
                 await self._send_part(nonce, part)
         nack = await stream.commit(sync_pb2.Commit(nonce=nonce))
