@@ -209,13 +209,57 @@ def encoding_vectors() -> dict[str, Any]:
     return {
         "about": "docs/wire.md, section Rows. Strengths in 2^24 fixed point; a code stands for "
         "`value` steps of 2^-10; states and as_of_hour count from the landmark. `code_2` and "
-        "`codes_2` are quantiser 2's, of state values; its rows have the hour 0.",
+        "`codes_2` are quantiser 2's, of state values; its rows have the hour 0. Subjects in hex, "
+        "64-bit sums as text.",
         "dequantise": VALUES,
         "quantise": [
             {"strength_q24": s, "code": quantise(s), "code_2": quantise2(s)} for s in strengths
         ],
         "rows": rows,
+        "row_sums": row_sum_vectors(),
     }
+
+
+# -- row sums
+
+
+def split_mix(x: int) -> int:
+    """SplitMix64's finaliser."""
+    x %= 2**64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+    return x ^ x >> 31
+
+
+def row_sum(subject: bytes, consents: int, hour: int, row: list[tuple[int, int]]) -> int:
+    """What a row adds to the sum of all."""
+    step = 0x9E3779B97F4A7C15
+    high, low = int.from_bytes(subject[:8], "big"), int.from_bytes(subject[8:], "big")
+    key = split_mix(split_mix(high + step) ^ low)
+    terms = [split_mix(key ^ (hour % 2**32) * 2**32 + consents)]
+    terms += [split_mix((key + step) % 2**64 ^ index * 2**8 + code) for index, code in row]
+    return sum(terms) % 2**64
+
+
+def row_sum_vectors() -> list[dict[str, Any]]:
+    """Row sums of rows of any size."""
+    rng = random.Random(5)
+    cases = []
+    for n, hour in ((0, 0), (1, 0), (3, -7), (64, 0), (64, 4711)):
+        subject, consents = rng.randbytes(16), rng.choice([0, 2, 6, 2**32 - 1])
+        indices = sorted(rng.sample(range(2 ** rng.choice([8, 16, 32])), n))
+        row = [(index, rng.randrange(1, 256)) for index in indices]
+        cases.append(
+            {
+                "subject": subject.hex(),
+                "consents": consents,
+                "as_of_hour": hour,
+                "indices": [index for index, _ in row],
+                "codes": [code for _, code in row],
+                "sum": str(row_sum(subject, consents, hour, row)),
+            }
+        )
+    return cases
 
 
 # -- hashing

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edge_sdk.dna.genome import dequantise, quantise, quantise2
+from edge_sdk.dna.columns import row_sum_of
+from edge_sdk.dna.genome import Row, dequantise, quantise, quantise2
 from edge_sdk.dna.imprint import GenomeState, contribution, encode_row, event_weight, mantissa
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema, KindRule, NamespaceRule
@@ -76,6 +78,18 @@ def test_rows(case: dict[str, Any], quantiser: int) -> None:
     assert row.as_of_hour == (case["as_of_hour"] if quantiser == 1 else 0)
     assert row.indices.tolist() == case["indices"]
     assert row.codes.tolist() == case["codes" if quantiser == 1 else "codes_2"]
+
+
+@pytest.mark.parametrize("case", load("encoding.json")["row_sums"])
+def test_row_sums(case: dict[str, Any]) -> None:
+    row = Row(
+        bytes.fromhex(case["subject"]),
+        case["consents"],
+        case["as_of_hour"],
+        np.array(case["indices"], np.uint32),
+        np.array(case["codes"], np.uint8),
+    )
+    assert row_sum_of(row) == int(case["sum"])
 
 
 def test_hashes() -> None:
