@@ -15,7 +15,7 @@ from typing import Final
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.outbox.lanes import Mark, Segment
-from edge_sdk.store.genomes import counter
+from edge_sdk.store.meta import counter
 from edge_sdk.store.segments import JOINED, read_segment, write_segment
 
 _KEPT_LONGEST: Final = frozenset({FrameKind.CONSENT, FrameKind.LINK})

@@ -23,7 +23,7 @@ from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import write_file
-from edge_sdk.store.genomes import get_meta, set_meta
+from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.segments import read_segments, write_segment
 
 

@@ -41,7 +41,7 @@ from edge_sdk.outbox.queue import Outbox
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.genomes import bump, counter, get_meta
+from edge_sdk.store.meta import bump, counter, get_meta
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
 

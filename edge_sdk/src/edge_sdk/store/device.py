@@ -16,12 +16,10 @@ Rules
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -31,43 +29,38 @@ from edge_sdk.errors import StoreCorrupt
 from edge_sdk.status import DeviceFacts
 from edge_sdk.store import files as store_files
 from edge_sdk.store import state as store_state
-from edge_sdk.store.database import Database, Watch, translate
+from edge_sdk.store.database import translate
 from edge_sdk.store.genomes import (
     ERASED,
     GenomeShelf,
     GenomeView,
     compatible,
-    counter,
-    get_meta,
     rows_of,
-    set_meta,
     split_pairs,
 )
+from edge_sdk.store.guarded import OPEN_LOCK
 from edge_sdk.store.identity import Identity, read_identity, write_identity
+from edge_sdk.store.meta import bump, counter, get_meta, set_meta
+from edge_sdk.store.partials import Partials
 from edge_sdk.store.releases import ReleaseShelf, StoredRelease, activate_staged, remember_seen
-from edge_sdk.store.rescue import rescue
-from genome_edge.v1 import dna_pb2, sync_pb2
+from edge_sdk.store.standing import StandingStore
+from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
 
 __all__ = ["DeviceFacts", "DeviceStore", "Identity", "StoredRelease"]
 
-log = logging.getLogger("edge_sdk.store.device")
-
-_OPEN_LOCK: Final = "open"
 _SYNC_LOCK: Final = "sync"
 
 
-class DeviceStore:
+class DeviceStore(StandingStore):
     """One device's directory. Thread-safe. Not to be used across a fork: open it again."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        #: Set by the client; called once per heartbeat; never blocks.
+        super().__init__(path)
+        #: Set by the client; called about once a second; never blocks.
         self.facts: Callable[[], DeviceFacts] = DeviceFacts
-        #: What was found damaged and not brought anew by a sync since; None: nothing.
-        self.incident: StoreCorrupt | None = None
-        self.database = Database(path / store_files.DATABASE)
         self._releases = ReleaseShelf(self.database, path)
         self._genomes = GenomeShelf(self.database, path)
+        self._partials = Partials(path)
         self._view: GenomeView | None = None
         self._view_lock = threading.Lock()
 
@@ -80,72 +73,15 @@ class DeviceStore:
         store = cls(Path(path).absolute())
         try:
             store_files.make_directories(store.path)
-            with store._lock(_OPEN_LOCK):
+            with store._lock(OPEN_LOCK):
                 try:
                     store.database.create_or_upgrade(expected=store._releases.was_used())
+                    store._make_epoch()
                 except StoreCorrupt as error:
                     store._rebuild(error)
-                store._make_epoch()
         except OSError as error:
             raise translate(error, store.path) from error
         return store
-
-    def close(self) -> None:
-        """Close the files. Harmless to repeat."""
-        self.database.close()
-
-    # Damage -------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One durable transaction; a damaged file is rebuilt before StoreCorrupt is raised."""
-        try:
-            with self.database.write() as connection:
-                yield connection
-        except StoreCorrupt as error:
-            self.repair(error)
-            raise
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """A consistent view; a damaged file is rebuilt before StoreCorrupt is raised."""
-        try:
-            with self.database.read() as connection:
-                yield connection
-        except StoreCorrupt as error:
-            self.repair(error)
-            raise
-
-    def repair(self, error: StoreCorrupt) -> None:
-        """Rebuild the SQLite file where it is damaged indeed and nobody else was faster."""
-        try:
-            store_files.make_directories(self.path)
-            with self._lock(_OPEN_LOCK):
-                if self.database.is_gone():
-                    self._rebuild(error)
-                elif self.database.was_replaced():
-                    self.database.reset()
-                elif not self.database.is_intact():
-                    self._rebuild(error)
-        except OSError as problem:
-            raise translate(problem, self.path) from problem
-
-    def _rebuild(self, error: StoreCorrupt) -> None:
-        """Under the open lock."""
-        aside = store_files.move_aside(self.path, store_files.database_files(self.path))
-        self._found(StoreCorrupt(f"{error}; moved to {aside} and rebuilt"))
-        self.database.reset()
-        self.database.create_or_upgrade()
-        with self.database.write() as connection:
-            rescue(aside / store_files.DATABASE, connection, wall_ms())
-            self._releases.restore(connection)
-
-    def _found(self, incident: StoreCorrupt) -> None:
-        log.warning("%s", incident)
-        self.incident = incident
-
-    def _lock(self, name: str) -> FileLock:
-        return FileLock.acquire(self.path / "locks" / name)
 
     # Processes ----------------------------------------------------------------------------------
 
@@ -153,14 +89,20 @@ class DeviceStore:
         """Become the process that syncs: its lock, or None where another one is it."""
         return FileLock.try_acquire(self.path / "locks" / _SYNC_LOCK)
 
-    def watch(self) -> Watch:
-        """Something that tells when any process has committed. Raises StoreError."""
-        return self.database.watch()
-
-    def changes(self) -> tuple[int, int, int]:
-        """Counts of changes of: the active release, the genomes, what the device remembers."""
+    def changes(self) -> tuple[int, int, int, int]:
+        """Counts of changes of: the active release, the genomes, what the device remembers, what is
+        in force (an asset that has arrived counts as such a change)."""
         with self.read() as db:
-            return counter(db, "release"), counter(db, "genomes"), counter(db, "state")
+            names = ("release", "genomes", "state", "standing")
+            return tuple(counter(db, name) for name in names)  # type: ignore[return-value]
+
+    def _restore(self, connection: sqlite3.Connection) -> None:
+        self._releases.restore(connection)
+
+    def losses(self) -> dict[str, int]:
+        """Events that were lost or given up since the store was made, by reason."""
+        with self.read() as connection:
+            return dict(connection.execute("SELECT reason, events FROM losses"))
 
     # Identity -----------------------------------------------------------------------------------
 
@@ -196,9 +138,55 @@ class DeviceStore:
         """SHA-256 of every part in the store."""
         return self._releases.parts.held()
 
+    def assets_held(self, manifest: release_pb2.Manifest) -> frozenset[str]:
+        """Names of the asset parts of a release that are here."""
+        parts, has = manifest.parts, self._releases.parts.has
+        return frozenset(p.name for p in parts if p.asset and has(p.sha256, p.size))
+
     def part_path(self, sha256: bytes) -> Path:
         """Where a part is."""
         return self._releases.parts.path(sha256)
+
+    def partials(self) -> dict[bytes, int]:
+        """How many bytes are here of contents that are not whole yet, by SHA-256."""
+        with self._disk():
+            return self._partials.held()
+
+    def append_partial(self, sha256: bytes, offset: int, data: bytes) -> None:
+        """Go on with a content, or begin it anew at 0.
+
+        ValueError where it does not end at `offset`. Raises StoreError.
+        """
+        with self._disk():
+            self._partials.append(sha256, offset, data)
+
+    def finish_partial(self, sha256: bytes, *, part: bool = False) -> Path:
+        """Where a content is, now that it is whole; with `part` it is one of a release's.
+
+        ValueError where its digest is another one: it is dropped then. Raises StoreError.
+        """
+        with self._disk():
+            path = self._partials.finish(sha256)
+            if not part:
+                return path
+            self._releases.parts.take(sha256, path)
+            return self.part_path(sha256)
+
+    def drop_partial(self, sha256: bytes) -> None:
+        """Give a content up."""
+        with self._disk():
+            self._partials.drop(sha256)
+
+    def make_room(self, wanted: Iterable[bytes], size: int) -> None:
+        """Before `size` bytes of `wanted` contents come: give up what is not needed any more.
+        Raises DiskFull where they have no room."""
+        with self._disk():
+            self._partials.make_room(set(wanted), size)
+
+    def assets_arrived(self) -> None:
+        """Say to every process that assets are here now."""
+        with self.write() as connection:
+            bump(connection, "standing")
 
     def stage_part(self, sha256: bytes, data: bytes) -> None:
         """Write a part (atomic; fsynced); ValueError where the digest does not match."""
@@ -236,9 +224,19 @@ class DeviceStore:
         self.incident = None
         return activated
 
-    def release_failed(self, version: int) -> StoredRelease | None:
-        """The active release cannot be used: go back to the previous one, and return that."""
-        return self._releases.fall_back(version)
+    def release_failed(self, version: int, verdict: str = "") -> StoredRelease | None:
+        """The active release cannot be used: go back to the previous one, and return that.
+
+        With a `verdict` (for a person) it is not taken again before another one was; without one it
+        was damaged here and comes anew.
+        """
+        return self._releases.fall_back(version, verdict)
+
+    def failed_release(self) -> tuple[bytes, str]:
+        """The manifest digest of the release that failed last, and the verdict; empty: none."""
+        with self.read() as connection:
+            failed = get_meta(connection, "failed_release") or b""
+        return failed[:32], failed[32:].decode()
 
     def highest_seen(self) -> int:
         """The highest release version ever offered and verified; never falls."""
@@ -355,45 +353,3 @@ class DeviceStore:
             self._genomes.compact()
         if erased:
             self.database.truncate_log()
-
-    # Time and contact ---------------------------------------------------------------------------
-
-    def server_offset_ms(self) -> int | None:
-        """Server minus device wall clock as last heard; None: never heard."""
-        return self._number("server_offset_ms")
-
-    def last_contact_ms(self) -> int | None:
-        """When the server was last heard, by its own clock; None: never."""
-        return self._number("last_contact_ms")
-
-    def heard_server(self, server_time_ms: int) -> None:
-        """Remember the offset and the moment of the last contact."""
-        with self.write() as connection:
-            set_meta(
-                connection,
-                server_offset_ms=b"%d" % (server_time_ms - wall_ms()),
-                last_contact_ms=b"%d" % server_time_ms,
-                clock_floor_ms=b"%d" % server_time_ms,
-            )
-
-    def clock_floor_ms(self) -> int:
-        """The latest moment that was seen since the server was heard; 0: none."""
-        return self._number("clock_floor_ms") or 0
-
-    def raise_clock_floor(self, now_ms: int) -> None:
-        """Remember that this moment has passed."""
-        with self.write() as connection:
-            if now_ms > int(get_meta(connection, "clock_floor_ms") or b"0"):
-                set_meta(connection, clock_floor_ms=b"%d" % now_ms)
-
-    def _number(self, key: str) -> int | None:
-        with self.read() as connection:
-            value = get_meta(connection, key)
-        return None if value is None else int(value)
-
-    @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise translate(error, self.path) from error

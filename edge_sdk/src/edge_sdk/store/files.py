@@ -3,6 +3,7 @@
     identity/device.pem       the private key (0600; written by edge_sdk.sync.keys)
     identity/identity.json    what enrolment gave (0600)
     parts/<sha256>            parts of releases
+    partial/<sha256>          what is not whole yet (store.partials)
     manifests/<version>       signed manifests of the releases held; what the store is rebuilt from
     genomes/<n>.snap          genome rows
     genomes/<n>.lookup        customer-id hashes
@@ -26,7 +27,9 @@ from typing import Final
 from edge_sdk import _posix
 from edge_sdk.errors import StoreCorrupt
 
-DIRECTORIES: Final = ("identity", "parts", "manifests", "genomes", "rejected", "locks")
+DIRECTORIES: Final = (
+    "identity", "parts", "partial", "manifests", "genomes", "rejected", "locks",
+)  # fmt: skip
 DATABASE: Final = "edge.sqlite"
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
@@ -69,7 +72,7 @@ class Parts:
     def held(self) -> list[bytes]:
         """SHA-256 of every part that is here, ascending."""
         names = sorted(entry.name for entry in self._directory.iterdir())
-        return [bytes.fromhex(name) for name in names if _is_digest(name)]
+        return [bytes.fromhex(name) for name in names if is_digest(name)]
 
     def stage(self, sha256: bytes, data: bytes) -> None:
         """Keep a part. Raises ValueError where `data` has another digest, and OSError."""
@@ -108,6 +111,18 @@ class Parts:
                 if hashlib.file_digest(file, "sha256").digest() != sha256:
                     damaged.append(path)
         return damaged
+
+    def take(self, sha256: bytes, path: Path) -> None:
+        """Keep a file, which has this digest and is safely on disk, as a part. Raises OSError."""
+        path.replace(self.path(sha256))
+        _posix.sync_directory(self._directory)
+
+    def has(self, sha256: bytes, size: int) -> bool:
+        """Whether the part is here, as far as its size tells."""
+        try:
+            return self.path(sha256).stat().st_size == size
+        except OSError:
+            return False
 
     def keep_only(self, needed: Collection[bytes]) -> None:
         """Delete every other part. A draft that a dying process left is deleted too."""
@@ -167,5 +182,6 @@ def database_files(root: Path) -> list[Path]:
     return [root / (DATABASE + suffix) for suffix in ("", "-wal", "-shm")]
 
 
-def _is_digest(name: str) -> bool:
+def is_digest(name: str) -> bool:
+    """Whether a file is named by a SHA-256."""
     return len(name) == 64 and all(c in "0123456789abcdef" for c in name)

@@ -28,6 +28,7 @@ from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import remove
 from edge_sdk.store.lookup_file import LookupFile, lookup_hash, write_lookup
+from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
 from edge_sdk.store.snapshot import Snapshot, write_snapshot
 from genome_edge.v1 import dna_pb2, sync_pb2
 
@@ -174,14 +175,14 @@ class GenomeShelf:
 
     def _current_files(self) -> tuple[str, str]:
         with self._database.read() as connection:
-            return _files(_meta(connection))
+            return _files(all_meta(connection))
 
     def _read_view(self, known: GenomeView | None) -> GenomeView:
         with self._database.read() as connection:
             change = counter(connection, "genomes")
             if known is not None and known.change == change:
                 return known
-            meta = _meta(connection)
+            meta = all_meta(connection)
             files = self._last_tried = _files(meta)
             if known is None or known.files != files:
                 known = None
@@ -308,7 +309,7 @@ class GenomeShelf:
 
     def drop(self, connection: sqlite3.Connection) -> None:
         """Forget all rows and lookups, so that the next sync brings them anew."""
-        connection.executemany("DELETE FROM meta WHERE key = ?", [(key,) for key in KEYS])
+        drop_meta(connection, *KEYS)
         connection.execute("DELETE FROM patches")
         connection.execute("DELETE FROM lookups")
         bump(connection, "genomes")
@@ -324,34 +325,5 @@ def rows_of(blocks: Iterable[dna_pb2.GenomeBlock]) -> Iterator[Row]:
         yield from rows_from_block(block)
 
 
-def set_meta(connection: sqlite3.Connection, **values: bytes) -> None:
-    """Write single values."""
-    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
-
-
-def get_meta(connection: sqlite3.Connection, key: str) -> bytes | None:
-    """Read a single value."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def _meta(connection: sqlite3.Connection) -> dict[str, bytes]:
-    return dict(connection.execute("SELECT key, value FROM meta"))
-
-
 def _files(meta: Mapping[str, bytes]) -> tuple[str, str]:
     return meta.get("snapshot", b"").decode(), meta.get("lookup", b"").decode()
-
-
-def counter(connection: sqlite3.Connection, name: str) -> int:
-    """The value of a counter."""
-    row = connection.execute("SELECT n FROM counters WHERE name = ?", (name,)).fetchone()
-    return int(row[0])
-
-
-def bump(connection: sqlite3.Connection, name: str) -> int:
-    """Count a change that other processes watch; returns the new value."""
-    row = connection.execute(
-        "UPDATE counters SET n = n + 1 WHERE name = ? RETURNING n", (name,)
-    ).fetchone()
-    return int(row[0])

@@ -50,7 +50,7 @@ class OpenStore:
         self._on_change = on_change
         self._watch = store.watch()
         self._generation = store.database.generation
-        self._seen = (-1, -1, -1)
+        self._seen = (-1, -1, -1, -1)
         self._syncing: FileLock | None = None
 
     # What is new --------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class OpenStore:
         self._watch.close()
         self._generation = self.store.database.generation
         self._watch = self.store.watch()
-        self._seen = (-1, -1, -1)
+        self._seen = (-1, -1, -1, -1)
         with self.store.read() as connection:
             _, self._last_cap = store_state.read_caps(connection)
 

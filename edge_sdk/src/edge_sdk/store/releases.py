@@ -12,25 +12,38 @@ from google.protobuf.message import DecodeError
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import Manifests, Parts
-from edge_sdk.store.genomes import bump, compatible, get_meta, set_meta
+from edge_sdk.store.genomes import compatible
+from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
 from genome_edge.v1 import dna_pb2, release_pb2
 
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """A release in the store: its number and its serialised SignedManifest."""
+    """A release in the store: its number, its serialised SignedManifest as it was verified, and the
+    SHA-256 of that where it was read from the disk."""
 
     version: int
     signed_manifest: bytes = field(repr=False)
+    sha256: bytes = field(default=b"", repr=False)
 
     @property
     def manifest(self) -> release_pb2.Manifest:
-        """The manifest. Raises StoreCorrupt where it cannot be read."""
+        """The manifest. Raises StoreCorrupt where it is not the one that was verified."""
+        return release_pb2.Manifest.FromString(self.signed.manifest)
+
+    @property
+    def signed(self) -> release_pb2.SignedManifest:
+        """The manifest with its signatures. Raises StoreCorrupt as `manifest`."""
+        damaged = f"the manifest of release {self.version} is damaged"
+        if self.sha256 and hashlib.sha256(self.signed_manifest).digest() != self.sha256:
+            raise StoreCorrupt(damaged)
         try:
             signed = release_pb2.SignedManifest.FromString(self.signed_manifest)
-            return release_pb2.Manifest.FromString(signed.manifest)
+            if release_pb2.Manifest.FromString(signed.manifest).version == self.version:
+                return signed
         except DecodeError as error:
-            raise StoreCorrupt(f"the manifest of release {self.version} is damaged") from error
+            raise StoreCorrupt(damaged) from error
+        raise StoreCorrupt(damaged)
 
 
 class ReleaseShelf:
@@ -64,12 +77,15 @@ class ReleaseShelf:
         self.sweep()
         return not waits
 
-    def fall_back(self, version: int) -> StoredRelease | None:
+    def fall_back(self, version: int, verdict: str = "") -> StoredRelease | None:
         """The active release, which is `version`, cannot be used: make the previous one active."""
         with self._database.write() as connection:
             active, previous = _role(connection, "active"), _role(connection, "previous")
             if active is None or active.version != version:
                 return active
+            if verdict:
+                failed = digest_of(active.signed_manifest) + verdict.encode()
+                set_meta(connection, failed_release=failed)
             connection.execute("DELETE FROM releases WHERE role IN ('active', 'previous')")
             if previous is not None:
                 _put(connection, "active", previous)
@@ -81,18 +97,18 @@ class ReleaseShelf:
         return bool(self._manifests.newest_first())
 
     def restore(self, connection: sqlite3.Connection) -> None:
-        """After a rebuild: take the newest release whose parts are all here as the active one."""
-        if _role(connection, "active") is not None:
-            return
+        """After a rebuild: take the newest release whose parts are all here as the active one,
+        where the pointer was lost."""
+        pointed = _role(connection, "active") is not None
         held = set(self.parts.held())
         for version, content in self._manifests.newest_first():
             release = StoredRelease(version, content)
             try:
-                needed = {part.sha256 for part in release.manifest.parts}
+                needed = {part.sha256 for part in release.manifest.parts if not part.asset}
             except StoreCorrupt:
                 continue
             remember_seen(connection, version, digest_of(content))
-            if needed and needed <= held:
+            if not pointed and needed and needed <= held:
                 activate(connection, release)
                 return
 
@@ -118,6 +134,7 @@ def activate(connection: sqlite3.Connection, release: StoredRelease) -> None:
         _put(connection, "previous", active)
     _put(connection, "active", release)
     connection.execute("DELETE FROM releases WHERE role = 'staged'")
+    drop_meta(connection, "failed_release")
     bump(connection, "release")
 
 
@@ -153,13 +170,19 @@ def _rows_are_of_another_lineage(connection: sqlite3.Connection, lineage: dna_pb
 
 def _role(connection: sqlite3.Connection, role: str) -> StoredRelease | None:
     row = connection.execute(
-        "SELECT version, manifest FROM releases WHERE role = ?", (role,)
+        "SELECT version, manifest, sha256 FROM releases WHERE role = ?", (role,)
     ).fetchone()
-    return None if row is None else StoredRelease(int(row[0]), bytes(row[1]))
+    return None if row is None else StoredRelease(int(row[0]), bytes(row[1]), bytes(row[2]))
 
 
 def _put(connection: sqlite3.Connection, role: str, release: StoredRelease) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO releases VALUES (?, ?, ?)",
-        (role, release.version, release.signed_manifest),
+        "INSERT OR REPLACE INTO releases (role, version, manifest, sha256) VALUES (?, ?, ?, ?)",
+        (
+            role,
+            release.version,
+            release.signed_manifest,
+            # A damaged one stays a damaged one when it is moved.
+            release.sha256 or hashlib.sha256(release.signed_manifest).digest(),
+        ),
     )

@@ -10,12 +10,13 @@ pointer is lost; genomes come back whole or with the next sync.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -24,6 +25,7 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
+from edge_sdk.store.meta import meta_crc, set_meta
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
 
@@ -33,34 +35,37 @@ _META: Final = (
     "server_offset_ms",
     "last_contact_ms",
     "clock_floor_ms",
+    "root",
+    "signed_timestamp",
+    "signed_stop_list",
+    "failed_release",
+    "incarnation",
 )
 _SEGMENT: Final = lanes.Limits(events=500, bytes=256 * 1024)
-_Row = tuple[object, ...]
+_Row = tuple[Any, ...]
 
 
 def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     """Copy what can be read of the SQLite file `damaged` into the new one, in its transaction."""
     tables, whole = _read(damaged)
-    meta = {str(row[0]): row[1] for row in tables["meta"] if len(row) == 2}
+    meta = {str(row[0]): row[1] for row in tables["meta"] if _is_meta(row)}
     keys: list[str] = [key for key in _META if key in meta]
     if {"meta", "patches", "lookups"} <= whole:
         keys += [key for key in KEYS if key in meta]
         for table in ("patches", "lookups"):
             _insert(fresh, table, tables[table])
-    fresh.executemany(
-        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, meta[key]) for key in keys]
-    )
     if "releases" in whole:
-        _insert(fresh, "releases", tables["releases"])
-    for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions"):
+        _insert(fresh, "releases", [_with_digest(row) for row in tables["releases"]])
+    for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions", "losses"):
         _insert(fresh, table, tables[table])
     epoch = secrets.token_bytes(16)
-    fresh.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
+    set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
     moved = _rescue_outbox(fresh, tables, now_ms)
     _rescue_marked(fresh, tables, moved, epoch)
     # Higher than any count of changes can be: every process reads everything anew.
     fresh.execute(
-        "UPDATE counters SET n = ? WHERE name IN ('release', 'genomes', 'state')", (now_ms,)
+        "UPDATE counters SET n = ? WHERE name IN ('release', 'genomes', 'state', 'standing')",
+        (now_ms,),
     )
 
 
@@ -68,7 +73,7 @@ def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
     """The rows of every table as far as they can be read, and the tables that were read whole."""
     names = (
         "meta", "releases", "patches", "lookups", "pending", "consents", "caps", "ring",
-        "ring_ids", "event_ids", "redemptions", "lanes", "outbox",
+        "ring_ids", "event_ids", "redemptions", "lanes", "outbox", "losses",
     )  # fmt: skip
     tables: dict[str, list[_Row]] = {name: [] for name in names}
     whole: set[str] = set()
@@ -85,6 +90,19 @@ def _open(damaged: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(damaged, isolation_level=None)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _is_meta(row: _Row) -> bool:
+    """Whether this is a single value as it was written; in the first format nothing tells."""
+    if len(row) < 2 or not isinstance(row[0], str) or not isinstance(row[1], bytes):
+        return False
+    return len(row) == 2 or row[2] == meta_crc(row[0], row[1])
+
+
+def _with_digest(row: _Row) -> _Row:
+    if len(row) == 3 and isinstance(row[2], bytes):  # of the first format
+        return (*row, hashlib.sha256(row[2]).digest())
+    return row
 
 
 def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:

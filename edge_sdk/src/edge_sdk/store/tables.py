@@ -18,9 +18,10 @@ everything that this device has to remember by itself.
     batches         the batch of each lane that was handed out and must not change any more
     counters        sums over outbox and ring (kept by triggers), and one number for each kind
                     of change that other processes watch
+    losses          events lost or given up since the store was made, by reason
 
 SQLite notices a damaged page, not a damaged byte in a blob; where that would matter the row has a
-CRC-32 of its own.
+CRC-32 of its own, or the SHA-256 where what it holds has a signature.
 
 Times are milliseconds since the Unix epoch, subjects and epochs 16 bytes. `change` is the value
 of a counter when the row was written, so that other processes read only what they have not seen.
@@ -28,9 +29,12 @@ of a counter when the row was written, so that other processes read only what th
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from typing import Final
+
+from edge_sdk.store.meta import meta_crc
 
 APPLICATION_ID: Final = 0x47454447  # "GEDG"
 
@@ -117,8 +121,32 @@ def _tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+_CHECKED: Final = """
+ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE releases ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
+CREATE TABLE losses (reason TEXT PRIMARY KEY, events INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('standing', 0);
+"""
+
+
+def _checked(connection: sqlite3.Connection) -> None:
+    """Single values and manifests are checked when they are read; losses are counted."""
+    for statement in _statements(_CHECKED):
+        connection.execute(statement)
+    meta = connection.execute("SELECT key, value FROM meta").fetchall()
+    connection.executemany(
+        "UPDATE meta SET crc = ? WHERE key = ?",
+        [(meta_crc(key, bytes(value)), key) for key, value in meta],
+    )
+    releases = connection.execute("SELECT role, manifest FROM releases").fetchall()
+    connection.executemany(
+        "UPDATE releases SET sha256 = ? WHERE role = ?",
+        [(hashlib.sha256(manifest).digest(), role) for role, manifest in releases],
+    )
+
+
 #: Step i takes a store of version i to i + 1. Steps are never changed, only added.
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_tables,)
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_tables, _checked)
 VERSION: Final = len(MIGRATIONS)
 
 

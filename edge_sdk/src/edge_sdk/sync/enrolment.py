@@ -76,6 +76,7 @@ def enrol(server: str, code: str, store: DeviceStore, name: str, config: Config)
             root=answer.root.SerializeToString(),
         )
     )
+    store.put_trust(answer.root)
     store.heard_server(answer.server_time_ms)
     return Enrolled(answer.device_id, answer.tenant, answer.audience)
 
