@@ -234,8 +234,11 @@ def test_statements_need_the_threshold_and_have_bounds(check: Any, made: Any) ->
     two = root(timestamp_threshold=2)
     assert refusal(lambda: check(made, under=two)) == "SIGNATURE"
     assert check(made, under=two, by=CLOCK_KEYS) == made
-    small = Limits(timestamp_bytes=5, stop_list_bytes=5)
+    sizes = [Limits(timestamp_bytes=5), Limits(stop_list_bytes=5)]
+    small, other = sizes if check is check_stamp else reversed(sizes)
     assert refusal(lambda: check(made, limits=small)) == "TOO_LARGE"
+    assert check(made, limits=other) == made
+    assert refusal(lambda: check(made, under=root(threshold=9))) == "ROOT"
     assert refusal(lambda: check(made, limits=Limits(signatures=0))) == "TOO_LARGE"
 
 

@@ -293,6 +293,8 @@ def test_rows_of_one_lineage_are_read_with_any_size_of_vocabulary() -> None:
     bigger = dna_pb2.Lineage(vocabulary_lineage=bytes(16), vocabulary_size=9, schema_epoch=1)
     assert trust.same_lineage(one, bigger)
     assert not trust.same_lineage(one, None)
+    assert not trust.same_lineage(None, one)
+    assert not trust.same_lineage(None, None)
     for field, value in (
         ("vocabulary_lineage", b"x" * 16),
         ("schema_epoch", 2),

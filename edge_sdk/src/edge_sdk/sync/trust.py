@@ -215,7 +215,7 @@ def check_signatures(
         if signature.key_id in named
         and _holds(named[signature.key_id], signature.signature, message)
     }
-    if not named or len(good) < max(1, threshold):
+    if len(good) < max(1, threshold):  # a role without keys signs nothing
         raise refuse(
             Refusal.SIGNATURE,
             f"{len(good)} of the {threshold} signatures needed are good "
