@@ -136,7 +136,8 @@ def large_together(made: release_pb2.Manifest) -> None:
 
 
 def asset(made: release_pb2.Manifest, size: int = 1) -> object:
-    return made.parts.add(name=f"picture {len(made.parts)}", size=size, sha256=bytes(32), asset=True)
+    name = f"picture {len(made.parts)}"
+    return made.parts.add(name=name, size=size, sha256=bytes(32), asset=True)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,46 @@ class SharedDna:
         return values
 
 
+class Documents(NamedTuple):
+    """What import documents say, in the form of a release's parts."""
+
+    vocabulary: Vocabulary
+    offers: release_pb2.OfferCatalogue
+    placements: release_pb2.PlacementList
+    products: release_pb2.ProductTable
+
+
+def read_documents(
+    offers: Iterable[Mapping[str, Any]],
+    placements: Iterable[Mapping[str, Any]] = (),
+    *,
+    products: Mapping[str, object] | None = None,
+    markers: Iterable[str] = (),
+    known: Iterable[str] = BUILTIN_MARKERS,
+) -> Documents:
+    """The parts that these documents make.
+
+    `products` gives the DNA of each product id. The vocabulary holds the `known` markers in their
+    order, then every other that occurs, `markers` besides, and of each what refusing it imprints.
+    Raises InvalidDocument.
+    """
+    specs = [offer_from_document(doc) for doc in offers]
+    kinds = [placement_from_document(doc) for doc in placements]
+    assortment = {
+        name: dna_from_document(dna, f"products.{name}") for name, dna in (products or {}).items()
+    }
+    names = [*_markers_of(specs), *(m.marker for dna in assortment.values() for m in dna)]
+    names += [*markers, *(marker("channel", kind.channel) for kind in kinds if kind.channel)]
+    refused = [_REFUSED + name for name in names if not name.startswith(_REFUSED)]
+    words = Vocabulary(LINEAGE, list(dict.fromkeys((*known, *names, *refused))))
+    return Documents(
+        words,
+        release_pb2.OfferCatalogue(offers=specs),
+        release_pb2.PlacementList(placements=kinds),
+        _product_table(assortment, words),
+    )
+
+
 def release_from_documents(
     offers: Iterable[Mapping[str, Any]],
     placements: Iterable[Mapping[str, Any]] = (),
@@ -75,19 +115,11 @@ def release_from_documents(
 ) -> Release:
     """A release of these offers and placements, in the form of import documents.
 
-    `products` gives the DNA of each product id. The vocabulary holds every marker that occurs,
-    `markers` besides, and of each what refusing it imprints. Raises InvalidDocument.
+    The rest is as `read_documents` says. Raises InvalidDocument.
     """
-    specs = [offer_from_document(doc) for doc in offers]
-    kinds = [placement_from_document(doc) for doc in placements]
-    assortment = {
-        name: dna_from_document(dna, f"products.{name}") for name, dna in (products or {}).items()
-    }
-    names = [*_markers_of(specs), *(m.marker for dna in assortment.values() for m in dna)]
-    names += [*(places.markers if places is not None else ()), *markers]
-    names += [marker("channel", kind.channel) for kind in kinds if kind.channel]
-    refused = [_REFUSED + name for name in names if not name.startswith(_REFUSED)]
-    known = Vocabulary(LINEAGE, list(dict.fromkeys((*BUILTIN_MARKERS, *names, *refused))))
+    named = [*(places.markers if places is not None else ()), *markers]
+    made_of = read_documents(offers, placements, products=products, markers=named)
+    known = made_of.vocabulary
     # Strengths as of an hour, since nothing grows from 1970 until today.
     schema = schema or replace(default_schema(0), quantiser=1)
     made = scorer or SharedDna(known)
@@ -103,9 +135,9 @@ def release_from_documents(
         ),
         schema=schema,
         vocabulary=known,
-        offers=release_pb2.OfferCatalogue(offers=specs),
-        placements=release_pb2.PlacementList(placements=kinds),
-        products=_product_table(assortment, known),
+        offers=made_of.offers,
+        placements=made_of.placements,
+        products=made_of.products,
         places=places or release_pb2.PlaceTable(),
         golden=release_pb2.GoldenVectors(),
         scorer=lambda: made,
