@@ -144,6 +144,18 @@ class Connections:
                 self._roll_back()
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads inside see one state; nobody who writes is held up."""
+        if self.db.conn.in_transaction:
+            yield
+            return
+        self.run("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
     def _roll_back(self) -> None:
         # SQLite has rolled back already where the disk failed.
         if self.db.conn.in_transaction:
@@ -154,10 +166,10 @@ class Connections:
         with self.translated():
             return int(self.db.conn.execute(sql, values).rowcount)
 
-    def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once for each row."""
+    def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Run a statement once for each row; returns how many rows of the table it touched."""
         with self.translated():
-            self.db.conn.executemany(sql, rows)
+            return int(self.db.conn.executemany(sql, rows).rowcount)
 
     def all(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         """All rows of a query."""

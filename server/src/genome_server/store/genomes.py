@@ -1,8 +1,4 @@
-"""Genomes, audiences, and what devices must hear of.
-
-A member of an audience has one row there: its standing, and the stamp of what
-happened to it last. "What changed after stamp n" is then one range of an index.
-"""
+"""Genomes, and audiences: whose genomes a device may hold."""
 
 from __future__ import annotations
 
@@ -10,7 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 
 from genome_server.errors import StoreError
+from genome_server.store.changes import IS_MEMBER, Changes
 from genome_server.store.connection import Row, chunked
+from genome_server.store.journal import StoredRow, written
 from genome_server.store.people import (
     ERASED,
     LEFT,
@@ -24,17 +22,14 @@ from genome_server.store.people import (
 from genome_server.store.rows import (
     CONSENT_PERSONALISATION,
     AudienceRow,
-    DeleteReason,
-    GenomeChange,
     GenomeRecord,
 )
 
 _GENOME = "subject, epoch, state, newest_hour, row, consents, changed"
 _AUDIENCE = "name, rule, identify, lookup, lookup_key, source"
-_IS_MEMBER = f"standing IN ({PRESENT}, {WITHDRAWN}, {SILENT})"
 
 
-class Genomes(People):
+class Genomes(People, Changes):
     """The rooms of a store that know genomes and who may hold them."""
 
     def genome(self, subject: bytes) -> GenomeRecord | None:
@@ -72,69 +67,37 @@ class Genomes(People):
     def _put_genomes(self, records: dict[bytes, GenomeRecord], epoch: int) -> None:
         query = "SELECT subject, consents FROM customers WHERE subject IN ({keys})"
         agreed = {bytes(s): consents for s, consents in self.among(query, records)}
-        query = "SELECT subject, row, consents, changed FROM genomes WHERE subject IN ({keys})"
-        stored = {bytes(s): (row, has, at) for s, row, has, at in self.among(query, records)}
-        writes: list[Row] = []
-        restamped: list[bytes] = []
+        query = (
+            "SELECT subject, epoch, row, consents, changed, row_sum, journal FROM genomes "
+            "WHERE subject IN ({keys})"
+        )
+        stored = {bytes(s): StoredRow(*rest) for s, *rest in self.among(query, records)}
+        new: dict[bytes, tuple[bytes, int]] = {}
         for subject, record in records.items():
             consents = agreed.get(subject, record.consents)
             row = record.row
             if consents != record.consents:
                 row = with_consents(row, consents)
-            old_row, old_consents, changed = stored.get(subject, (None, None, 0))
-            if row != old_row or consents != old_consents:
-                restamped.append(subject)
-            fields = (subject, epoch, record.state, record.newest_hour, row, consents, changed)
-            writes.append(fields)
-        first = self.take(STAMPS, len(restamped)) if restamped else 0
-        stamps = {subject: first + i for i, subject in enumerate(restamped)}
+            new[subject] = (row, consents)
+        changed = [s for s, now in new.items() if s not in stored or stored[s][1:3] != now]
+        first = self.take(STAMPS, len(changed)) if changed else 0
+        stamps = {subject: first + i for i, subject in enumerate(changed)}
+        kept = {s: old[3:] for s, old in stored.items()}
+        kept |= written(epoch, {s: (stamps[s], *new[s]) for s in changed}, stored)
         self.run_many(
-            f"INSERT OR REPLACE INTO genomes ({_GENOME}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((*fields[:6], stamps.get(fields[0], fields[6])) for fields in writes),
+            f"INSERT INTO genomes ({_GENOME}, row_sum, journal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (subject) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, "
+            "newest_hour = excluded.newest_hour, row = excluded.row, consents = excluded.consents, "
+            "changed = excluded.changed, row_sum = excluded.row_sum, journal = excluded.journal",
+            (
+                (subject, epoch, record.state, record.newest_hour, *new[subject], *kept[subject])
+                for subject, record in records.items()
+            ),
         )
         self.run_many(
             f"UPDATE members SET stamp = ? WHERE subject = ? AND standing = {PRESENT}",
             ((stamp, subject) for subject, stamp in stamps.items()),
         )
-
-    def genome_changes(self, audience: str, after: int, limit: int) -> list[GenomeChange]:
-        """What happened to the audience's genomes after a stamp, in order of stamp."""
-        rows = self.all(
-            "SELECT m.subject, m.stamp, m.standing, g.row FROM members AS m "
-            "LEFT JOIN genomes AS g ON g.subject = m.subject "
-            "WHERE m.audience = ? AND m.stamp > ? "
-            f"AND (m.standing IN ({ERASED}, {LEFT}, {WITHDRAWN}) "
-            f"OR (m.standing = {PRESENT} AND g.row IS NOT NULL)) "
-            "ORDER BY m.stamp LIMIT ?",
-            [audience, after, limit],
-        )
-        return [
-            GenomeChange(bytes(subject), stamp, row)
-            if standing == PRESENT
-            else GenomeChange(bytes(subject), stamp, None, DeleteReason(standing))
-            for subject, stamp, standing, row in rows
-        ]
-
-    def joined_members(self, audience: str, after: int, limit: int) -> list[tuple[bytes, int]]:
-        """(subject, stamp) of members who joined after a stamp, in order of stamp."""
-        rows = self.all(
-            "SELECT subject, joined FROM members "
-            f"WHERE audience = ? AND joined > ? AND {_IS_MEMBER} ORDER BY joined LIMIT ?",
-            [audience, after, limit],
-        )
-        return [(bytes(subject), stamp) for subject, stamp in rows]
-
-    def audience_rows(self, audience: str) -> int:
-        """How many genomes a device with this audience holds once it has everything."""
-        return self.number(
-            "SELECT count(*) FROM members AS m JOIN genomes AS g ON g.subject = m.subject "
-            f"WHERE m.audience = ? AND m.standing = {PRESENT}",
-            [audience],
-        )
-
-    def newest_stamp(self) -> int:
-        """The newest genome stamp given so far; 0: none."""
-        return self.number("SELECT value FROM counters WHERE name = ?", [STAMPS])
 
     # -- consumers of the log
 
@@ -149,25 +112,6 @@ class Genomes(People):
             "INSERT OR REPLACE INTO consumer_offsets (consumer, epoch, position) VALUES (?, ?, ?)",
             [consumer, epoch, offset],
         )
-
-    def applied_marks(self, device: str) -> list[tuple[bytes, int, int]]:
-        """(epoch, lane, sequence) up to which a device's own events are in the genomes."""
-        query = (
-            "SELECT epoch, lane, sequence FROM applied_marks WHERE device = ? ORDER BY epoch, lane"
-        )
-        return [
-            (bytes(epoch), lane, sequence) for epoch, lane, sequence in self.all(query, [device])
-        ]
-
-    def set_applied_marks(self, marks: Iterable[tuple[str, bytes, int, int]]) -> None:
-        """Remember (device, epoch, lane, sequence); a mark never falls."""
-        with self.transaction():
-            self.run_many(
-                "INSERT INTO applied_marks (device, epoch, lane, sequence) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (device, epoch, lane) "
-                "DO UPDATE SET sequence = max(sequence, excluded.sequence)",
-                marks,
-            )
 
     # -- audiences
 
@@ -244,18 +188,18 @@ class Genomes(People):
 
     def is_member(self, audience: str, subject: bytes) -> bool:
         """Whether a subject is a member, whatever the consent."""
-        query = f"SELECT 1 FROM members WHERE audience = ? AND subject = ? AND {_IS_MEMBER}"
+        query = f"SELECT 1 FROM members WHERE audience = ? AND subject = ? AND {IS_MEMBER}"
         return self.one(query, [audience, subject]) is not None
 
     def audience_size(self, audience: str) -> int:
         """How many members there are."""
-        query = f"SELECT count(*) FROM members WHERE audience = ? AND {_IS_MEMBER}"
+        query = f"SELECT count(*) FROM members WHERE audience = ? AND {IS_MEMBER}"
         return self.number(query, [audience])
 
     def members(self, audience: str) -> Iterator[bytes]:
         """The members, by subject."""
         query = (
-            f"SELECT subject FROM members WHERE audience = ? AND {_IS_MEMBER} "
+            f"SELECT subject FROM members WHERE audience = ? AND {IS_MEMBER} "
             "AND subject > ? ORDER BY subject LIMIT ?"
         )
         for (subject,) in self.pages(query, b"", audience):

@@ -196,6 +196,95 @@ def m0011_trust(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m0012_row_sums(db: Database) -> None:
+    """What devices must come to: each row's sum and journal, and for each audience how many rows
+    there are and what they add up to.
+
+    SQLite knows no arithmetic modulo 2^64: a sum is kept as those of its two halves.
+    """
+    from genome_server.store.journal import begun, row_sums_of
+
+    db.execute("ALTER TABLE genomes ADD COLUMN row_sum INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE genomes ADD COLUMN journal BLOB NOT NULL DEFAULT x''")
+    db.execute(
+        "CREATE TABLE tallies (audience TEXT NOT NULL PRIMARY KEY, genomes INTEGER NOT NULL, "
+        "low INTEGER NOT NULL, high INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    last = b""
+    while rows := db.execute(
+        "SELECT subject, row, changed FROM genomes WHERE subject > ? ORDER BY subject LIMIT 2000",
+        [last],
+    ).fetchall():
+        sums = row_sums_of([row for _, row, _ in rows])
+        db.conn.executemany(
+            "UPDATE genomes SET row_sum = ?, journal = ? WHERE subject = ?",
+            ((sums[i], begun(changed), s) for i, (s, _, changed) in enumerate(rows)),
+        )
+        last = rows[-1][0]
+    low, high = "(g.row_sum & 4294967295)", "((g.row_sum >> 32) & 4294967295)"
+    db.execute(
+        "INSERT INTO tallies SELECT a.name, count(g.subject), "
+        f"coalesce(sum({low}), 0), coalesce(sum({high}), 0) FROM audiences AS a "
+        "LEFT JOIN members AS m ON m.audience = a.name AND m.standing = 0 "
+        "LEFT JOIN genomes AS g ON g.subject = m.subject GROUP BY a.name"
+    )
+    db.execute(
+        "CREATE TRIGGER tally_of_audience AFTER INSERT ON audiences "
+        # An OR REPLACE around this statement would hold for what is done here, too.
+        "WHEN NOT EXISTS (SELECT 1 FROM tallies WHERE audience = new.name) "
+        "BEGIN INSERT INTO tallies VALUES (new.name, 0, 0, 0); END"
+    )
+
+    def counted(sign: str, row: str, of: str) -> str:
+        half = f"(SELECT {low} FROM genomes AS g WHERE g.subject = {row}.subject)"
+        other = half.replace(low, high)
+        return (
+            f"UPDATE tallies SET genomes = genomes {sign} 1, low = low {sign} {half}, "
+            f"high = high {sign} {other} WHERE audience = {row}.audience AND {of}; "
+        )
+
+    def there(row: str) -> str:
+        return (
+            f"{row}.standing = 0 AND "
+            f"EXISTS (SELECT 1 FROM genomes AS g WHERE g.subject = {row}.subject)"
+        )
+
+    joins, leaves = counted("+", "new", there("new")), counted("-", "old", there("old"))
+    for event, done in (
+        ("INSERT", joins),
+        ("DELETE", leaves),
+        ("UPDATE OF standing", leaves + joins),
+    ):
+        name = f"tally_member_{event.partition(' ')[0].lower()}"
+        changed = "WHEN old.standing <> new.standing " if "OF" in event else ""
+        db.execute(f"CREATE TRIGGER {name} AFTER {event} ON members {changed}BEGIN {done}END")
+
+    def weighed(sign: str, row: str) -> str:
+        return (
+            f"low = low {sign} ({row}.row_sum & 4294967295), "
+            f"high = high {sign} (({row}.row_sum >> 32) & 4294967295)"
+        )
+
+    where = (
+        "WHERE audience IN (SELECT audience FROM members WHERE subject = {row}.subject "
+        "AND standing = 0); "
+    )
+    for event, row, sign in (("INSERT", "new", "+"), ("DELETE", "old", "-")):
+        db.execute(
+            f"CREATE TRIGGER tally_genome_{event.lower()} AFTER {event} ON genomes BEGIN "
+            f"UPDATE tallies SET genomes = genomes {sign} 1, {weighed(sign, row)} "
+            f"{where.format(row=row)}END"
+        )
+    db.execute(
+        "CREATE TRIGGER tally_genome_update AFTER UPDATE OF row_sum ON genomes "
+        "WHEN old.row_sum <> new.row_sum BEGIN UPDATE tallies SET "
+        "low = low - (old.row_sum & 4294967295) + (new.row_sum & 4294967295), "
+        "high = high - ((old.row_sum >> 32) & 4294967295) + ((new.row_sum >> 32) & 4294967295) "
+        f"{where.format(row='new')}END"
+    )
+
+
 def migrate(db: Database, path: Path) -> None:
     """Apply the steps that are missing, all of them or none.
 

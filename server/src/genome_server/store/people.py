@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from genome_server.store.connection import Connections, Row, chunked
+from genome_server.store.journal import StoredRow, written
 from genome_server.store.rows import (
     CONSENT_PERSONALISATION,
     CustomerRow,
@@ -174,17 +175,28 @@ class People(Connections):
         different = {subject: pair for subject, pair in consents.items() if pair[0] != pair[1]}
         if not different:
             return
-        query = "SELECT subject, row FROM genomes WHERE subject IN ({keys})"
-        rows = [(bytes(s), bytes(row)) for s, row in self.among(query, different)]
+        query = (
+            "SELECT subject, epoch, row, consents, changed, row_sum, journal FROM genomes "
+            "WHERE subject IN ({keys})"
+        )
+        stored = {bytes(s): StoredRow(*rest) for s, *rest in self.among(query, different)}
+        # Who had not agreed before was on no device, whatever the row said.
+        stored = {
+            s: old._replace(consents=old.consents & different[s][0]) for s, old in stored.items()
+        }
         stamp = self.take(STAMPS, len(different))
         stamps = {subject: stamp + i for i, subject in enumerate(different)}
-        self.run_many(
-            "UPDATE genomes SET consents = ?, row = ?, changed = ? WHERE subject = ?",
-            (
-                (different[s][1], with_consents(row, different[s][1]), stamps[s], s)
-                for s, row in rows
-            ),
-        )
+        rows = {
+            subject: (stamps[subject], with_consents(old.row, now := different[subject][1]), now)
+            for subject, old in stored.items()
+        }
+        for epoch in {old.epoch for old in stored.values()}:
+            same = {s: row for s, row in rows.items() if stored[s].epoch == epoch}
+            self.run_many(
+                "UPDATE genomes SET row = ?, consents = ?, changed = ?, row_sum = ?, journal = ? "
+                "WHERE subject = ?",
+                ((*rows[s][1:], *kept, s) for s, kept in written(epoch, same, stored).items()),
+            )
         granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
         withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
         members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"

@@ -41,8 +41,10 @@ from genome_server.store.rows import (
     GenomeChange,
     GenomeRecord,
     Grant,
+    Mark,
     PutCount,
     ReleaseRow,
+    Tally,
     ThinRow,
 )
 
@@ -63,9 +65,11 @@ __all__ = [
     "GenomeChange",
     "GenomeRecord",
     "Grant",
+    "Mark",
     "PutCount",
     "ReleaseRow",
     "Store",
+    "Tally",
     "ThinRow",
 ]
 
@@ -75,6 +79,10 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """Make what is done inside one atomic change; may be nested."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all reads inside see one state, without holding up who writes."""
         ...
 
     def close(self) -> None:
@@ -129,6 +137,10 @@ class Store(Protocol):
 
     def document(self, kind: str, document_id: str) -> Document | None:
         """One document, or None."""
+        ...
+
+    def documents_version(self) -> int:
+        """A number that is another one after any change of documents."""
         ...
 
     def document_count(self, kind: str) -> int:
@@ -208,6 +220,18 @@ class Store(Protocol):
         """
         ...
 
+    def genome_change_count(self, audience: str, after: int) -> int:
+        """At least as many as the changes after a stamp; cheap."""
+        ...
+
+    def anyone_gone(self, audience: str, after: int) -> bool:
+        """Whether devices had to forget anybody of the audience after a stamp."""
+        ...
+
+    def crowded(self, audience: str, subjects: Iterable[bytes]) -> set[bytes]:
+        """Those of these members whose first 8 bytes another row of the audience shares."""
+        ...
+
     def joined_members(self, audience: str, after: int, limit: int) -> list[tuple[bytes, int]]:
         """(subject, stamp) of members who joined after a stamp, whatever their consent.
 
@@ -217,6 +241,17 @@ class Store(Protocol):
 
     def audience_rows(self, audience: str) -> int:
         """How many genomes a device with this audience holds once it has everything."""
+        ...
+
+    def tally(self, audience: str) -> Tally:
+        """How many genomes the audience has, and what their row sums come to modulo 2^64.
+
+        Kept with every change, so that asking costs nothing.
+        """
+        ...
+
+    def audience_stamps(self) -> dict[str, int]:
+        """The stamp of what happened last in each audience, by name."""
         ...
 
     def newest_stamp(self) -> int:
@@ -231,8 +266,12 @@ class Store(Protocol):
         """Remember how far a consumer of the log has got."""
         ...
 
-    def applied_marks(self, device: str) -> list[tuple[bytes, int, int]]:
+    def applied_marks(self, device: str) -> list[Mark]:
         """(epoch, lane, sequence) up to which a device's own events are in the genomes."""
+        ...
+
+    def marks_of(self, devices: Iterable[str] | None = None) -> dict[str, list[Mark]]:
+        """The applied marks of these devices, or of all; those without any are missing."""
         ...
 
     def set_applied_marks(self, marks: Iterable[tuple[str, bytes, int, int]]) -> None:

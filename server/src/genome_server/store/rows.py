@@ -20,6 +20,8 @@ DEFAULT_CHANNEL = "stable"
 DOCUMENT_KINDS = ("product", "offer", "placement", "place")
 
 Document = dict[str, Any]
+#: (epoch, lane, sequence): how far a device's own events of a lane got.
+Mark = tuple[bytes, int, int]
 
 
 class DeleteReason(IntEnum):
@@ -77,13 +79,26 @@ class GenomeChange:
     """What a device that holds the audience must do about one subject.
 
     `row` is a serialised GenomeBlock of one row to put; None means delete, and
-    `reason` says why.
+    `reason` says why. A row's `journal` says which markers changed at which
+    stamps, for devices that had it: members since the stamp `joined`.
     """
 
     subject: bytes
     changed: int
     row: bytes | None
     reason: DeleteReason | None = None
+    joined: int = 0
+    journal: bytes = b""
+
+
+class Tally(NamedTuple):
+    """What a device with an audience holds once it has everything.
+
+    `row_sum` is the sum of the row sums modulo 2^64.
+    """
+
+    rows: int
+    row_sum: int
 
 
 @dataclass(frozen=True)
