@@ -63,8 +63,12 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def write_example(directory: Path, kind: str, format_: str) -> Path:
-    """The published example of a kind, as a file."""
+    """The published example of a kind, as a file, with the files that it names."""
     chosen = KINDS[kind]
+    for row in example_rows(chosen):
+        for name in row.get("assets", {}).values():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(name.encode())
     path = directory / f"{kind}.{format_}"
     if format_ == "parquet":
         return write(path, example_rows(chosen))

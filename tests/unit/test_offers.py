@@ -73,6 +73,27 @@ def test_everything_that_an_offer_can_be() -> None:
     ]
 
 
+def test_texts_assets_and_age_name_the_features_that_they_need() -> None:
+    spec = offer_from_document(
+        {
+            "id": "a",
+            "required_features": ["squarecb", "assets-1"],
+            "texts": {"pt-BR": {"title": "Táxi", "price": 4}},
+            "assets": {"image": "asset/0", "image.pt-BR": "asset/1"},
+            "max_offline_age_hours": 12,
+        }
+    )
+    assert list(spec.required_features) == ["squarecb", "assets-1", "offline-age-1"]
+    assert spec.texts[0].language == "pt-BR"
+    assert dict(spec.texts[0].content) == {"title": "Táxi", "price": "4"}
+    assert [(one.name, one.language, one.part) for one in spec.assets] == [
+        ("image", "", "asset/0"),
+        ("image", "pt-BR", "asset/1"),
+    ]
+    assert spec.max_offline_age_hours == 12
+    assert not offer_from_document({"id": "a", "texts": {"de": {}}}).required_features
+
+
 def test_near_and_cells_may_stand_at_the_top_and_dna_may_be_a_mapping() -> None:
     short = offer_from_document({"id": "a", "near": ["bar"], "cells": [CELL], "dna": {"a:b": 2}})
     long = offer_from_document(
@@ -162,3 +183,20 @@ def test_placements() -> None:
         with pytest.raises(InvalidDocument) as caught:
             placement_from_document({"id": "x", field: value})
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("doc", "field"),
+    [
+        ({"texts": {"german!": {}}}, "texts.german!"),
+        ({"texts": {"de": {"title": ["x"]}}}, "texts.de.title"),
+        ({"assets": {"image.": "x"}}, "assets.image."),
+        ({"assets": {".de": "x"}}, "assets..de"),
+        ({"assets": {"image": ""}}, "assets.image"),
+        ({"max_offline_age_hours": -1}, "max_offline_age_hours"),
+    ],
+)
+def test_a_wrong_text_asset_or_age_is_named(doc: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidDocument) as caught:
+        offer_from_document({"id": "a", **doc})
+    assert caught.value.field == field

@@ -6,7 +6,8 @@ mapping, as it comes out of JSON, YAML or a CSV row with dotted headers:
     {"id": "taxi", "content": {"title": "A taxi to the airport"}, "dna": ["ride:taxi"],
      "near": ["hotel"], "all_of": ["activity:flight-search"], "value": 4.5}
 
-`near` and `cells` may stand at the top or in `areas`. Everything but `id` may be left out. A field
+`near` and `cells` may stand at the top or in `areas`. `assets` names parts of the release: `image`,
+or `image.de` for one language. Everything but `id` may be left out. A field
 that is not known, or whose value is not allowed, raises `InvalidDocument` with the field's path.
 Whether an offer can ever be shown is another question: see `edge_sdk.engine.catalogue.check_offer`.
 """
@@ -14,6 +15,7 @@ Whether an offer can ever be shown is another question: see `edge_sdk.engine.cat
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar
@@ -32,6 +34,7 @@ _MICROS: Final = 1_000_000
 _MAX_SALIENCE: Final = 16.0
 _MAX_VALUE: Final = 1_000_000.0
 _MAX_ID: Final = 128
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 _DAY_NAMES: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _CONSENTS: Final = {
@@ -76,6 +79,9 @@ _OFFER_FIELDS: Final = (
     "consent",
     "required_features",
     "stop_after",
+    "max_offline_age_hours",
+    "texts",
+    "assets",
 )
 _PLACEMENT_FIELDS: Final = (
     "id",
@@ -109,7 +115,7 @@ def offer_from_document(doc: Mapping[str, Any]) -> release_pb2.OfferSpec:
     spec = release_pb2.OfferSpec(
         id=_identifier(doc.get("id"), "id"),
         campaign=_text(doc, "campaign"),
-        content=_content(doc.get("content")),
+        content=_content(doc.get("content"), "content"),
         dna=dna_from_document(doc.get("dna"), "dna"),
         value_micros=round(_number(doc.get("value", 1.0), "value", 0.0, _MAX_VALUE) * _MICROS),
         priority=_integer(doc.get("priority", 0), "priority", -1000, 1000),
@@ -125,6 +131,16 @@ def offer_from_document(doc: Mapping[str, Any]) -> release_pb2.OfferSpec:
     _known(stops, ("redeem", "dismiss"), "stop_after.")
     spec.stop_after_redeem = _flag(stops.get("redeem", False), "stop_after.redeem")
     spec.stop_after_dismiss = _flag(stops.get("dismiss", False), "stop_after.dismiss")
+    age = doc.get("max_offline_age_hours", 0)
+    spec.max_offline_age_hours = _integer(age, "max_offline_age_hours", 0, 24 * 366)
+    for language, content in _mapping(doc.get("texts"), "texts").items():
+        field = f"texts.{language}"
+        spec.texts.add(language=_language(language, field), content=_content(content, field))
+    for key, part in _mapping(doc.get("assets"), "assets").items():
+        spec.assets.append(_asset(str(key), part))
+    needed = [*spec.required_features, *(("assets-1",) if spec.assets else ())]
+    needed += ["offline-age-1"] if spec.max_offline_age_hours else []
+    spec.required_features[:] = _unique(needed)
     return spec
 
 
@@ -205,6 +221,22 @@ def _cap(value: object, field: str) -> release_pb2.Cap:
     )
 
 
+def _asset(key: str, part: object) -> release_pb2.OfferAsset:
+    field = f"assets.{key}"
+    name, dot, language = key.partition(".")
+    return release_pb2.OfferAsset(
+        name=_identifier(name, field),
+        language=_language(language, field) if dot else "",
+        part=_identifier(part, field),
+    )
+
+
+def _language(value: object, field: str) -> str:
+    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+        _fail(field, value, "a language, for example de or pt-BR")
+    return value
+
+
 def _fail(field: str, value: object, allowed: str) -> NoReturn:
     raise InvalidDocument(field, value, allowed)
 
@@ -237,11 +269,11 @@ def _mapping(value: object, field: str) -> Mapping[str, Any]:
     return value
 
 
-def _content(value: object) -> dict[str, str]:
-    content = _mapping(value, "content")
+def _content(value: object, field: str) -> dict[str, str]:
+    content = _mapping(value, field)
     for name, text in content.items():
         if not isinstance(text, str | int | float) or isinstance(text, bool):
-            _fail(f"content.{name}", text, "text")
+            _fail(f"{field}.{name}", text, "text")
     return {str(name): str(text) for name, text in content.items()}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk.engine.catalogue import check_offer
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document
 from genome_server.errors import ImportRefused
+from genome_server.ingest.assets import take_assets
 from genome_server.ingest.canonical import canonical
 from genome_server.ingest.check import RowError
 from genome_server.ingest.check import check as check_row
@@ -61,7 +62,7 @@ def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> C
                 checked.rows += 1
                 checked.problems += [
                     Reject(str(path), raw.line, error.column, error.cause)
-                    for error in _problems(raw, known, now_ms)
+                    for error in _problems(path, raw, known, now_ms)
                 ]
         except ImportRefused as error:
             checked.refused.append(str(error))
@@ -76,12 +77,16 @@ def known_names(store: Store) -> dict[str, set[str] | None]:
     }
 
 
-def _problems(raw: RawRow, known: dict[str, set[str] | None], now_ms: int) -> list[RowError]:
+def _problems(
+    path: Path, raw: RawRow, known: dict[str, set[str] | None], now_ms: int
+) -> list[RowError]:
     try:
         if raw.error is not None:
             raise raw.error
         check_row(KINDS["offers"], raw.values)
-        spec = offer_from_document(canonical(KINDS["offers"], raw.values))
+        row = canonical(KINDS["offers"], raw.values)
+        assets = take_assets(row, path.parent, None)
+        spec = offer_from_document({**row, "assets": assets})
     except RowError as error:
         return [error]
     except InvalidDocument as error:

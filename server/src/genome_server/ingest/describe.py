@@ -134,6 +134,8 @@ def cell(value: Any) -> str:
     """A value as it stands in a CSV cell."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         if any(isinstance(item, Mapping) and "marker" not in item for item in value):
             return json.dumps(value, ensure_ascii=False)

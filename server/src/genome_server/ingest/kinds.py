@@ -210,6 +210,29 @@ _OFFERS = _kind(
                 "dismiss": field("boolean", "After it was dismissed.", False),
             },
         ),
+        "max_offline_age_hours": whole(
+            "Not shown by a device that has not heard from the server for longer than this; "
+            "0 if left out: no such limit.",
+            48,
+            0,
+            24 * 366,
+        ),
+        "texts": free(
+            "Content in other languages, by language (`de`, `pt-BR`), over `content` name by "
+            "name. A JSON text in CSV: `texts.de`.",
+            {"de": {"title": "Ein Taxi zum Flughafen"}},
+            additionalProperties={
+                "type": "object",
+                "additionalProperties": {"type": ["string", "number"], "maxLength": 4096},
+            },
+        ),
+        "assets": free(
+            "Files that must be on a device before it shows the offer: by what the app asks for, "
+            "the file's path beside or below the imported file. `image.de` is for one language, "
+            "`image` for all that have none of their own.",
+            {"image": "images/taxi.png", "image.de": "images/taxi-de.png"},
+            additionalProperties={"type": "string", "maxLength": 512},
+        ),
     },
 )
 

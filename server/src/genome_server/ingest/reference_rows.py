@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from edge_sdk.dna.markers import marker
@@ -11,6 +12,7 @@ from edge_sdk.engine.cells import format_cell, parse_cell
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import InvalidContext, InvalidMarker
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
+from genome_server.ingest.assets import take_assets
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import offer_markers, product_dna, row_error
 
@@ -23,13 +25,15 @@ def product(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
     return document, [name for name, _ in product_dna(document)]
 
 
-def offer(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
-    """The document of an offer, and its markers.
+def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Document, list[str]]:
+    """The document of an offer, and its markers; its files are taken in (see `assets`).
 
-    Raises RowError for what breaks the format, and for an offer that can never
-    be shown.
+    Raises RowError for what breaks the format, for a file that cannot be used, and for an offer
+    that can never be shown.
     """
     document = dict(row)
+    if row.get("assets"):
+        document["assets"] = take_assets(row, folder, parts)
     try:
         spec = offer_from_document(document)
     except InvalidDocument as error:

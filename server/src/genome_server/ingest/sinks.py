@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -219,7 +220,10 @@ def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bo
         case "products":
             return DocumentSink(store, "product", reference_rows.product)
         case "offers":
-            return DocumentSink(store, "offer", reference_rows.offer)
+            convert = functools.partial(
+                reference_rows.offer, folder=file.parent, parts=tenant.parts_dir
+            )
+            return DocumentSink(store, "offer", convert)
         case "placements":
             return DocumentSink(store, "placement", reference_rows.placement)
         case _:
