@@ -48,7 +48,9 @@ def test_bounds_are_positive(name: str) -> None:
 
 
 def test_every_kind_of_field_can_be_read_from_text() -> None:
-    assert {str(field.type) for field in fields(Config)} <= {"bool", "int", "float", "Path | None"}
+    assert {str(field.type) for field in fields(Config)} <= {
+        *("bool", "int", "float", "str", "Path | None")
+    }
 
 
 def test_where_the_store_is(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from edge_sdk.engine.decide import coarse, decide, replay
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.withheld import Terms
 from edge_sdk.errors import TrustError, UsageError
 from genome_edge.v1 import release_pb2
 from tests.candidates import candidate_ids, ids_of
@@ -135,8 +136,8 @@ def test_there_are_always_as_many_slots_as_asked_for() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
     [
-        ({"tier": Tier.HOUSE}, Reason.EXPIRED),
-        ({"tier": Tier.RESTRICTED}, Reason.NOT_ELIGIBLE),
+        ({"terms": Terms(Tier.HOUSE)}, Reason.EXPIRED),
+        ({"terms": Terms(Tier.RESTRICTED)}, Reason.NOT_ELIGIBLE),
         ({"blocked": frozenset(["taxi", "beer", "coffee", "ghost"])}, Reason.CAPPED),
     ],
 )
@@ -162,8 +163,10 @@ def test_a_house_default_that_has_ended_is_not_shown() -> None:
     offers = [{"id": "hello", "valid": {"until": "2026-06-24T12:00:00Z"}}]
     release = release_from_documents(offers, [{"id": "p", "house_offer": "hello"}])
     before = Context(time=datetime(2026, 6, 24, 11, 59, tzinfo=UTC))
-    assert shown(decide(release, before, "p", tier=Tier.HOUSE)[0]) == ["hello"]
-    assert shown(decide(release, Context(time=WEDNESDAY_NOON), "p", tier=Tier.HOUSE)[0]) == [None]
+    assert shown(decide(release, before, "p", terms=Terms(Tier.HOUSE))[0]) == ["hello"]
+    assert shown(
+        decide(release, Context(time=WEDNESDAY_NOON), "p", terms=Terms(Tier.HOUSE))[0]
+    ) == [None]
     # Nor is one that is not in the catalogue, or needs a newer SDK.
     newer = [{"id": "hello", "required_features": ["holograms"]}]
     for placement in ({"id": "p", "house_offer": "hello"}, {"id": "p", "house_offer": "ghost"}):
@@ -177,7 +180,7 @@ def test_restricted_shows_only_what_vouches_for_itself() -> None:
         {"id": "dated", "valid": {"until": "2027-01-01T00:00:00Z"}},
     ]
     release = release_from_documents(offers, PLACES)
-    decision, record = decide(release, AT_HOTEL, "lobby", tier=Tier.RESTRICTED)
+    decision, record = decide(release, AT_HOTEL, "lobby", terms=Terms(Tier.RESTRICTED))
     assert shown(decision) == ["dated"]
     assert ids_of(record) == ["dated"]
 

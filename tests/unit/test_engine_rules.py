@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.context import Context
+from edge_sdk.decision import Tier
 from edge_sdk.engine.decide import decide, explain, replay
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.policy import ONE, P
 from edge_sdk.engine.record import recorded_scores
 from edge_sdk.engine.release import Release
-from edge_sdk.engine.withheld import InForce, Withholding
+from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from genome_edge.v1 import event_pb2, release_pb2
 from tests.candidates import candidate_ids
 from tests.reference_eligibility import Situation, candidates, eligible, spoken, withheld
@@ -97,7 +98,7 @@ def test_decisions_are_what_the_rules_say_and_replay_to_the_bit(
     offline_ms = data.draw(st.sampled_from([0, HOUR, HOUR + 1, 25 * HOUR]))
     withholding = Withholding(release.catalogue, InForce(stopped, 7, held))
     release.assets = {part: Path(part) for part in (FILES if held is None else held)}
-    call |= {"withholding": withholding, "offline_ms": offline_ms, "language": default}
+    call["terms"] = Terms(Tier.FRESH, withholding, offline_ms, default)
     genome = Genome(release, **{name.replace(":", "__"): 1.0 for name in owned})
     decision, record = decide(release, genome=genome, **call)
     proto = event_pb2.DecisionRecord.FromString(record.to_proto().SerializeToString())

@@ -13,6 +13,7 @@ from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.decide import check_replay, coarse, decide, explain, replay
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.record import recorded_scores
+from edge_sdk.engine.withheld import Terms
 from edge_sdk.errors import TrustError, UsageError
 from genome_edge.v1 import event_pb2
 from tests.candidates import candidate_ids
@@ -77,9 +78,9 @@ def test_several_reasons_are_all_told() -> None:
 
 def test_tiers_are_reasons_too() -> None:
     release = release_from_documents([{"id": "a"}], PLACES)
-    (loser,) = decide(release, NOON, "lobby", tier=Tier.RESTRICTED)[0].explain().losers
+    (loser,) = decide(release, NOON, "lobby", terms=Terms(Tier.RESTRICTED))[0].explain().losers
     assert loser.reasons == (Reason.TIER,)
-    (loser,) = decide(release, NOON, "lobby", tier=Tier.HOUSE)[0].explain().losers
+    (loser,) = decide(release, NOON, "lobby", terms=Terms(Tier.HOUSE))[0].explain().losers
     assert loser.reasons == (Reason.EXPIRED,)
     assert decide(release, NOON, "nowhere")[0].explain().losers == ()
 
@@ -104,7 +105,7 @@ def test_carriers_say_which_markers_did_it() -> None:
 
 
 def test_house_defaults_have_no_carriers() -> None:
-    decision, _ = decide(town(), AT_HOTEL, "screen", tier=Tier.HOUSE)
+    decision, _ = decide(town(), AT_HOTEL, "screen", terms=Terms(Tier.HOUSE))
     assert decision.offer is not None
     assert decision.explain().carriers == ()
 
@@ -132,11 +133,11 @@ def recorded(placement: str = "feed", slots: int = 3, **more: Any) -> event_pb2.
     [
         {},
         {"blocked": frozenset(["taxi"])},
-        {"tier": Tier.HOUSE},
-        {"tier": Tier.RESTRICTED},
-        {"tier": Tier.STALE},
+        {"terms": Terms(Tier.HOUSE)},
+        {"terms": Terms(Tier.RESTRICTED)},
+        {"terms": Terms(Tier.STALE)},
         {"placement": "nowhere"},
-        {"placement": "screen", "slots": 5, "tier": Tier.HOUSE},
+        {"placement": "screen", "slots": 5, "terms": Terms(Tier.HOUSE)},
         {"blocked": frozenset(["taxi", "beer", "coffee"])},
     ],
 )

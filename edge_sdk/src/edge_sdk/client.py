@@ -101,8 +101,10 @@ class EdgeClient:
         desk = self._desk
         room, keeper = desk.room, desk.keeper
         live, open_ = room.live, keeper.open
-        tier = room.tier(room.clock.now_ms())
+        now_ms = room.clock.now_ms()
+        tier = room.tier(now_ms, live)
         cause, device, last_sync, connected = keeper.cause, "", None, False
+        counters: dict[str, int] = {}
         outbox = keeper.waiting()
         if open_ is not None:
             try:
@@ -110,6 +112,7 @@ class EdgeClient:
                 identity = open_.store.identity()
                 device = identity.device_id if identity is not None else ""
                 last_sync = open_.store.last_contact_ms()
+                counters = open_.store.losses()
             except EdgeError as error:
                 cause = cause or error
             connected = open_.updater is not None and open_.updater.state.connected
@@ -128,6 +131,10 @@ class EdgeClient:
             device=device,
             last_sync_ms=last_sync,
             connected=connected,
+            fresh_until_ms=live.fresh_until_ms,
+            stop_list=live.in_force.stop_list_version,
+            counters=counters,
+            warnings=keeper.warnings(now_ms),
         )
 
     def wait_ready(self, timeout: float) -> bool:

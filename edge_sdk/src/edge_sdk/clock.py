@@ -1,9 +1,18 @@
 """Time that is not believed blindly.
 
-A device's wall clock may be wrong and may be set back. So an event carries three clocks: the wall,
-the time since boot with the boot's id, and how far the server's clock was from the wall when last
-heard. What depends on time here (expiry, caps, fading) uses the wall corrected by that offset, and
-never a moment before one that was seen already; what the server says overrules both.
+Rules
+-----
+- What the server said of the time is the time. It is anchored to the boot of this machine: while
+  that boot lasts, now is what the server said plus what has passed since, whatever becomes of the
+  wall clock meanwhile.
+- After a reboot, until the server is heard again, now is the wall clock corrected by how far the
+  server's was from it, and never before a moment that has passed. A wall clock that was set
+  meanwhile shows when the server is heard.
+- A machine that does not name its boots, and an app's own clock, know no anchor.
+
+An event carries three clocks: the wall, the time since boot with the boot's id, and how far the
+server's clock was from the wall. What depends on time here (expiry, tiers, caps, fading) uses
+`DeviceClock.now_ms` and nothing else.
 """
 
 from __future__ import annotations
@@ -19,37 +28,97 @@ from genome_edge.v1 import event_pb2
 LATEST_MS: Final = 253_370_764_800_000
 
 
+_SINCE_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def wall_ms() -> int:
     """The wall clock: milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
 
 
+def since_boot_ms() -> int:
+    """Milliseconds since this machine was started, asleep or not; nobody can set it."""
+    return time.clock_gettime_ns(_SINCE_BOOT) // 1_000_000
+
+
+class Anchor(NamedTuple):
+    """The server's time at one moment of a boot: 16 bytes name it, milliseconds passed in it."""
+
+    server_ms: int
+    boot_id: bytes
+    since_boot_ms: int
+
+    @classmethod
+    def now(cls, server_ms: int) -> Anchor | None:
+        """The server's time as it was just heard; None where nothing can hold it."""
+        boot_id = _posix.boot_id()
+        return cls(server_ms, boot_id, since_boot_ms()) if any(boot_id) else None
+
+    def pack(self) -> bytes:
+        """As a store keeps it."""
+        return self.boot_id + b"%d %d" % (self.server_ms, self.since_boot_ms)
+
+    @classmethod
+    def unpack(cls, kept: bytes | None) -> Anchor | None:
+        """What `pack` gave; None for what is none."""
+        try:
+            server_ms, passed_ms = map(int, (kept or b"")[16:].split())
+        except ValueError:
+            return None
+        return cls(server_ms, (kept or b"")[:16], passed_ms)
+
+
 class DeviceClock:
     """The device's idea of the time. Thread-safe: whole references are swapped, no lock is taken.
 
-    `wall` gives milliseconds since the Unix epoch; tests and replays put their own there.
+    `wall` gives milliseconds since the Unix epoch and `since_boot` those since the boot that
+    `boot_id` names; None: there is no such clock beside this wall.
     """
 
-    def __init__(self, wall: Callable[[], int] = wall_ms) -> None:
+    def __init__(
+        self,
+        wall: Callable[[], int] = wall_ms,
+        since_boot: Callable[[], int] | None = since_boot_ms,
+        boot_id: bytes | None = None,
+    ) -> None:
         self._wall = wall
-        self._boot_id = _posix.boot_id()
+        self._since_boot = since_boot
+        self._boot_id = _posix.boot_id() if boot_id is None else boot_id
         self._offset_ms: int | None = None
         self._floor_ms = 0
+        self._anchor: Anchor | None = None
 
-    def hear(self, offset_ms: int | None, floor_ms: int) -> None:
-        """Take what the store knows: server minus wall clock, and a moment that has passed."""
+    def hear(self, offset_ms: int | None, floor_ms: int, anchor: Anchor | None = None) -> None:
+        """Take what the store knows: server minus wall clock, a moment that has passed, and the
+        time as it was last heard."""
         self._offset_ms = offset_ms
         self._floor_ms = min(floor_ms, LATEST_MS)
+        known = self._since_boot is not None and anchor is not None
+        self._anchor = anchor if known and anchor and anchor.boot_id == self._boot_id else None
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the server was heard since this machine was started."""
+        return self._anchor is not None
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
         never before the latest moment that was seen since the server was heard."""
-        now_ms = self._wall() + (self._offset_ms or 0)
-        return min(max(now_ms, self._floor_ms, 0), LATEST_MS)
+        anchor, since_boot = self._anchor, self._since_boot
+        if anchor is not None and since_boot is not None:
+            now_ms = anchor.server_ms + max(0, since_boot() - anchor.since_boot_ms)
+        else:
+            now_ms = max(self._wall() + (self._offset_ms or 0), self._floor_ms)
+        return min(max(now_ms, 0), LATEST_MS)
+
+    def off_ms(self) -> int | None:
+        """Server minus wall clock now; None: the server was never heard."""
+        return self._offset_ms if self._anchor is None else self.now_ms() - self._wall()
 
     def stamp(self) -> Stamp:
         """The three clocks now."""
-        return Stamp(self._wall(), time.monotonic_ns() // 1_000_000, self._boot_id, self._offset_ms)
+        since_boot = self._since_boot or since_boot_ms
+        return Stamp(self._wall(), since_boot(), self._boot_id, self.off_ms())
 
 
 class Stamp(NamedTuple):

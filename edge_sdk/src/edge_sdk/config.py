@@ -9,6 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Final
 
+from edge_sdk.arguments import LANGUAGE
+
 PREFIX = "GENOME_EDGE_"
 # What a clock and a database can count; nothing sensible is near either.
 _LONGEST_S: Final = 1e9
@@ -72,7 +74,11 @@ class Config:
     #: Genomes decoded and kept ready for the next decision.
     genome_cache: int = 1024
 
-    #: A release is fresh until its expiry, and stale for this long after it: it decides as before.
+    #: What offers are shown in where a context says no language: BCP 47, such as de or pt-BR.
+    language: str = ""
+
+    #: A release is fresh until its expiry, or until the server's last word that it is still in
+    #: force expires; and stale for this long after that: it decides as before.
     stale_s: float = 7 * 86_400.0
     #: Then restricted to offers with an end of validity, for this long; then house defaults only.
     restricted_s: float = 30 * 86_400.0
@@ -85,6 +91,8 @@ class Config:
             is_time = _is_number(value, int | float)
             if f.type == "float" and not (is_time and 0 <= value <= _LONGEST_S):
                 raise ValueError(f"{f.name} must be a number from 0 to {_LONGEST_S:.0f}")
+        if self.language and not LANGUAGE.fullmatch(self.language):
+            raise ValueError("language must be a BCP 47 tag such as de or pt-BR")
         for name in ("batch_events", "batch_bytes", "inbox_max_events", "ring_decisions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -114,6 +122,8 @@ def _parse(name: str, kind: str, text: str) -> object:
             ]
         if kind == "int":
             return int(text)
+        if kind == "str":
+            return text
         if kind == "float":
             return float(text)
         return Path(text)

@@ -14,7 +14,6 @@ Rules.
 from __future__ import annotations
 
 import math
-import re
 import time as clock
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from edge_sdk.arguments import is_text, is_whole, shown_plain
+from edge_sdk.arguments import LANGUAGE, is_text, is_whole, shown_plain
 from edge_sdk.dna.markers import STAGES, marker, split, time_markers
 from edge_sdk.engine.cells import (
     cell_from_latlng,
@@ -63,8 +62,6 @@ _COORDINATES: Final = frozenset(
 )
 # Also as part of a name: `store-lat`.
 _DEGREES: Final = frozenset({"lat", "lng", "lon", "latitude", "longitude"})
-
-_LANGUAGE: Final = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 Scalar = str | int | float | bool
 
@@ -236,9 +233,9 @@ _EXAMPLES: Final = {
 def _language(value: object, attribute: object) -> str | None:
     """The language that was said, in lower case; an attribute of that name will do."""
     if value is None:
-        known = isinstance(attribute, str) and _LANGUAGE.fullmatch(attribute)
+        known = isinstance(attribute, str) and LANGUAGE.fullmatch(attribute)
         return attribute.lower() if isinstance(attribute, str) and known else None
-    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+    if not isinstance(value, str) or not LANGUAGE.fullmatch(value):
         raise _wrong("language", value, "a BCP 47 tag, for example 'de' or 'pt-BR'")
     return value.lower()
 

@@ -42,12 +42,13 @@ from edge_sdk.engine.offers import dna_from_document
 from edge_sdk.engine.policy import splitmix64
 from edge_sdk.engine.record import Record
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.withheld import Terms
 from edge_sdk.errors import FormatError, StoreError, UsageError
 from edge_sdk.outbox.entries import DUPLICATE, WRITTEN, Entry
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper, Origin
-from edge_sdk.runtime.live import Visitor
+from edge_sdk.runtime.live import Live, Visitor
 from edge_sdk.runtime.room import Room
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import lookup_hash
@@ -190,7 +191,7 @@ class _FakeDesk(Desk):
 
     def choose(
         self,
-        release: Release | None,
+        live: Live,
         visitor: Visitor,
         context: Context,
         placement: str,
@@ -198,6 +199,7 @@ class _FakeDesk(Desk):
         now_ms: int,
     ) -> tuple[Decision, Record]:
         """Ask the engine, with the next seed, id and time of the test."""
+        release = live.release
         assert release is not None, "a FakeEdge always has one"
         if self._clock is not None and isinstance(context, Context) and context.time is None:
             context = replace(context, time=self._clock())
@@ -216,6 +218,7 @@ class _FakeDesk(Desk):
             consents=visitor.consents,
             blocked=self.room.ledger.blocked(visitor.subject, now_ms),
             seed=seed,
+            terms=Terms(withholding=live.withholding),
             now_ms=now_ms,
             decision_id=name,
         )

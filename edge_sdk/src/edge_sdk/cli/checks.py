@@ -22,8 +22,9 @@ from edge_sdk.errors import (
     UsageError,
 )
 from edge_sdk.outbox.queue import Outbox
-from edge_sdk.status import tier_of
-from edge_sdk.store.device import DeviceStore
+from edge_sdk.runtime import loading
+from edge_sdk.status import SKEW_MS, tier_of
+from edge_sdk.store.device import DeviceStore, StoredRelease
 from edge_sdk.sync import trust
 from edge_sdk.sync.installing import load, read_parts
 from edge_sdk.sync.keys import DeviceKey, ServerClock
@@ -35,9 +36,6 @@ WARN: Final = "warn"
 FAIL: Final = "fail"
 
 _LITTLE_SPACE: Final = 200 << 20
-_SKEW_MS: Final = 5 * 60_000
-_DAY_MS: Final = 86_400_000
-_SOON_MS: Final = 2 * _DAY_MS
 _MANY_EVENTS: Final = 10_000
 _DEPLOY: Final = "run genome-edge sync --once"
 
@@ -69,7 +67,7 @@ class Patient:
     clock: DeviceClock = field(default_factory=DeviceClock)
 
     def __post_init__(self) -> None:
-        self.clock.hear(self.store.server_offset_ms(), self.store.clock_floor_ms())
+        self.clock.hear(*self.store.time_known())
 
 
 def guarded(check: Callable[[Patient], list[Check]], patient: Patient) -> list[Check]:
@@ -153,23 +151,25 @@ def release(patient: Patient) -> list[Check]:
         return [Check("release", FAIL, what, _DEPLOY + "; the release before is used meanwhile")]
     return [
         Check("release", OK, f"{stored.version} is whole and its golden vectors hold"),
-        _age(patient, stored.manifest),
+        _age(patient, stored),
     ]
 
 
-def _age(patient: Patient, manifest: release_pb2.Manifest) -> Check:
+def _age(patient: Patient, stored: StoredRelease) -> Check:
     now_ms = patient.clock.now_ms()
-    left_ms = manifest.expires_ms - now_ms
-    published = f"published {ago(now_ms - manifest.created_ms)} ago"
-    tier = tier_of(manifest, now_ms, patient.config)
+    since_ms, until_ms = loading.fresh_span(stored, patient.store.standing())
+    left_ms = until_ms - now_ms
+    published = f"published {ago(now_ms - stored.manifest.created_ms)} ago"
+    tier = tier_of(until_ms, now_ms, patient.config)
     if tier is Tier.FRESH:
-        if left_ms < _SOON_MS:
-            todo = "publish again; see whether this device reaches the server"
-            return Check("release age", WARN, f"{published}, expires in {ago(left_ms)}", todo)
-        return Check("release age", OK, f"{published}, expires in {ago(left_ms)}")
+        found = f"{published}, fresh for {ago(left_ms)} more"
+        if left_ms * 3 < until_ms - since_ms:
+            todo = "see whether this device reaches the server: it says that nothing has changed"
+            return Check("release age", WARN, found, todo)
+        return Check("release age", OK, found)
     level = WARN if tier is Tier.STALE else FAIL
-    found = f"{published}, expired {ago(left_ms)} ago: decisions are {tier.value}"
-    return Check("release age", level, found, "publish again, then " + _DEPLOY)
+    found = f"{published}, no longer fresh since {ago(left_ms)}: decisions are {tier.value}"
+    return Check("release age", level, found, "see whether the server runs, then " + _DEPLOY)
 
 
 def genomes(patient: Patient) -> list[Check]:
@@ -252,7 +252,7 @@ def clock(patient: Patient) -> list[Check]:
         if known is None:
             return [Check("clock", WARN, "the server's time was never heard", _DEPLOY)]
         off_ms = known
-    if abs(off_ms) < _SKEW_MS:
+    if abs(off_ms) < SKEW_MS:
         return [Check("clock", OK, f"{off_ms / 1000:+z.1f} s from the server's")]
     way = "behind" if off_ms > 0 else "ahead of"
     found = f"{ago(off_ms)} {way} the server's; decisions and proofs take that into account"

@@ -41,7 +41,7 @@ def run(options: Namespace, output: Output) -> int:
             consents=visitor.consents,
             blocked=room.ledger.blocked(visitor.subject, now_ms),
             seed=options.seed,
-            tier=room.tier(now_ms),
+            terms=room.terms(room.live, now_ms),
             now_ms=now_ms,
         )
         if open_ is not None and not options.dry_run:

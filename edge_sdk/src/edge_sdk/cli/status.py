@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from argparse import Namespace
 from typing import Any
 
@@ -10,7 +9,8 @@ from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, Output, ago, table
 from edge_sdk.clock import DeviceClock
 from edge_sdk.outbox.queue import Outbox
-from edge_sdk.status import tier_of
+from edge_sdk.runtime import loading
+from edge_sdk.status import tier_of, warnings_of, when
 from edge_sdk.store.device import DeviceStore
 
 
@@ -19,19 +19,32 @@ def run(options: Namespace, output: Output) -> int:
     config = settings()
     with existing_store(options) as store:
         clock = DeviceClock()
-        clock.hear(store.server_offset_ms(), store.clock_floor_ms())
+        clock.hear(*store.time_known())
         now_ms = clock.now_ms()
-        active = store.active_release()
+        active, standing = store.active_release(), store.standing()
         facts = _facts(store)
+        fresh = None
         if active is not None:
             manifest = active.manifest
+            fresh = loading.fresh_span(active, standing)
             facts |= {
                 "release": active.version,
-                "tier": tier_of(manifest, now_ms, config).value,
-                "published": _time(manifest.created_ms),
-                "expires": _time(manifest.expires_ms),
+                "tier": tier_of(fresh[1], now_ms, config).value,
+                "fresh_until_ms": fresh[1],
+                "published": when(manifest.created_ms),
+                "expires": when(manifest.expires_ms),
             }
+        facts["stop_list"] = standing.stop_list_version
+        facts["stopped"] = sorted(standing.stopped)
+        facts["counters"] = store.losses()
         facts["outbox"] = Outbox(store, config).unsent()
+        facts["warnings"] = warnings_of(
+            now_ms,
+            fresh=fresh,
+            root=(standing.root.created_ms, standing.root.expires_ms),
+            heard_ms=facts["last_contact_ms"],
+            off_ms=clock.off_ms(),
+        )
         contact = facts["last_contact_ms"]
         output.result(
             facts,
@@ -48,6 +61,9 @@ def run(options: Namespace, output: Output) -> int:
                     ("events to send", facts["outbox"]),
                     ("batches set aside", facts["set_aside"] or ""),
                     ("last contact", f"{ago(now_ms - contact)} ago" if contact else "never"),
+                    ("stop list", _stops(facts)),
+                    ("lost or given up", _counted(facts["counters"])),
+                    *(("warning", text) for text in facts["warnings"]),
                 )
             ),
         )
@@ -64,6 +80,7 @@ def _facts(store: DeviceStore) -> dict[str, Any]:
         "store": str(store.path),
         "release": 0,
         "tier": "empty",
+        "fresh_until_ms": 0,
         "highest_seen": store.highest_seen(),
         "genomes": store.genome_count(),
         "set_aside": sum(1 for _ in (store.path / "rejected").iterdir()),
@@ -75,8 +92,15 @@ def _facts(store: DeviceStore) -> dict[str, Any]:
 def _release(facts: dict[str, Any]) -> str:
     if not facts["release"]:
         return "none yet"
-    return f"{facts['release']} ({facts['tier']}), published {facts['published']}"
+    until = f"published {facts['published']}, fresh until {when(facts['fresh_until_ms'])}"
+    return f"{facts['release']} ({facts['tier']}), {until}"
 
 
-def _time(ms: int) -> str:
-    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).isoformat(timespec="seconds")
+def _stops(facts: dict[str, Any]) -> str:
+    if not facts["stop_list"]:
+        return ""
+    return f"{facts['stop_list']}: {', '.join(facts['stopped']) or 'nothing is stopped'}"
+
+
+def _counted(counters: dict[str, int]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(counters.items()))

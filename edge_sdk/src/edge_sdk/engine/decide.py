@@ -31,7 +31,7 @@ from edge_sdk.engine.explain import check_replay, explain, replay
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.record import NO_INDICES, NO_WEIGHTS, Inputs, Record, coarse
-from edge_sdk.engine.withheld import NOTHING, Withholding, languages_of
+from edge_sdk.engine.withheld import NOTHING, Terms, languages_of
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import dna_pb2
 
@@ -45,6 +45,7 @@ MAX_SLOTS: Final = 64
 HOUR_MS: Final = 3_600_000
 _PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 _NOTHING: Final[frozenset[str]] = frozenset()
+_NO_TERMS: Final = Terms()
 
 
 class GenomeView(Protocol):
@@ -65,22 +66,17 @@ def decide(
     consents: int = 0,
     blocked: frozenset[str] = _NOTHING,
     seed: int | None = None,
-    tier: Tier = Tier.FRESH,
+    terms: Terms = _NO_TERMS,
     now_ms: int | None = None,
     decision_id: bytes | None = None,
     places: PlaceResolver | None = None,
-    withholding: Withholding | None = None,
-    offline_ms: int = 0,
-    language: str = "",
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
     """Choose offers for a moment.
 
     `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
     a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
-    clock's where left out), `places` a place layer instead of the release's. `withholding` keeps
-    offers back, `offline_ms` after the server was heard; `language` (BCP 47) is that of a context
-    that names none. `stage`, for
+    clock's where left out), `places` a place layer instead of the release's. `stage`, for
     measurements, is called with the name of each stage when it is done.
 
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
@@ -91,14 +87,13 @@ def decide(
         noise = os.urandom(24)
         seed = int.from_bytes(noise[:8], "little") if seed is None else seed
         decision_id = decision_id or noise[8:]
-    if release is None:
-        tier = Tier.EMPTY
+    tier = terms.tier if release is not None else Tier.EMPTY
     local = context.local_time(int(time.time() * 1000) if now_ms is None else now_ms)
     placement = release.placements.get(placement_id) if release is not None else None
-    language = (context.language or language).lower()
+    language = (context.language or terms.language).lower()
     withheld = NOTHING
-    if release is not None and withholding is not None:
-        withheld = withholding.at(languages_of(language), offline_ms)
+    if release is not None and terms.withholding is not None:
+        withheld = terms.withholding.at(languages_of(language), terms.offline_ms)
     moment = NO_MOMENT
     parents: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()

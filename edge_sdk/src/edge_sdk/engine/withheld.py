@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.decision import Reason
+from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.runs import Rows, rows_of_runs, runs_of
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import event_pb2, release_pb2
@@ -46,15 +46,15 @@ Mask = npt.NDArray[np.bool_]
 class InForce(NamedTuple):
     """What the server last said of what may be shown, and what is here to show.
 
-    `held` names the asset parts on this device (None: all of the release's); `fresh_until_ms` is
-    when the release grows stale (None: when its manifest says); `said_ms` when the server signed
+    `held` names the asset parts on this device (None: all of the release's); `fresh` is from when
+    until when the release is fresh (None: as its manifest says); `said_ms` when the server signed
     the newest of it (0: never).
     """
 
     stopped: frozenset[str] = frozenset()
     stop_list_version: int = 0
     held: frozenset[str] | None = None
-    fresh_until_ms: int | None = None
+    fresh: tuple[int, int] | None = None
     said_ms: int = 0
 
 
@@ -159,6 +159,17 @@ class Withholding:
             ]
             known = self._lacking[languages] = np.array(rows, np.int32)
         return known
+
+
+class Terms(NamedTuple):
+    """What every decision is subject to at one moment: how far the release may be trusted, what
+    keeps its offers back, `offline_ms` after the server was heard, and the language of contexts
+    that name none."""
+
+    tier: Tier = Tier.FRESH
+    withholding: Withholding | None = None
+    offline_ms: int = 0
+    language: str = ""
 
 
 @lru_cache(maxsize=256)

@@ -18,13 +18,12 @@ from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine import decide as engine
 from edge_sdk.engine.caps import DISMISS, REDEEM, VIEW, CapRow
 from edge_sdk.engine.record import Record
-from edge_sdk.engine.release import Release
 from edge_sdk.errors import StoreError, UnknownDecision, UsageError
 from edge_sdk.outbox import recording, redeeming
 from edge_sdk.outbox.entries import WRITTEN, Entry
 from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
 from edge_sdk.runtime.keeper import Keeper
-from edge_sdk.runtime.live import Visitor
+from edge_sdk.runtime.live import Live, Visitor
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.runtime.recent import Recent
 from edge_sdk.runtime.room import Room
@@ -94,9 +93,10 @@ class Desk:
         Raises UsageError and nothing else.
         """
         room = self.room
-        release = room.live.release
+        live = room.live
+        release = live.release
         now_ms = room.clock.now_ms()
-        decision, record = self.choose(release, visitor, context, placement, slots, now_ms)
+        decision, record = self.choose(live, visitor, context, placement, slots, now_ms)
         caps: tuple[CapRow, ...] = ()
         if release is not None and release.catalogue.caps:
             caps = count_shown(room, visitor.subject, decision, now_ms)
@@ -115,7 +115,7 @@ class Desk:
 
     def choose(
         self,
-        release: Release | None,
+        live: Live,
         visitor: Visitor,
         context: Context,
         placement: str,
@@ -125,14 +125,14 @@ class Desk:
         """Ask the engine. Raises UsageError and nothing else."""
         room = self.room
         return engine.decide(
-            release,
+            live.release,
             context,
             placement,
             slots,
             genome=visitor.genome,
             consents=visitor.consents,
             blocked=room.ledger.blocked(visitor.subject, now_ms),
-            tier=room.tier(now_ms),
+            terms=room.terms(live, now_ms),
             now_ms=now_ms,
         )
 

@@ -35,6 +35,7 @@ from edge_sdk.errors import (
 from edge_sdk.outbox.entries import Entry
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.room import Room
+from edge_sdk.status import warnings_of
 from edge_sdk.store.device import DeviceFacts, DeviceStore
 from edge_sdk.store.open_store import OpenStore
 
@@ -167,6 +168,19 @@ class Keeper:
             return TrustError(detail, reason)
         return state.cause
 
+    def warnings(self, now_ms: int) -> tuple[str, ...]:
+        """What will go wrong where nothing is done."""
+        room, live, open_ = self._room, self._room.live, self.open
+        standing = open_.standing if open_ is not None else None
+        root = standing.root if standing is not None else None
+        return warnings_of(
+            now_ms,
+            fresh=live.fresh_span,
+            root=(root.created_ms, root.expires_ms) if root is not None else None,
+            heard_ms=room.contact_ms or None,
+            off_ms=room.clock.off_ms(),
+        )
+
     def close(self, timeout: float) -> bool:
         """Write what there is and stop; whether everything was written in time."""
         self._closing.set()
@@ -286,7 +300,9 @@ class Keeper:
 
     def _facts(self) -> DeviceFacts:
         room = self._room
-        return DeviceFacts(room.tier(room.clock.now_ms()).value, room.counts.take())
+        tier = room.tier(room.clock.now_ms()).value
+        wrong = self.wrong
+        return DeviceFacts(tier, room.counts.take(), str(wrong) if wrong is not None else "")
 
     # The bundle ---------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from edge_sdk.decision import Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
 from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.withheld import InForce, Withholding
 from edge_sdk.errors import EdgeError, UsageError
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.store.genomes import GenomeView, compatible
@@ -29,14 +30,18 @@ from genome_edge.v1 import dna_pb2, event_pb2
 PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 _HEX: Final = frozenset(string.hexdigits)
 _NO_GENOMES: Final = GenomeView()
+_NOTHING_SAID: Final = InForce()
 
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """A release, and the genome rows that can be read under it."""
+    """A release, the genome rows that can be read under it, and what is in force of it."""
 
     release: Release | None = None
     genomes: GenomeView = _NO_GENOMES
+    in_force: InForce = _NOTHING_SAID
+    #: What keeps offers of this release back; None: there is no release.
+    withholding: Withholding | None = None
     #: Lookups and consents count whatever the rows are encoded with; strengths do not.
     readable: bool = field(init=False)
 
@@ -48,6 +53,27 @@ class Live:
             and compatible(lineage, self.release.manifest.lineage)
         )
         object.__setattr__(self, "readable", fits)
+
+    @property
+    def fresh_until_ms(self) -> int:
+        """When the release grows stale; 0 without one."""
+        if self.release is None:
+            return 0
+        said = self.in_force.fresh
+        return int(self.release.manifest.expires_ms) if said is None else said[1]
+
+    @property
+    def fresh_span(self) -> tuple[int, int] | None:
+        """From when, and until when, the release is fresh by the newest that vouches for it."""
+        if self.release is None:
+            return None
+        own = self.release.manifest
+        return self.in_force.fresh or (int(own.created_ms), int(own.expires_ms))
+
+    def heard_ms(self, contact_ms: int) -> int:
+        """When the server was last heard, be it by what it signed."""
+        published = int(self.release.manifest.created_ms) if self.release is not None else 0
+        return max(contact_ms, self.in_force.said_ms, published)
 
     def row(self, subject: bytes) -> Row | None:
         """The row of a subject, where it can be read under the release."""

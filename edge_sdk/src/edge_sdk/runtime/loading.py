@@ -8,18 +8,22 @@ knows which offers are eligible, and decides with equal values until a better on
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.genome import rows_from_block
 from edge_sdk.engine.release import Bundle, Release, load_bundle
+from edge_sdk.engine.withheld import InForce
 from edge_sdk.errors import EdgeError, StoreCorrupt, TrustError
 from edge_sdk.store.device import DeviceStore, StoredRelease
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.sync import trust
 from edge_sdk.sync.installing import load, read_parts
 from genome_edge.v1 import release_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.sync.roles import Standing
 
 
 class Loaded(NamedTuple):
@@ -71,6 +75,29 @@ def assets_of(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, P
         for part in manifest.parts
         if part.name not in trust.KNOWN_PARTS
     }
+
+
+def in_force(store: DeviceStore, standing: Standing, release: Release | None) -> InForce:
+    """What holds for a release of a store. Raises StoreError."""
+    held: frozenset[str] | None = None
+    fresh: tuple[int, int] | None = None
+    stored = store.active_release()
+    if release is not None and stored is not None and stored.version == release.version:
+        held = store.assets_held(stored.manifest)
+        fresh = fresh_span(stored, standing)
+    said_ms = int(standing.timestamp.created_ms) if standing.timestamp is not None else 0
+    return InForce(standing.stopped, standing.stop_list_version, held, fresh, said_ms)
+
+
+def fresh_span(stored: StoredRelease, standing: Standing) -> tuple[int, int]:
+    """From when, and until when, a release is fresh by the newest that vouches for it."""
+    manifest = stored.manifest
+    signed = release_pb2.SignedManifest.FromString(stored.signed_manifest)
+    expires_ms, digest = int(manifest.expires_ms), trust.manifest_digest(signed)
+    until_ms = standing.fresh_until(stored.version, digest, expires_ms)
+    if until_ms == expires_ms or standing.timestamp is None:
+        return int(manifest.created_ms), expires_ms
+    return int(standing.timestamp.created_ms), until_ms
 
 
 def read_bundle(bundle: Path | bytes) -> bytes:

@@ -43,7 +43,7 @@ def room(config: Config, plugins: Plugins | None) -> Room:
         raise UsageError(f"plugins must be Plugins, not {type(plugins).__name__}")
     if plugins is None or plugins.clock is None:
         return Room(config, DeviceClock(), plugins)
-    return Room(config, DeviceClock(GuardedClock(plugins.clock, Failures())), plugins)
+    return Room(config, DeviceClock(GuardedClock(plugins.clock, Failures()), None), plugins)
 
 
 def configured(config: Config | None) -> Config:

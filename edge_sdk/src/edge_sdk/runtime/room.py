@@ -8,6 +8,7 @@ from edge_sdk.decision import Tier
 from edge_sdk.engine.caps import CapLedger
 from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from edge_sdk.plugins import Plugins
 from edge_sdk.runtime.live import Customers, Live
 from edge_sdk.runtime.local_state import LocalState
@@ -28,25 +29,48 @@ class Room:
         self.customers = Customers(self.local, config.genome_cache)
         self.ledger = CapLedger({})
         self.live = Live()
+        #: When the server was last heard, by its own clock; 0: never.
+        self.contact_ms = 0
 
-    def adopt(self, release: Release | None = None, genomes: GenomeView | None = None) -> None:
-        """Decide from another release, or with other genomes, from now on. For one thread."""
+    def adopt(
+        self,
+        release: Release | None = None,
+        genomes: GenomeView | None = None,
+        in_force: InForce | None = None,
+    ) -> None:
+        """Decide from another release, with other genomes, or under what else is in force, from
+        now on. For one thread."""
         if release is not None:
             self.ledger.rebind(release.catalogue.caps)
         live = self.live
+        withholding = live.withholding
+        chosen = release if release is not None else live.release
+        said = in_force if in_force is not None else live.in_force
+        if chosen is not None and (chosen is not live.release or said != live.in_force):
+            withholding = Withholding(chosen.catalogue, said, withholding)
         self.live = Live(
-            release if release is not None else live.release,
-            genomes if genomes is not None else live.genomes,
+            chosen, genomes if genomes is not None else live.genomes, said, withholding
         )
 
     def fitted(self, release: Release) -> Release:
         """A release with what the app put in place of ours."""
         return fitted(release, self.plugins, self.failures)
 
-    def tier(self, now_ms: int) -> Tier:
+    def tier(self, now_ms: int, live: Live | None = None) -> Tier:
         """How far the release may be trusted now."""
-        release = self.live.release
-        return Tier.EMPTY if release is None else tier_of(release.manifest, now_ms, self.config)
+        live = live or self.live
+        if live.release is None:
+            return Tier.EMPTY
+        return tier_of(live.fresh_until_ms, now_ms, self.config)
+
+    def terms(self, live: Live, now_ms: int) -> Terms:
+        """What a decision from `live` is subject to now, whatever is asked."""
+        return Terms(
+            self.tier(now_ms, live),
+            live.withholding,
+            now_ms - live.heard_ms(self.contact_ms),
+            self.config.language,
+        )
 
     def forked(self) -> Room:
         """In a forked child: the same knowledge, without the parent's locks and model session."""
@@ -55,7 +79,8 @@ class Room:
         other.customers = Customers(other.local, self.config.genome_cache)
         live = self.live
         release = live.release.renewed() if live.release is not None else None
-        other.live = Live(release, live.genomes)
+        other.contact_ms = self.contact_ms
+        other.live = Live(release, live.genomes, live.in_force, live.withholding)
         # What was counted comes from the store again; the rules are known already.
         other.ledger = CapLedger(release.catalogue.caps if release is not None else {})
         return other

@@ -22,6 +22,7 @@ from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
 
 if TYPE_CHECKING:
+    from edge_sdk.sync.roles import Standing
     from edge_sdk.sync.updater import Updater
 
 log = logging.getLogger("edge_sdk.store.device")
@@ -44,6 +45,7 @@ class OpenStore:
         self.outbox = Outbox(store, config)
         self.writer = Writer(store, self.outbox, config)
         self.updater: Updater | None = None
+        self.standing: Standing | None = None
         #: Why the release that is on disk is not the one decided from; None: it is.
         self.cause: EdgeError | None = None
         self._config = config
@@ -72,11 +74,14 @@ class OpenStore:
         except StoreCorrupt as error:
             self.store.repair(error)
             raise
-        room.clock.hear(self.store.server_offset_ms(), self.store.clock_floor_ms())
+        room.clock.hear(*self.store.time_known())
+        room.contact_ms = self.store.last_contact_ms() or 0
         before, now = self._seen, self.store.changes()
         changed = False
         if now[0] != before[0]:
             changed |= self._take_release(room)
+        if now[0] != before[0] or now[3] != before[3]:
+            changed |= self._take_standing(room)
         if now[1] != before[1]:
             room.adopt(genomes=self.store.genomes())
             changed = True
@@ -104,7 +109,18 @@ class OpenStore:
             return False
         release = room.fitted(loaded.release)
         self.cause = loading.warm(release) or self.cause
-        room.adopt(release=release)
+        # With what is in force at once, lest it shows for a moment what was stopped long ago.
+        in_force = loading.in_force(self.store, self.store.standing(), release)
+        room.adopt(release=release, in_force=in_force)
+        return True
+
+    def _take_standing(self, room: Room) -> bool:
+        """Take over what is in force; whether that changes what may be shown."""
+        self.standing = self.store.standing()
+        in_force = loading.in_force(self.store, self.standing, room.live.release)
+        if in_force == room.live.in_force:
+            return False
+        room.adopt(in_force=in_force)
         return True
 
     def _take_state(self, room: Room, *, all_of_it: bool, since: int) -> None:

@@ -27,7 +27,8 @@ from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.errors import FormatError, TrustError
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.status import tier_of
-from genome_edge.v1 import event_pb2
+from edge_sdk.sync.trust import manifest_digest
+from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
 from genome_server.log import SERVER
@@ -39,6 +40,7 @@ from genome_server.store.protocol import CONSENT_PERSONALISATION
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
+    from edge_sdk.engine.withheld import Terms, Withholding
 
 _DAY_MS = 24 * 3_600_000
 #: Outcomes are welcome for this long at least, whatever a placement's window says.
@@ -87,6 +89,7 @@ class Decider:
         self._ledger: CapLedger | None = None
         self._config = Config()
         self._failures = Failures()
+        self._in_force: tuple[tuple[int, tuple[int, int, int]], int, Withholding] | None = None
 
     def release(self) -> Release:
         """Return the newest release that can be used. Raises NO_RELEASE."""
@@ -144,10 +147,33 @@ class Decider:
             genome=customer.genome,
             consents=customer.consents,
             blocked=self._caps(release).blocked(customer.subject, now_ms),
-            tier=tier_of(release.manifest, now_ms, self._config),
+            terms=self._terms(release, now_ms),
             now_ms=now_ms,
         )
         return decision, coarse(record.to_proto())
+
+    def _terms(self, release: Release, now_ms: int) -> Terms:
+        """How far the release may be trusted, and what of it is stopped."""
+        from edge_sdk.engine.withheld import InForce, Terms, Withholding
+
+        key = (release.version, self._room.trust.versions)
+        if self._in_force is None or self._in_force[0] != key:
+            stopped = frozenset(self._room.trust.stopped())
+            said = InForce(stopped, key[1][2])
+            withholding = Withholding(release.catalogue, said)
+            self._in_force = (key, self._fresh_until(release), withholding)
+        _, fresh_until_ms, withholding = self._in_force
+        return Terms(tier_of(fresh_until_ms, now_ms, self._config), withholding)
+
+    def _fresh_until(self, release: Release) -> int:
+        expires_ms = int(release.manifest.expires_ms)
+        signed, shelved = self._room.trust.timestamp(), self._room.shelf.get(release.version)
+        if signed is None or shelved is None:
+            return expires_ms
+        said = release_pb2.Timestamp.FromString(signed.timestamp)
+        digest = manifest_digest(shelved.signed)
+        named = any(one.manifest_sha256 == digest for one in said.releases)
+        return max(expires_ms, said.expires_ms) if named else expires_ms
 
     def shown(self, subject: bytes, record: event_pb2.DecisionRecord, at_ms: int) -> None:
         """Count what a decision shows; house defaults count for nothing."""
