@@ -10,7 +10,9 @@ import pytest
 
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import URGENT
+from edge_sdk.outbox.eviction import expire, join
 from edge_sdk.outbox.frames import FrameKind, iter_frames
+from edge_sdk.outbox.lanes import Limits
 from edge_sdk.outbox.queue import Batch
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import FAST, Desk, drain, entry, word
@@ -130,7 +132,7 @@ def test_a_batch_refused_for_good_is_kept_and_declared(desk: Desk) -> None:
     assert kept.read_bytes() == batch.frames
 
 
-def test_the_oldest_impressions_go_first_and_it_is_declared(tmp_path: Path) -> None:
+def test_impressions_go_by_coins_and_it_is_declared(tmp_path: Path) -> None:
     config = replace(FAST, outbox_max_bytes=40_000, batch_events=50)
     desk = Desk(tmp_path / "store", config)
     for i in range(400):
@@ -151,12 +153,87 @@ def test_the_oldest_impressions_go_first_and_it_is_declared(tmp_path: Path) -> N
     assert kept
     assert gone
     assert {one.reason for one in gone} == {lanes.OUTBOX_FULL}
-    assert max(one.last_sequence for one in gone) < min(kept), "the oldest went first"
-    accounted = sorted(
-        [f.sequence for f in frames if f.kind != FrameKind.EVICTED]
-        + [s for one in gone for s in range(one.first_sequence, one.last_sequence + 1)]
-    )
-    assert accounted == list(range(1, 421)), "every sequence is there or declared"
+    assert max(s for one in gone for s in (one.last_sequence,)) < max(kept), "the newest stay"
+    accounted = [f.sequence for f in frames if f.kind != FrameKind.EVICTED]
+    for one in gone:
+        accounted += range(one.first_sequence, one.last_sequence + 1)
+    assert set(accounted) == set(range(1, 421)), "every sequence is there or declared"
+    assert len(kept) + sum(one.events for one in gone) == 400
+    assert desk.store.losses() == {lanes.OUTBOX_FULL: sum(one.events for one in gone)}
+    # Those that stayed stand for those that went.
+    weights = dict.fromkeys(kept, 1.0)
+    for one in gone:
+        for at in range(one.first_sequence, one.last_sequence + 1):
+            if at in weights:
+                weights[at] = 1 / (1 - one.probability_ppm / 1e6)
+    assert 250 < sum(weights.values()) < 550
+    desk.close()
+
+
+def test_coins_flipped_for_one_event_each_are_declared_too(tmp_path: Path) -> None:
+    config = replace(FAST, outbox_max_bytes=30_000)
+    desk = Desk(tmp_path / "store", config)
+    for _ in range(600):
+        desk.writer.put_durably(entry("shown" + "." * 100, FrameKind.DECISION), 5)
+    frames = drain(desk.outbox)
+    kept = {f.sequence: 1.0 for f in frames if f.kind == FrameKind.DECISION}
+    for f in frames:
+        if f.kind == FrameKind.EVICTED:
+            gone = event_pb2.Event.FromString(f.body).evicted
+            for at in range(gone.first_sequence, gone.last_sequence + 1):
+                if at in kept:
+                    assert kept[at] == 1.0, "said once"
+                    kept[at] = 1 / (1 - gone.probability_ppm / 1e6)
+    assert len(kept) < 250
+    assert 450 < sum(kept.values()) < 750
+    desk.close()
+
+
+def test_outcomes_go_last(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=6_000))
+    for i in range(30):
+        desk.say(f"outcome {i}" + "." * 50, FrameKind.OUTCOME)
+    desk.writer.flush(5)
+    for i in range(200):
+        desk.say(f"did {i}" + "." * 50)
+    desk.writer.flush(5)
+    frames = drain(desk.outbox)
+    kinds = [f.kind for f in frames]
+    assert kinds.count(FrameKind.OUTCOME) == 30
+    assert 0 < kinds.count(FrameKind.INTERACTION) < 40
+    desk.close()
+
+
+def test_age_counts_only_while_the_device_is_in_use(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_age_s=10 * 86_400))
+    for i in range(30):
+        desk.writer.put_durably(entry(f"{i}"), 5)
+    day = 86_400_000
+    with desk.store.write() as connection:  # a clock that jumped: ten years, at the fifth event
+        connection.execute("UPDATE outbox SET at_ms = ? + first * 1000", (20_000 * day,))
+        connection.execute("UPDATE outbox SET at_ms = at_ms + ? WHERE first > 5", (3_650 * day,))
+        expire(connection, 10 * 86_400, 30_000 * day)
+    assert desk.number("SELECT count(*) FROM outbox WHERE bytes > 0") == 30
+    with desk.store.write() as connection:  # one event a day for a month
+        connection.execute("UPDATE outbox SET at_ms = ? + first * ?", (20_000 * day, day))
+        expire(connection, 10 * 86_400, 30_000 * day)
+    assert desk.number("SELECT count(*) FROM outbox WHERE bytes > 0") == 11
+    frames = drain(desk.outbox)
+    assert [word(f) for f in frames if f.kind != FrameKind.EVICTED] == [
+        f"{i}" for i in range(19, 30)
+    ]
+    assert desk.store.losses() == {lanes.TOO_OLD: 19}
+    desk.close()
+
+
+def test_many_small_rows_become_few(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, batch_events=50))
+    for i in range(120):
+        desk.writer.put_durably(entry(f"{i}"), 5)
+    with desk.store.write() as connection:
+        join(connection, Limits(50, 100_000))
+    assert desk.number("SELECT count(*) FROM outbox") == 3
+    assert [word(f) for f in drain(desk.outbox)] == [f"{i}" for i in range(120)]
     desk.close()
 
 

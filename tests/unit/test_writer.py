@@ -20,7 +20,7 @@ from edge_sdk.config import Config
 from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import DiskFull, StoreError
 from edge_sdk.outbox import lanes
-from edge_sdk.outbox.entries import DUPLICATE, URGENT, WRITTEN, Entry
+from edge_sdk.outbox.entries import DUPLICATE, LOST, URGENT, WRITTEN, Entry
 from edge_sdk.outbox.frames import FrameKind, iter_frames
 from edge_sdk.store.state import read_caps, read_pending
 from genome_edge.v1 import event_pb2
@@ -222,9 +222,10 @@ def test_a_limit_on_file_size_is_a_full_disk(tmp_path: Path) -> None:
     assert done.stdout == "disk full\n", done.stderr
 
 
-def test_memory_is_bounded_while_the_disk_takes_nothing(desk: Desk) -> None:
-    desk.writer._config = replace(FAST, inbox_max_events=10)
-    with desk.store.write() as connection:  # nobody else can write now
+@contextlib.contextmanager
+def stuck(desk: Desk) -> Iterator[None]:
+    """Nobody else can write for a while."""
+    with desk.store.write() as connection:
         connection.execute("PRAGMA busy_timeout = 1")
         for pooled in desk.store.database._pool:
             pooled.execute("PRAGMA busy_timeout = 1")
@@ -235,19 +236,59 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(desk: Desk) -> None:
             check_same_thread=False,
         )
         desk.store.database._pool.append(impatient)
-        for i in range(15):
+        yield
+
+
+def test_memory_is_bounded_while_the_disk_takes_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, inbox_max_events=400))
+    settled: list[str] = []
+    with stuck(desk):
+        for i in range(2_000):
             desk.say(f"shown {i}", FrameKind.DECISION)
-        for i in range(5):
-            desk.say(f"did {i}")
-        until(lambda: desk.writer._lost == 10)
+            assert desk.writer.waiting() <= 400
+            if i % 50 == 0:
+                until(lambda: desk.writer.inbox.reason == lanes.DISK_FULL)
+        for i in range(600):
+            desk.say(f"did {i}", settled=settled.append)
+            assert desk.writer.waiting() <= 400
     desk.writer.flush(10)
     frames = drain(desk.outbox)
-    said = [word(frame) for frame in frames if frame.kind != FrameKind.EVICTED]
-    assert said == [f"shown {i}" for i in range(10, 15)] + [f"did {i}" for i in range(5)]
-    (declared,) = (frame for frame in frames if frame.kind == FrameKind.EVICTED)
-    gone = event_pb2.Event.FromString(declared.body).evicted
-    assert (gone.reason, gone.events) == (lanes.DISK_FULL, 10)
-    assert gone.first_sequence == gone.last_sequence == declared.sequence
+    gone = [event_pb2.Event.FromString(f.body).evicted for f in frames if f.kind == 6]
+    kept = [f for f in frames if f.kind == FrameKind.DECISION]
+    did = [f for f in frames if f.kind == FrameKind.INTERACTION]
+    assert len(kept) + len(did) + sum(one.events for one in gone) == 2_600
+    assert kept
+    assert did
+    assert settled.count(LOST) == 600 - len(did)
+    assert sum(desk.store.losses().values()) == 2_600 - len(kept) - len(did)
+    assert set(desk.store.losses()) <= {lanes.DISK_FULL, lanes.INBOX_FULL}
+    desk.close()
+
+
+def test_an_app_that_decides_faster_than_the_disk_takes_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, inbox_max_events=300))
+    longest = 0
+    for i in range(20_000):
+        desk.say(f"shown {i}", FrameKind.DECISION)
+        longest = max(longest, desk.writer.waiting())
+    assert longest <= 300
+    assert desk.writer.put_durably(entry("ride", FrameKind.OUTCOME), 10) == WRITTEN
+    desk.writer.flush(20)
+    frames = drain(desk.outbox)
+    weights = {f.sequence: 1.0 for f in frames if f.kind == FrameKind.DECISION}
+    certain = 0
+    for f in frames:
+        if f.kind == FrameKind.EVICTED:
+            gone = event_pb2.Event.FromString(f.body).evicted
+            certain += 0 if gone.probability_ppm else gone.events
+            for at in range(gone.first_sequence, gone.last_sequence + 1):
+                if at in weights:
+                    weights[at] = 1 / (1 - gone.probability_ppm / 1e6)
+    assert len(weights) < 20_000
+    assert sum(desk.store.losses().values()) == 20_000 - len(weights)
+    # All but those that nothing stood for are stood for.
+    assert abs(sum(weights.values()) + certain - 20_000) < 4_000
+    desk.close()
 
 
 # Killed ----------------------------------------------------------------------------------------

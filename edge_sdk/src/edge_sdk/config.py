@@ -58,9 +58,13 @@ class Config:
     batch_events: int = 500
     #: Most bytes in one batch of a report; a larger event travels alone.
     batch_bytes: int = 256 * 1024
-    #: Events on disk that the server has not taken; beyond it the oldest impressions go first.
+    #: Events on disk that the server has not taken; beyond it impressions go first.
     outbox_max_bytes: int = 64 * 1024 * 1024
-    #: Events in memory while the disk takes none.
+    #: Rows in which they lie; beyond it neighbours are joined.
+    outbox_max_rows: int = 50_000
+    #: Beyond this age events go; only days on which the device was in use count.
+    outbox_max_age_s: float = 180 * 86_400.0
+    #: Events in memory that wait for the disk; beyond half of it impressions begin to go.
     inbox_max_events: int = 50_000
     #: Decisions kept in full for `report`, `explain` and `replay`.
     ring_decisions: int = 10_000

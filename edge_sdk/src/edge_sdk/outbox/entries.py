@@ -17,6 +17,7 @@ URGENT: Final = 0
 ORDINARY: Final = 1
 DUPLICATE: Final = "DUPLICATE"
 WRITTEN: Final = ""
+LOST: Final = "LOST"
 
 
 class Ticket:
@@ -56,7 +57,8 @@ class Entry:
     none); it is called in the writer's thread. `event_id` (16 bytes) removes repetitions.
     `imprint` is (id, serialised Interaction) of what the genome gains. `guard` looks at the open
     transaction and returns why the event may not happen, or WRITTEN. `settled` is called after the
-    commit with the outcome.
+    commit with the outcome, or with LOST. `gone_ppm` is the probability with which the event could
+    have been given up already (see `thinning`).
     """
 
     kind: FrameKind
@@ -71,3 +73,4 @@ class Entry:
     guard: Guard | None = None
     settled: Callable[[str], None] | None = None
     ticket: Ticket | None = None
+    gone_ppm: int = 0

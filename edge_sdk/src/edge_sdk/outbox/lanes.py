@@ -8,6 +8,8 @@ Rules
    `first` to `last`; one that has no frame (any more) was given up.
 3. What was given up is declared where it was: the last sequence of each run that is missing becomes
    an EVICTED frame that names the run. The receiver can tell a declared gap from a lost event.
+   Where coins were flipped (`thinning`) the frames of a batch name with their probability all
+   that they were flipped for, what stayed included.
 4. A batch is cut once and is the same bytes until it is acknowledged: it is determined by the
    segments and its first and last sequence, and segments of a batch that was cut are not touched.
 5. A new epoch shifts the sequences that were not received, so that they start at 1 again.
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from edge_sdk.dna.genome import NOBODY
@@ -31,7 +34,10 @@ REJECTED: Final = "REJECTED"
 NO_LONGER_HELD: Final = "NO_LONGER_HELD"
 STORE_CORRUPT: Final = "STORE_CORRUPT"
 DISK_FULL: Final = "DISK_FULL"
+INBOX_FULL: Final = "INBOX_FULL"
+TOO_OLD: Final = "TOO_OLD"
 
+_MAX_COUNT: Final = (1 << 32) - 1
 _HEADER: Final = struct.Struct("<IQ16sHq")
 _SEQUENCE_AT: Final = 4
 _SEQUENCE: Final = struct.Struct("<Q")
@@ -63,6 +69,8 @@ class Segment:
     """Some consecutive sequences of a lane, `first` to `last`, and the frames that are left.
 
     `at_ms` is when the segment was written, or last given something up; `reason` says why.
+    `gone_ppm` is the probability, in millionths, with which each of its impressions was given up,
+    and 0 where no coin was flipped.
     """
 
     first: int
@@ -70,6 +78,7 @@ class Segment:
     at_ms: int
     frames: bytes = field(repr=False)
     reason: str = ""
+    gone_ppm: int = 0
 
 
 def marks(frames: bytes) -> Iterator[Mark]:
@@ -89,23 +98,30 @@ def numbered(frame: bytes, sequence: int) -> bytes:
     return bytes(copy)
 
 
-def segments_of(frames: Sequence[bytes], first: int, at_ms: int, limits: Limits) -> list[Segment]:
+def segments_of(
+    frames: Sequence[bytes],
+    first: int,
+    at_ms: int,
+    limits: Limits,
+    gone_ppm: int = 0,
+) -> list[Segment]:
     """Segments for encoded frames whose sequences start at `first`, each no larger than a batch."""
     segments: list[Segment] = []
     begin = 0
     size = 0
     for i, frame in enumerate(frames):
         if i > begin and (i - begin >= limits.events or size + len(frame) > limits.bytes):
-            segments.append(_segment(frames[begin:i], first + begin, at_ms))
+            segments.append(_segment(frames[begin:i], first + begin, at_ms, gone_ppm))
             begin, size = i, 0
         size += len(frame)
     if begin < len(frames):
-        segments.append(_segment(frames[begin:], first + begin, at_ms))
+        segments.append(_segment(frames[begin:], first + begin, at_ms, gone_ppm))
     return segments
 
 
-def _segment(frames: Sequence[bytes], first: int, at_ms: int) -> Segment:
-    return Segment(first, first + len(frames) - 1, at_ms, b"".join(frames))
+def _segment(frames: Sequence[bytes], first: int, at_ms: int, gone_ppm: int) -> Segment:
+    last = first + len(frames) - 1
+    return Segment(first, last, at_ms, b"".join(frames), gone_ppm=gone_ppm)
 
 
 def cut(segments: Iterable[Segment], after: int, limits: Limits) -> tuple[int, int] | None:
@@ -126,59 +142,78 @@ def cut(segments: Iterable[Segment], after: int, limits: Limits) -> tuple[int, i
 
 def _entries(segment: Segment, after: int) -> Iterator[tuple[int, int, int]]:
     """Frames and runs of gaps behind `after`: first and last sequence, and bytes when sent."""
-    due = max(segment.first, after + 1)
+    for low, high, frame in _runs(segment, after + 1, segment.last):
+        yield low, high, len(frame or _evicted((low, segment.last), (low, high), segment))
+
+
+def _runs(segment: Segment, first: int, last: int) -> Iterator[tuple[int, int, bytes]]:
+    """First and last sequence of each frame and, without bytes, of each run that is missing."""
+    due, last = max(segment.first, first), min(segment.last, last)
     for mark in marks(segment.frames):
-        if mark.sequence < due:
+        if not due <= mark.sequence <= last:
             continue
         if mark.sequence > due:
-            yield due, mark.sequence - 1, len(_evicted(due, mark.sequence - 1, segment))
-        yield mark.sequence, mark.sequence, mark.end - mark.start
+            yield due, mark.sequence - 1, b""
+        yield mark.sequence, mark.sequence, segment.frames[mark.start : mark.end]
         due = mark.sequence + 1
-    if due <= segment.last:
-        yield due, segment.last, len(_evicted(due, segment.last, segment))
+    if due <= last:
+        yield due, last, b""
 
 
 def assemble(segments: Iterable[Segment], first: int, last: int) -> bytes:
     """The frames of a batch that was cut: what is here, and a declaration for each gap."""
     pieces: list[bytes] = []
-    for segment in segments:
-        due = max(segment.first, first)
-        for mark in marks(segment.frames):
-            if mark.sequence < due or mark.sequence > last:
+    for gone_ppm, stretch in groupby(segments, key=lambda segment: segment.gone_ppm):
+        runs = [(s, *run) for s in stretch for run in _runs(s, first, last)]
+        gaps = sum(not frame for *_, frame in runs)
+        said_to = runs[0][1] - 1 if runs else 0
+        for segment, low, high, frame in runs:
+            if frame:
+                pieces.append(frame)
                 continue
-            if mark.sequence > due:
-                pieces.append(_evicted(due, mark.sequence - 1, segment))
-            pieces.append(segment.frames[mark.start : mark.end])
-            due = mark.sequence + 1
-        end = min(segment.last, last)
-        if due <= end:
-            pieces.append(_evicted(due, end, segment))
+            gaps -= 1
+            said = (low, high)
+            if gone_ppm:  # together they name all that coins were flipped for
+                said = (said_to + 1, high if gaps else runs[-1][2])
+                said_to = said[1]
+            pieces.append(_evicted(said, (low, high), segment))
     return b"".join(pieces)
 
 
-def _evicted(first: int, last: int, segment: Segment) -> bytes:
+def _evicted(said: tuple[int, int], gap: tuple[int, int], segment: Segment) -> bytes:
     event = event_pb2.Event(
         time=event_pb2.EventTime(wall_ms=segment.at_ms),
         evicted=event_pb2.Evicted(
-            first_sequence=first, last_sequence=last, reason=segment.reason, events=last - first + 1
+            first_sequence=said[0],
+            last_sequence=said[1],
+            reason=segment.reason,
+            events=min(gap[1] - gap[0] + 1, _MAX_COUNT),
+            probability_ppm=segment.gone_ppm,
         ),
     )
     body = event.SerializeToString(deterministic=True)
-    return encode_frame(Frame(last, NOBODY, FrameKind.EVICTED, segment.at_ms, body))
+    return encode_frame(Frame(gap[1], NOBODY, FrameKind.EVICTED, segment.at_ms, body))
 
 
-def give_up(segment: Segment, which: Chooser, reason: str, at_ms: int) -> Segment | None:
-    """The segment without the frames that `which` chooses; None where it chooses none."""
-    kept: list[bytes] = []
-    found = False
-    for mark in marks(segment.frames):
-        if which(mark):
-            found = True
-        else:
-            kept.append(segment.frames[mark.start : mark.end])
-    if not found:
+def give_up(
+    segment: Segment, which: Chooser, reason: str, at_ms: int, gone_ppm: int | None = None
+) -> Segment | None:
+    """The segment without the frames that `which` chooses.
+
+    None where it chooses none, unless `gone_ppm` says that coins were flipped: that they all came
+    up well has to be known, too.
+    """
+    kept = [segment.frames[m.start : m.end] for m in marks(segment.frames) if not which(m)]
+    frames = b"".join(kept)
+    if len(frames) == len(segment.frames) and gone_ppm is None:
         return None
-    return Segment(segment.first, segment.last, at_ms, b"".join(kept), reason)
+    ppm = segment.gone_ppm if gone_ppm is None else gone_ppm
+    return Segment(segment.first, segment.last, at_ms, frames, reason, ppm)
+
+
+def count(frames: bytes) -> int:
+    """How many events there are among the frames."""
+    return sum(1 for _ in marks(frames))
 
 
 def impressions(frames: bytes) -> int:
@@ -193,4 +228,4 @@ def shift(segment: Segment, by: int) -> Segment:
         if mark.sequence > by:
             frames += numbered(segment.frames[mark.start : mark.end], mark.sequence - by)
     first = max(segment.first - by, 1)
-    return Segment(first, segment.last - by, segment.at_ms, bytes(frames), segment.reason)
+    return replace(segment, first=first, last=segment.last - by, frames=bytes(frames))

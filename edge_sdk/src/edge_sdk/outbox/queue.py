@@ -23,8 +23,8 @@ from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import write_file
-from edge_sdk.store.meta import get_meta, set_meta
-from edge_sdk.store.segments import read_segments, write_segment
+from edge_sdk.store.meta import count_loss, get_meta, set_meta
+from edge_sdk.store.segments import put_rest, read_segments, write_segment
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class Outbox:
             if held_from > through + 1:
                 gone = Segment(through + 1, held_from - 1, wall_ms(), b"", lanes.NO_LONGER_HELD)
                 write_segment(connection, lane, gone)
+                count_loss(connection, gone.reason, held_from - 1 - through)
         self.notify()
 
     def new_epoch(self) -> bytes:
@@ -175,9 +176,17 @@ class Outbox:
                     lanes.REJECTED,
                     wall_ms(),
                 )
-                if rest is not None:
-                    write_segment(connection, batch.lane, rest)
+                put_rest(connection, batch.lane, segment, rest)
         self.notify()
+
+    def age_ms(self) -> int:
+        """How long ago the oldest event was written that the server has not received; 0: none."""
+        with self._store.read() as connection:
+            oldest = connection.execute(
+                "SELECT min(o.at_ms) FROM outbox o JOIN lanes l ON l.lane = o.lane"
+                " WHERE o.last > l.received"
+            ).fetchone()[0]
+        return 0 if oldest is None else max(0, wall_ms() - int(oldest))
 
     def unsent(self) -> int:
         """How many events the server has not yet received, those still in memory included.

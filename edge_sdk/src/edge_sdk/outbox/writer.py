@@ -9,41 +9,41 @@ Rules
    written in one transaction.
 4. A process writes in two lanes of its own, one for each priority. It holds them by a lock that
    dies with it, and a later process goes on in them where it stopped.
-5. While the disk takes nothing, events stay in memory, up to a limit. Beyond it the oldest
-   impressions go first; how many went is declared by an EVICTED event when the disk takes it.
-6. The outbox is bounded in bytes: beyond that impressions are given up, the oldest first, then
-   other events but consents, links and redemptions. `lanes` says how that is declared.
+5. While the disk takes nothing, events stay in memory, up to a limit (`inbox`). How many went is
+   declared when the disk takes it.
+6. The outbox is bounded in bytes, rows and age (`eviction`). `lanes` says how that is declared.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
+import random
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from edge_sdk._posix import FileLock
 from edge_sdk.clock import wall_ms
 from edge_sdk.config import Config
-from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
-from edge_sdk.outbox.eviction import evict
+from edge_sdk.outbox.eviction import evict, expire, join
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
+from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.outbox.queue import Outbox
+from edge_sdk.outbox.thinning import CERTAIN
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.meta import bump, counter, get_meta
+from edge_sdk.store.meta import bump, count_loss, counter, get_meta
 from edge_sdk.store.segments import write_segment
-from genome_edge.v1 import event_pb2
 
 log = logging.getLogger("edge_sdk.outbox.writer")
 
@@ -74,11 +74,8 @@ class Writer:
         self._outbox = outbox
         self._config = config
         self._limits = Limits(config.batch_events, config.batch_bytes)
-        self._inbox: queue.SimpleQueue[Entry | Ticket | None] = queue.SimpleQueue()
-        self._backlog: deque[Entry] = deque()
-        self._barriers: list[Ticket] = []
-        self._in_flight = 0
-        self._lost = 0
+        self.inbox = Inbox(config.inbox_max_events)
+        self._chance = random.Random()
         self._commits = 0
         self._hurry = threading.Event()
         self._closing = False
@@ -92,7 +89,7 @@ class Writer:
 
     def put(self, entry: Entry) -> None:
         """Take an event; it is on disk some milliseconds later. Never blocks, never fails."""
-        self._inbox.put(entry)
+        self.inbox.put(entry)
 
     def put_durably(self, entry: Entry, timeout: float) -> str:
         """Take an event and wait until it is on disk.
@@ -102,18 +99,18 @@ class Writer:
         answered within `timeout` seconds it may still be.
         """
         entry.ticket = ticket = Ticket()
-        self._inbox.put(entry)
+        self.inbox.put(entry)
         self._hurry.set()
         return ticket.wait(timeout)
 
     def waiting(self) -> int:
         """How many events are in memory only."""
-        return self._inbox.qsize() + len(self._backlog) + self._in_flight
+        return len(self.inbox)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was put before is on disk; False where it is not in time."""
         barrier = Ticket()
-        self._inbox.put(barrier)
+        self.inbox.signal(barrier)
         self._hurry.set()
         return barrier.done(timeout)
 
@@ -121,7 +118,7 @@ class Writer:
         """Write what there is and stop; False where not everything could be written in time."""
         done = self.flush(timeout)
         self._closing = True
-        self._inbox.put(None)
+        self.inbox.signal()
         self._hurry.set()
         self._thread.join(max(timeout, 0.1))
         self._lock.release()
@@ -134,108 +131,63 @@ class Writer:
     # The thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        inbox = self.inbox
         while True:
-            if self._backlog:
+            if inbox.backlog:
                 self._hurry.wait(self._retry_s)
-            elif self._take(self._inbox.get()):
+            elif inbox.take():
                 self._hurry.wait(self._config.group_commit_s)
             self._hurry.clear()
-            self._gather()
+            inbox.gather()
             self._write_out()
-            if not self._backlog:
-                for barrier in self._barriers:
+            if not inbox.backlog:
+                for barrier in inbox.barriers:
                     barrier.settle()
-                self._barriers.clear()
-            if self._closing and (not self._backlog or self.trouble is not None):
-                return
-
-    def _take(self, item: Entry | Ticket | None) -> bool:
-        """Sort in what came; whether there is time to wait for more."""
-        if isinstance(item, Entry):
-            self._backlog.append(item)
-            return item.ticket is None
-        if isinstance(item, Ticket):
-            self._barriers.append(item)
-        return False
-
-    def _gather(self) -> None:
-        while True:
-            try:
-                self._take(self._inbox.get_nowait())
-            except queue.Empty:
+                inbox.barriers.clear()
+            if self._closing and (not inbox.backlog or self.trouble is not None):
                 return
 
     def _write_out(self) -> None:
-        while self._backlog:
-            group = self._next_group()
-            self._in_flight = len(group)
+        inbox = self.inbox
+        while inbox.backlog or (inbox.barriers and inbox.lost()):
+            group = inbox.next_group(_GROUP)
+            inbox.in_flight = len(group)
             try:
                 self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
-                self._backlog.extendleft(reversed(group))
+                inbox.backlog.extendleft(reversed(group))
+                inbox.in_flight = 0
                 self._failed(error)
                 return
-            finally:
-                self._in_flight = 0
+            inbox.in_flight = 0
             self._retry_s = 0.0
-            self.trouble = None
-            if not self._barriers:  # those wait for what is here now, not for what still comes
-                self._gather()
-
-    def _next_group(self) -> list[Entry]:
-        """The oldest events, but whom somebody waits for first: a redemption must not time out
-        behind the impressions of a device that makes them faster than its disk takes them."""
-        if len(self._backlog) <= _GROUP:
-            group = list(self._backlog)
-            self._backlog.clear()
-            return group
-        awaited = [entry for entry in self._backlog if entry.ticket is not None][:_GROUP]
-        if awaited:
-            first = set(map(id, awaited))
-            self._backlog = deque(entry for entry in self._backlog if id(entry) not in first)
-        return awaited + [self._backlog.popleft() for _ in range(_GROUP - len(awaited))]
+            self.trouble, inbox.reason = None, lanes.INBOX_FULL
+            if not inbox.barriers:  # those wait for what is here now, not for what still comes
+                inbox.gather()
 
     def _failed(self, error: Exception) -> None:
         trouble = error if isinstance(error, StoreError) else StoreError(str(error))
         if str(trouble) != str(self.trouble):
             log.warning("what happened cannot be written, it stays in memory: %s", trouble)
         self.trouble = trouble
-        kept: deque[Entry] = deque()
-        for entry in self._backlog:
-            if entry.ticket is not None:
-                entry.ticket.settle(error=trouble)
-            else:
-                kept.append(entry)
-        self._backlog = kept
-        self._shorten()
+        inbox = self.inbox
+        for entry in [entry for entry in inbox.backlog if entry.ticket is not None]:
+            inbox.backlog.remove(entry)
+            assert entry.ticket is not None
+            entry.ticket.settle(error=trouble)
+        inbox.reason = lanes.DISK_FULL
+        inbox.thin()
         if isinstance(trouble, StoreCorrupt) and not self._retry_s:
             self._retry_s = 0.001  # the store has repaired itself
         else:
             self._retry_s = min(max(self._retry_s * 2, _RETRY_S[0]), _RETRY_S[1])
 
-    def _shorten(self) -> None:
-        """Keep no more in memory than allowed: impressions go first, the oldest before the rest."""
-        excess = len(self._backlog) - self._config.inbox_max_events
-        if excess <= 0:
-            return
-        kept: deque[Entry] = deque()
-        for entry in self._backlog:
-            if excess > 0 and entry.kind is FrameKind.DECISION:
-                excess -= 1
-                self._lost += 1
-            else:
-                kept.append(entry)
-        while excess > 0:
-            kept.popleft()
-            excess -= 1
-            self._lost += 1
-        self._backlog = kept
-
     # One transaction ----------------------------------------------------------------------------
 
     def _commit(self, group: Sequence[Entry]) -> None:
         prepared = _prepare(group)
-        lost = self._lost
+        lost, is_all = self.inbox.lost(), len(self.inbox) == len(group)
+        left = Counter(lost)
         with self._store.write() as connection:
             now_ms = wall_ms()
             for item in prepared:
@@ -247,12 +199,12 @@ class Writer:
                     if item.outcome == WRITTEN and item.entry.priority == priority
                 ]
                 if items:
-                    self._write_lane(connection, items, now_ms)
-            if lost:
-                self._declare_lost(connection, lost, now_ms)
+                    self._write_lane(connection, items, now_ms, left)
+            if is_all:  # else more of those may come that stayed when these went
+                self._declare(connection, left, now_ms)
             self._write_state(connection, [i for i in prepared if i.outcome == WRITTEN])
             self._keep_bounds(connection, now_ms)
-        self._lost -= lost
+        self.inbox.declared(lost - left)
         self._outbox.notify()
         for item in prepared:
             if item.entry.settled is not None:
@@ -261,33 +213,44 @@ class Writer:
                 item.entry.ticket.settle(item.outcome)
 
     def _write_lane(
-        self, connection: sqlite3.Connection, items: Sequence[_Prepared], now_ms: int
+        self, connection: sqlite3.Connection, items: Sequence[_Prepared], now_ms: int, lost: Lost
     ) -> None:
         lane = self.lanes[items[0].entry.priority]
-        first = _take_sequences(connection, lane, len(items))
-        frames = []
-        for sequence, item in enumerate(items, start=first):
-            item.sequence = sequence
-            frames.append(lanes.numbered(item.frame, sequence))
-        for segment in lanes.segments_of(frames, first, now_ms, self._limits):
-            write_segment(connection, lane, segment)
+        for gone_ppm, run in groupby(zip(_coins(items), items, strict=True), lambda pair: pair[0]):
+            together = [item for _, item in run]
+            if gone_ppm:
+                self._declare(connection, lost, now_ms, gone_ppm, len(together))
+            first = _take_sequences(connection, lane, len(together))
+            frames = []
+            for sequence, item in enumerate(together, start=first):
+                item.sequence = sequence
+                frames.append(lanes.numbered(item.frame, sequence))
+            for segment in lanes.segments_of(frames, first, now_ms, self._limits, gone_ppm):
+                write_segment(connection, lane, segment)
 
-    def _declare_lost(self, connection: sqlite3.Connection, lost: int, now_ms: int) -> None:
-        """An event that says: so many were given up before they had a sequence."""
+    def _declare(
+        self,
+        connection: sqlite3.Connection,
+        lost: Lost,
+        now_ms: int,
+        beside_ppm: int | None = None,
+        kept: int = 0,
+    ) -> None:
+        """Give what was lost before it had a sequence a run of sequences, and take it off `lost`.
+
+        All of it; or beside events that were `kept`, a fitting share of what the same coins took.
+        """
         lane = self.lanes[ORDINARY]
-        sequence = _take_sequences(connection, lane, 1)
-        event = event_pb2.Event(
-            time=event_pb2.EventTime(wall_ms=now_ms),
-            evicted=event_pb2.Evicted(
-                first_sequence=sequence,
-                last_sequence=sequence,
-                reason=lanes.DISK_FULL,
-                events=lost,
-            ),
-        )
-        frame = Frame(sequence, NOBODY, FrameKind.EVICTED, now_ms, event.SerializeToString())
-        segment = Segment(sequence, sequence, now_ms, encode_frame(frame))
-        write_segment(connection, lane, segment)
+        for (reason, ppm), waiting in list(lost.items()):
+            if beside_ppm not in (None, ppm):
+                continue
+            fitting = waiting if beside_ppm is None else max(1, kept * ppm // (CERTAIN - ppm))
+            events = min(waiting, fitting)
+            first = _take_sequences(connection, lane, events)
+            gap = Segment(first, first + events - 1, now_ms, b"", reason, ppm)
+            write_segment(connection, lane, gap)
+            count_loss(connection, reason, events)
+            lost -= Counter({(reason, ppm): events})
 
     def _write_state(self, connection: sqlite3.Connection, items: Sequence[_Prepared]) -> None:
         ring = [
@@ -324,13 +287,18 @@ class Writer:
                 )
 
     def _keep_bounds(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        self._commits += 1
+        config = self._config
         if self._commits % _TRIM_EVERY == 0:
-            store_state.trim_ids(connection, self._config.remembered_event_ids)
-        limit = self._config.outbox_max_bytes
+            store_state.trim_ids(connection, config.remembered_event_ids)
+            expire(connection, config.outbox_max_age_s, now_ms)
+            if _rows(connection) > config.outbox_max_rows:
+                join(connection, self._limits)
+        self._commits += 1
+        limit = config.outbox_max_bytes
         if counter(connection, "outbox_bytes") > limit:
-            gone = evict(connection, int(limit * _EVICT_TO), now_ms)
-            log.warning("the outbox is full: %d bytes of the oldest events were given up", gone)
+            gone = evict(connection, int(limit * _EVICT_TO), now_ms, self._chance)
+            join(connection, self._limits)
+            log.warning("the outbox is full: %d bytes of events were given up", gone)
 
 
 def _prepare(group: Sequence[Entry]) -> list[_Prepared]:
@@ -354,6 +322,20 @@ def _admit(connection: sqlite3.Connection, entry: Entry) -> str:
     if entry.event_id and not store_state.is_event_new(connection, entry.event_id, entry.time_ms):
         return DUPLICATE
     return entry.guard(connection) if entry.guard is not None else WRITTEN
+
+
+def _coins(items: Sequence[_Prepared]) -> list[int]:
+    """With which probability each was at risk; what is not shown goes with what came before it."""
+    ppm, found = 0, []
+    for item in items:
+        if item.entry.kind is FrameKind.DECISION:
+            ppm = item.entry.gone_ppm
+        found.append(ppm)
+    return found
+
+
+def _rows(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
 
 def _take_sequences(connection: sqlite3.Connection, lane: int, count: int) -> int:

@@ -13,6 +13,7 @@ refused.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -32,7 +33,7 @@ from edge_sdk.errors import (
     TrustError,
     UsageError,
 )
-from edge_sdk.outbox.entries import Entry
+from edge_sdk.outbox.entries import LOST, Entry
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.room import Room
 from edge_sdk.status import warnings_of
@@ -75,6 +76,7 @@ class Keeper:
         self.gate = threading.Lock()
         self._tried = threading.Event()
         self._early: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        self._missed = itertools.count()  # each value is taken once, whatever the thread
         self._unknown: queue.SimpleQueue[Unknown] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -94,10 +96,12 @@ class Keeper:
         open_ = self.open
         if open_ is not None:
             open_.writer.put(entry)
-        elif self._early.qsize() < self._config.inbox_max_events:
+        elif self._early.qsize() < self._config.inbox_max_events // 2:
             self._early.put(entry)
         else:
-            self._room.counts.add("dropped")
+            next(self._missed)
+            if entry.settled is not None:
+                entry.settled(LOST)
 
     def put_durably(self, entry: Entry, timeout: float) -> str:
         """Take an event and wait until it is on disk. Raises StoreError."""
@@ -292,6 +296,10 @@ class Keeper:
                 log.exception("a callback of on_change failed")
 
     def _drain(self, open_: OpenStore) -> None:
+        if self._early.empty():
+            return
+        missed, self._missed = next(self._missed), itertools.count()
+        open_.writer.inbox.missed(missed)
         while True:
             try:
                 open_.writer.put(self._early.get_nowait())

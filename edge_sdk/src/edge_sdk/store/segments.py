@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable
 from typing import Final
 
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.lanes import Chooser, Segment
+from edge_sdk.store.meta import count_loss
 
 _COLUMNS: Final = "o.first, o.last, o.at_ms, o.reason, o.crc, o.frames"
 _END: Final = (1 << 63) - 1
+#: With which probability the impressions of a segment were given up: behind the reason.
+GONE_PPM: Final = "CAST(substr(o.reason, instr(o.reason || '/', '/') + 1) AS INTEGER)"
 #: Segments, with the lane and what of it was handed out.
 JOINED: Final = (
     " FROM outbox o JOIN lanes l ON l.lane = o.lane LEFT JOIN batches b ON b.lane = o.lane"
@@ -33,7 +35,7 @@ def write_segment(connection: sqlite3.Connection, lane: int, segment: Segment) -
             segment.last,
             segment.at_ms,
             lanes.impressions(segment.frames),
-            segment.reason,
+            f"{segment.reason}/{segment.gone_ppm}" if segment.gone_ppm else segment.reason,
             len(segment.frames),
             zlib.crc32(segment.frames),
             segment.frames,
@@ -63,34 +65,34 @@ def read_segment(connection: sqlite3.Connection, lane: int, first: int) -> Segme
 
 def _segment(row: _Row) -> Segment:
     """A segment as it was written; one whose bytes are damaged has lost its events."""
-    first, last, at_ms, reason, crc, frames = row
+    first, last, at_ms, said, crc, frames = row
     if zlib.crc32(frames) != crc:
         return Segment(first, last, at_ms, b"", lanes.STORE_CORRUPT)
-    return Segment(first, last, at_ms, frames, reason)
+    reason, _, ppm = said.partition("/")
+    return Segment(first, last, at_ms, frames, reason, int(ppm or 0))
 
 
 def give_up(
     connection: sqlite3.Connection, which: Chooser, reason: str, at_ms: int, containing: bytes
 ) -> None:
     """Give up frames in segments that are in no batch yet and contain these bytes."""
-    rewrite(
-        connection,
-        connection.execute(
-            f"SELECT o.lane, o.first {JOINED} WHERE o.first > coalesce(b.last, 0)"
-            " AND instr(o.frames, ?) > 0",
-            (containing,),
-        ).fetchall(),
-        lambda segment: lanes.give_up(segment, which, reason, at_ms),
-    )
+    for lane, first in connection.execute(
+        f"SELECT o.lane, o.first {JOINED} WHERE o.first > coalesce(b.last, 0)"
+        " AND instr(o.frames, ?) > 0",
+        (containing,),
+    ).fetchall():
+        segment = read_segment(connection, lane, first)
+        rest = lanes.give_up(segment, which, reason, at_ms)
+        put_rest(connection, lane, segment, rest)
 
 
-def rewrite(
-    connection: sqlite3.Connection,
-    places: list[tuple[int, int]],
-    change: Callable[[Segment], Segment | None],
+def put_rest(
+    connection: sqlite3.Connection, lane: int, segment: Segment, rest: Segment | None
 ) -> None:
-    """Change segments at (lane, first) one by one; None leaves one as it is."""
-    for lane, first in places:
-        changed = change(read_segment(connection, lane, first))
-        if changed is not None:
-            write_segment(connection, lane, changed)
+    """Write what is left of a segment, and count what went; None: nothing did."""
+    if rest is None:
+        return
+    write_segment(connection, lane, rest)
+    gone = lanes.count(segment.frames) - lanes.count(rest.frames)
+    if gone:
+        count_loss(connection, rest.reason, gone)

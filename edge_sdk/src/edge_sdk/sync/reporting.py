@@ -3,7 +3,8 @@
 Rules
 -----
 1. A batch is the same bytes every time until it is answered, so a repetition is harmless.
-2. No answer: wait, longer each time, and send it again. Nothing is ever given up for that.
+2. No answer: wait, longer each time and never less than the server asked for, and send it again.
+   Nothing is ever given up for that.
 3. Refused because the device is not believed: keep everything, say so, ask again rarely.
 4. Refused because of what is in it: send the first half of it, then a quarter ... until what goes
    through has gone and the one event that does not stands alone; only that one is set aside.
@@ -104,8 +105,10 @@ class ReportPump:
         return 0.0
 
     def _refused(self, batch: Batch, piece: Batch, error: RefusedError) -> float:
+        asked = error.facts.get("retry_after_ms")
+        asked_s = int(str(asked)) / 1000 if _is_number(asked) else 0.0
         if error.reason in CREDENTIAL_REASONS:
-            return self._refused_wait_s
+            return max(self._refused_wait_s, asked_s)
         if error.reason == ErrorReason.FORKED_EPOCH:
             self._cautions.clear()
             self._outbox.new_epoch()
@@ -114,8 +117,8 @@ class ReportPump:
         elif error.reason == ErrorReason.BAD_DIGEST and not _is_whole(batch):
             self._set_aside(batch, error)
         elif error.reason in _CONTENT_REASONS:
-            return self._narrow(batch, piece, error)
-        return self._backoff.after_failure()
+            return max(self._narrow(batch, piece, error), asked_s)
+        return self._backoff.after_failure(asked_s)
 
     def _narrow(self, batch: Batch, piece: Batch, error: RefusedError) -> float:
         """Send less at once, or set aside what is already alone."""

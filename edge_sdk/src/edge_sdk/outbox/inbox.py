@@ -1,0 +1,158 @@
+"""What waits for the disk in memory: bounded, however fast the app and however slow the disk.
+
+Rules
+-----
+1. `put` never blocks: it is on the path of every decision. Below half of the bound it costs an
+   append and a look at a length.
+2. Beyond half of it impressions are given up by the flip of a coin, beyond three quarters all of
+   them, at the bound everything but what somebody waits for, consents and links.
+3. While the disk takes nothing, what is here is thinned instead, so that the end of a long trouble
+   does not find its beginning only.
+4. What went is counted until a commit declares it. For those that stayed of the same coins it is
+   declared beside them, so that the server can tell what they stand for.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Final
+
+from edge_sdk.outbox import lanes, thinning
+from edge_sdk.outbox.entries import LOST, Entry, Ticket
+from edge_sdk.outbox.frames import FrameKind
+
+_KEPT: Final = frozenset({FrameKind.CONSENT, FrameKind.LINK})
+#: What was lost: (reason, probability with which it was) → how many.
+Lost = Counter[tuple[str, int]]
+
+
+class Inbox:
+    """Entries and barriers on their way to the writer's thread. `put` is for any thread, the rest
+    for the writer's."""
+
+    def __init__(self, limit: int, chance: random.Random | None = None) -> None:
+        self._limit = limit
+        self._chance = chance or random.Random()
+        self._queue: queue.SimpleQueue[Entry | Ticket | None] = queue.SimpleQueue()
+        self._lost: Lost = Counter()
+        self._lock = threading.Lock()
+        self.backlog: deque[Entry] = deque()
+        self.barriers: list[Ticket] = []
+        self.in_flight = 0
+        #: Why events are given up now.
+        self.reason = lanes.INBOX_FULL
+
+    def put(self, entry: Entry) -> None:
+        """Take an event, or give it up. Never blocks."""
+        waiting = len(self)
+        if 2 * waiting >= self._limit and entry.ticket is None and entry.kind not in _KEPT:
+            if entry.kind is FrameKind.DECISION:
+                ppm = thinning.on_arrival(waiting, self._limit)
+                if thinning.is_gone(self._chance, ppm):
+                    self._lose(entry, ppm)
+                    return
+                entry.gone_ppm = ppm
+            elif waiting >= self._limit:
+                self._lose(entry, thinning.CERTAIN)
+                return
+        self._queue.put(entry)
+
+    def signal(self, what: Ticket | None = None) -> None:
+        """Wake the writer, with somebody who waits for all that came before."""
+        self._queue.put(what)
+
+    def __len__(self) -> int:
+        return self._queue.qsize() + len(self.backlog) + self.in_flight
+
+    def missed(self, events: int) -> None:
+        """Count events that never came here."""
+        if events:
+            with self._lock:
+                self._lost[self.reason, 0] += events
+
+    def lost(self) -> Lost:
+        """What was lost and is not declared yet."""
+        with self._lock:
+            return Counter(self._lost)
+
+    def declared(self, lost: Lost) -> None:
+        """These are on disk as lost."""
+        with self._lock:
+            self._lost -= lost
+
+    # For the writer's thread --------------------------------------------------------------------
+
+    def take(self) -> bool:
+        """Wait for what comes next and sort it in; whether there is time to wait for more."""
+        return self._sort_in(self._queue.get())
+
+    def gather(self) -> None:
+        """Sort in what is here."""
+        while True:
+            try:
+                self._sort_in(self._queue.get_nowait())
+            except queue.Empty:
+                return
+
+    def _sort_in(self, item: Entry | Ticket | None) -> bool:
+        if isinstance(item, Entry):
+            self.backlog.append(item)
+            return item.ticket is None
+        if isinstance(item, Ticket):
+            self.barriers.append(item)
+        return False
+
+    def next_group(self, most: int) -> list[Entry]:
+        """The oldest events, but whom somebody waits for first: a redemption must not time out
+        behind the impressions of a device that makes them faster than its disk takes them."""
+        if len(self.backlog) <= most:
+            group = list(self.backlog)
+            self.backlog.clear()
+            return group
+        awaited = [entry for entry in self.backlog if entry.ticket is not None][:most]
+        if awaited:
+            first = set(map(id, awaited))
+            self.backlog = deque(entry for entry in self.backlog if id(entry) not in first)
+        return awaited + [self.backlog.popleft() for _ in range(most - len(awaited))]
+
+    def thin(self) -> None:
+        """Make room where half of the bound is taken: every second impression goes; where there
+        are none, the oldest of the others."""
+        excess = len(self) - self._limit // 2
+        if excess <= 0:
+            return
+        shown = [entry for entry in self.backlog if _is_shown(entry)]
+        if shown:
+            self.backlog = deque(self._survivors())
+            return
+        kept: deque[Entry] = deque()
+        for entry in self.backlog:
+            if excess > 0 and entry.ticket is None and entry.kind not in _KEPT:
+                excess -= 1
+                self._lose(entry, thinning.CERTAIN)
+            else:
+                kept.append(entry)
+        self.backlog = kept
+
+    def _survivors(self) -> Iterator[Entry]:
+        for entry in self.backlog:
+            if _is_shown(entry):
+                entry.gone_ppm = thinning.combined(entry.gone_ppm, thinning.HALF)
+                if thinning.is_gone(self._chance, thinning.HALF):
+                    self._lose(entry, entry.gone_ppm)
+                    continue
+            yield entry
+
+    def _lose(self, entry: Entry, ppm: int) -> None:
+        with self._lock:
+            self._lost[self.reason, ppm if ppm < thinning.CERTAIN else 0] += 1
+        if entry.settled is not None:
+            entry.settled(LOST)
+
+
+def _is_shown(entry: Entry) -> bool:
+    return entry.kind is FrameKind.DECISION and entry.ticket is None
