@@ -76,7 +76,11 @@ class DeviceStream:
         self.hello = first.hello
         if len(self.hello.epoch) != 16:
             raise CallRefusedError("INVALID_ARGUMENT", "an epoch is 16 bytes", field="epoch")
-        await self.note(release=self.hello.active_release, sdk=self.hello.sdk_version[:_MAX_WORD])
+        await self.note(
+            release=self.hello.active_release,
+            sdk=self.hello.sdk_version[:_MAX_WORD],
+            features=sorted(name[:_MAX_WORD] for name in self.hello.features[:_MAX_REASONS]),
+        )
         self._listener = asyncio.create_task(self._listen())
         self.room.bell.subscribe(self.wake)
         # Before anything that expires: the device may not know the time.
