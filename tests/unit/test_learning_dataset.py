@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.outbox.frames import FrameKind
+from genome_edge.v1 import event_pb2
 from genome_server.learning import dataset
 from genome_server.learning.survey import Person, survey
 from tests.unit._learning import OFFERS, Log, at, query, who
@@ -226,3 +229,46 @@ def test_offers_without_known_dna_have_empty_rows() -> None:
     examples, _ = Log().examples(vocabulary=Vocabulary(bytes(16), ["service:taxi"]))
     assert examples.offers.ids == tuple(OFFERS)
     assert examples.offers.weight.tolist() == [[1], [0], [0]]
+
+
+def test_an_impression_stands_for_those_that_its_device_gave_up() -> None:
+    log = Log()
+    log.agreed(ANN)
+    for number in range(1, 7):
+        log.decided(number, number, "taxi", subject=ANN)
+        log.followed(number, number + 0.1, "dismiss", subject=ANN, offer="taxi")
+    for first, last, ppm in ((3, 6, 750_000), (7, 7, 999_999), (9, 9, 0), (11, 11, 1_000_000)):
+        said = event_pb2.Evicted(first_sequence=first, last_sequence=last, probability_ppm=ppm)
+        log.add(NOBODY, FrameKind.EVICTED, 1, evicted=said)
+    examples, counts = log.examples()
+    assert counts.decisions == 6
+    # Sequences 1, 3, 5 … are the decisions. Nobody is believed to stand for a million.
+    assert examples.stands_for.tolist() == [1, 4, 4, 64, 1, 1]
+    assert examples.batch(np.arange(6)).stands_for.tolist() == [1, 4, 4, 64, 1, 1]
+
+
+def test_examples_that_stand_for_many_count_as_many() -> None:
+    rng = np.random.default_rng(1)
+    all_of_them, thinned = Log(), Log()
+    shown = []
+    for number in range(4_000):
+        yes = number % 4 == 0
+        for log in (all_of_them, thinned):
+            if log is thinned and not yes and rng.random() < 0.75:
+                continue
+            log.decided(number + 1, number / 100, "taxi")
+            if log is thinned:
+                shown.append((len(log.frames), yes))
+            log.followed(number + 1, number / 100 + 0.1, "redeem" if yes else "dismiss")
+    for sequence, yes in shown:
+        if not yes:
+            said = event_pb2.Evicted(
+                first_sequence=sequence, last_sequence=sequence, probability_ppm=750_000
+            )
+            thinned.add(NOBODY, FrameKind.EVICTED, 1, evicted=said)
+    means = []
+    for log in (all_of_them, thinned):
+        examples, _ = log.examples()
+        weight = examples.stands_for
+        means.append(float((examples.label * weight).sum() / weight.sum()))
+    assert means[0] == pytest.approx(means[1], abs=0.02)

@@ -70,7 +70,10 @@ class Counts:
 
 
 class _Moment(NamedTuple):
-    """A moment in a subject's life and what was offered in it: (offer row, success, propensity)."""
+    """A moment in a subject's life and what was offered in it: (offer row, success, propensity).
+
+    `stands_for` is how many such moments it stands for, see `thinned`.
+    """
 
     answer: bool
     subject: bytes
@@ -79,6 +82,7 @@ class _Moment(NamedTuple):
     context: tuple[str, ...]
     genome_used: bool
     offered: tuple[tuple[int, bool, float], ...]
+    stands_for: float = 1.0
 
 
 @dataclass
@@ -162,6 +166,8 @@ class _Loader:
                 life.imprints.append((frame.subject, past))
             moment = self._moment(frame.subject, event, at_ms)
             if moment is not None:
+                if not moment.answer:
+                    moment = moment._replace(stands_for=self._survey.thinned.stands_for(frame))
                 life.moments.append(moment)
         anonymous = lives.pop(NOBODY, _Life())
         for root in sorted(lives):
@@ -266,6 +272,7 @@ class _Loader:
                 propensity=propensity,
                 person=self._number,
                 time_ms=moment.time_ms,
+                stands_for=moment.stands_for,
             )
             self._counts.answers += moment.answer
             self._counts.decisions += not moment.answer

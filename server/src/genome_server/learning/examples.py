@@ -49,6 +49,7 @@ class Batch:
     cold: Floats  # (n, w)
     offer: NDArray[np.int32]  # (n,) row of the offer table
     label: Floats  # (n,) 0 or 1
+    stands_for: Floats  # (n,)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Examples:
     offer: NDArray[np.int32]  # (n,) row of `offers`
     label: Floats  # (n,) 1 success, 0 none
     propensity: Floats  # (n,) with which the offer was chosen; 1 where nobody chose
+    stands_for: Floats  # (n,) examples like it, where a device could not keep all; else 1
     person: NDArray[np.int32]  # (n,) equal for examples of one person; nobody is alone each time
     time_ms: Indices  # (n,) of the moment, Unix milliseconds
     offers: OfferTable
@@ -102,9 +104,8 @@ class Examples:
         def pad(flat: NDArray[Any]) -> NDArray[Any]:
             return np.where(inside, np.append(flat, flat.dtype.type(0))[at], flat.dtype.type(0))
 
-        return Batch(
-            pad(self.index), pad(self.warm), pad(self.cold), self.offer[rows], self.label[rows]
-        )
+        markers = (pad(self.index), pad(self.warm), pad(self.cold))
+        return Batch(*markers, self.offer[rows], self.label[rows], self.stands_for[rows])
 
 
 class ExamplesBuilder:
@@ -118,6 +119,7 @@ class ExamplesBuilder:
         self._offer = array("i")
         self._label = array("f")
         self._propensity = array("f")
+        self._stands_for = array("f")
         self._person = array("i")
         self._time = array("q")
 
@@ -133,6 +135,7 @@ class ExamplesBuilder:
         propensity: float,
         person: int,
         time_ms: int,
+        stands_for: float = 1.0,
     ) -> None:
         """Add one example; `query` holds (marker index, warm weight, cold weight)."""
         for index, warm, cold in query:
@@ -143,6 +146,7 @@ class ExamplesBuilder:
         self._offer.append(offer)
         self._label.append(float(label))
         self._propensity.append(propensity)
+        self._stands_for.append(stands_for)
         self._person.append(person)
         self._time.append(time_ms)
 
@@ -162,6 +166,7 @@ class ExamplesBuilder:
             offer=np.array(self._offer, np.int32)[order],
             label=np.array(self._label, np.float32)[order],
             propensity=np.array(self._propensity, np.float32)[order],
+            stands_for=np.array(self._stands_for, np.float32)[order],
             person=np.array(self._person, np.int32)[order],
             time_ms=time_ms[order],
             offers=offers,

@@ -45,13 +45,15 @@ class State(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Batches for s steps: rows, warm and cold weights (s, n, w), offer and label (s, n)."""
+    """Batches for s steps: rows, warm and cold weights (s, n, w); offer, label and how many
+    examples each stands for (s, n)."""
 
     rows: Any
     warm: Any
     cold: Any
     offer: Any
     label: Any
+    stands_for: Any
 
 
 def start(
@@ -102,8 +104,9 @@ def learn(
             embedded = embed_offers(params["offer_table"], *offers)[batch.offer]
             said = logits(params, batch.rows, weight, embedded)
             losses: jax.Array = optax.sigmoid_binary_cross_entropy(said, batch.label[:, None])
+            weighed: jax.Array = (losses * batch.stands_for[:, None]).mean(0)
             # Summed over the members, which learn side by side.
-            return losses.mean(0).sum()
+            return weighed.sum()
 
         updates, memory = optimiser.update(jax.grad(loss)(state.params), state.memory, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)

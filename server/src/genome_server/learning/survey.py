@@ -18,6 +18,7 @@ from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Dna, EventReader, LinkSaid, event_ms
 from genome_server.learning.outcomes import Outcomes
 from genome_server.learning.persons import Persons
+from genome_server.learning.thinned import Thinned
 from genome_server.log.reader import LoggedFrame
 
 # A marker of a moment gets an index of its own once so many examples have it; rarer
@@ -52,6 +53,7 @@ class Survey:
     events: int = 0
     outcomes: Outcomes = field(default_factory=Outcomes)
     persons: Persons = field(default_factory=Persons)
+    thinned: Thinned = field(default_factory=Thinned)
     markers: Counter[str] = field(default_factory=Counter)
 
     def frequent_markers(self) -> list[str]:
@@ -81,6 +83,8 @@ def survey(sources: Sources, on_events: Callable[[int], None] | None = None) -> 
             if sources.schema.has_kind(outcome.kind):
                 label = sources.schema.kind(outcome.kind).label
                 found.outcomes.add(outcome.decision_id, outcome.slot, label, at_ms)
+        elif event.HasField("evicted"):
+            found.thinned.add(frame, event.evicted)
         elif event.HasField("decision"):
             found.markers.update(event.decision.context_markers)
         elif event.HasField("interaction") and label_of(event.interaction, sources.schema):

@@ -202,7 +202,7 @@ class _Learner:
     def _steps(self, chunk: Indices) -> network.Steps:
         batch = self._examples.batch(chunk.reshape(-1))
         rows = self._tables.query_row[batch.index].astype(np.int32)
-        columns = (rows, batch.warm, batch.cold, batch.offer, batch.label)
+        columns = (rows, batch.warm, batch.cold, batch.offer, batch.label, batch.stands_for)
         shaped = [column.reshape(*chunk.shape, *column.shape[1:]) for column in columns]
         return network.Steps(*jax.tree.map(jnp.asarray, shaped))
 
