@@ -41,6 +41,16 @@ def since_boot_ms() -> int:
     return time.clock_gettime_ns(_SINCE_BOOT) // 1_000_000
 
 
+class Clocks(NamedTuple):
+    """What a machine tells the time by: the wall clock and the time since boot, milliseconds, and
+    the boot's 16 bytes (None: asked of the system). Without a time since boot nothing is anchored.
+    """
+
+    wall: Callable[[], int] = wall_ms
+    since_boot: Callable[[], int] | None = since_boot_ms
+    boot_id: bytes | None = None
+
+
 class Anchor(NamedTuple):
     """The server's time at one moment of a boot: 16 bytes name it, milliseconds passed in it."""
 
@@ -49,10 +59,12 @@ class Anchor(NamedTuple):
     since_boot_ms: int
 
     @classmethod
-    def now(cls, server_ms: int) -> Anchor | None:
+    def now(cls, server_ms: int, clocks: Clocks) -> Anchor | None:
         """The server's time as it was just heard; None where nothing can hold it."""
-        boot_id = _posix.boot_id()
-        return cls(server_ms, boot_id, since_boot_ms()) if any(boot_id) else None
+        boot_id = clocks.boot_id or _posix.boot_id()
+        if clocks.since_boot is None or not any(boot_id):
+            return None
+        return cls(server_ms, boot_id, clocks.since_boot())
 
     def pack(self) -> bytes:
         """As a store keeps it."""

@@ -172,6 +172,18 @@ class CapLedger:
         for (subject, offer, kind), times in kept.items():
             yield from (CapRow(subject, offer, kind, at) for at in times)
 
+    def bound(self, now_ms: int) -> bool:
+        """Events that lie ahead were counted while the clock was wrong: they have happened by now.
+
+        Whether there were any. The time must be the server's.
+        """
+        with self._lock:
+            ahead = [key for key, times in self._times.items() if times and times[-1] > now_ms]
+            for key in ahead:
+                self._times[key] = [min(at, now_ms) for at in self._times[key]]
+            self._settle({(key, offer) for key, offer, _ in ahead})
+        return bool(ahead)
+
     def prune(self, now_ms: int) -> list[CapRow]:
         """Forget what can no longer block anything; returns the rows that the store may delete."""
         with self._lock:

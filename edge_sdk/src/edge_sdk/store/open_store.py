@@ -152,6 +152,10 @@ class OpenStore:
         """What is due now and then. Raises StoreError."""
         now_ms = room.clock.now_ms()
         self.store.raise_clock_floor(now_ms)
+        latest_ms = now_ms + _SETTLED_MS
+        if room.clock.anchored and room.ledger.bound(latest_ms):
+            with self.store.write() as connection:
+                store_state.bound_caps(connection, latest_ms)
         outdated = room.ledger.prune(now_ms)
         if outdated:
             with self.store.write() as connection:

@@ -11,7 +11,7 @@ import sqlite3
 
 from google.protobuf.message import DecodeError, Message
 
-from edge_sdk.clock import Anchor, wall_ms
+from edge_sdk.clock import Anchor, Clocks
 from edge_sdk.errors import StoreCorrupt, TrustError
 from edge_sdk.store.guarded import GuardedStore, log
 from edge_sdk.store.identity import read_identity
@@ -22,6 +22,9 @@ from genome_edge.v1 import release_pb2, stop_pb2
 
 class StandingStore(GuardedStore):
     """The part of a store that knows the time and what is in force."""
+
+    #: What tells the time here; a test puts its own in its place.
+    clocks = Clocks()
 
     def standing(self) -> roles.Standing:
         """What is in force, verified. The root is the newest that the pinned one has led to; before
@@ -81,12 +84,12 @@ class StandingStore(GuardedStore):
 
     def heard_server(self, server_time_ms: int) -> None:
         """Remember the offset and the moment of the last contact."""
-        anchor = Anchor.now(server_time_ms)
+        anchor = Anchor.now(server_time_ms, self.clocks)
         with self.write() as connection:
             set_meta(
                 connection,
                 clock_anchor=anchor.pack() if anchor is not None else b"",
-                server_offset_ms=b"%d" % (server_time_ms - wall_ms()),
+                server_offset_ms=b"%d" % (server_time_ms - self.clocks.wall()),
                 last_contact_ms=b"%d" % server_time_ms,
                 clock_floor_ms=b"%d" % server_time_ms,
             )

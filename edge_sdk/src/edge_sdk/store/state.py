@@ -70,6 +70,11 @@ def read_caps(
     return caps, max((row[0] for row in rows), default=since)
 
 
+def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
+    """Put what lies ahead to `latest_ms`."""
+    connection.execute("UPDATE caps SET at_ms = ?1 WHERE at_ms > ?1", (latest_ms,))
+
+
 def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
     """Delete rows that can no longer block anything."""
     connection.executemany(

@@ -19,13 +19,12 @@ import contextlib
 import hashlib
 import os
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sdk import _posix
-from edge_sdk.clock import LATEST_MS
+from edge_sdk.clock import LATEST_MS, Anchor, Clocks, DeviceClock
 from edge_sdk.errors import StoreCorrupt
 
 if TYPE_CHECKING:
@@ -117,36 +116,38 @@ class DeviceKey:
 
 
 class ServerClock:
-    """The server's time as this device knows it: its own wall clock plus an offset.
+    """The server's time as this device knows it: what it said plus what has passed since, and
+    before it was heard the wall clock plus the offset of last time.
 
-    Until the server was heard the offset is 0 and `known` is False. Thread-safe: one reference is
-    swapped, and whoever reads sees the old or the new offset.
+    Until the server was ever heard the offset is 0 and `known` is False. Thread-safe.
     """
 
     def __init__(
         self, offset_ms: int | None = None, wall_ms: Callable[[], int] | None = None
     ) -> None:
-        self._offset_ms = offset_ms
-        self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
+        self._clocks = Clocks() if wall_ms is None else Clocks(wall_ms, None)
+        self._clock = DeviceClock(*self._clocks)
+        self._clock.hear(offset_ms, 0)
 
     @property
     def known(self) -> bool:
         """Whether the server's time was ever heard."""
-        return self._offset_ms is not None
+        return self._clock.off_ms() is not None
 
     @property
     def offset_ms(self) -> int:
         """Server minus device wall clock in milliseconds; 0 where it is not known."""
-        return self._offset_ms or 0
+        return self._clock.off_ms() or 0
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch by the server's clock, as far as it is known."""
-        return self._wall_ms() + self.offset_ms
+        return self._clock.now_ms()
 
     def hear(self, server_time_ms: int) -> int:
         """Take the server's word for the time; returns the new offset. 0 changes nothing."""
         if 0 < server_time_ms <= LATEST_MS:
-            self._offset_ms = server_time_ms - self._wall_ms()
+            anchor = Anchor.now(server_time_ms, self._clocks)
+            self._clock.hear(server_time_ms - self._clocks.wall(), 0, anchor)
         return self.offset_ms
 
 
