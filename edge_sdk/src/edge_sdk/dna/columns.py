@@ -1,15 +1,32 @@
-"""Genome rows of a whole audience as columns, and their row sums."""
+"""Genome rows of a whole audience as columns: their row sums, and the content that carries them.
+
+Theory of the content. What compresses is what is alike, so each column is a stream of its own, and
+numbers are split into their bytes. Subjects ascend: the differences of their first halves begin
+with zeros. Of markers the common ones are common to many: each row names them by rank, the most
+frequent first, as differences; the first differences of all rows stand together, then the second
+ones, and so on, because the k-th differences are alike. Codes are what they exceed the row's least
+one by. Zstandard does the rest, mostly by entropy coding.
+
+    magic 8 | rows n u64 | markers m u64 | lookups k u64 | others x u64 | distinct markers u32 |
+    frame: the markers by rank | blocks of rows | frame: others | blocks of lookups
+
+A block of rows is their number u32 and one frame for each stream; a frame is its length u32 and a
+Zstandard frame whose own size follows from the numbers before it. So nothing is taken on trust:
+every size is known before room is made for it, and one block is in memory at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.dna.genome import Row
+from edge_sdk.dna.genome import SUBJECT_BYTES, Row
 
 Array = npt.NDArray[Any]
 
@@ -17,6 +34,16 @@ _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND: Final = np.uint64(0x94D049BB133111EB)
 _SUM_MASK: Final = (1 << 64) - 1
+MAGIC: Final = b"GECOLS1\n"
+HEAD: Final = struct.Struct("<8sQQQQI")
+LENGTH: Final = struct.Struct("<I")
+_LEVEL: Final = 6
+_FULL: Final = np.uint64((1 << 64) - 1)
+#: Rows or lookups of a block: at most, and at least unless it is the last.
+MOST: Final = 1 << 16
+LEAST: Final = 1 << 10
+#: Markers of a block when all its rows are filled up to the longest: its streams are 4 MiB or less.
+CELLS: Final = 1 << 22
 
 
 def _none() -> Array:
@@ -86,7 +113,7 @@ def narrowed(indices: Array) -> Array:
     return narrow
 
 
-def _mix(x: Array) -> Array:
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """SplitMix64's finaliser, modulo 2^64."""
     x = (x ^ (x >> np.uint64(30))) * _FIRST
     x = (x ^ (x >> np.uint64(27))) * _SECOND
@@ -124,3 +151,127 @@ def row_sum_of(row: Row) -> int:
 def total(sums: Array) -> int:
     """Row sums added up, modulo 2^64."""
     return int(sums.sum(dtype=np.uint64)) & _SUM_MASK
+
+
+def encode(columns: Columns) -> bytes:
+    """The content of a whole audience, whose rows have at most 4096 markers."""
+    indices = narrowed(columns.indices)
+    if indices.itemsize > 2:  # count those that there are, and not up to the largest
+        values = np.unique(indices)
+        indices = np.searchsorted(values, indices)
+    else:
+        values = np.arange(1 << 16)
+    frequency = np.bincount(indices, minlength=1)
+    order = np.argsort(-frequency, kind="stable")[: np.count_nonzero(frequency)]
+    ranks = np.zeros(len(frequency), np.uint64)
+    ranks[order] = np.arange(len(order), dtype=np.uint64)
+    owners, others = _owners(columns)
+    n, k = len(columns), len(columns.hash_high)
+    out = [
+        HEAD.pack(MAGIC, n, len(columns.indices), k, len(others) // SUBJECT_BYTES, len(order)),
+        _frame(_planes(values[order].astype("<u4"))),
+    ]
+    starts = columns.starts.astype(np.int64)
+    ranked = ranks[indices] << np.uint64(8) | columns.codes
+    begin = 0
+    while begin < n:
+        size = min(MOST, n - begin)
+        counts = np.diff(starts[begin : begin + size + 1])
+        while size > LEAST and size * int(counts[:size].max()) > CELLS:
+            size = max(size // 2, LEAST)
+        end = begin + size
+        out += _row_block(columns, starts, ranked, rank_bytes(len(order)), begin, end)
+        begin = end
+    out.append(_frame(others))
+    for begin in range(0, k, MOST):
+        end = min(begin + MOST, k)
+        out.append(LENGTH.pack(end - begin))
+        out.append(_frame(_ascending(columns.hash_high[begin:end])))
+        out.append(_frame(columns.hash_low[begin:end].astype("<u8").tobytes()))
+        out.append(_frame(_planes(owners[begin:end])))
+    return b"".join(out)
+
+
+def _row_block(
+    columns: Columns, starts: Array, ranked: Array, width: int, begin: int, end: int
+) -> Iterator[bytes]:
+    counts = np.diff(starts[begin : end + 1])
+    own = slice(int(starts[begin]), int(starts[end]))
+    filled, inside = _grid(counts)
+    # Codes travel with their ranks while these are put in order; what fills up comes last.
+    filled.fill(_FULL)
+    filled[inside] = ranked[own]
+    filled.sort(axis=1)
+    least = np.where(filled == _FULL, 255, filled & np.uint64(255)).min(axis=1, initial=255)
+    codes = (filled & np.uint64(255)) - least[:, None]
+    deltas = filled >> np.uint64(8)
+    deltas[:, 1:] -= deltas[:, :-1].copy()
+    yield LENGTH.pack(end - begin)
+    yield _frame(_planes(counts.astype("<u4")))
+    yield _frame(_ascending(columns.high[begin:end]))
+    yield _frame(columns.low[begin:end].astype("<u8").tobytes())
+    yield _frame(_planes(columns.consents[begin:end].astype("<u4")))
+    yield _frame(_planes(columns.as_of_hours[begin:end].astype("<i4")))
+    yield _frame(least.astype(np.uint8).tobytes())
+    turned = inside.T
+    yield _frame(codes.T[turned].astype(np.uint8).tobytes())
+    planes = _planes(deltas.T[turned].astype("<u4"))
+    for plane in range(width):
+        size = own.stop - own.start
+        yield _frame(planes[plane * size : (plane + 1) * size])
+
+
+def _grid(counts: Array) -> tuple[Array, Array]:
+    """Room for rows side by side, uint64[rows, longest], and which of it they fill, bool."""
+    longest = int(counts.max(initial=0))
+    inside = np.arange(longest) < counts[:, None]
+    return np.empty(inside.shape, np.uint64), inside
+
+
+def _owners(columns: Columns) -> tuple[Array, bytes]:
+    """For each lookup the position of its subject among the rows, then among others; the others."""
+    n = len(columns)
+    rows = _subjects(columns.high, columns.low)
+    wanted = _subjects(columns.owner_high, columns.owner_low)
+    at = np.searchsorted(rows, wanted)
+    strange = np.ones(len(wanted), bool) if not n else rows[np.minimum(at, n - 1)] != wanted
+    others, positions = np.unique(wanted[strange], return_inverse=True)
+    at[strange] = n + positions
+    return at.astype("<u4"), others.tobytes()
+
+
+def _subjects(high: Array, low: Array) -> Array:
+    """Subjects as numpy compares bytes, void[n] of 16 bytes."""
+    both = np.empty((len(high), 2), ">u8")
+    both[:, 0], both[:, 1] = high, low
+    return both.view(f"V{SUBJECT_BYTES}").ravel()
+
+
+def _planes(numbers: Array) -> bytes:
+    """All first bytes, all second bytes, and so on, of little-endian numbers."""
+    size = numbers.dtype.itemsize
+    return numbers.view(np.uint8).reshape(-1, size).T.tobytes()
+
+
+def _ascending(numbers: Array) -> bytes:
+    """Planes of the differences of ascending numbers."""
+    return _planes(np.diff(numbers, prepend=np.uint64(0)).astype("<u8"))
+
+
+def _frame(data: bytes) -> bytes:
+    packed: bytes = zstandard().compress(data, _LEVEL)
+    return LENGTH.pack(len(packed)) + packed
+
+
+def rank_bytes(distinct: int) -> int:
+    """Bytes of a difference of ranks."""
+    return max(1, (max(distinct - 1, 0).bit_length() + 7) // 8)
+
+
+def zstandard() -> Any:
+    """The module of Zstandard, imported when it is needed."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
