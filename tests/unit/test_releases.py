@@ -20,19 +20,15 @@ from genome_server.cli import cli
 from genome_server.errors import Refused, UsageError
 from genome_server.genomes.build import build
 from genome_server.home import Tenant
+from genome_server.ingest import reference_rows
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.models import save_model
 from genome_server.learning.towers import Shape, random_towers
 from genome_server.releases.bundle import write_bundle
 from genome_server.releases.check import check_parts, load_as_device, references
-from genome_server.releases.publish import (
-    manifest_of,
-    part_content,
-    publish,
-    release_key,
-    trust_root,
-)
-from genome_server.store.protocol import CustomerRow, ReleaseRow, Store
+from genome_server.releases.publish import manifest_of, part_content, publish
+from genome_server.releases.trust import TrustDesk
+from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow, Store
 from tests.serving import AGREED, make_home, offer
 
 DAY_MS = 86_400_000
@@ -75,7 +71,7 @@ def test_a_release_is_signed_and_loads_on_a_device(tenant: Tenant, store: Store)
     assert done.model == name
     assert done.release == store.release()
     signed = release_pb2.SignedManifest.FromString(done.release.manifest)
-    root = trust_root(tenant, release_key(tenant))
+    root = root_of(tenant)
     manifest = verify_manifest(signed, root, NOW, 0)
     assert manifest == done.manifest
     assert tuple(part.name for part in manifest.parts) == done.changed == PARTS
@@ -95,8 +91,13 @@ def test_a_release_is_signed_and_loads_on_a_device(tenant: Tenant, store: Store)
         verify_manifest(signed, make_root(tenant), NOW, 0)
 
 
+def root_of(tenant: Tenant) -> release_pb2.TrustRoot:
+    with closing(tenant.open_store()) as store:
+        return TrustDesk(tenant, store).root()
+
+
 def make_root(tenant: Tenant) -> release_pb2.TrustRoot:
-    root = trust_root(tenant, release_key(tenant))
+    root = root_of(tenant)
     root.release_keys[0] = bytes(32)
     return root
 
@@ -141,6 +142,46 @@ def test_a_dry_run_writes_nothing(tenant: Tenant, store: Store) -> None:
     assert publish(tenant, dry_run=True, now_ms=NOW).unchanged
 
 
+def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "taxi.png").write_bytes(b"picture")
+    row = {"id": "taxi", "dna": ["service:taxi"], "assets": {"image": "taxi.png"}}
+    document, _ = reference_rows.offer(row, tmp_path, tenant.parts_dir)
+    store.put_documents("offer", [("taxi", document)])
+    done = publish(tenant, untrained=True, now_ms=NOW)
+    (asset,) = [part for part in done.manifest.parts if part.asset]
+    assert asset.name == document["assets"]["image"]
+    assert (asset.size, asset.sha256) == (7, hashlib.sha256(b"picture").digest())
+    assert "assets-1" not in done.manifest.required_features
+    # Devices that cannot wait for files lose the offer, and publishing says how many they are.
+    for number, features in enumerate((["assets-1"], ["squarecb"], ["squarecb"])):
+        store.put_device(DeviceRow(f"d{number}", "", "all", b"k" * 32))
+        store.touch_device(f"d{number}", 1, {"features": ["offer-model-1", *features]})
+    store.put_device(DeviceRow("d9", "", "all", b"k" * 32))
+    again = publish(tenant, untrained=True, dry_run=True, now_ms=NOW)
+    lacking = again.lacking.as_json()
+    assert (lacking["devices"], lacking["heard"]) == (4, 3)
+    assert lacking["features"]["assets-1"] == {
+        "devices": 2, "share": 2 / 3, "release": False, "offers": 1,
+    }  # fmt: skip
+    assert again.lacking.sentences()[0] == (
+        "66.7% of the devices (2 of 3) lose 1 offers: their SDK lacks assets-1"
+    )
+    (tenant.parts_dir / asset.sha256.hex()).write_bytes(b"other")
+    with pytest.raises(Refused, match="is damaged"):
+        publish(tenant, untrained=True, now_ms=NOW)
+    (tenant.parts_dir / asset.sha256.hex()).unlink()
+    with pytest.raises(Refused, match="import the offer and its file again"):
+        publish(tenant, untrained=True, now_ms=NOW)
+
+
+def test_versions_go_on_above_what_devices_have(tenant: Tenant, store: Store) -> None:
+    store.put_device(DeviceRow("d1", "", "all", b"k" * 32))
+    store.put_device(DeviceRow("d2", "", "all", b"k" * 32))
+    store.touch_device("d1", 1, {"release": 7})
+    store.touch_device("d2", 1, {"release": 2**62})
+    assert publish(tenant, untrained=True, now_ms=NOW).release.version == 8
+
+
 def test_without_a_model_nothing_is_published_unless_asked(tenant: Tenant) -> None:
     with pytest.raises(Refused, match="there is no model yet; run: genome-server train"):
         publish(tenant, now_ms=NOW)
@@ -157,8 +198,9 @@ def test_what_has_to_come_first_is_said(tmp_path: Path) -> None:
         publish(made, untrained=True)
     with closing(made.open_store()) as store:
         build(store, None, made.dna_path)
+    root_of(made)
     made.release_key_path.unlink()
-    with pytest.raises(Refused, match="restore the tenant's keys"):
+    with pytest.raises(Refused, match="keys rotate release"):
         publish(made, untrained=True)
 
 
@@ -233,7 +275,7 @@ def test_a_bundle_carries_everything(tenant: Tenant, store: Store, tmp_path: Pat
     written = write_bundle(tenant, tmp_path / "a.bundle", audience="all")
     data = written.path.read_bytes()
     assert (written.version, written.size, written.genomes) == (1, len(data), 2)
-    found = load_bundle(data, trust_root(tenant, release_key(tenant)))
+    found = load_bundle(data, root_of(tenant))
     assert found.signed.SerializeToString() == done.release.manifest
     assert found.parts == contents(tenant, done.manifest)
     rows = [row for block in found.blocks for row in rows_from_block(block)]

@@ -20,14 +20,9 @@ from genome_server.errors import Refused, UsageError
 from genome_server.files import write_whole
 from genome_server.genomes.rows import built_schema, row_of
 from genome_server.home import Tenant
-from genome_server.releases.publish import (
-    DEFAULT_CHANNEL,
-    manifest_of,
-    part_content,
-    release_key,
-    trust_root,
-)
-from genome_server.store.protocol import CONSENT_PERSONALISATION, Store
+from genome_server.releases.publish import manifest_of, part_content
+from genome_server.releases.trust import TrustDesk
+from genome_server.store.protocol import CONSENT_PERSONALISATION, DEFAULT_CHANNEL, Store
 
 _ROWS_PER_BLOCK = 4096
 
@@ -61,9 +56,11 @@ def write_bundle(
         if row is None:
             raise Refused("there is no such release; run: genome-server publish")
         manifest = manifest_of(row)
+        desk = TrustDesk(tenant, store)
         bundle = release_pb2.Bundle(
+            timestamp=desk.timestamp(),
             manifest=release_pb2.SignedManifest.FromString(row.manifest),
-            root=trust_root(tenant, release_key(tenant)),
+            root=desk.root(),
             parts=[
                 release_pb2.PartContent(name=part.name, content=part_content(tenant, part))
                 for part in manifest.parts

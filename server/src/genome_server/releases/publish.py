@@ -10,31 +10,32 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
-from edge_sdk.errors import EdgeError
-from edge_sdk.sync.keys import DeviceKey
-from edge_sdk.sync.trust import FEATURES, FORMAT, MANIFEST_PREFIX, key_id, verify_manifest
+from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
 from genome_server.files import write_whole
 from genome_server.genomes.rows import built_schema
 from genome_server.home import Tenant
+from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
 from genome_server.learning.models import current_model
 from genome_server.releases.assemble import assemble
 from genome_server.releases.check import check_parts, load_as_device, references
+from genome_server.releases.features import Lacking, devices_lacking, needed_features
 from genome_server.releases.golden import golden_vectors
-from genome_server.store.protocol import ReleaseRow, Store
+from genome_server.releases.issue import issue
+from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
 DEFAULT_EXPIRES_DAYS = 30
-DEFAULT_CHANNEL = "stable"
+# SDKs that know nothing of assets count them among the parts, and take no more than these.
+_PARTS_BEFORE_ASSETS = 32
 _DAY_MS = 24 * 3_600_000
-_COUNTER = "release"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Published:
     `release` is the release that devices are now given: a new one, the one from before
     where `unchanged`, or what would have been published (version 0) with a dry run.
     `changed` names the parts that differ from the release before; `notes` are sentences
-    on what looks wrong but does not stop a release.
+    on what looks wrong but does not stop a release; `lacking` says which devices cannot use
+    all of it.
     """
 
     release: ReleaseRow
@@ -53,6 +55,7 @@ class Published:
     unchanged: bool
     model: str
     notes: tuple[str, ...]
+    lacking: Lacking
 
     @property
     def size(self) -> int:
@@ -64,12 +67,13 @@ def publish(
     tenant: Tenant,
     *,
     channel: str = DEFAULT_CHANNEL,
+    share: float = 1.0,
     expires_days: float = DEFAULT_EXPIRES_DAYS,
     untrained: bool = False,
     dry_run: bool = False,
     now_ms: int | None = None,
 ) -> Published:
-    """Publish what the store holds, with the newest model.
+    """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
 
     Nothing is published where nothing changed and the release in force still has half of
     `expires_days` before it. Raises Refused where genomes were never built, where there is
@@ -77,7 +81,6 @@ def publish(
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with closing(tenant.open_store()) as store:
-        key = release_key(tenant)
         schema = built_schema(store)
         if schema is None:
             raise Refused("there are no genomes yet; run: genome-server build")
@@ -89,45 +92,34 @@ def publish(
                 "there is no placement, so nothing could be decided; "
                 "run: genome-server import placements FILE"
             )
-        draft = _manifest(tenant, schema, parts, channel=channel)
+        assets = _assets(tenant, parts)
+        draft = _manifest(tenant, schema, parts, assets, channel=channel)
         release = load_as_device(draft, parts)
         parts["golden"] = golden_vectors(release).SerializeToString(deterministic=True)
-        draft = _manifest(tenant, schema, parts, channel=channel)
+        draft = _manifest(tenant, schema, parts, assets, channel=channel)
         draft.created_ms = now_ms
         draft.expires_ms = now_ms + round(expires_days * _DAY_MS)
         load_as_device(draft, parts)
         notes = tuple(references(parts))
         before = store.release(channel=channel)
+        lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
         changed = _changed(known, draft)
         fresh = known.expires_ms - now_ms >= (draft.expires_ms - now_ms) / 2
         if not dry_run:
             _write_parts(tenant, draft, parts)
         if before is not None and fresh and _content(known) == _content(draft):
-            return Published(before, known, (), True, model_name, notes)
+            if before.share < share:
+                notes += (
+                    f"release {before.version} is out for {before.share:.3%} of the channel; for "
+                    f"more: genome-server releases promote {before.version}",
+                )
+            return Published(before, known, (), True, model_name, notes, lacking)
         if dry_run:
-            row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch)
-            return Published(row, draft, changed, False, model_name, notes)
-        row = _put(tenant, store, key, draft)
-        return Published(row, manifest_of(row), changed, False, model_name, notes)
-
-
-def release_key(tenant: Tenant) -> DeviceKey:
-    """Return the key that signs a tenant's releases. Raises Refused where it is missing."""
-    path = tenant.release_key_path
-    try:
-        return DeviceKey.load(path)
-    except FileNotFoundError:
-        raise Refused(f"{path} is missing; restore the tenant's keys from your backup") from None
-    except EdgeError as error:
-        raise Refused(str(error)) from error
-
-
-def trust_root(tenant: Tenant, key: DeviceKey) -> release_pb2.TrustRoot:
-    """Return what devices of a tenant trust releases by."""
-    return release_pb2.TrustRoot(
-        tenant=tenant.name, version=1, release_keys=[key.public], threshold=1
-    )
+            row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
+            return Published(row, draft, changed, False, model_name, notes, lacking)
+        row = issue(tenant, store, draft, share)
+        return Published(row, manifest_of(row), changed, False, model_name, notes, lacking)
 
 
 def manifest_of(row: ReleaseRow) -> release_pb2.Manifest:
@@ -172,12 +164,19 @@ def _model(tenant: Tenant, store: Store, *, untrained: bool) -> tuple[bytes, str
 
 
 def _manifest(
-    tenant: Tenant, schema: DnaSchema, parts: Mapping[str, bytes], *, channel: str
+    tenant: Tenant,
+    schema: DnaSchema,
+    parts: Mapping[str, bytes],
+    assets: Sequence[release_pb2.Part],
+    *,
+    channel: str,
 ) -> release_pb2.Manifest:
     """Return a manifest without version and times."""
     placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
     needed = {"offer-model-1", f"quantiser-{schema.quantiser}"}
     needed |= {p.explorer for p in placements if p.explorer in FEATURES}
+    if len(parts) + len(assets) > _PARTS_BEFORE_ASSETS:
+        needed.add("assets-1")
     vocabulary = Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(parts["vocabulary"]))
     return release_pb2.Manifest(
         format=FORMAT,
@@ -186,17 +185,44 @@ def _manifest(
         required_features=sorted(needed),
         lineage=schema.lineage(vocabulary),
         parts=[
-            release_pb2.Part(name=name, size=len(content), sha256=hashlib.sha256(content).digest())
-            for name, content in parts.items()
+            *(
+                release_pb2.Part(
+                    name=name, size=len(content), sha256=hashlib.sha256(content).digest()
+                )
+                for name, content in parts.items()
+            ),
+            *assets,
         ],
     )
+
+
+def _assets(tenant: Tenant, parts: Mapping[str, bytes]) -> list[release_pb2.Part]:
+    """The files that offers refer to, as parts by name. Raises Refused where one is gone."""
+    users: dict[str, str] = {}
+    for offer in release_pb2.OfferCatalogue.FromString(parts["offers"]).offers:
+        for asset in offer.assets:
+            users.setdefault(asset.part, offer.id)
+    found = []
+    for name, user in sorted(users.items()):
+        path = asset_path(tenant.parts_dir, name)
+        if path is None:
+            raise Refused(f"{name} of offer {user!r} is gone; import the offer and its file again")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        if digest.hexdigest() != path.name:
+            raise Refused(
+                f"{name} of offer {user!r} is damaged: remove {path} and import the offer again"
+            )
+        size = path.stat().st_size
+        found.append(release_pb2.Part(name=name, size=size, sha256=digest.digest(), asset=True))
+    return found
 
 
 def _content(manifest: release_pb2.Manifest) -> bytes:
     """Return what a release is, without its number and its times."""
     bare = release_pb2.Manifest()
     bare.CopyFrom(manifest)
-    for field in ("version", "created_ms", "expires_ms"):
+    for field in ("version", "created_ms", "expires_ms", "content_of"):
         bare.ClearField(field)
     return bare.SerializeToString(deterministic=True)
 
@@ -212,52 +238,8 @@ def _write_parts(
     """Write the parts that are not there as they should be: also what was lost or damaged."""
     tenant.parts_dir.mkdir(parents=True, exist_ok=True)
     for part in manifest.parts:
+        if part.asset:  # taken in at import
+            continue
         path = tenant.parts_dir / part.sha256.hex()
         if not path.is_file() or path.read_bytes() != parts[part.name]:
             write_whole(path, parts[part.name])
-
-
-def _put(
-    tenant: Tenant,
-    store: Store,
-    key: DeviceKey,
-    draft: release_pb2.Manifest,
-) -> ReleaseRow:
-    """Write manifest and row under the next version."""
-    with store.transaction():
-        draft.version = store.next_counter(_COUNTER)
-        signed = _sign(draft, key)
-        _verify(signed, trust_root(tenant, key), draft)
-        row = ReleaseRow(
-            version=draft.version,
-            channel=draft.channel,
-            created_ms=draft.created_ms,
-            expires_ms=draft.expires_ms,
-            manifest=signed.SerializeToString(),
-            schema_epoch=draft.lineage.schema_epoch,
-        )
-        folder = tenant.releases_dir / str(row.version)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "manifest.pb", row.manifest)
-        store.put_release(row)
-    return row
-
-
-def _sign(manifest: release_pb2.Manifest, key: DeviceKey) -> release_pb2.SignedManifest:
-    content = manifest.SerializeToString(deterministic=True)
-    signature = release_pb2.ManifestSignature(
-        key_id=key_id(key.public), signature=key.sign(MANIFEST_PREFIX + content)
-    )
-    return release_pb2.SignedManifest(manifest=content, signatures=[signature])
-
-
-def _verify(
-    signed: release_pb2.SignedManifest,
-    root: release_pb2.TrustRoot,
-    draft: release_pb2.Manifest,
-) -> None:
-    """Check the signed manifest by the rules of devices: sizes, features, times."""
-    try:
-        verify_manifest(signed, root, draft.created_ms, 0)
-    except EdgeError as error:
-        raise Refused(f"devices would refuse this release: {error}") from error
