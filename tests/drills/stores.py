@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,12 @@ import numpy as np
 from edge_sdk import Config, Context, EdgeClient
 from edge_sdk.dna.genome import Row, block_from_rows
 from edge_sdk.errors import EdgeError
-from edge_sdk.outbox.frames import FrameKind, iter_frames
-from edge_sdk.outbox.queue import Outbox
+from edge_sdk.outbox.frames import Frame, iter_frames
+from edge_sdk.outbox.lanes import assemble
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.segments import read_segments
 from edge_sdk.sync.installing import read_parts
-from genome_edge.v1 import dna_pb2, event_pb2
+from genome_edge.v1 import event_pb2
 
 BUNDLE: Final = Path(__file__).parents[2] / "examples" / "town.bundle"
 PLACEMENT: Final = "lobby-screen"
@@ -93,30 +93,29 @@ def look(folder: Path) -> Seen:
 
 
 def _look_at_events(store: DeviceStore, seen: Seen) -> None:
-    for body, kind in sent(store):
-        seen.frames += 1
-        if kind == FrameKind.EVICTED:
-            seen.declared += 1
-            continue
-        event = event_pb2.Event.FromString(body)
-        match event.WhichOneof("payload"):
-            case "outcome":
-                seen.events.add(event.outcome.event_id)
-            case "interaction":
-                seen.events.add(event.interaction.interaction_id)
-            case "decision":
-                seen.events.add(event.decision.decision_id.hex())
     with store.read() as connection:
+        marks = connection.execute("SELECT lane, received, next FROM lanes").fetchall()
+        for lane, received, due in marks:
+            if received + 1 == due:
+                continue
+            segments = read_segments(connection, lane, received + 1)
+            for frame in iter_frames(assemble(segments, received + 1, due - 1)):
+                _take_down(frame, seen)
         seen.redeemed = {row[0] for row in connection.execute("SELECT decision FROM redemptions")}
 
 
-def sent(store: DeviceStore) -> Iterator[tuple[bytes, int]]:
-    """Send everything that a store would send, and take it; bodies and kinds."""
-    outbox = Outbox(store, QUICK)
-    while (batch := outbox.next_batch()) is not None:
-        for frame in iter_frames(batch.frames):
-            yield frame.body, frame.kind
-        outbox.ack(batch, batch.last_sequence, batch.last_sequence)
+def _take_down(frame: Frame, seen: Seen) -> None:
+    seen.frames += 1
+    event = event_pb2.Event.FromString(frame.body)
+    match event.WhichOneof("payload"):
+        case "outcome":
+            seen.events.add(event.outcome.event_id)
+        case "interaction":
+            seen.events.add(event.interaction.interaction_id)
+        case "decision":
+            seen.events.add(event.decision.decision_id.hex())
+        case "evicted":
+            seen.declared += 1
 
 
 def _look_at_release(store: DeviceStore, seen: Seen) -> None:
@@ -140,10 +139,3 @@ def client(folder: Path) -> EdgeClient:
     edge = EdgeClient(folder, bundle=BUNDLE, config=QUICK)
     assert edge.wait_ready(30), edge.status
     return edge
-
-
-def lineage_of(store: DeviceStore) -> dna_pb2.Lineage:
-    """That of the active release."""
-    active = store.active_release()
-    assert active is not None
-    return active.manifest.lineage
