@@ -164,7 +164,14 @@ class GenomeState:
 
     def add(self, index: int, contribution: int, hour: int) -> None:
         """Add one contribution of an event at `hour` (since the Unix epoch)."""
-        self.values[index] = min(self.values.get(index, 0) + contribution, STATE_MAX)
+        self.gain([(index, contribution)], hour)
+
+    def gain(self, contributions: Iterable[tuple[int, int]], hour: int) -> None:
+        """Add all that one event at `hour` contributes: (index, contribution)."""
+        values = self.values
+        for index, contribution in contributions:
+            total = values.get(index, 0) + contribution
+            values[index] = min(total, STATE_MAX)
         self.touch(hour)
 
     def touch(self, hour: int) -> None:

@@ -36,11 +36,12 @@ FUTURE_MS: Final = 5 * 60 * 1000
 """How far ahead of its receipt an event may claim to be."""
 
 _MAX_PURPOSE: Final = 30
-# Different (product or offer, kind, weight) whose votes are remembered; then it begins anew.
-_MOST_VOTES: Final = 50_000
-_READ: Final = frozenset(
+# Different (product or offer, kind, amount) whose votes are remembered; then it begins anew.
+_MOST_GIVEN: Final = 50_000
+READ: Final = frozenset(
     {FrameKind.INTERACTION, FrameKind.OUTCOME, FrameKind.CONSENT, FrameKind.LINK}
 )
+"""Kinds that may change a genome."""
 
 Dna = Sequence[tuple[str, int]]
 """Markers with their salience in 1/256."""
@@ -66,20 +67,11 @@ class MarkerVote(NamedTuple):
     vote: int
 
 
-class Exploded:
-    """The markers that one kind imprints of one product, offer or explicit DNA.
-
-    Equal only to itself, so that it is a cheap key.
-    """
-
-    __slots__ = ("markers",)
-
-    def __init__(self, markers: Sequence[tuple[str, int, int]]) -> None:
-        self.markers = markers
+Exploded = tuple[tuple[str, int, int], ...]
+_Given = tuple[int, tuple[MarkerVote, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Imprint:
+class Imprint(NamedTuple):
     """Votes of one event at an hour since the Unix epoch; `once` is its 16-byte id, if any.
 
     Events that do the same share one tuple of votes.
@@ -141,14 +133,14 @@ class EventReader:
         self._schema = schema
         self._sources = {"product": product_dna, "offer": offer_dna}
         self._exploded: dict[tuple[str, str, str], Exploded | None] = {}
-        self._votes: dict[tuple[Exploded, int], tuple[int, tuple[MarkerVote, ...]]] = {}
+        self._given: dict[tuple[str, str, str, int], _Given] = {}
 
     def read(self, frame: LoggedFrame) -> Effect | None:
         """What the event does; None for kinds that have nothing to do with genomes.
 
         Raises LandmarkExhausted where it lies too far after the landmark.
         """
-        if frame.kind not in _READ:
+        if frame.kind not in READ:
             return None
         try:
             event = event_pb2.Event.FromString(frame.body)
@@ -177,72 +169,83 @@ class EventReader:
     def _interaction(
         self, subject: bytes, at_ms: int, said: event_pb2.Interaction
     ) -> Imprint | Skip:
-        once = interaction_key(said.interaction_id) if said.interaction_id else None
-        if not self._schema.has_kind(said.kind):
-            return Skip.UNKNOWN_KIND
-        exploded: Exploded | None
+        name = said.interaction_id
+        once = interaction_key(name) if name else None
+        kind, amount_micros = said.kind, said.amount_micros
         if said.dna:
-            try:
-                dna = [(item.marker, item.salience_q8) for item in said.dna]
-                exploded = Exploded(explode(self._schema, said.kind, dna))
-            except InvalidMarker:
-                return Skip.UNREADABLE
-        elif said.product:
-            exploded = self._behind("product", said.product, said.kind)
-            if exploded is None:
-                return Skip.UNKNOWN_PRODUCT
-        elif said.offer:
-            exploded = self._behind("offer", said.offer, said.kind)
-            if exploded is None:
-                return Skip.UNKNOWN_OFFER
+            return self._explicit(subject, at_ms, said, once)
+        product, offer = said.product, said.offer
+        if product:
+            source, name, unknown = "product", product, Skip.UNKNOWN_PRODUCT
+        elif offer:
+            source, name, unknown = "offer", offer, Skip.UNKNOWN_OFFER
         else:
-            return Skip.NO_DNA
-        return self._imprint(subject, at_ms, said.kind, said.amount_micros, exploded, once)
+            return Skip.NO_DNA if self._schema.has_kind(kind) else Skip.UNKNOWN_KIND
+        return self._named(subject, at_ms, (source, name, kind, amount_micros), once, unknown)
 
     def _outcome(self, subject: bytes, at_ms: int, said: event_pb2.Outcome) -> Imprint | Skip:
         once = interaction_key(f"outcome\0{said.kind}\0{said.event_id}") if said.event_id else None
         if not self._schema.has_kind(said.kind):
             return Skip.UNKNOWN_KIND
-        exploded = self._behind("offer", said.offer, said.kind) if said.offer else None
-        if exploded is None:
+        if not said.offer:
             return Skip.UNKNOWN_OFFER
-        return self._imprint(subject, at_ms, said.kind, said.value_micros, exploded, once)
+        key = ("offer", said.offer, said.kind, said.value_micros)
+        return self._named(subject, at_ms, key, once, Skip.UNKNOWN_OFFER)
+
+    def _explicit(
+        self, subject: bytes, at_ms: int, said: event_pb2.Interaction, once: bytes | None
+    ) -> Imprint | Skip:
+        """What an interaction does that names its DNA itself."""
+        if not self._schema.has_kind(said.kind):
+            return Skip.UNKNOWN_KIND
+        try:
+            dna = [(item.marker, item.salience_q8) for item in said.dna]
+            exploded = tuple(explode(self._schema, said.kind, dna))
+        except InvalidMarker:
+            return Skip.UNREADABLE
+        given = _give(exploded, event_weight(self._schema, said.kind, said.amount_micros))
+        return self._imprint(subject, at_ms, given, once)
+
+    def _named(
+        self,
+        subject: bytes,
+        at_ms: int,
+        key: tuple[str, str, str, int],
+        once: bytes | None,
+        unknown: Skip,
+    ) -> Imprint | Skip:
+        """What happened to a product or offer: (which, its id, kind, amount in micros)."""
+        given = self._given.get(key)
+        if given is None:
+            source, name, kind, amount_micros = key
+            if not self._schema.has_kind(kind):
+                return Skip.UNKNOWN_KIND
+            exploded = self._behind(source, name, kind)
+            if exploded is None:
+                return unknown
+            if len(self._given) >= _MOST_GIVEN:
+                self._given.clear()
+            weight = event_weight(self._schema, kind, amount_micros)
+            given = self._given[key] = _give(exploded, weight)
+        return self._imprint(subject, at_ms, given, once)
 
     def _behind(self, source: str, name: str, kind: str) -> Exploded | None:
         """(marker, salience, half-life) that a kind imprints of a product or offer."""
         key = (source, name, kind)
         if key not in self._exploded:
             dna = self._sources[source](name)
-            found = None if dna is None else Exploded(explode(self._schema, kind, dna))
+            found = None if dna is None else tuple(explode(self._schema, kind, dna))
             self._exploded[key] = found
         return self._exploded[key]
 
     def _imprint(
-        self,
-        subject: bytes,
-        at_ms: int,
-        kind: str,
-        amount_micros: int,
-        exploded: Exploded,
-        once: bytes | None,
+        self, subject: bytes, at_ms: int, given: _Given, once: bytes | None
     ) -> Imprint | Skip:
-        if not exploded.markers:
+        shortest, votes = given
+        if not votes:
             return Skip.NO_DNA
         hour = hour_of(at_ms)
         since = hour - self._schema.landmark_hour
-        weight = event_weight(self._schema, kind, amount_micros)
-        known = self._votes.get((exploded, weight))
-        if known is None:
-            if len(self._votes) >= _MOST_VOTES:
-                self._votes.clear()
-            known = self._votes[exploded, weight] = (
-                min((half_life for _, _, half_life in exploded.markers if half_life), default=0),
-                tuple(
-                    MarkerVote(marker, half_life, vote(weight, salience_q8))
-                    for marker, salience_q8, half_life in exploded.markers
-                ),
-            )
-        shortest, votes = known
         if shortest and since // shortest > MAX_DOUBLINGS:
             marker = next(v.marker for v in votes if v.half_life == shortest)
             raise LandmarkExhausted(
@@ -250,3 +253,9 @@ class EventReader:
                 f"{MAX_DOUBLINGS} half-lives of {marker}"
             )
         return Imprint(subject, hour, votes, once)
+
+
+def _give(exploded: Exploded, weight: int) -> _Given:
+    """The votes of one event of this weight, and the shortest half-life among them (0: none)."""
+    votes = tuple(MarkerVote(m, half_life, vote(weight, s)) for m, s, half_life in exploded)
+    return min((v.half_life for v in votes if v.half_life), default=0), votes

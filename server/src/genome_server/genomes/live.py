@@ -15,7 +15,7 @@ from edge_sdk.dna.imprint import grow
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
+from genome_server.genomes.events import READ, ConsentSaid, EventReader, Imprint, LinkSaid
 from genome_server.genomes.rows import (
     GENOMES,
     LOG_KEY,
@@ -50,6 +50,7 @@ class LiveConsumer:
         self._log = LogReader(tenant.log_path)
         self._dna_path = tenant.dna_path
         self._now_ms = now_ms
+        self._reader: tuple[tuple[object, int], EventReader] | None = None
 
     def close(self) -> None:
         """Close the store and the log."""
@@ -95,21 +96,36 @@ class LiveConsumer:
         batches = list(self._log.batches(start, max_events=max_events))
         if not batches:
             return 0
-        Increment(store, schema, batches, seen_scope(self._log.incarnation.hex())).apply()
+        scope = seen_scope(self._log.incarnation.hex())
+        Increment(store, schema, batches, scope, self._event_reader(schema)).apply()
         end = batches[-1].next_offset
         store.set_applied_marks((b.device, b.epoch, b.lane, b.last) for b in batches)
         store.set_consumer_offset(GENOMES, schema.epoch, end)
         store.set_consumer_offset(ONCE, 0, max(end, store.consumer_offset(ONCE, 0)))
         return end - start
 
+    def _event_reader(self, schema: DnaSchema) -> EventReader:
+        """One that knows what it read before, as long as products and offers are what they were."""
+        key = (schema, self._store.documents_version())
+        if self._reader is None or self._reader[0] != key:
+            dna = StoreDna(self._store)
+            self._reader = (key, EventReader(schema, dna.product, dna.offer))
+        return self._reader[1]
+
 
 class Increment:
     """Some batches on their way into the genomes; part of a transaction."""
 
     def __init__(
-        self, store: Store, schema: DnaSchema, batches: Iterable[LogBatch], scope: str
+        self,
+        store: Store,
+        schema: DnaSchema,
+        batches: Iterable[LogBatch],
+        scope: str,
+        reader: EventReader,
     ) -> None:
         self._store = store
+        self._reader = reader
         self._scope = scope
         self._schema = schema
         self._batches = batches
@@ -127,9 +143,9 @@ class Increment:
         newest: dict[bytes, int] = {}
         for effect in effects:
             if isinstance(effect, Imprint):
-                imprints = self._states[effect.subject].imprints
-                for index, gain in gains[id(effect.votes), effect.hour]:
-                    imprints.add(index, gain, effect.hour)
+                self._states[effect.subject].imprints.gain(
+                    gains[id(effect.votes), effect.hour], effect.hour
+                )
             elif isinstance(effect, ConsentSaid):
                 if self._states[effect.subject].hear_consent(effect):
                     consents.setdefault(effect.subject, {})[effect.purpose] = effect.granted
@@ -163,10 +179,8 @@ class Increment:
 
     def _effects(self) -> Effects:
         """What the events do, without those whose id was seen before."""
-        dna = StoreDna(self._store)
-        reader = EventReader(self._schema, dna.product, dna.offer)
-        frames = (frame for batch in self._batches for frame in batch.frames())
-        read = [reader.read(frame) for frame in frames]
+        frames = (frame for batch in self._batches for frame in batch.frames(READ))
+        read = [self._reader.read(frame) for frame in frames]
         effects = [e for e in read if isinstance(e, Imprint | ConsentSaid | LinkSaid)]
         ids = [e.once for e in effects if isinstance(e, Imprint) and e.once is not None]
         new = self._store.add_interactions(ids, self._scope)

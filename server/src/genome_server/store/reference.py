@@ -13,6 +13,12 @@ from genome_server.store.rows import DOCUMENT_KINDS, Document, PutCount
 if TYPE_CHECKING:
     from edge_sdk.dna.markers import Vocabulary
 
+# Ids that are added together: the more, the more of them share a page.
+_IDS_AT_ONCE = 50_000
+_ADD_ID = "INSERT OR IGNORE INTO interaction_ids (scope, id) VALUES (?, ?)"
+DOCUMENTS = "documents"
+"""Counter that moves with every change of a document."""
+
 
 class Reference(Connections):
     """The rooms of a store that know products, offers, placements, places and markers."""
@@ -46,6 +52,8 @@ class Reference(Connections):
                     "INSERT OR REPLACE INTO documents (kind, id, document) VALUES (?, ?, ?)",
                     ((kind, name, text) for name, text in writes.items()),
                 )
+            if inserted or changed:
+                self.next_counter(DOCUMENTS)
         return PutCount(inserted, changed, unchanged)
 
     def documents(self, kind: str) -> Iterator[tuple[str, Document]]:
@@ -62,6 +70,10 @@ class Reference(Connections):
             return None
         document: Document = json.loads(row[0])
         return document
+
+    def documents_version(self) -> int:
+        """A number that is another one after any change of documents."""
+        return self.number("SELECT value FROM counters WHERE name = ?", [DOCUMENTS])
 
     def document_count(self, kind: str) -> int:
         """How many documents of a kind there are."""
@@ -109,11 +121,26 @@ class Reference(Connections):
         """Remember ids in this scope; returns the ones that are new."""
         added: set[bytes] = set()
         with self.transaction():
-            for chunk in chunked(ids):
-                new = set(chunk) - self.seen_interactions(chunk, scope)
-                self.run_many(
-                    "INSERT INTO interaction_ids (scope, id) VALUES (?, ?)",
-                    ((scope, one) for one in sorted(new)),
-                )
-                added |= new
+            for chunk in chunked(ids, _IDS_AT_ONCE):
+                # In order, because neighbours share a page.
+                new = sorted(set(chunk))
+                if not self._add_all_new(new, scope):
+                    known = self.seen_interactions(new, scope)
+                    new = [one for one in new if one not in known]
+                    self.run_many(_ADD_ID, ((scope, one) for one in new))
+                added.update(new)
         return added
+
+    def _add_all_new(self, ids: list[bytes], scope: str) -> bool:
+        """Add ids that are all new, which is nearly always so; else add none and return False."""
+        try:
+            with self.transaction():
+                if self.run_many(_ADD_ID, ((scope, one) for one in ids)) < len(ids):
+                    raise _NotAllNew
+        except _NotAllNew:
+            return False
+        return True
+
+
+class _NotAllNew(Exception):
+    """Some id was known."""
