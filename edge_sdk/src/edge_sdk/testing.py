@@ -9,6 +9,10 @@ What is faked is everything around the engine: `FakeEdge` is an `EdgeClient` who
 and whose server is not there. Eligibility, consent, caps, exploration, imprints, redemptions and
 errors are the real ones. There is no model file; offers are scored by the DNA that they share with
 the moment and the customer (`edge_sdk.engine.fake_release.SharedDna`).
+
+To test what a device does with the world, there are a `SimulatedServer`, which `serve` puts behind
+a real socket, and a `SimulatedClock`, `SimulatedNetwork` and `SimulatedDisk`: all follow from a
+seed, and go wrong as a test says.
 """
 
 from __future__ import annotations
@@ -50,12 +54,25 @@ from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper, Origin
 from edge_sdk.runtime.live import Live, Visitor
 from edge_sdk.runtime.room import Room
+from edge_sdk.simulated.server import SimulatedServer
+from edge_sdk.simulated.serving import SimulatedHouse, SimulatedLink, serve
+from edge_sdk.simulated.world import SimulatedClock, SimulatedDisk, SimulatedNetwork
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import lookup_hash
 from edge_sdk.store.tables import migrate
 from genome_edge.v1 import dna_pb2, event_pb2
 
-__all__ = ["FakeEdge", "Report"]
+__all__ = [
+    "FakeEdge",
+    "Report",
+    "SimulatedClock",
+    "SimulatedDisk",
+    "SimulatedHouse",
+    "SimulatedLink",
+    "SimulatedNetwork",
+    "SimulatedServer",
+    "serve",
+]
 
 _KEY: Final = bytes(32)
 _CUSTOMER_FIELDS: Final = ("genome", "consent")
