@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_sdk.engine.release import Release
+from edge_sdk.runtime.earlier import Earlier
+from edge_sdk.runtime.live import make_genome
+from edge_sdk.runtime.loading import open_bundle
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import event_pb2
+from tests.unit.device_town import HOUR_MS, OFFERS, Town
 
 A, B = b"a" * 16, b"b" * 16
 
@@ -17,7 +23,7 @@ def imprint(name: str, who: bytes = A) -> StoredImprint:
 
 
 def names(local: LocalState, who: bytes = A) -> list[str]:
-    return [one.id for one in local.pending(who)]
+    return [one.id for one in local.pending(who) if isinstance(one, StoredImprint)]
 
 
 def test_an_imprint_is_known_at_once_and_once() -> None:
@@ -93,3 +99,83 @@ def test_a_forked_child_knows_and_does_not_write() -> None:
         child.imprint(imprint("2"))
     child.reload([])
     assert names(child) == ["2"], "what the parent has not written comes by the store"
+
+
+def test_many_imprints_of_one_customer_become_one() -> None:
+    local = LocalState()
+    for number in range(10_000):
+        local.imprint(imprint(f"{number}"))
+        local.imprint_settled(f"{number}", written=True)
+        assert len(local.pending(A)) < 40
+    earlier = local.pending(A)[0]
+    assert isinstance(earlier, Earlier)
+    assert len(earlier) + len(names(local)) == 10_000
+    local.imprint(imprint("9999"))
+    assert names(local)[-1] == "9999"
+    assert names(local).count("9999") == 1
+
+
+def test_what_may_have_to_be_taken_back_stays_apart() -> None:
+    local = LocalState()
+    for number in range(100):
+        local.imprint(imprint(f"{number}"))
+        if number:
+            local.imprint_settled(f"{number}", written=True)
+    assert "0" in names(local)
+    local.imprint_settled("0", written=False)
+    assert "0" not in names(local)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-50, 400), st.sampled_from(["view", "buy"]), st.sampled_from(range(3))
+        ),
+        min_size=40,
+        max_size=120,
+    )
+)
+@settings(max_examples=30, deadline=None)
+def test_as_one_they_come_to_the_same(did: list[tuple[int, str, int]]) -> None:
+    release = loaded()
+    landmark = release.schema.landmark_hour
+    said = [
+        StoredImprint(
+            f"{number}",
+            A,
+            (landmark + hours) * HOUR_MS,
+            event_pb2.Interaction(interaction_id=f"{number}", kind=kind, offer=OFFERS[which]["id"]),
+        )
+        for number, (hours, kind, which) in enumerate(did)
+    ]
+    apart = make_genome(release, None, said)
+    together = make_genome(
+        release, None, [Earlier(Earlier(None, said[:20]), said[20:30]), *said[30:]]
+    )
+    assert apart is not None
+    assert together is not None
+    for now in (landmark + 400, landmark + 1_000):
+        one, other = dict(apart.strengths(now)), dict(together.strengths(now))
+        assert one.keys() == other.keys()
+        for marker, strength in one.items():
+            assert other[marker] == pytest.approx(strength, rel=1e-5, abs=1e-5)
+
+
+def test_another_release_is_worked_out_anew() -> None:
+    said = [
+        StoredImprint(f"{n}", A, HOUR_MS, event_pb2.Interaction(kind="view", offer="taxi"))
+        for n in range(3)
+    ]
+    one, other = loaded(), loaded()
+    earlier = Earlier(None, said)
+    assert earlier.votes(one) == earlier.votes(other)
+    more = Earlier(earlier, said)
+    both = more.votes(other)
+    once = earlier.votes(other)
+    assert both is not None
+    assert once is not None
+    assert both.votes[0][1] == pytest.approx(2 * once.votes[0][1], abs=1)
+
+
+def loaded() -> Release:
+    return open_bundle(Town().bundle(), None)[1]

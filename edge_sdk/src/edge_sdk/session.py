@@ -33,6 +33,7 @@ from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.live import ANYBODY, PERSONALISATION, Live, Visitor, make_genome
+from edge_sdk.runtime.local_state import Pending
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import dna_pb2
@@ -63,7 +64,7 @@ class _Visit:
     lineage: dna_pb2.Lineage | None = None
     until: float = 0.0
     done: tuple[StoredImprint, ...] = ()
-    made: tuple[Live, tuple[StoredImprint, ...], Row | None, Genome | None] | None = None
+    made: tuple[Live, Pending, Row | None, Genome | None] | None = None
 
     def imprint(self, imprint: StoredImprint) -> None:
         """Take what the visitor did."""

@@ -18,14 +18,15 @@ from typing import Final, NamedTuple
 from edge_sdk.arguments import is_text
 from edge_sdk.decision import Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
-from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
+from edge_sdk.dna.imprint import hour_of
 from edge_sdk.engine.release import Release
 from edge_sdk.engine.withheld import InForce, Withholding
-from edge_sdk.errors import EdgeError, UsageError
-from edge_sdk.runtime.local_state import LocalState
+from edge_sdk.errors import UsageError
+from edge_sdk.runtime.earlier import Earlier, votes
+from edge_sdk.runtime.local_state import LocalState, Pending
 from edge_sdk.store.genomes import GenomeView, compatible
 from edge_sdk.store.state import StoredImprint
-from genome_edge.v1 import dna_pb2, event_pb2
+from genome_edge.v1 import dna_pb2
 
 PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 _HEX: Final = frozenset(string.hexdigits)
@@ -100,7 +101,7 @@ class Customers:
     def __init__(self, local: LocalState, keep: int) -> None:
         self.local = local
         self._keep = keep
-        self._made: dict[bytes, tuple[Live, tuple[StoredImprint, ...], Genome | None]] = {}
+        self._made: dict[bytes, tuple[Live, Pending, Genome | None]] = {}
 
     def subject_of(self, live: Live, customer: str | None) -> bytes | None:
         """The subject of an app's own id or of 32 hex characters; None: not known here.
@@ -141,39 +142,20 @@ class Customers:
 
 
 def make_genome(
-    release: Release | None, row: Row | None, pending: Iterable[StoredImprint]
+    release: Release | None, row: Row | None, pending: Iterable[StoredImprint | Earlier]
 ) -> Genome | None:
     """What a decision reads of a customer; None where nothing is known that could be read."""
     if release is None:
         return None
-    imprints = [votes for one in pending if (votes := _votes(release, one)) is not None]
+    imprints = [given for one in pending if (given := _given(release, one)) is not None]
     if row is None and not imprints:
         return None
     return Genome(row, release.schema, release.vocabulary, imprints)
 
 
-def _votes(release: Release, stored: StoredImprint) -> PendingImprint | None:
+def _given(release: Release, one: StoredImprint | Earlier) -> PendingImprint | None:
     """What an imprint gives to each marker under this release; None where it gives nothing."""
-    said = stored.interaction
-    try:
-        weight = event_weight(release.schema, said.kind, said.amount_micros)
-        exploded = explode(release.schema, said.kind, dna_of(release, said))
-    except EdgeError:
-        return None  # written under another schema; the server will know what it means
-    numbered = ((release.vocabulary.index(name), salience) for name, salience, _ in exploded)
-    votes = tuple((at, vote(weight, salience)) for at, salience in numbered if at is not None)
-    return PendingImprint(hour_of(stored.time_ms), votes) if votes else None
-
-
-def dna_of(release: Release, said: event_pb2.Interaction) -> list[tuple[str, int]]:
-    """The markers with their salience (1/256) that an interaction is about."""
-    if said.dna:
-        return [(one.marker, one.salience_q8) for one in said.dna]
-    if said.product:
-        known = len(release.vocabulary)
-        found = release.products.dna(said.product) or []
-        return [(release.vocabulary.name(at), q8) for at, q8 in found if at < known]
-    row = release.catalogue.row_of.get(said.offer)
-    if row is None:
-        return []
-    return [(one.marker, one.salience_q8) for one in release.catalogue.offers[row].dna]
+    if isinstance(one, Earlier):
+        return one.votes(release)
+    given = tuple((index, q24) for index, q24, _ in votes(release, one.interaction))
+    return PendingImprint(hour_of(one.time_ms), given) if given else None

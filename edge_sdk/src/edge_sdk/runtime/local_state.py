@@ -11,10 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import Final
 
+from edge_sdk.runtime.earlier import Earlier
 from edge_sdk.store.state import StoredImprint
 
 _Consent = tuple[bytes, int]
+Pending = tuple[StoredImprint | Earlier, ...]
+# Imprints of one customer that are kept apart; when there are twice as many the older become one.
+_APART: Final = 16
 
 
 class LocalState:
@@ -22,12 +27,12 @@ class LocalState:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._pending: dict[bytes, tuple[StoredImprint, ...]] = {}
+        self._pending: dict[bytes, Pending] = {}
         self._consents: dict[bytes, dict[int, bool]] = {}
         self._unwritten: dict[str, StoredImprint] = {}
         self._unwritten_consents: dict[_Consent, bool] = {}
 
-    def pending(self, subject: bytes) -> tuple[StoredImprint, ...]:
+    def pending(self, subject: bytes) -> Pending:
         """Imprints of a subject that its row does not include, in the order of their arrival here.
 
         The same object for as long as nothing changes.
@@ -48,7 +53,7 @@ class LocalState:
     def imprint(self, imprint: StoredImprint) -> None:
         """Take an imprint at once. One that is known already changes nothing."""
         with self._lock:
-            if _add(self._pending, imprint):
+            if self._add(self._pending, imprint):
                 self._unwritten[imprint.id] = imprint
 
     def imprint_settled(self, id_: str, *, written: bool) -> None:
@@ -74,14 +79,14 @@ class LocalState:
         """Take imprints that other processes wrote."""
         with self._lock:
             for imprint in imprints:
-                _add(self._pending, imprint)
+                self._add(self._pending, imprint)
 
     def reload(self, imprints: Iterable[StoredImprint]) -> None:
         """Take everything that the store holds, in place of what was known from it."""
         with self._lock:
-            pending: dict[bytes, tuple[StoredImprint, ...]] = {}
+            pending: dict[bytes, Pending] = {}
             for imprint in (*imprints, *self._unwritten.values()):
-                _add(pending, imprint)
+                self._add(pending, imprint)
             self._pending = pending
 
     def reload_consents(self, consents: Iterable[tuple[bytes, int, bool]]) -> None:
@@ -104,11 +109,23 @@ class LocalState:
         other._consents = self._consents
         return other
 
+    def _add(self, pending: dict[bytes, Pending], imprint: StoredImprint) -> bool:
+        known = pending.get(imprint.subject, ())
+        if any(one.id == imprint.id for one in known):
+            return False
+        # A new tuple under a known key: readers see the one before or the one after.
+        grown = (*known, imprint)
+        if len(grown) > 2 * _APART:
+            grown = self._joined(grown)
+        pending[imprint.subject] = grown
+        return True
 
-def _add(pending: dict[bytes, tuple[StoredImprint, ...]], imprint: StoredImprint) -> bool:
-    known = pending.get(imprint.subject, ())
-    if any(one.id == imprint.id for one in known):
-        return False
-    # A new tuple under a known key: readers see the one before or the one after.
-    pending[imprint.subject] = (*known, imprint)
-    return True
+    def _joined(self, pending: Pending) -> Pending:
+        """The older ones as one, but for those that may still have to be taken back."""
+        before = pending[0] if isinstance(pending[0], Earlier) else None
+        single = [one for one in pending if isinstance(one, StoredImprint)]
+        old = [one for one in single[:-_APART] if one.id not in self._unwritten]
+        if not old:
+            return pending
+        gone = {one.id for one in old}
+        return (Earlier(before, old), *(one for one in single if one.id not in gone))
