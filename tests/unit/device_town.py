@@ -86,6 +86,7 @@ class Town:
     offers: Sequence[Mapping[str, Any]] = OFFERS
     placements: Sequence[Mapping[str, Any]] = PLACEMENTS
     expires_ms: int = field(default_factory=lambda: now_ms() + 30 * DAY_MS)
+    created_ms: int = field(default_factory=now_ms)
     schema_epoch: int = 1
     assets: Mapping[str, bytes] = field(default_factory=dict)
     genomes: Sequence[Row] = ()
@@ -127,7 +128,7 @@ class Town:
             format=1,
             tenant="town",
             version=self.version,
-            created_ms=now_ms(),
+            created_ms=self.created_ms,
             expires_ms=self.expires_ms,
             lineage=self.lineage,
             parts=[

@@ -6,8 +6,8 @@ Rules
   that boot lasts, now is what the server said plus what has passed since, whatever becomes of the
   wall clock meanwhile.
 - After a reboot, until the server is heard again, now is the wall clock corrected by how far the
-  server's was from it, and never before a moment that has passed. A wall clock that was set
-  meanwhile shows when the server is heard.
+  server's was from it, and never before a moment that has passed plus what has passed since. A
+  wall clock that was set meanwhile shows when the server is heard.
 - A machine that does not name its boots, and an app's own clock, know no anchor.
 
 An event carries three clocks: the wall, the time since boot with the boot's id, and how far the
@@ -97,14 +97,16 @@ class DeviceClock:
         self._since_boot = since_boot
         self._boot_id = _posix.boot_id() if boot_id is None else boot_id
         self._offset_ms: int | None = None
-        self._floor_ms = 0
+        # A moment that has passed, and how long the boot had lasted when that was learned.
+        self._floor = (0, self._passed_ms())
         self._anchor: Anchor | None = None
 
     def hear(self, offset_ms: int | None, floor_ms: int, anchor: Anchor | None = None) -> None:
         """Take what the store knows: server minus wall clock, a moment that has passed, and the
         time as it was last heard."""
         self._offset_ms = offset_ms
-        self._floor_ms = min(floor_ms, LATEST_MS)
+        if floor_ms != self._floor[0]:
+            self._floor = (min(floor_ms, LATEST_MS), self._passed_ms())
         known = self._since_boot is not None and anchor is not None
         self._anchor = anchor if known and anchor and anchor.boot_id == self._boot_id else None
 
@@ -113,15 +115,26 @@ class DeviceClock:
         """Whether the server was heard since this machine was started."""
         return self._anchor is not None
 
+    @property
+    def sure(self) -> bool:
+        """Whether this is as well as the time can be known here: what is forgotten by it is not
+        regretted when the server is heard. Not so between a reboot and the server's next word."""
+        able = self._since_boot is not None and any(self._boot_id)
+        return self.anchored or self._offset_ms is None or not able
+
     def now_ms(self) -> int:
         """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
         never before the latest moment that was seen since the server was heard."""
-        anchor, since_boot = self._anchor, self._since_boot
-        if anchor is not None and since_boot is not None:
-            now_ms = anchor.server_ms + max(0, since_boot() - anchor.since_boot_ms)
+        anchor, passed_ms = self._anchor, self._passed_ms()
+        if anchor is not None:
+            now_ms = anchor.server_ms + max(0, passed_ms - anchor.since_boot_ms)
         else:
-            now_ms = max(self._wall() + (self._offset_ms or 0), self._floor_ms)
+            floor_ms, at_ms = self._floor
+            now_ms = max(self._wall() + (self._offset_ms or 0), floor_ms + passed_ms - at_ms)
         return min(max(now_ms, 0), LATEST_MS)
+
+    def _passed_ms(self) -> int:
+        return self._since_boot() if self._since_boot is not None else 0
 
     def off_ms(self) -> int | None:
         """Server minus wall clock now; None: the server was never heard."""

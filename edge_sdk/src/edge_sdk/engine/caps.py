@@ -186,6 +186,7 @@ class CapLedger:
 
     def prune(self, now_ms: int) -> list[CapRow]:
         """Forget what can no longer block anything; returns the rows that the store may delete."""
+        touched: set[tuple[bytes, str]] = set()
         with self._lock:
             dropped = list(self._surplus)
             self._surplus.clear()
@@ -195,10 +196,13 @@ class CapLedger:
                 kept = [at for at in times if age == NEVER or at + age > now_ms]
                 if key != _DEVICE:
                     dropped += [CapRow(key, offer, kind, at) for at in times if at + age <= now_ms]
+                if len(kept) < len(times):
+                    touched.add((key, offer))
                 if kept:
                     self._times[key, offer, kind] = kept
                 else:
                     del self._times[key, offer, kind]
+            self._settle(touched)
         return dropped
 
     def forget(self, subject: bytes) -> None:

@@ -156,7 +156,7 @@ class OpenStore:
         if room.clock.anchored and room.ledger.bound(latest_ms):
             with self.store.write() as connection:
                 store_state.bound_caps(connection, latest_ms)
-        outdated = room.ledger.prune(now_ms)
+        outdated = room.ledger.prune(now_ms) if room.clock.sure else []
         if outdated:
             with self.store.write() as connection:
                 store_state.drop_caps(connection, outdated)
