@@ -28,7 +28,7 @@ _BEAT_S = 0.1
 
 
 class SimulatedHouse:
-    """A server, the line to it, and what devices said. Thread-safe where `serve` uses it."""
+    """A server, the line to it, and what devices said."""
 
     def __init__(self, server: SimulatedServer, network: SimulatedNetwork | None = None) -> None:
         self.server = server
@@ -90,9 +90,8 @@ class SimulatedHouse:
     def follow(self, hello: sync_pb2.Hello, over: threading.Event) -> Iterator[Any]:
         """A stream that stays open: everything, then what changes, with the time in between."""
         while not over.is_set():
-            with self._lock:
-                changes, messages = self.server.changes, list(self.server.answer(hello))
-            yield from messages
+            changes = self.server.changes
+            yield from self.server.answer(hello)
             known = sync_pb2.Hello()
             known.CopyFrom(hello)
             hello = self._after(known)
@@ -206,7 +205,7 @@ class _Service:
         context.add_callback(ended.set)
         hello = next(requests)
         house.said.append(hello)
-        threading.Thread(target=self._listen, args=(requests,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(requests, ended), daemon=True).start()
         try:
             for message in house.network.carry(house.follow(hello.hello, ended)):
                 if self.over.is_set():
@@ -215,10 +214,11 @@ class _Service:
         except UnreachableError as error:
             context.abort(self._unavailable, str(error))
 
-    def _listen(self, requests: Iterator[Any]) -> None:
+    def _listen(self, requests: Iterator[Any], ended: threading.Event) -> None:
         with contextlib.suppress(Exception):  # the call ended
             for request in requests:
                 self._house.said.append(request)
+        ended.set()
 
     def _call(self, serve_it: Callable[[Any], Any], request: Any, context: Any) -> Any:
         try:
