@@ -12,6 +12,7 @@ from edge_sdk.sync.actions import (
     Send,
 )
 from edge_sdk.sync.machine import SyncMachine
+from edge_sdk.sync.roles import Standing
 from genome_edge.v1 import dna_pb2, sync_pb2
 from tests.unit.publisher import Published, Publisher, now_ms
 
@@ -21,13 +22,12 @@ EPOCH = b"e" * 16
 
 
 def held(release: Published | None = None, **more: Any) -> Held:
-    base = Held(root=PUBLISHER.root, epoch=EPOCH, sdk_version="0")
+    base = Held(standing=Standing(PUBLISHER.root), epoch=EPOCH, sdk_version="0")
     if release is not None:
         base = replace(
             base,
-            active_release=release.manifest.version,
+            active=release.manifest,
             active_digest=trust.manifest_digest(release.signed),
-            release_lineage=release.manifest.lineage,
             highest_release=release.manifest.version,
             seen_digest=trust.manifest_digest(release.signed),
             parts=frozenset(release.parts),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from edge_sdk.sync import trust
 from edge_sdk.sync.actions import (
+    AppendBytes,
     ApplyGenomes,
+    FinishPart,
     HeardTime,
     InstallRelease,
     Leave,
@@ -57,10 +59,13 @@ def test_a_release_is_staged_part_by_part_and_installed_on_commit() -> None:
     assert 0 < len(changed) < len(release.parts)
     for sha256, content in changed.items():
         middle = len(content) // 2
-        assert server.chunk(sha256, 0, content[:middle]) == []
-        (staged,) = server.chunk(sha256, middle, content[middle:])
-        assert isinstance(staged, StagePart)
-        assert staged.content == content
+        assert server.chunk(sha256, 0, content[:middle]) == [
+            AppendBytes(1, sha256, 0, content[:middle])
+        ]
+        appended, finished = server.chunk(sha256, middle, content[middle:])
+        assert appended == AppendBytes(1, sha256, middle, content[middle:])
+        assert isinstance(finished, FinishPart)
+        assert finished.part.sha256 == sha256
     (install,) = server.commit()
     assert isinstance(install, InstallRelease)
     assert install.manifest == release.manifest
@@ -186,7 +191,7 @@ def test_a_refusal_of_another_transaction_leaves_the_open_one_alone() -> None:
     server, sha256, content = begun()
     server.chunk(sha256, 0, content[:10])
     assert nacks(server.begin(RELEASES[2], nonce=2)) == [Refusal.PROTOCOL]
-    assert kinds(server.chunk(sha256, 10, content[10:])) == ["StagePart"]
+    assert kinds(server.chunk(sha256, 10, content[10:])) == ["AppendBytes", "FinishPart"]
 
 
 def test_chunks_of_a_part_that_is_here_already_are_dropped() -> None:
@@ -284,12 +289,22 @@ def test_whatever_comes_nothing_unverified_is_kept_and_the_version_never_falls(
     known = {sha256: content for r in RELEASES.values() for sha256, content in r.parts.items()}
     server = Server(SyncMachine(held()))
     staged: set[bytes] = set()
+    partial: dict[bytes, bytes] = {}
     highest = 0
     for message in messages:
         for action in server.say(**message):
             if isinstance(action, StagePart):
                 assert known[action.part.sha256] == action.content
                 staged.add(action.part.sha256)
+            elif isinstance(action, AppendBytes):
+                here = partial.get(action.sha256, b"") if action.offset else b""
+                assert len(here) == action.offset
+                partial[action.sha256] = here + action.data
+            elif isinstance(action, FinishPart):
+                if partial[action.part.sha256] == known[action.part.sha256]:
+                    staged.add(action.part.sha256)
+                else:
+                    server.machine.settle(action.nonce, Refusal.DIGEST)
             elif isinstance(action, RememberVersion):
                 assert action.version >= highest
                 highest = action.version

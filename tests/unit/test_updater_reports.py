@@ -103,7 +103,7 @@ def test_once_with_a_server_that_never_says_that_this_was_all(
     house: ContractServer, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_QUIET_S", 0.3)
-    monkeypatch.setattr(streaming, "_FIRST_HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(streaming, "FIRST_S", 0.1)
 
     def shy(stream: Stream) -> None:
         stream.offer(house.publisher.release(1), 1)

@@ -28,6 +28,7 @@ from edge_sdk.clock import wall_ms
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.status import DeviceFacts
 from edge_sdk.store import files as store_files
+from edge_sdk.store import patching
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.genomes import (
@@ -299,23 +300,29 @@ class DeviceStore(StandingStore):
         *,
         full: bool,
         lineage: dna_pb2.Lineage,
-        blocks: Iterable[dna_pb2.GenomeBlock],
+        content: bytes = b"",
+        blocks: Iterable[dna_pb2.GenomeBlock] = (),
+        patches: Iterable[sync_pb2.GenomePatch] = (),
         deletes: Iterable[tuple[bytes, int]] = (),
         lookup_key: bytes = b"",
         lookups: Iterable[tuple[bytes, bytes]] = (),
         cursor: bytes,
         included: Iterable[sync_pb2.LaneMark] = (),
+        total_rows: int | None = None,
+        row_sum: int | None = None,
     ) -> int:
         """Apply one set of rows at once and return how many rows are held afterwards.
 
-        `full` replaces all rows and lookups, otherwise they are patched. `deletes` are
-        (subject, Delete.Reason); `lookups` pairs of concatenated 16-byte hashes and subjects, as
-        in Put. Pending imprints and consents that `included` covers are dropped in the same
-        transaction, and a release that waited for these rows becomes active in it. Who is erased
-        is erased from everything in the store. For the syncing process only.
+        `full` replaces all rows and lookups, with `blocks` or with the partial content of this
+        SHA-256; otherwise they are changed. `deletes` are (subject, Delete.Reason); `lookups` pairs
+        of concatenated 16-byte hashes and subjects, as in Put. Pending imprints and consents that
+        `included` covers are dropped in the same transaction, and a release that waited for these
+        rows becomes active in it. Who is erased is erased from everything in the store. For the
+        syncing process only.
 
-        Raises ValueError where a patch is of another lineage than the rows held, DiskFull,
-        StoreCorrupt, StoreError.
+        Raises TrustError DIGEST where the rows would not be `total_rows` or sum up to `row_sum`:
+        nothing has happened then. Raises ValueError where a change is of another lineage than the
+        rows held, FormatError, DiskFull, StoreCorrupt, StoreError.
         """
         view = self.genomes()
         deletes = list(deletes)
@@ -329,21 +336,37 @@ class DeviceStore(StandingStore):
         }
         erased = [subject for subject, reason in deletes if reason == ERASED]
         with self._disk():
-            rows = rows_of(blocks)
-            files = self._genomes.write_files(lineage, rows, pairs) if full else None
+            if content:
+                files = self._genomes.write_content(lineage, self.finish_partial(content))
+            elif full:
+                files = self._genomes.write_files(lineage, rows_of(blocks), pairs)
+            else:
+                files = None
+                rows = [*rows_of(blocks), *patching.patched(view, patches)]
+                summed = patching.sum_after(view, self._row_sum(view), rows, deletes)
             with self.write() as connection:
                 if files is not None:
+                    count, summed = files.rows, files.row_sum
                     self._genomes.replace(connection, files, **meta)
-                    count = files[2]
                 else:
                     count = self._genomes.patch(connection, view, rows, deletes, pairs)
                     set_meta(connection, **meta)
+                patching.check_rows(count, summed, total_rows, row_sum)
+                set_meta(connection, row_sum=b"%d" % summed)
                 store_state.drop_included(connection, included)
                 for subject in erased:
                     store_state.forget_subject(connection, subject, wall_ms())
                 activate_staged(connection, lineage)
+            if content:
+                self._partials.drop(content)
             self._tidy(full=full, erased=bool(erased))
         return count
+
+    def _row_sum(self, view: GenomeView) -> int:
+        """The sum of all row sums; worked out once for rows that an older SDK has kept."""
+        with self.read() as connection:
+            kept = get_meta(connection, "row_sum")
+        return patching.sum_of(view.rows()) if kept is None else int(kept)
 
     def _tidy(self, *, full: bool, erased: bool) -> None:
         if full:

@@ -19,10 +19,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from edge_sdk.dna.columns import Array, Columns, row_sums, total
+from edge_sdk.dna.content import decode
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.database import Database
@@ -47,6 +49,7 @@ KEYS: Final = (
     "genome_cursor",
     "genome_lineage",
     "genome_rows",
+    "row_sum",
     "snapshot",
     "lookup",
     "lookup_key",
@@ -152,6 +155,15 @@ def split_pairs(hashes: bytes, subjects: bytes) -> Iterator[tuple[bytes, bytes]]
         yield hashes[at : at + SUBJECT_BYTES], subjects[at : at + SUBJECT_BYTES]
 
 
+class Files(NamedTuple):
+    """A snapshot and a lookup file by name, how many rows they hold and the sum of those."""
+
+    snapshot: str
+    lookup: str
+    rows: int
+    row_sum: int
+
+
 class GenomeShelf:
     """Reads and writes the genomes of one store."""
 
@@ -230,22 +242,28 @@ class GenomeShelf:
         lineage: dna_pb2.Lineage,
         rows: Iterable[Row],
         pairs: Iterable[tuple[bytes, bytes]],
-    ) -> tuple[str, str, int]:
-        """Write a snapshot and a lookup file; returns their names and the number of rows."""
-        name = secrets.token_hex(8)
+    ) -> Files:
+        """Write a snapshot and a lookup file."""
+        name, rows = secrets.token_hex(8), list(rows)
         count = write_snapshot(self._directory / f"{name}.snap", lineage, rows)
         write_lookup(self._directory / f"{name}.lookup", pairs)
-        return f"{name}.snap", f"{name}.lookup", count
+        return Files(f"{name}.snap", f"{name}.lookup", count, total(row_sums(Columns.of(rows))))
 
-    def replace(
-        self, connection: sqlite3.Connection, files: tuple[str, str, int], **meta: bytes
-    ) -> None:
+    def write_content(self, lineage: dna_pb2.Lineage, content: Path) -> Files:
+        """As `write_files`, from a file that `columns.encode` made. Raises FormatError."""
+        columns = decode(content.read_bytes())
+        hashes = _joined(columns.hash_high, columns.hash_low)
+        owners = _joined(columns.owner_high, columns.owner_low)
+        pairs = zip(hashes, owners, strict=True)
+        return self.write_files(lineage, _rows(columns), pairs)
+
+    def replace(self, connection: sqlite3.Connection, files: Files, **meta: bytes) -> None:
         """Make files that were written the current ones, without patches."""
-        snapshot, lookup, count = files
         values = {
-            "snapshot": snapshot.encode(),
-            "lookup": lookup.encode(),
-            "genome_rows": b"%d" % count,
+            "snapshot": files.snapshot.encode(),
+            "lookup": files.lookup.encode(),
+            "genome_rows": b"%d" % files.rows,
+            "row_sum": b"%d" % files.row_sum,
             **meta,
         }
         set_meta(connection, **values)
@@ -323,6 +341,25 @@ def rows_of(blocks: Iterable[dna_pb2.GenomeBlock]) -> Iterator[Row]:
     """The rows of blocks, one after the other. Raises FormatError."""
     for block in blocks:
         yield from rows_from_block(block)
+
+
+def _rows(columns: Columns) -> Iterator[Row]:
+    starts = columns.starts.tolist()
+    for at, subject in enumerate(_joined(columns.high, columns.low)):
+        begin, end = starts[at], starts[at + 1]
+        yield Row(
+            subject,
+            int(columns.consents[at]),
+            int(columns.as_of_hours[at]),
+            columns.indices[begin:end].astype(np.uint32),
+            columns.codes[begin:end],
+        )
+
+
+def _joined(high: Array, low: Array) -> list[bytes]:
+    """The 16 bytes whose halves these are."""
+    both = np.stack([high, low], axis=1).astype(">u8").tobytes()
+    return [both[at : at + SUBJECT_BYTES] for at in range(0, len(both), SUBJECT_BYTES)]
 
 
 def _files(meta: Mapping[str, bytes]) -> tuple[str, str]:

@@ -1,29 +1,35 @@
-"""What goes into a `sync.SyncMachine` when a stream opens, and what it asks its shell to do."""
+"""What goes into a `machine.SyncMachine` when a stream opens, and what it asks its shell to do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
+from edge_sdk.sync.roles import Standing
+from genome_edge.v1 import dna_pb2, release_pb2, stop_pb2, sync_pb2
 
 
 @dataclass(frozen=True)
 class Held:
     """What the device holds when a stream opens. Digests are SHA-256; 0 and empty mean none.
 
-    `seen_digest` is that of the manifest with the highest version ever verified; `active_digest`
-    that of the active release, whose `release_lineage` decides which rows can be read.
+    `seen_digest` is that of the manifest with the highest version ever verified; `active` the
+    manifest of the active release and `active_digest` its digest; its lineage decides which rows
+    can be read. `failed` is the digest of a release that failed after the swap, and why. `partials`
+    says how many bytes are here of contents that are not whole yet. `nonce` is 16 random bytes.
     """
 
-    root: release_pb2.TrustRoot
+    standing: Standing
     epoch: bytes
     sdk_version: str
-    active_release: int = 0
+    nonce: bytes = bytes(16)
+    active: release_pb2.Manifest | None = None
     active_digest: bytes = b""
-    release_lineage: dna_pb2.Lineage | None = None
     highest_release: int = 0
     seen_digest: bytes | None = None
+    failed: tuple[bytes, str] = (b"", "")
     parts: frozenset[bytes] = frozenset()
+    partials: Mapping[bytes, int] = field(default_factory=dict)
     genome_cursor: bytes = b""
     genome_lineage: dna_pb2.Lineage | None = None
     wants_genomes: bool = True
@@ -37,11 +43,29 @@ class Send:
 
 
 @dataclass(frozen=True)
+class PutTrust:
+    """Keep what was verified, at once: what is None is not new."""
+
+    root: release_pb2.TrustRoot | None
+    timestamp: release_pb2.SignedTimestamp | None = field(repr=False)
+    stop_list: stop_pb2.SignedStopList | None = field(repr=False)
+
+
+@dataclass(frozen=True)
 class RememberVersion:
     """Keep that this version was verified, and the digest of its manifest."""
 
     version: int
     digest: bytes
+
+
+@dataclass(frozen=True)
+class MakeRoom:
+    """`size` bytes of `wanted` contents are to come; `settle` with a refusal where they cannot."""
+
+    nonce: int
+    wanted: tuple[bytes, ...]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +78,26 @@ class StagePart:
 
 
 @dataclass(frozen=True)
+class AppendBytes:
+    """Write these bytes of a content that is not whole yet (at 0 it begins anew); `settle` with a
+    refusal where that fails."""
+
+    nonce: int
+    sha256: bytes
+    offset: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FinishPart:
+    """All bytes of a part were appended: verify it and keep it; `settle` with a refusal where that
+    fails."""
+
+    nonce: int
+    part: release_pb2.Part
+
+
+@dataclass(frozen=True)
 class InstallRelease:
     """All parts are in the store: load them, try the golden vectors, make it active; `settle`."""
 
@@ -63,28 +107,40 @@ class InstallRelease:
 
 
 @dataclass(frozen=True)
+class AssetsArrived:
+    """The assets that were to come are in the store: say so; `settle`."""
+
+    nonce: int
+
+
+@dataclass(frozen=True)
 class ApplyGenomes:
     """Put these rows into the store at once; `settle`.
 
+    `content` is the SHA-256 of what was appended in place of `blocks`; empty: nothing was.
     `lookups` are pairs of concatenated 16-byte hashes and subjects; `total_rows` is how many rows
-    the device should hold afterwards.
+    the device should hold afterwards and `row_sum` the sum of their row sums (None: not said).
     """
 
     nonce: int
     full: bool
     lineage: dna_pb2.Lineage
     lookup_key: bytes = field(repr=False)
+    content: bytes
     blocks: tuple[dna_pb2.GenomeBlock, ...] = field(repr=False)
+    patches: tuple[sync_pb2.GenomePatch, ...] = field(repr=False)
     deletes: tuple[tuple[bytes, int], ...] = field(repr=False)
     lookups: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     cursor: bytes
     included: tuple[sync_pb2.LaneMark, ...]
     total_rows: int
+    row_sum: int | None
 
 
 @dataclass(frozen=True)
 class HeardTime:
-    """The server said what time it is (Unix milliseconds); `idle`: nothing more comes for now."""
+    """The server was heard; `server_time_ms` (Unix milliseconds) is its time where that is to be
+    believed, else 0; `idle`: nothing more comes for now."""
 
     server_time_ms: int
     idle: bool
@@ -97,4 +153,8 @@ class Leave:
     retry_after_s: float
 
 
-Action = Send | RememberVersion | StagePart | InstallRelease | ApplyGenomes | HeardTime | Leave
+#: What can fail in the shell.
+Attempt = (
+    MakeRoom | StagePart | AppendBytes | FinishPart | InstallRelease | AssetsArrived | ApplyGenomes
+)
+Action = Send | PutTrust | RememberVersion | HeardTime | Leave | Attempt

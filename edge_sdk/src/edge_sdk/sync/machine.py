@@ -3,55 +3,53 @@
 Rules
 -----
 1. The first message of a stream is Hello. After it a device only answers and says how it is.
-2. A transaction is one Begin, its Puts, Deletes and Chunks, and one Commit. Nothing of it counts
-   before Commit, but for parts: a part that is complete and has its digest is kept at once, so
-   that a cut download goes on with the next part instead of from the start.
-3. A release's manifest is verified before the first byte of a part is taken. A chunk must belong
-   to a part that the manifest names, go on exactly where the last one ended, and stay within the
-   part's declared size. Chunks of a part that is here already are dropped.
+2. Trust is no transaction: each root, timestamp and stop list is taken that can be verified; what
+   cannot is refused with a Nack of nonce 0, and the device says at once what it now holds.
+3. A transaction is one Begin, its Puts, Deletes and Chunks, and one Commit. Nothing of it counts
+   before Commit, but for parts: what is here of one is kept at once, so that a cut download goes on
+   at the byte where it ended instead of from the start. The kinds and their rules are in
+   `parts_transaction` and `genomes_transaction`.
 4. Every transaction gets one answer: an Ack after what it brought is in the store, or one Nack
    with a `trust.Refusal`, given as soon as the refusal is certain. What still comes of a refused
    transaction is dropped. The last good release and the rows stay as they were.
-5. Rows can be read only with the release of their lineage, so rows of another one are refused.
-   A patch needs rows of the same lineage under it.
-6. The server's time is taken whenever it says it. A stream on which nothing was heard for long is
-   dead, whatever the socket says. Goodbye means: come back after this long, not sooner.
+5. The server's time is taken whenever it says it and is to be believed (`roles.verify_time`). Where
+   it shows that this device's clock is what made it refuse something, that is looked at again.
+6. A stream on which nothing was heard for long is dead, whatever the socket says. Goodbye means:
+   come back after this long, not sooner.
 7. A server may greet with a heartbeat. A later one outside a transaction says that there is
    nothing more to send for now: whoever syncs only once has then seen everything.
 
 Theory of operation
 -------------------
-`SyncMachine` takes messages and gives actions; the shell (`updater`) carries them out in order.
-Three actions can fail there: StagePart, InstallRelease and ApplyGenomes. For these the shell
-calls `settle` with what happened, and gets the Ack or Nack to send. There is one machine for each
-stream; what survives a stream is in the store and comes back in through `Held`.
+`SyncMachine` takes messages and gives actions; the shell (`streaming`) carries them out in order.
+Those of `actions.Attempt` can fail there. For what ends a transaction, and for every failure, the
+shell calls `settle` with what happened and gets the Ack or Nack to send. There is one machine for
+each stream; what survives a stream is in the store and comes back in through `Held`.
 
-    Begin(release) ── verified ──> chunks ──> StagePart ... Commit ──> InstallRelease ──> settle
-    Begin(genomes) ── lineage ───> puts, deletes ......... Commit ──> ApplyGenomes ────> settle
+    Trust ── each verified ──> PutTrust
+    Begin(release) ── verified ──> chunks ──> StagePart, AppendBytes, FinishPart ... Commit
+                                                                 ──> InstallRelease ──> settle
+    Begin(assets) ─────────────────> chunks ──> the same ....... Commit ──> AssetsArrived ──> settle
+    Begin(genomes) ── lineage ───> chunks, or puts and deletes . Commit ──> ApplyGenomes ──> settle
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 from edge_sdk.errors import TrustError
 from edge_sdk.sync import roles, trust
 from edge_sdk.sync.actions import (
     Action,
-    ApplyGenomes,
     HeardTime,
     Held,
-    InstallRelease,
     Leave,
+    PutTrust,
     RememberVersion,
     Send,
-    StagePart,
 )
-from edge_sdk.sync.trust import Limits, Refusal
-from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
-
-SUBJECT_BYTES = 16
-LOOKUP_KEY_BYTES = 32
+from edge_sdk.sync.genomes_transaction import GenomesTransaction
+from edge_sdk.sync.parts_transaction import Here, PartsTransaction
+from edge_sdk.sync.trust import Limits, Refusal, refuse
+from genome_edge.v1 import sync_pb2
 
 # After these a new Hello, which says anew what is held, may get further; so the device leaves the
 # stream and comes back. After the others only something newly published can help.
@@ -65,33 +63,17 @@ _HEALED_BY_HELLO = frozenset(
         Refusal.STORE,
     }
 )
-
-
-@dataclass
-class _Release:
-    nonce: int
-    signed: release_pb2.SignedManifest
-    manifest: release_pb2.Manifest
-    wanted: dict[bytes, release_pb2.Part]
-    received: dict[bytes, bytearray] = field(default_factory=dict)
-    committed: bool = False
-
-
-@dataclass
-class _Genomes:
-    nonce: int
-    begin: sync_pb2.Begin
-    blocks: list[dna_pb2.GenomeBlock] = field(default_factory=list)
-    deletes: list[tuple[bytes, int]] = field(default_factory=list)
-    lookups: list[tuple[bytes, bytes]] = field(default_factory=list)
-    rows: int = 0
-    size: int = 0
-    committed: bool = False
-
+# What a clock that is wrong may be to blame for.
+_BY_CLOCK = frozenset({Refusal.EXPIRED, Refusal.ROOT_EXPIRED})
+_MOVED_MS = 60_000
 
 # What can be in trouble, the worst first.
-_TROUBLES = ("release", "genomes", "stream")
-_BEGUN = {sync_pb2.Begin.KIND_RELEASE: "release", sync_pb2.Begin.KIND_GENOMES: "genomes"}
+_TROUBLES = ("time", "trust", "release", "genomes", "assets", "stream")
+_BEGUN = {
+    sync_pb2.Begin.KIND_RELEASE: "release",
+    sync_pb2.Begin.KIND_GENOMES: "genomes",
+    sync_pb2.Begin.KIND_ASSETS: "assets",
+}
 
 
 class SyncMachine:
@@ -100,14 +82,15 @@ class SyncMachine:
     def __init__(self, held: Held, limits: Limits | None = None) -> None:
         self._held = held
         self._limits = limits or Limits()
-        self._parts = set(held.parts)
+        self._standing = held.standing
+        self._here = Here(set(held.parts), dict(held.partials), self._limits)
         self._highest = held.highest_release
         self._seen_digest = held.seen_digest
-        self._active = (held.active_release, held.active_digest)
-        self._release_lineage = held.release_lineage
+        self._active, self._active_digest = held.active, held.active_digest
         self._rows_lineage = held.genome_lineage if self._cursor() else None
-        self._open: _Release | _Genomes | None = None
+        self._open: PartsTransaction | GenomesTransaction | None = None
         self._refused: int | None = None
+        self._late: sync_pb2.Trust | None = None
         self._greeted = False
         self._troubles: dict[str, str] = {}
 
@@ -117,34 +100,52 @@ class SyncMachine:
         return next((self._troubles[of] for of in _TROUBLES if of in self._troubles), "")
 
     @property
+    def standing(self) -> roles.Standing:
+        """What is in force, as far as this device has heard."""
+        return self._standing
+
+    @property
     def at_rest(self) -> bool:
         """Whether the server has spoken and no transaction is open."""
         return self._greeted and self._open is None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is open."""
+        return self._open is not None
+
     def hello(self) -> sync_pb2.SyncRequest:
         """The first message of the stream."""
-        held = self._held
+        held, standing = self._held, self._standing
         return sync_pb2.SyncRequest(
             hello=sync_pb2.Hello(
                 sdk_version=held.sdk_version,
                 features=trust.FEATURES,
-                active_release=held.active_release,
+                active_release=held.active.version if held.active is not None else 0,
                 highest_release=held.highest_release,
                 held_parts=sorted(held.parts),
                 genome_cursor=self._cursor(),
                 lineage=held.genome_lineage,
                 epoch=held.epoch,
                 wants_genomes=held.wants_genomes,
+                root_version=standing.root.version,
+                timestamp_version=standing.timestamp.version if standing.timestamp else 0,
+                stop_list_version=standing.stop_list_version,
+                partials=[
+                    sync_pb2.Partial(sha256=sha256, size=size)
+                    for sha256, size in sorted(held.partials.items())
+                ],
+                nonce=held.nonce,
             )
         )
 
     def receive(self, message: sync_pb2.SyncResponse, now_ms: int) -> list[Action]:
         """What to do about a message; `now_ms` is the server's time as far as it is known."""
         kind = message.WhichOneof("message")
+        if kind == "trust":
+            return self._trust(message.trust, now_ms)
         if kind == "heartbeat":
-            idle = self._greeted and self._open is None
-            self._greeted = True
-            return [HeardTime(message.heartbeat.server_time_ms, idle)]
+            return self._heartbeat(message.heartbeat, now_ms)
         self._greeted = True
         if kind == "goodbye":
             return [Leave(message.goodbye.retry_after_ms / 1000)]
@@ -158,38 +159,10 @@ class SyncMachine:
         except TrustError as error:
             return self._nack(nonce, error.reason, str(error), _BEGUN.get(message.begin.kind))
 
-    def _step(self, kind: str, message: sync_pb2.SyncResponse, now_ms: int) -> list[Action]:
-        if kind == "begin":
-            if self._open is not None:
-                raise _refuse(Refusal.PROTOCOL, "a Begin before the answer to the last one")
-            if message.begin.kind == sync_pb2.Begin.KIND_RELEASE:
-                return self._begin_release(message.begin, now_ms)
-            if message.begin.kind == sync_pb2.Begin.KIND_GENOMES:
-                return self._begin_genomes(message.begin)
-            raise _refuse(Refusal.PROTOCOL, f"a transaction of kind {message.begin.kind}")
-        transaction = self._open
-        if transaction is None or transaction.nonce != getattr(message, kind).nonce:
-            raise _refuse(Refusal.PROTOCOL, f"a {kind} outside its transaction")
-        if transaction.committed:
-            raise _refuse(Refusal.PROTOCOL, f"a {kind} after the Commit")
-        if isinstance(transaction, _Release):
-            if kind == "chunk":
-                return self._chunk(transaction, message.chunk)
-            if kind == "commit":
-                return self._commit_release(transaction)
-        else:
-            if kind == "put":
-                return self._put(transaction, message.put)
-            if kind == "delete":
-                return self._delete(transaction, message.delete)
-            if kind == "commit":
-                return self._commit_genomes(transaction, message.commit)
-        raise _refuse(Refusal.PROTOCOL, f"a {kind} in a transaction of the other kind")
-
     def settle(self, nonce: int, refusal: str = "", detail: str = "") -> list[Action]:
-        """Say how an action went; without `refusal` it went well. Returns the answer to send.
+        """Say how a transaction, or what failed of one, went; without `refusal` it went well.
 
-        A StagePart that went well needs no `settle`.
+        Returns the answer to send.
         """
         transaction = self._open
         if transaction is None or transaction.nonce != nonce:
@@ -197,154 +170,122 @@ class SyncMachine:
         if refusal:
             return self._nack(nonce, refusal, detail)
         self._open = None
-        if isinstance(transaction, _Release):
-            manifest = transaction.manifest
-            self._active = (manifest.version, trust.manifest_digest(transaction.signed))
-            self._release_lineage = manifest.lineage
-        else:
-            self._rows_lineage = transaction.begin.lineage
-        for of in (_kind_of(transaction), "stream"):
+        if isinstance(transaction, GenomesTransaction):
+            self._rows_lineage = transaction.begun.lineage
+        elif transaction.signed is not None:
+            self._active = transaction.manifest
+            self._active_digest = trust.manifest_digest(transaction.signed)
+        for of in (transaction.name, "stream"):
             self._troubles.pop(of, None)
         return [Send(sync_pb2.SyncRequest(ack=sync_pb2.Ack(nonce=nonce)))]
 
+    # What is in force, and the time -------------------------------------------------------------
+
+    def _trust(self, message: sync_pb2.Trust, now_ms: int) -> list[Action]:
+        taken = roles.take(self._standing, message, now_ms, self._limits)
+        self._standing = taken.standing
+        self._late = None
+        self._troubles.pop("trust", None)
+        actions: list[Action] = []
+        if taken.changed:
+            actions.append(PutTrust(taken.root, taken.timestamp, taken.stop_list))
+        for error in taken.refused:
+            if error.reason in _BY_CLOCK:
+                self._late = message
+            actions += self._nack(0, error.reason, str(error), "trust")
+        return actions
+
+    def _heartbeat(self, heartbeat: sync_pb2.ServerHeartbeat, now_ms: int) -> list[Action]:
+        idle = self.at_rest
+        self._greeted = True
+        try:
+            time_ms = self._time(heartbeat)
+        except TrustError as error:
+            known = "time" in self._troubles
+            nack = self._nack(0, error.reason, str(error), "time")
+            return [HeardTime(0, idle), *([] if known else nack)]
+        self._troubles.pop("time", None)
+        actions: list[Action] = [HeardTime(time_ms, idle)]
+        if time_ms > 0 and abs(time_ms - now_ms) > _MOVED_MS:
+            if self._late is not None:
+                actions += self._trust(self._late, time_ms)
+            if any(said.partition(":")[0] in _BY_CLOCK for said in self._troubles.values()):
+                actions.append(Leave(0.0))
+        return actions
+
+    def _time(self, heartbeat: sync_pb2.ServerHeartbeat) -> int:
+        """The time that is to be believed: of a root that only the clock of this device keeps it
+        from following, the timestamp keys count, too. Otherwise it could never be put right."""
+        nonce = self._held.nonce
+        try:
+            return roles.verify_time(heartbeat, self._standing.root, nonce)
+        except TrustError:
+            if self._late is None:
+                raise
+            root = roles.verify_roots(self._standing.root, self._late.roots, 0, self._limits)
+            return roles.verify_time(heartbeat, root, nonce)
+
+    # Transactions -------------------------------------------------------------------------------
+
+    def _step(self, kind: str, message: sync_pb2.SyncResponse, now_ms: int) -> list[Action]:
+        if kind == "begin":
+            return self._begin(message.begin, now_ms)
+        transaction = self._open
+        if transaction is None or transaction.nonce != getattr(message, kind).nonce:
+            raise refuse(Refusal.PROTOCOL, f"a {kind} outside its transaction")
+        if transaction.committed:
+            raise refuse(Refusal.PROTOCOL, f"a {kind} after the Commit")
+        return transaction.take(kind, message)
+
+    def _begin(self, begin: sync_pb2.Begin, now_ms: int) -> list[Action]:
+        if self._open is not None:
+            raise refuse(Refusal.PROTOCOL, "a Begin before the answer to the last one")
+        if begin.kind == sync_pb2.Begin.KIND_RELEASE:
+            return self._begin_release(begin, now_ms)
+        if begin.kind == sync_pb2.Begin.KIND_ASSETS:
+            if self._active is None:
+                raise refuse(Refusal.PROTOCOL, "assets without a release")
+            self._open = PartsTransaction(begin.nonce, self._active, None, self._here)
+        elif begin.kind == sync_pb2.Begin.KIND_GENOMES:
+            if not self._held.wants_genomes:
+                raise refuse(Refusal.PROTOCOL, "this device holds no genomes")
+            lineage = self._active.lineage if self._active is not None else None
+            self._open = GenomesTransaction(begin, self._here, lineage, self._rows_lineage)
+        else:
+            raise refuse(Refusal.PROTOCOL, f"a transaction of kind {begin.kind}")
+        return self._open.begin()
+
     def _begin_release(self, begin: sync_pb2.Begin, now_ms: int) -> list[Action]:
-        held, signed = self._held, begin.manifest
+        signed, root = begin.manifest, self._standing.root
         if begin.HasField("root"):
-            roles.verify_root(held.root, begin.root)
+            roles.verify_root(root, begin.root)
         digest = trust.manifest_digest(signed)
         manifest = trust.verify_manifest(
             signed,
-            held.root,
+            root,
             now_ms,
             self._highest,
             self._limits,
             seen_digest=self._seen_digest,
-            held=digest == self._active[1],
+            held=digest == self._active_digest,
         )
+        failed, verdict = self._held.failed
+        if digest == failed:
+            raise refuse(Refusal.GOLDEN, f"it failed on this device before: {verdict}")
         self._highest, self._seen_digest = manifest.version, digest
-        wanted = {part.sha256: part for part in manifest.parts if part.sha256 not in self._parts}
-        self._open = transaction = _Release(begin.nonce, signed, manifest, wanted)
-        actions: list[Action] = [RememberVersion(manifest.version, digest)]
-        for part in list(wanted.values()):
-            if part.size == 0:  # no chunk can carry it
-                actions += self._complete(transaction, part, b"")
-        return actions
-
-    def _chunk(self, transaction: _Release, chunk: sync_pb2.Chunk) -> list[Action]:
-        part = transaction.wanted.get(chunk.sha256)
-        if part is None and chunk.sha256 in self._parts:
-            return []  # it is here already; the server did not know
-        if part is None:
-            raise _refuse(Refusal.PROTOCOL, "a chunk of a part that the manifest does not name")
-        if len(chunk.data) > self._limits.chunk_bytes:
-            raise _refuse(
-                Refusal.TOO_LARGE,
-                f"a chunk of {len(chunk.data)} bytes; at most {self._limits.chunk_bytes}",
-            )
-        content = transaction.received.setdefault(part.sha256, bytearray())
-        if chunk.offset != len(content):
-            raise _refuse(
-                Refusal.PROTOCOL,
-                f"part {part.name!r} goes on at byte {chunk.offset}; {len(content)} are here",
-            )
-        if len(content) + len(chunk.data) > part.size:
-            raise _refuse(
-                Refusal.TOO_LARGE, f"part {part.name!r} is longer than its {part.size} bytes"
-            )
-        content += chunk.data
-        if len(content) < part.size:
-            return []
-        del transaction.received[part.sha256]
-        return self._complete(transaction, part, bytes(content))
-
-    def _complete(
-        self, transaction: _Release, part: release_pb2.Part, content: bytes
-    ) -> list[Action]:
-        trust.verify_part(part, content)
-        del transaction.wanted[part.sha256]
-        self._parts.add(part.sha256)
-        return [StagePart(transaction.nonce, part, content)]
-
-    def _commit_release(self, transaction: _Release) -> list[Action]:
-        if transaction.wanted:
-            names = ", ".join(sorted(part.name for part in transaction.wanted.values()))
-            raise _refuse(Refusal.PARTS, f"committed before these parts were here: {names}")
-        transaction.committed = True
-        return [InstallRelease(transaction.nonce, transaction.signed, transaction.manifest)]
-
-    def _begin_genomes(self, begin: sync_pb2.Begin) -> list[Action]:
-        if not self._held.wants_genomes:
-            raise _refuse(Refusal.PROTOCOL, "this device holds no genomes")
-        if not trust.same_lineage(begin.lineage, self._release_lineage):
-            raise _refuse(Refusal.LINEAGE, "the rows are of another lineage than the release")
-        if not begin.full and not trust.same_lineage(begin.lineage, self._rows_lineage):
-            raise _refuse(Refusal.LINEAGE, "a patch without rows of its lineage under it")
-        if begin.rows > self._limits.genome_rows:
-            raise _refuse(
-                Refusal.TOO_LARGE, f"{begin.rows} rows; at most {self._limits.genome_rows}"
-            )
-        if len(begin.lookup_key) not in (0, LOOKUP_KEY_BYTES):
-            raise _refuse(Refusal.ROWS, f"a lookup key of {len(begin.lookup_key)} bytes")
-        self._open = _Genomes(begin.nonce, begin)
-        return []
-
-    def _put(self, transaction: _Genomes, put: sync_pb2.Put) -> list[Action]:
-        block = put.block
-        if block.counts:
-            _check_block(block, transaction.begin.lineage)
-            transaction.blocks.append(block)
-            transaction.rows += len(block.counts)
-        hashes, subjects = put.lookup_hashes, put.lookup_subjects
-        if len(hashes) != len(subjects) or len(hashes) % SUBJECT_BYTES:
-            raise _refuse(Refusal.ROWS, "lookup hashes and subjects that do not fit together")
-        if hashes:
-            if not transaction.begin.lookup_key:
-                raise _refuse(Refusal.ROWS, "lookup hashes without a lookup key")
-            transaction.lookups.append((hashes, subjects))
-        transaction.size += put.ByteSize()
-        if transaction.rows > transaction.begin.rows:
-            raise _refuse(Refusal.ROWS, f"more than the {transaction.begin.rows} rows announced")
-        if transaction.size > self._limits.genome_bytes:
-            raise _refuse(Refusal.TOO_LARGE, f"more than {self._limits.genome_bytes} bytes of rows")
-        return []
-
-    def _delete(self, transaction: _Genomes, delete: sync_pb2.Delete) -> list[Action]:
-        if len(delete.subject) != SUBJECT_BYTES:
-            raise _refuse(Refusal.ROWS, f"a subject of {len(delete.subject)} bytes")
-        if len(transaction.deletes) >= self._limits.genome_rows:
-            raise _refuse(Refusal.TOO_LARGE, f"more than {self._limits.genome_rows} deletes")
-        transaction.deletes.append((delete.subject, delete.reason))
-        return []
-
-    def _commit_genomes(self, transaction: _Genomes, commit: sync_pb2.Commit) -> list[Action]:
-        begin = transaction.begin
-        if transaction.rows != begin.rows:
-            raise _refuse(Refusal.ROWS, f"{transaction.rows} rows came, {begin.rows} announced")
-        transaction.committed = True
-        return [
-            ApplyGenomes(
-                nonce=transaction.nonce,
-                full=begin.full,
-                lineage=begin.lineage,
-                lookup_key=begin.lookup_key,
-                blocks=tuple(transaction.blocks),
-                deletes=tuple(transaction.deletes),
-                lookups=tuple(transaction.lookups),
-                cursor=commit.genome_cursor,
-                included=tuple(commit.included),
-                total_rows=commit.total_rows,
-            )
-        ]
+        self._open = PartsTransaction(begin.nonce, manifest, signed, self._here)
+        return [RememberVersion(manifest.version, digest), *self._open.begin()]
 
     def _nack(self, nonce: int, reason: str, detail: str, of: str | None = None) -> list[Action]:
         if self._open is not None and self._open.nonce == nonce:
-            of = _kind_of(self._open)
+            of = self._open.name
             self._open = None
-        self._refused = nonce
+        if nonce:
+            self._refused = nonce
         self._troubles[of or "stream"] = f"{reason}: {detail}"
         nack = sync_pb2.Nack(nonce=nonce, reason=reason, detail=detail)
         actions: list[Action] = [Send(sync_pb2.SyncRequest(nack=nack))]
-        if reason in _HEALED_BY_HELLO:
+        if nonce and reason in _HEALED_BY_HELLO:
             actions.append(Leave(0.0))
         return actions
 
@@ -353,26 +294,5 @@ class SyncMachine:
         held = self._held
         if not held.wants_genomes or held.genome_lineage is None:
             return b""
-        if not trust.same_lineage(held.genome_lineage, held.release_lineage):
-            return b""
-        return held.genome_cursor
-
-
-def _kind_of(transaction: _Release | _Genomes) -> str:
-    return "release" if isinstance(transaction, _Release) else "genomes"
-
-
-def _refuse(reason: Refusal, detail: str) -> TrustError:
-    return TrustError(detail, reason)
-
-
-def _check_block(block: dna_pb2.GenomeBlock, lineage: dna_pb2.Lineage) -> None:
-    rows, markers = len(block.counts), sum(block.counts)
-    if block.HasField("lineage") and not trust.same_lineage(block.lineage, lineage):
-        raise _refuse(Refusal.LINEAGE, "a block of another lineage than its transaction")
-    if len(block.subjects) != rows * SUBJECT_BYTES or not (
-        len(block.consents) == len(block.as_of_hours) == rows
-    ):
-        raise _refuse(Refusal.ROWS, "a block whose columns do not fit its rows")
-    if not len(block.index_deltas) == len(block.strengths) == markers:
-        raise _refuse(Refusal.ROWS, "a block whose columns do not fit its markers")
+        lineage = held.active.lineage if held.active is not None else None
+        return held.genome_cursor if trust.same_lineage(held.genome_lineage, lineage) else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -10,32 +11,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import DiskFull, EdgeError, StoreError, TrustError, UnreachableError
+from edge_sdk.sync import actions
 from edge_sdk.sync.actions import (
     Action,
     ApplyGenomes,
     HeardTime,
     Held,
-    InstallRelease,
     Leave,
+    PutTrust,
     RememberVersion,
     Send,
-    StagePart,
 )
 from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.pace import Silence
+from edge_sdk.sync.pulse import FIRST_S, Due, Pulse
 from edge_sdk.sync.transport import Link, SyncCall
 from edge_sdk.sync.trust import Refusal
 from genome_edge.v1 import sync_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.config import Config
-    from edge_sdk.outbox.queue import Outbox
     from edge_sdk.store.device import DeviceStore
 
-# How soon after Hello the device says how it is, so that a person who looks sees it.
-_FIRST_HEARTBEAT_S = 1.0
 # A stream that we leave gets this long to take our last message.
 _FAREWELL_S = 2.0
+# Other processes are told this often that assets have arrived while more are on their way.
+_TELL_S = 1.0
 # Who syncs once takes silence of this length, outside a transaction, for the end of the news.
 _QUIET_S = 3.0
 
@@ -44,15 +45,18 @@ _QUIET_S = 3.0
 class Events:
     """Whom to tell. All are called from the thread that runs the session; none may block.
 
-    `committed` gets what is still refused (empty: nothing), `nacked` what was refused now.
+    `committed` gets what is still refused (empty: nothing), `nacked` what was refused now, `heard`
+    the server's time where it is to be believed; `now_ms` says what time it is.
     """
 
     connected: Callable[[], None]
     committed: Callable[[str], None]
+    now_ms: Callable[[], int]
     heard: Callable[[int], None]
     nacked: Callable[[str], None]
     verified: Callable[[int, bytes], None]
     diverged: Callable[[], None]
+    changed: Callable[[], None]
 
 
 class SyncSession:
@@ -63,17 +67,20 @@ class SyncSession:
         link: Link,
         held: Held,
         store: DeviceStore,
-        outbox: Outbox,
+        pulse: Pulse,
         config: Config,
         events: Events,
     ) -> None:
         self._link = link
         self._store = store
-        self._outbox = outbox
+        self._pulse = pulse
         self._config = config
         self._events = events
         self._machine = SyncMachine(held)
-        self._outgoing: queue.SimpleQueue[sync_pb2.SyncRequest | None] = queue.SimpleQueue()
+        self._active = held.active.version if held.active is not None else 0
+        # What is to be said; "news": how this device is; None: nothing more.
+        self._outgoing: queue.SimpleQueue[sync_pb2.SyncRequest | str | None] = queue.SimpleQueue()
+        self._untold = 0.0
         self._silence = Silence(config.stream_silence_s, time.monotonic())
         self._busy = False
         self._silent = False
@@ -123,7 +130,7 @@ class SyncSession:
                 connected = True
                 self._events.connected()
             if self._leaving is None:
-                actions = self._machine.receive(message, self._link.clock.now_ms())
+                actions = self._machine.receive(message, self._events.now_ms())
                 self._perform(actions)
             self._silence.heard(time.monotonic())
             self._busy = False
@@ -139,21 +146,29 @@ class SyncSession:
     def _requests(self) -> Iterator[sync_pb2.SyncRequest]:
         """What the device says: runs in gRPC's thread, and keeps time for the stream."""
         yield self._machine.hello()
-        beat_at = time.monotonic() + min(_FIRST_HEARTBEAT_S, self._config.heartbeat_s)
+        due = Due(time.monotonic(), FIRST_S if self._once else self._config.heartbeat_s)
         while True:
-            try:
-                message = self._outgoing.get(timeout=max(0.0, beat_at - time.monotonic()))
-            except queue.Empty:
-                if self._is_over():
-                    return
-                yield self._heartbeat()
-                beat_at = time.monotonic() + (
-                    _FIRST_HEARTBEAT_S if self._once else self._config.heartbeat_s
-                )
-                continue
+            message: sync_pb2.SyncRequest | str | None = ""
+            with contextlib.suppress(queue.Empty):
+                message = self._outgoing.get(timeout=due.wait(time.monotonic()))
             if message is None:
                 return
-            yield message
+            if isinstance(message, sync_pb2.SyncRequest):
+                yield message
+                continue
+            if self._is_over():
+                return
+            if message or self._pulse.look():
+                due.hurry()
+            if due.beat(time.monotonic()):
+                beat = self._pulse.heartbeat(self._machine)
+                yield sync_pb2.SyncRequest(heartbeat=beat)
+                self._notice(beat.active_release)
+
+    def _notice(self, active: int) -> None:
+        """Where another process went back to an earlier release, everything is said anew."""
+        if active < self._active and self._machine.at_rest and not self._busy:
+            self._leave(Leave(0.0))
 
     def _is_over(self) -> bool:
         """Whether nothing was heard for so long that the stream is dead, or the news at an end."""
@@ -169,23 +184,6 @@ class SyncSession:
             return True
         return False
 
-    def _heartbeat(self) -> sync_pb2.SyncRequest:
-        try:
-            facts = self._store.facts()
-            active = self._store.active_release()
-            unsent = self._outbox.unsent()
-        except EdgeError:
-            return sync_pb2.SyncRequest(heartbeat=sync_pb2.DeviceHeartbeat(tier="error"))
-        return sync_pb2.SyncRequest(
-            heartbeat=sync_pb2.DeviceHeartbeat(
-                active_release=active.version if active else 0,
-                tier=facts.tier,
-                outbox_events=unsent,
-                last_nack=self._machine.last_nack,
-                reasons=facts.reasons,
-            )
-        )
-
     def _perform(self, actions: Sequence[Action]) -> None:
         """Carry actions out, and what follows from them."""
         todo = list(actions)
@@ -196,30 +194,30 @@ class SyncSession:
                     self._outgoing.put(message)
                     if message.HasField("nack"):
                         self._events.nacked(self._machine.last_nack)
+                        self._outgoing.put("news")
                 case Leave():
                     self._leave(action)
                 case HeardTime(server_time_ms, idle):
                     self._events.heard(server_time_ms)
                     if idle and self._once:
                         self._leave(Leave(0.0))
+                case PutTrust(root, timestamp, stop_list):
+                    self._store.put_trust(root, timestamp, stop_list)
+                    self._outgoing.put("news")
+                    self._events.changed()
                 case RememberVersion(version, digest):
                     self._events.verified(version, digest)
-                case StagePart() | InstallRelease() | ApplyGenomes():
+                case _:
                     follow_ups = self._attempt(action)
-                    if follow_ups and isinstance(action, StagePart):
+                    if follow_ups and not self._machine.is_open:
                         todo.clear()  # the transaction is over
                     todo.extend(follow_ups)
 
-    def _attempt(self, action: StagePart | InstallRelease | ApplyGenomes) -> list[Action]:
+    def _attempt(self, action: actions.Attempt) -> list[Action]:
         """Do what can fail, and tell the machine how it went."""
         try:
-            if isinstance(action, StagePart):
-                self._store.stage_part(action.part.sha256, action.content)
+            if not self._do(action):
                 return []
-            if isinstance(action, InstallRelease):
-                self._install(action)
-            else:
-                self._apply(action)
         except TrustError as error:
             return self._machine.settle(action.nonce, error.reason, str(error))
         except DiskFull as error:
@@ -230,28 +228,64 @@ class SyncSession:
             return self._machine.settle(action.nonce, Refusal.ROWS, str(error))
         answer = self._machine.settle(action.nonce)
         self._events.committed(self._machine.last_nack)
+        self._outgoing.put("news")
         return answer
 
-    def _install(self, action: InstallRelease) -> None:
-        from edge_sdk.sync.installing import install
+    def _do(self, action: actions.Attempt) -> bool:
+        """Whether the transaction is complete now."""
+        store = self._store
+        match action:
+            case actions.MakeRoom(_, wanted, size):
+                store.make_room(wanted, size)
+            case actions.StagePart(_, part, content):
+                store.stage_part(part.sha256, content)
+                self._tell(part.asset)
+            case actions.AppendBytes(_, sha256, offset, data):
+                store.append_partial(sha256, offset, data)
+            case actions.FinishPart(_, part):
+                try:
+                    store.finish_partial(part.sha256, part=True)
+                except ValueError as error:
+                    raise TrustError(f"part {part.name!r}: {error}", Refusal.DIGEST) from error
+                self._tell(part.asset)
+            case actions.InstallRelease(_, signed, manifest):
+                from edge_sdk.sync.installing import install
 
-        install(self._store, action.signed, action.manifest)
+                install(store, signed, manifest)
+                self._active = manifest.version
+                return True
+            case actions.AssetsArrived():
+                store.assets_arrived()
+                return True
+            case ApplyGenomes():
+                self._apply(action)
+                return True
+        return False
+
+    def _tell(self, asset: bool) -> None:
+        """Offers that wait for an asset need not wait for all of them."""
+        if asset and time.monotonic() > self._untold + _TELL_S:
+            self._untold = time.monotonic()
+            self._store.assets_arrived()
+            self._events.changed()
 
     def _apply(self, action: ApplyGenomes) -> None:
-        held = self._store.commit_genomes(
-            full=action.full,
-            lineage=action.lineage,
-            blocks=action.blocks,
-            deletes=action.deletes,
-            lookup_key=action.lookup_key,
-            lookups=action.lookups,
-            cursor=action.cursor,
-            included=action.included,
-        )
-        # Rows went missing somewhere: only all of them anew can put that right.
-        if held != action.total_rows and not action.full:
-            self._events.diverged()
-            raise TrustError(
-                f"{held} rows are held after this; the server counts {action.total_rows}",
-                Refusal.ROWS,
+        try:
+            self._store.commit_genomes(
+                full=action.full,
+                lineage=action.lineage,
+                content=action.content,
+                blocks=action.blocks,
+                patches=action.patches,
+                deletes=action.deletes,
+                lookup_key=action.lookup_key,
+                lookups=action.lookups,
+                cursor=action.cursor,
+                included=action.included,
+                total_rows=action.total_rows,
+                row_sum=action.row_sum,
             )
+        except TrustError:
+            # Rows went astray somewhere: only all of them anew can put that right.
+            self._events.diverged()
+            raise

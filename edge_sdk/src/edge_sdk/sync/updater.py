@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING
 from edge_sdk.clock import LATEST_MS
 from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
 from edge_sdk.plugins import Identified
-from edge_sdk.sync import trust
 from edge_sdk.sync.actions import Held
-from edge_sdk.sync.enrolment import Enrolled, enrol, identify, open_link, sdk_version
+from edge_sdk.sync.enrolment import Enrolled, enrol, identify, open_link
+from edge_sdk.sync.holding import holding
 from edge_sdk.sync.keys import ServerClock
 from edge_sdk.sync.link_state import LinkMonitor, LinkState
 from edge_sdk.sync.pace import Backoff
+from edge_sdk.sync.pulse import Pulse
 from edge_sdk.sync.reporting import ReportPump
 from edge_sdk.sync.streaming import Events, SyncSession
 from edge_sdk.sync.transport import CREDENTIAL_REASONS, REPORT, Link
-from genome_edge.v1 import release_pb2, report_pb2
+from genome_edge.v1 import report_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.config import Config
@@ -87,7 +88,12 @@ class Updater:
         self._outbox = outbox
         self._config = config
         self._on_change = on_change
+        #: For proofs, which the server believes only near its own time, whoever says that.
         self._clock = ServerClock(store.server_offset_ms())
+        #: What is believed, and whether that takes a signature.
+        self._time = ServerClock(store.server_offset_ms())
+        self._signed = True
+        self._pulse = Pulse(store, outbox)
         self._lock = threading.Lock()
         self._monitor = LinkMonitor(on_change)
         self._threads: list[threading.Thread] = []
@@ -196,7 +202,7 @@ class Updater:
         except RefusedError as error:
             if not link.heed_clock(error):
                 raise
-            self._heard(link.clock.now_ms())
+            self._told(link.clock.now_ms())
         return self._new_session(link).run(once)
 
     def _new_session(self, link: Link) -> SyncSession:
@@ -204,15 +210,17 @@ class Updater:
             link,
             self._held(),
             self._store,
-            self._outbox,
+            self._pulse,
             self._config,
             Events(
                 connected=self._connected,
                 committed=self._committed,
+                now_ms=self._time.now_ms,
                 heard=self._heard,
                 nacked=self._nacked,
                 verified=self._verified,
                 diverged=self._diverged,
+                changed=self._on_change,
             ),
         )
         with self._lock:
@@ -222,28 +230,11 @@ class Updater:
         return session
 
     def _held(self) -> Held:
-        store, identity = self._store, self._identity()
-        active = store.active_release()
-        manifest, digest = release_pb2.Manifest(), b""
-        if active is not None:
-            signed = release_pb2.SignedManifest.FromString(active.signed_manifest)
-            manifest = release_pb2.Manifest.FromString(signed.manifest)
-            digest = trust.manifest_digest(signed)
-        highest = store.highest_seen()
-        return Held(
-            root=release_pb2.TrustRoot.FromString(identity.root),
-            epoch=store.epoch(),
-            sdk_version=sdk_version(),
-            active_release=manifest.version,
-            active_digest=digest,
-            release_lineage=manifest.lineage if active is not None else None,
-            highest_release=highest,
-            seen_digest=digest if manifest.version == highest else store.seen_digest(),
-            parts=frozenset(store.held_parts()),
-            genome_cursor=store.genome_cursor(),
-            genome_lineage=None if self._want_full else store.genome_lineage(),
-            wants_genomes=self._config.wants_genomes,
+        held = holding(
+            self._store, wants_genomes=self._config.wants_genomes, all_rows=self._want_full
         )
+        self._signed = bool(held.standing.root.timestamp_keys)
+        return held
 
     # The thread that reports --------------------------------------------------------------------
 
@@ -283,7 +274,7 @@ class Updater:
 
         def send(request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
             response = link.call(REPORT, request, timeout_s)
-            self._heard(response.server_time_ms)
+            self._told(response.server_time_ms)
             return response
 
         return ReportPump(self._outbox, send, backoff, self._config.reconnect_max_s)
@@ -352,11 +343,17 @@ class Updater:
         self._monitor.change(last_nack=still_refused)
         self._on_change()
 
+    def _told(self, server_time_ms: int) -> None:
+        """The server said what time it is, without a signature."""
+        if not self._signed:
+            self._heard(server_time_ms)
+
     def _heard(self, server_time_ms: int) -> None:
         if not 0 < server_time_ms <= LATEST_MS:
             return
-        before = self._clock.offset_ms
-        moved = abs(self._clock.hear(server_time_ms) - before) > _DRIFT_MS
+        self._clock.hear(server_time_ms)
+        before = self._time.offset_ms
+        moved = abs(self._time.hear(server_time_ms) - before) > _DRIFT_MS
         # It costs a write to disk, and a busy device hears the server many times a second.
         if moved or server_time_ms - self._monitor.state.last_contact_ms > _CONTACT_MS:
             self._store.heard_server(server_time_ms)
