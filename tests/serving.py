@@ -259,6 +259,8 @@ class RawStream:
             timeout=60,
         )
         self._in: queue.Queue[sync_pb2.SyncResponse | grpc.RpcError | None] = queue.Queue()
+        #: What came of roots, timestamps and stop lists, in order; it stands in no transaction.
+        self.trust: list[sync_pb2.Trust] = []
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -277,10 +279,12 @@ class RawStream:
         return message
 
     def skip_beats(self, timeout: float = 10.0) -> sync_pb2.SyncResponse | None:
-        """The next message that is no heartbeat."""
+        """The next message of a transaction, or a goodbye."""
         while True:
             message = self.next(timeout)
-            if message is None or not message.HasField("heartbeat"):
+            if message is not None and message.HasField("trust"):
+                self.trust.append(message.trust)
+            elif message is None or not message.HasField("heartbeat"):
                 return message
 
     def transaction(self, nack: str = "", timeout: float = 10.0) -> list[sync_pb2.SyncResponse]:

@@ -196,7 +196,7 @@ def test_devices_and_thin_clients(store: SqliteStore) -> None:
     kiosk = DeviceRow("d1", "lobby", "all", b"k" * 32, "0.1.0", created_ms=5)
     store.put_device(kiosk)
     assert store.device("d1") == kiosk
-    store.touch_device("d1", 9, {"tier": "fresh"})
+    store.touch_devices({"d1": (9, {"tier": "fresh"}), "nobody": (9, {})})
     store.revoke_device("d1")
     (seen,) = store.devices()
     assert (seen.seen_ms, seen.revoked, seen.status) == (9, True, {"tier": "fresh"})

@@ -114,12 +114,6 @@ class Authenticator:
             return self._thin(token.strip())
         raise CallRefusedError("UNAUTHENTICATED", "the call carries no credential")
 
-    def check_standing(self, who: Caller) -> None:
-        """Raise CREDENTIAL_REVOKED where a device was revoked since it was proven."""
-        device = who.room.store.device(who.name)
-        if device is None or device.revoked:
-            raise CallRefusedError("CREDENTIAL_REVOKED", "this device's credential was revoked")
-
     def _device(
         self, method: str, metadata: Mapping[str, str | bytes], credential: bytes
     ) -> Caller:

@@ -1,21 +1,25 @@
 """What keeps an open tenant going: events become genomes, and changes ring the bell.
 
-Two tasks for each tenant. One runs the live consumer whenever the log grew, in a
-thread of its own; the other looks, several times a second, for what other
-processes did to the same files: an import into the log, a release published.
+Three tasks for each tenant. One runs the live consumer whenever the log grew, in a
+thread of its own; another looks, several times a second, for what other
+processes did to the same files: an import into the log, a release published. The
+third writes what devices say of themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 from genome_server.services.room import Room
 
 WATCH_S = 0.15
+#: How often what devices say of themselves is written.
+FACTS_S = 0.5
 _EVENTS_AT_ONCE = 20_000
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
@@ -34,7 +38,7 @@ class Consumer(Protocol):
 
 
 class Live:
-    """The two tasks of one room."""
+    """The tasks of one room."""
 
     def __init__(self, room: Room, pool: Executor, consumer: Callable[[], Consumer]) -> None:
         self._room = room
@@ -44,7 +48,8 @@ class Live:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"live-{room.name}")
         self._grown = asyncio.Event()
         self._grown.set()
-        self._settled = asyncio.Event()
+        # Two looks at once would each find half of the news.
+        self._looking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -55,7 +60,9 @@ class Live:
             loop.call_soon_threadsafe(self._grown.set)
 
         self._room.on_commit(wake)
-        self._tasks = [loop.create_task(self._consume()), loop.create_task(self._watch())]
+        self._tasks = [
+            loop.create_task(work()) for work in (self._consume, self._watch, self._keep_facts)
+        ]
 
     async def stop(self) -> None:
         """Stop the tasks; what the consumer is doing is finished first."""
@@ -82,8 +89,7 @@ class Live:
                 self._grown.set()
                 continue
             if applied:
-                await self._look()
-                self._room.bell.ring()
+                await self._look(self._room.unsettled)
             else:
                 await self._grown.wait()
 
@@ -98,8 +104,7 @@ class Live:
         end = -1
         while True:
             try:
-                if await self._look():
-                    self._room.bell.ring()
+                await self._look()
                 now = await loop.run_in_executor(self._pool, self._room.reader.end)
                 if now != end:
                     end = now
@@ -108,5 +113,16 @@ class Live:
                 log.exception("tenant %s: its files cannot be read", self._room.name)
             await asyncio.sleep(WATCH_S)
 
-    async def _look(self) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._room.look)
+    async def _keep_facts(self) -> None:
+        while True:
+            await asyncio.sleep(FACTS_S)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._pool, self._room.facts.flush)
+            except Exception:
+                log.exception("tenant %s: what devices say cannot be kept", self._room.name)
+
+    async def _look(self, concerned: Iterable[str] = ()) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            news = await loop.run_in_executor(self._pool, self._room.look)
+        self._room.bell.ring(replace(news, devices=frozenset(concerned)))

@@ -41,7 +41,7 @@ class ReportService(report_pb2_grpc.ReportServiceServicer):
             marks = await asyncio.wrap_future(written)
         except BatchRefusedError as refusal:
             raise CallRefusedError(refusal.reason, str(refusal), **refusal.facts) from None
-        who.room.reports[who.name] += 1
+        who.room.took_report(who.name)
         return report_pb2.ReportResponse(
             incarnation=who.room.log.incarnation,
             received_through=marks.received_through,

@@ -10,37 +10,61 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.sync.keys import DeviceKey
-from genome_server.errors import Refused
+from genome_server.errors import Refused, StoreError
 from genome_server.home import Tenant
 from genome_server.log import Committer, LogReader
+from genome_server.log.marks import BackupMarks
 from genome_server.releases.trust import TrustDesk
+from genome_server.services.facts import Facts
 from genome_server.services.shelf import Shelf
+from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow
 
 log = logging.getLogger(__name__)
 
 
 class Bell:
-    """Wakes every stream that waits for news. For the event loop only."""
+    """Wakes the streams that wait for news. For the event loop only."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Event] = set()
+        # By audience, and for each device in it: it may have two streams while it changes over.
+        self._waiting: dict[str, dict[str, set[asyncio.Event]]] = {}
 
-    def subscribe(self, event: asyncio.Event) -> None:
-        """Set this event at every ring."""
-        self._waiting.add(event)
+    def subscribe(self, audience: str, device: str, event: asyncio.Event) -> None:
+        """Set this event at every ring for everybody, for this audience or for this device."""
+        self._waiting.setdefault(audience, {}).setdefault(device, set()).add(event)
 
-    def unsubscribe(self, event: asyncio.Event) -> None:
+    def unsubscribe(self, audience: str, device: str, event: asyncio.Event) -> None:
         """Leave it alone from now on."""
-        self._waiting.discard(event)
+        devices = self._waiting.get(audience, {})
+        events = devices.get(device, set())
+        events.discard(event)
+        if not events:
+            devices.pop(device, None)
 
-    def ring(self) -> None:
-        """Wake all."""
-        for event in self._waiting:
-            event.set()
+    def ring(self, news: News) -> None:
+        """Wake those whom the news concern."""
+        for audience, devices in self._waiting.items():
+            everybody = news.all or audience in news.audiences
+            for device in devices if everybody else devices.keys() & news.devices:
+                for event in devices[device]:
+                    event.set()
+
+
+@dataclass(frozen=True)
+class News:
+    """What changed since the last look: something for all devices, genomes of audiences.
+
+    `devices` may have to hear how far their events are in the genomes.
+    """
+
+    all: bool = False
+    audiences: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
 
 
 class Room:
@@ -57,35 +81,69 @@ class Room:
         self.presence_key = _load_presence_key(tenant)
         self.trust = TrustDesk(tenant, self.store)
         self.shelf = Shelf(tenant, self.store)
-        self.log = Committer(tenant.log_path, on_commit=self._committed)
+        self.log = Committer(
+            tenant.log_path,
+            replica=lambda incarnation: BackupMarks(tenant.dir, incarnation),
+            on_commit=self._committed,
+        )
         self.reader = LogReader(tenant.log_path)
         self.bell = Bell()
-        #: Newest genome stamp, newest release of any channel, and versions of root, timestamp
-        #: and stop list, as seen so far; kept by `look`.
-        self.stamp = 0
-        self.release_version = 0
+        #: The stamp of what happened last in each audience, the releases in force, the devices
+        #: that are revoked or in a channel of their own, and the versions of root, timestamp and
+        #: stop list, as seen so far; kept by `look`, and changed as a whole.
+        self.stamps: Mapping[str, int] = {}
+        self.in_force: Sequence[ReleaseRow] = ()
+        self.unusual: Mapping[str, tuple[str, bool]] = {}
         self.trust_versions = (0, 0, 0)
-        #: Batches taken from each device since the server started.
+        self.facts = Facts(self.store)
+        #: Batches taken from each device since the server started, and the devices of which some
+        #: are not known to be in the genomes.
         self.reports: Counter[str] = Counter()
+        self.unsettled: set[str] = set()
         self._wake: Callable[[], None] | None = None
         self.look()
+
+    def took_report(self, device: str) -> None:
+        """Count a batch that was taken from a device."""
+        self.reports[device] += 1
+        self.unsettled.add(device)
 
     def on_commit(self, wake: Callable[[], None]) -> None:
         """Call `wake`, on the log's thread, after each commit that added events."""
         self._wake = wake
 
-    def look(self) -> bool:
-        """Look for what changed in the store, by whatever process; True where something did."""
-        stamp = self.store.newest_stamp()
-        release = max((row.version for row in self.store.releases_in_force()), default=0)
+    def look(self) -> News:
+        """Look for what changed in the store, by whatever process."""
+        stamps, unusual = self.store.audience_stamps(), self.store.unusual_devices()
+        in_force = self.store.releases_in_force()
         self.trust.look()
-        seen = (stamp, release, self.trust.versions)
-        changed = seen != (self.stamp, self.release_version, self.trust_versions)
-        self.stamp, self.release_version, self.trust_versions = seen
-        return changed
+        seen = (in_force, unusual, self.trust.versions)
+        different = seen != (self.in_force, self.unusual, self.trust_versions)
+        if different:
+            self.in_force, self.unusual, self.trust_versions = seen
+        grown = frozenset(name for name, at in stamps.items() if at != self.stamps.get(name))
+        self.stamps = stamps
+        return News(different, grown)
+
+    def release_for(self, device: str) -> ReleaseRow | None:
+        """What a device is to have, as of the last look."""
+        channel, _ = self.unusual.get(device, (DEFAULT_CHANNEL, False))
+        for name in dict.fromkeys((channel, DEFAULT_CHANNEL)):
+            for row in self.in_force:
+                if row.channel == name and row.covers(device):
+                    return row
+        return None
+
+    def revoked(self, device: str) -> bool:
+        """Whether a device was revoked, as of the last look."""
+        return self.unusual.get(device, ("", False))[1]
 
     def close(self) -> None:
-        """Write what waits in the log, then close everything."""
+        """Write what waits, then close everything."""
+        try:
+            self.facts.flush()
+        except StoreError as error:
+            log.warning("tenant %s: what devices said is not kept: %s", self.name, error)
         self.log.close()
         self.reader.close()
         self.store.close()

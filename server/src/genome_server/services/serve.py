@@ -28,7 +28,6 @@ from genome_edge.v1 import (
     report_pb2,
     report_pb2_grpc,
     sync_pb2,
-    sync_pb2_grpc,
 )
 from genome_server.errors import NotInitialised, Refused
 from genome_server.home import Home, Tenant, no_home
@@ -101,7 +100,7 @@ class House:
     async def start(self, consumer: Callable[[Tenant], Consumer] = _live_consumer) -> None:
         """Listen, and turn what is in the logs into genomes. Raises Refused: address in use."""
         authenticator = Authenticator(self.rooms)
-        self._sync = SyncService(authenticator, self._pool)
+        self._sync = SyncService(self._pool)
         self._guard = AuthInterceptor(self._policies, authenticator, self._pool)
         self._server = grpc.aio.server(
             interceptors=[self._guard],
@@ -177,13 +176,14 @@ class House:
                 EnrolmentService(self.rooms, pool),
             ),
             (report_pb2_grpc.add_ReportServiceServicer_to_server, ReportService(pool)),
-            (sync_pb2_grpc.add_SyncServiceServicer_to_server, self._sync),
             (identify_pb2_grpc.add_IdentifyServiceServicer_to_server, IdentifyService(pool)),
             (decision_pb2_grpc.add_DecisionServiceServicer_to_server, DecisionService(pool)),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health),
         ]
         for add, service in served:
             add(service, self._server)
+        if self._sync is not None:
+            self._sync.add_to(self._server)
         shown = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,13 +99,3 @@ class Shelf:
         Raises Refused where one is gone or altered.
         """
         return {part.name: part_content(self._tenant, part) for part in shelved.needed}
-
-    def chunks(
-        self, part: release_pb2.Part, start: int = 0
-    ) -> Generator[tuple[int, bytes], None, None]:
-        """Yield (offset, bytes) of a part from `start` on; nothing where there is no more."""
-        with self.part_path(part.sha256).open("rb") as file:
-            offset = file.seek(start)
-            while data := file.read(CHUNK_BYTES):
-                yield offset, data
-                offset += len(data)

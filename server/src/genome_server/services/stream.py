@@ -6,15 +6,21 @@ Nothing is queued for a device; a message is written when the one before it has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from google.protobuf.message import Message
+
 from genome_edge.v1 import sync_pb2
-from genome_server.services.auth import Authenticator, Caller, come_back_ms
+from genome_server.services.auth import Caller
 from genome_server.services.errors import CallRefusedError
+from genome_server.services.facts import heartbeat_facts, hello_facts, short
+from genome_server.services.framing import Piece, encode, framed
 
 HEARTBEAT_S = 15.0
 #: A device from which nothing was heard for this long is gone.
@@ -23,10 +29,10 @@ HELLO_S = 20.0
 WRITE_S = 60.0
 #: A device loads a release and tries its golden vectors before it answers.
 ANSWER_S = 300.0
+#: When to come back after a goodbye, in milliseconds; each device half of it to half as much again.
+COME_BACK_MS = 2_000
 
-_MAX_REASONS = 64
-_MAX_WORD = 64
-_MAX_TEXT = 200
+_LINE_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +48,50 @@ class DeviceStream:
     and when the server drains. Clear it, look at everything, then `pause`.
     """
 
+    __slots__ = (
+        "_answer",
+        "_beat_due",
+        "_context",
+        "_heard",
+        "_line",
+        "_listener",
+        "_nonce",
+        "_over",
+        "_salt",
+        "blocking",
+        "draining",
+        "hello",
+        "room",
+        "trust",
+        "wake",
+        "who",
+    )
+
     def __init__(
-        self, who: Caller, context: Any, authenticator: Authenticator, pool: Executor
+        self,
+        who: Caller,
+        context: Any,
+        blocking: Callable[..., Awaitable[Any]],
+        line: asyncio.Semaphore,
     ) -> None:
         self.who = who
         self.room = who.room
         self.wake = asyncio.Event()
         self.hello = sync_pb2.Hello()
+        #: Versions of root, timestamp and stop list that the device has said it holds.
+        self.trust = (0, 0, 0)
         #: Set from outside: say goodbye and end.
         self.draining = False
+        #: Run something that blocks in the pool.
+        self.blocking = blocking
         self._context = context
-        self._authenticator = authenticator
-        self._pool = pool
+        self._line = line
         self._over = False
         self._heard = time.monotonic()
         self._beat_due = 0.0
         self._nonce = 0
+        self._salt = b""
         self._answer: sync_pb2.Ack | sync_pb2.Nack | None = None
-        self._status: dict[str, Any] = {}
         self._listener: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -76,19 +108,20 @@ class DeviceStream:
         self.hello = first.hello
         if len(self.hello.epoch) != 16:
             raise CallRefusedError("INVALID_ARGUMENT", "an epoch is 16 bytes", field="epoch")
-        await self.note(
-            release=self.hello.active_release,
-            sdk=self.hello.sdk_version[:_MAX_WORD],
-            features=sorted(name[:_MAX_WORD] for name in self.hello.features[:_MAX_REASONS]),
-        )
+        self._salt = self.hello.nonce
+        self._holds(self.hello)
+        self.note(**hello_facts(self.hello))
+        # Spread, so that those who came at once are not heard of at once for ever after.
+        self._heard = time.monotonic()
         self._listener = asyncio.create_task(self._listen())
-        self.room.bell.subscribe(self.wake)
+        self.room.bell.subscribe(self.who.audience, self.who.name, self.wake)
         # Before anything that expires: the device may not know the time.
         await self.beat()
+        self._beat_due = time.monotonic() + HEARTBEAT_S * random.uniform(0.5, 1.0)
 
     async def close(self) -> None:
         """Stop listening."""
-        self.room.bell.unsubscribe(self.wake)
+        self.room.bell.unsubscribe(self.who.audience, self.who.name, self.wake)
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
@@ -101,37 +134,64 @@ class DeviceStream:
         if self._over or time.monotonic() - self._heard > SILENCE_S:
             raise StreamOverError
         if self.draining:
-            goodbye = sync_pb2.Goodbye(retry_after_ms=come_back_ms())
+            retry_ms = int(COME_BACK_MS * random.uniform(0.5, 1.5))
+            goodbye = sync_pb2.Goodbye(retry_after_ms=retry_ms)
             await self.write(sync_pb2.SyncResponse(goodbye=goodbye))
             raise StreamOverError
-        await self.blocking(self._authenticator.check_standing, self.who)
+        if self.room.revoked(self.who.name):
+            raise CallRefusedError("CREDENTIAL_REVOKED", "this device's credential was revoked")
 
     async def pause(self, until: float | None = None) -> None:
         """Sleep until `wake`, a heartbeat (which is sent) or the monotonic time `until`."""
         due = self._beat_due if until is None else min(self._beat_due, until)
-        try:
-            await asyncio.wait_for(self.wake.wait(), max(due - time.monotonic(), 0.0))
-        except TimeoutError:
-            if time.monotonic() >= self._beat_due:
-                await self.beat()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(due - time.monotonic(), 0.0)):
+                await self.wake.wait()
+        if time.monotonic() >= self._beat_due:
+            await self.beat()
 
-    async def begin(self, begin: sync_pb2.Begin) -> int:
-        """Open a transaction; returns its nonce."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait in line to be sent something; heartbeats go on meanwhile.
+
+        Raises what `check` raises.
+        """
+        waiting = asyncio.ensure_future(self._line.acquire())
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=_LINE_S)
+                if not waiting.done():
+                    await self.check()
+                    if time.monotonic() >= self._beat_due:
+                        await self.beat()
+            yield
+        finally:
+            if not waiting.cancel():
+                self._line.release()
+
+    async def begin(self, begin: sync_pb2.Begin | bytes) -> int:
+        """Open a transaction; returns its nonce. The message comes without one."""
         self._nonce += 1
-        begin.nonce = self._nonce
         self._answer = None
-        await self.write(sync_pb2.SyncResponse(begin=begin))
+        await self.send(("begin", encode(begin)), self._nonce)
         return self._nonce
+
+    async def send(self, piece: Piece, nonce: int) -> None:
+        """Send a message of a transaction. Raises StreamOverError."""
+        await self.write(framed(piece, nonce))
 
     def refused(self, nonce: int) -> bool:
         """Say whether the device has already refused this transaction."""
         return isinstance(self._answer, sync_pb2.Nack) and self._answer.nonce == nonce
 
-    async def commit(self, commit: sync_pb2.Commit) -> sync_pb2.Nack | None:
-        """End a transaction and wait for the device's answer: None for Ack, or the Nack."""
-        await self.write(sync_pb2.SyncResponse(commit=commit))
+    async def commit(self, nonce: int, commit: sync_pb2.Commit) -> None:
+        """End a transaction. The message comes without the nonce."""
+        await self.send(("commit", commit.SerializeToString()), nonce)
+
+    async def answer(self, nonce: int) -> sync_pb2.Nack | None:
+        """Wait for the device's answer to a transaction: None for Ack, or the Nack."""
         deadline = time.monotonic() + ANSWER_S
-        while self._answer is None or self._answer.nonce != commit.nonce:
+        while self._answer is None or self._answer.nonce != nonce:
             if time.monotonic() > deadline:
                 raise StreamOverError
             self.wake.clear()
@@ -141,16 +201,17 @@ class DeviceStream:
         if isinstance(self._answer, sync_pb2.Ack):
             return None
         nack = self._answer
-        log.warning("device %s refused a transaction: %s", self.who.name, nack.reason)
-        await self.note(last_nack=f"{nack.reason}: {nack.detail}"[:_MAX_TEXT])
+        log.warning("device %s refused a transaction: %s", self.who.name, short(nack.reason))
+        self.note(last_nack=short(f"{nack.reason}: {nack.detail}"))
         return nack
 
-    async def write(self, message: sync_pb2.SyncResponse) -> None:
+    async def write(self, message: Message | bytes) -> None:
         """Send one message. Raises StreamOverError where the device does not read any more."""
         if self._over:
             raise StreamOverError
         try:
-            await asyncio.wait_for(self._context.write(message), WRITE_S)
+            async with asyncio.timeout(WRITE_S):
+                await self._context.write(message)
         except TimeoutError:
             raise StreamOverError from None
 
@@ -158,18 +219,17 @@ class DeviceStream:
         """Say what time it is. Between transactions it also says: nothing more for now."""
         self._beat_due = time.monotonic() + HEARTBEAT_S
         beat = sync_pb2.ServerHeartbeat(server_time_ms=time.time_ns() // 1_000_000)
+        signature = self.room.trust.sign_time(self._salt, beat.server_time_ms)
+        if signature is not None:
+            beat.signature.CopyFrom(signature)
         await self.write(sync_pb2.SyncResponse(heartbeat=beat))
 
-    async def note(self, **facts: Any) -> None:
+    def note(self, **facts: Any) -> None:
         """Keep facts about the device where people look for them."""
-        self._status |= facts
-        now_ms = time.time_ns() // 1_000_000
-        await self.blocking(self.room.store.touch_device, self.who.name, now_ms, dict(self._status))
+        self.room.facts.note(self.who.name, **facts)
 
-    async def blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run something that blocks in the pool."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, function, *arguments)
+    def _holds(self, said: sync_pb2.Hello | sync_pb2.DeviceHeartbeat) -> None:
+        self.trust = (said.root_version, said.timestamp_version, said.stop_list_version)
 
     async def _listen(self) -> None:
         """Take what the device says until it hangs up."""
@@ -181,10 +241,14 @@ class DeviceStream:
                 self._heard = time.monotonic()
                 match message.WhichOneof("message"):
                     case "heartbeat":
-                        await self._hear(message.heartbeat)
+                        self._holds(message.heartbeat)
+                        self.note(**heartbeat_facts(message.heartbeat))
                     case "ack":
                         self._answer = message.ack
                         self.wake.set()
+                    case "nack" if message.nack.nonce == 0:  # of something that Trust carried
+                        nack = message.nack
+                        self.note(last_nack=short(f"{nack.reason}: {nack.detail}"))
                     case "nack":
                         self._answer = message.nack
                         self.wake.set()
@@ -195,13 +259,3 @@ class DeviceStream:
         finally:
             self._over = True
             self.wake.set()
-
-    async def _hear(self, beat: sync_pb2.DeviceHeartbeat) -> None:
-        reasons = sorted(beat.reasons.items())[:_MAX_REASONS]
-        await self.note(
-            release=beat.active_release,
-            tier=beat.tier[:_MAX_WORD],
-            outbox=beat.outbox_events,
-            last_nack=beat.last_nack[:_MAX_TEXT],
-            reasons={name[:_MAX_WORD]: count for name, count in reasons},
-        )

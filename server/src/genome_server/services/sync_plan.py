@@ -1,77 +1,126 @@
-"""What a device's genomes lack: worked out from the store, before anything is sent.
+"""What the genomes of devices lack: worked out from the store, before anything is sent.
 
-A plan is taken at one instant: its rows, deletions, total and included marks are
-those of the same state of the store. No lock is held for that. The state is read,
-and read again from where it ended, until nothing moved meanwhile; only where it
-keeps moving a transaction holds it still for the short rest.
+All devices that ask are answered from one snapshot of the store: rows, deletions, what they come
+to, and how far each device's own events are in them are those of the same state. What devices at
+the same cursor are sent is worked out and written once; only the nonce, the marks and the cursor
+are a device's own.
 
-The cursor names everything that rows depend on (log, audience, lookup, lineage)
-and the newest change that the device has. A cursor of anything else, or of a
-state that this store never had, means: all rows again.
+The cursor names everything that rows depend on (log, audience, lookup, lineage) and the newest
+change that the device has. A cursor of anything else, or of a state that this store never had,
+means: all rows again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from genome_edge.v1 import dna_pb2, sync_pb2
 from genome_server.genomes.rows import built_schema
-from genome_server.services.room import Room
+from genome_server.services.contents import Content, Contents, lookups
+from genome_server.services.framing import Piece, piece
+from genome_server.store.journal import changed_since
 from genome_server.store.protocol import (
     CONSENT_PERSONALISATION,
     AudienceRow,
     DeleteReason,
     GenomeChange,
+    Mark,
     Store,
 )
 
 ROWS_PER_PUT = 4_096
+PREFIX_BYTES = 8
+#: All rows are sent instead where more than this share of them changed.
+FULL_SHARE = 1 / 4
+#: Fewer changes than this are always sent as changes.
+_FEW = 64
 _PAGE = 2_000
-_ATTEMPTS = 5
 # Format, what rows depend on, newest stamp, the marks that were said to be included.
 _CURSOR = struct.Struct("<B16sQ8s")
 _CURSOR_FORMAT = 1
 
-Mark = tuple[bytes, int, int]
+
+@dataclass(frozen=True)
+class Want:
+    """A device that asks: its audience, the lineage of its release (serialised), its cursor.
+
+    `compact`: it takes contents and patches. `partials` are contents that it has the beginning of.
+    """
+
+    device: str
+    audience: str
+    lineage: bytes
+    cursor: bytes
+    compact: bool = False
+    partials: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True)
+class Body:
+    """What every device at one cursor is sent: the Begin and the messages after it, without nonce.
+
+    `stamp` is the state that it leads to, with `rows` rows that come to `row_sum`.
+    """
+
+    full: bool
+    begin: bytes
+    pieces: tuple[Piece, ...]
+    basis: bytes
+    stamp: int
+    rows: int
+    row_sum: int
+    content: Content | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """True where no row, lookup or deletion is in it."""
+        return not (self.full or self.pieces)
 
 
 @dataclass(frozen=True)
 class GenomePlan:
-    """One genome transaction. `lookups` are (hashes, subjects), each n × 16 bytes."""
+    """One genome transaction with one device."""
 
-    full: bool
-    lineage: dna_pb2.Lineage
-    lookup_key: bytes
-    blocks: list[dna_pb2.GenomeBlock]
-    lookups: list[tuple[bytes, bytes]]
-    deletes: list[tuple[bytes, int]]
+    body: Body
+    marks: Sequence[Mark]
     cursor: bytes
-    marks: list[Mark]
-    total_rows: int
 
     @property
-    def rows(self) -> int:
-        """Rows that the Puts carry."""
-        return sum(len(block.counts) for block in self.blocks)
+    def full(self) -> bool:
+        """True where all rows are sent."""
+        return self.body.full
 
     @property
     def marks_only(self) -> bool:
         """True where nothing but the included marks is new."""
-        return not (self.full or self.blocks or self.lookups or self.deletes)
+        return self.body.nothing
 
-    def puts(self, nonce: int) -> Iterator[sync_pb2.Put]:
-        """Yield the Put messages, rows and lookups side by side."""
-        for i in range(max(len(self.blocks), len(self.lookups))):
-            put = sync_pb2.Put(nonce=nonce)
-            if i < len(self.blocks):
-                put.block.CopyFrom(self.blocks[i])
-            if i < len(self.lookups):
-                put.lookup_hashes, put.lookup_subjects = self.lookups[i]
-            yield put
+    def commit(self) -> sync_pb2.Commit:
+        """The Commit, without nonce."""
+        return sync_pb2.Commit(
+            genome_cursor=self.cursor,
+            included=[
+                sync_pb2.LaneMark(epoch=epoch, lane=lane, sequence=sequence)
+                for epoch, lane, sequence in self.marks
+            ],
+            total_rows=self.body.rows,
+            row_sum=self.body.row_sum,
+        )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A content has to be made before this device can be answered."""
+
+    audience: AudienceRow
+    basis: bytes
+
+
+Answer = GenomePlan | Missing | None
 
 
 def rows_fit(store: Store, lineage: dna_pb2.Lineage) -> bool:
@@ -84,94 +133,196 @@ def rows_fit(store: Store, lineage: dna_pb2.Lineage) -> bool:
     )
 
 
-def plan_genomes(
-    room: Room, audience_name: str, device: str, lineage: dna_pb2.Lineage, cursor: bytes
-) -> GenomePlan | None:
-    """Work out what a device lacks; None where it has everything, or where rows are not ready.
+def plan(
+    store: Store, contents: Contents, incarnation: bytes, wants: Sequence[Want]
+) -> list[Answer]:
+    """Work out what each of these devices lacks; None where it has everything, or has to wait.
 
-    `lineage` is that of the release that the device has. Rows are not ready while
-    those in the store are of another one: between a build under a new schema and
-    its publication, and until the device has taken it.
+    It waits while the rows in the store are of another lineage than its release: between a build
+    under a new schema and its publication, and until the device has taken that.
     """
-    audience = room.store.audience(audience_name)
-    if audience is None:
-        return None
-    basis = _basis(room, audience, lineage)
-    after, said = _read_cursor(cursor, basis, room.store.newest_stamp())
-    state = _read(room, audience_name, device, lineage, max(after, 0))
-    full = after < 0
-    marks_digest = _marks_digest(state.marks)
-    if not state.fits:
-        return None
-    if not full and not state.changes and not state.joined and marks_digest == said:
-        return None
-    puts: dict[bytes, dna_pb2.GenomeBlock] = {}
-    deletes: list[tuple[bytes, int]] = []
-    for change in state.changes.values():
-        if change.row is None:
-            reason = change.reason or DeleteReason.LEFT_AUDIENCE
-            if not full or reason is DeleteReason.ERASED:
-                deletes.append((change.subject, int(reason)))
-            continue
-        block = dna_pb2.GenomeBlock.FromString(change.row)
-        if all(consents & CONSENT_PERSONALISATION for consents in block.consents):
+    with store.snapshot():
+        planner = _Planner(store, contents, incarnation, store.newest_stamp())
+        marks = store.marks_of({want.device for want in wants})
+        return [planner.answer(want, marks.get(want.device, [])) for want in wants]
+
+
+class _Planner:
+    """Answers from one snapshot; what was worked out for one device serves all like it."""
+
+    def __init__(self, store: Store, contents: Contents, incarnation: bytes, newest: int) -> None:
+        self._store = store
+        self._contents = contents
+        self._incarnation = incarnation
+        self._newest = newest
+        self._known: dict[object, tuple[AudienceRow, dna_pb2.Lineage, bytes] | None] = {}
+        self._bodies: dict[object, Body] = {}
+
+    def answer(self, want: Want, marks: list[Mark]) -> Answer:
+        """What one device lacks."""
+        known = self._look_up(want.audience, want.lineage)
+        if known is None:
+            return None
+        audience, lineage, basis = known
+        after, said = _read_cursor(want.cursor, basis, self._newest)
+        key = (basis, after, want.compact)
+        if want.compact and (after < 0 or self._many(audience.name, basis, after)):
+            content = self._contents.find(audience.name, basis, want.partials)
+            if content is None:
+                return Missing(audience, basis)
+            body = self._once((basis, content.sha256), lambda: _whole(audience, lineage, content))
+            marks = content.marks.get(want.device, [])
+        else:
+            body = self._once(
+                key, lambda: self._changes(audience, lineage, basis, after, want.compact)
+            )
+        digest = _marks_digest(marks)
+        if body.nothing and digest == said:
+            return None
+        return GenomePlan(body, marks, _CURSOR.pack(_CURSOR_FORMAT, basis, body.stamp, digest))
+
+    def _look_up(
+        self, name: str, serialised: bytes
+    ) -> tuple[AudienceRow, dna_pb2.Lineage, bytes] | None:
+        key = (name, serialised)
+        if key not in self._known:
+            audience = self._store.audience(name)
+            lineage = dna_pb2.Lineage.FromString(serialised)
+            if audience is None or not rows_fit(self._store, lineage):
+                self._known[key] = None
+            else:
+                basis = _basis(self._incarnation, audience, lineage)
+                self._known[key] = (audience, lineage, basis)
+        return self._known[key]
+
+    def _once(self, key: object, make: Callable[[], Body]) -> Body:
+        if key not in self._bodies:
+            self._bodies[key] = make()
+        return self._bodies[key]
+
+    def _many(self, audience: str, basis: bytes, after: int) -> bool:
+        """Whether so much has changed that all rows cost less."""
+        if (basis, after, True) in self._bodies:
+            return False
+        changes = self._store.genome_change_count(audience, after)
+        return changes > max(_FEW, FULL_SHARE * self._store.tally(audience).rows)
+
+    def _changes(
+        self,
+        audience: AudienceRow,
+        lineage: dna_pb2.Lineage,
+        basis: bytes,
+        after: int,
+        patches: bool,
+    ) -> Body:
+        """Rows and deletions after a stamp; -1: all rows."""
+        store, full, after = self._store, after < 0, max(after, 0)
+        puts: dict[bytes, dna_pb2.GenomeBlock] = {}
+        changed: dict[bytes, set[int]] = {}
+        deletes: list[tuple[bytes, int]] = []
+        for change in _pages(store.genome_changes, audience.name, after):
+            if change.row is None:
+                reason = change.reason or DeleteReason.LEFT_AUDIENCE
+                if not full or reason is DeleteReason.ERASED:
+                    deletes.append((change.subject, int(reason)))
+                continue
+            block = dna_pb2.GenomeBlock.FromString(change.row)
+            if not all(consents & CONSENT_PERSONALISATION for consents in block.consents):
+                continue
             puts[change.subject] = block
-    return GenomePlan(
-        full=full,
+            if patches and not full and change.joined <= after:
+                markers = changed_since(change.journal, after)
+                if markers is not None and 2 * len(markers) <= block.counts[0]:
+                    changed[change.subject] = markers
+        for subject in store.crowded(audience.name, changed):
+            del changed[subject]
+        joined = (subject for subject, _ in _joiners(store, audience.name, after))
+        pieces = [
+            *_puts(
+                list(_merge({s: block for s, block in puts.items() if s not in changed})),
+                list(_patches({s: (puts[s], changed[s]) for s in changed})),
+                list(lookups(store, audience, joined, ROWS_PER_PUT)),
+            ),
+            *_deletes(deletes),
+        ]
+        tally = store.tally(audience.name)
+        begin = sync_pb2.Begin(
+            kind=sync_pb2.Begin.KIND_GENOMES,
+            full=full,
+            lineage=lineage,
+            rows=len(puts),
+            lookup_key=audience.lookup_key if audience.lookup else b"",
+        )
+        return Body(
+            full,
+            begin.SerializeToString(),
+            tuple(pieces),
+            basis,
+            self._newest,
+            tally.rows,
+            tally.row_sum,
+        )
+
+
+def _whole(audience: AudienceRow, lineage: dna_pb2.Lineage, content: Content) -> Body:
+    """All rows, as a content."""
+    begin = sync_pb2.Begin(
+        kind=sync_pb2.Begin.KIND_GENOMES,
+        full=True,
         lineage=lineage,
+        rows=content.rows,
         lookup_key=audience.lookup_key if audience.lookup else b"",
-        blocks=list(_merge(puts)),
-        lookups=list(_lookups(room, audience, state.joined)),
-        deletes=deletes,
-        cursor=_CURSOR.pack(_CURSOR_FORMAT, basis, state.stamp, marks_digest),
-        marks=state.marks,
-        total_rows=state.total,
+        content=content.part,
+    )
+    deletes = _deletes((subject, int(DeleteReason.ERASED)) for subject in content.erased)
+    return Body(
+        True,
+        begin.SerializeToString(),
+        tuple(deletes),
+        content.basis,
+        content.stamp,
+        content.rows,
+        content.row_sum,
+        content,
     )
 
 
-@dataclass
-class _State:
-    """What was read at one instant: the last change of each subject, who joined, the marks.
-
-    `after` are the stamps up to which changes and joiners were read.
-    """
-
-    after: tuple[int, int]
-    changes: dict[bytes, GenomeChange] = field(default_factory=dict)
-    joined: list[bytes] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    stamp: int = 0
-    total: int = 0
-    fits: bool = False
+def _pages(
+    ask: Callable[[str, int, int], list[GenomeChange]], audience: str, after: int
+) -> Iterator[GenomeChange]:
+    while page := ask(audience, after, _PAGE):
+        yield from page
+        after = page[-1].changed
 
 
-def _read(room: Room, audience: str, device: str, lineage: dna_pb2.Lineage, after: int) -> _State:
-    state = _State((after, after))
-    for _ in range(_ATTEMPTS):
-        if _read_on(room.store, audience, device, lineage, state):
-            return state
-    with room.store.transaction():
-        _read_on(room.store, audience, device, lineage, state)
-    return state
+def _joiners(store: Store, audience: str, after: int) -> Iterator[tuple[bytes, int]]:
+    while page := store.joined_members(audience, after, _PAGE):
+        yield from page
+        after = page[-1][1]
 
 
-def _read_on(
-    store: Store, audience: str, device: str, lineage: dna_pb2.Lineage, state: _State
-) -> bool:
-    """Read from where the last attempt ended; True where nothing moved meanwhile."""
-    state.stamp = store.newest_stamp()
-    state.marks = store.applied_marks(device)
-    state.fits = rows_fit(store, lineage)
-    changed, joined = state.after
-    while changes := store.genome_changes(audience, changed, _PAGE):
-        state.changes.update((change.subject, change) for change in changes)
-        changed = changes[-1].changed
-    while joiners := store.joined_members(audience, joined, _PAGE):
-        state.joined += [subject for subject, _ in joiners]
-        joined = joiners[-1][1]
-    state.after = (changed, joined)
-    state.total = store.audience_rows(audience)
-    return store.newest_stamp() == state.stamp and store.applied_marks(device) == state.marks
+def _puts(
+    blocks: list[dna_pb2.GenomeBlock],
+    patches: list[sync_pb2.GenomePatch],
+    pairs: list[list[tuple[bytes, bytes]]],
+) -> Iterator[Piece]:
+    """Put messages: rows, changes and lookups side by side."""
+    for i in range(max(len(blocks), len(patches), len(pairs))):
+        put = sync_pb2.Put()
+        if i < len(blocks):
+            put.block.CopyFrom(blocks[i])
+        if i < len(patches):
+            put.patch.CopyFrom(patches[i])
+        if i < len(pairs):
+            put.lookup_hashes = b"".join(hashed for hashed, _ in pairs[i])
+            put.lookup_subjects = b"".join(subject for _, subject in pairs[i])
+        yield piece("put", put)
+
+
+def _deletes(deletes: Iterable[tuple[bytes, int]]) -> Iterator[Piece]:
+    for subject, reason in deletes:
+        said = sync_pb2.Delete(subject=subject, reason=sync_pb2.Delete.Reason.Name(reason))
+        yield piece("delete", said)
 
 
 def _merge(rows: dict[bytes, dna_pb2.GenomeBlock]) -> Iterator[dna_pb2.GenomeBlock]:
@@ -193,30 +344,39 @@ def _merge(rows: dict[bytes, dna_pb2.GenomeBlock]) -> Iterator[dna_pb2.GenomeBlo
         yield block
 
 
-def _lookups(
-    room: Room, audience: AudienceRow, subjects: Iterable[bytes]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Hash the customer ids of these subjects, in pieces as large as a Put's rows."""
-    if not audience.lookup:
-        return
-    wanted = list(subjects)
-    for start in range(0, len(wanted), ROWS_PER_PUT):
-        hashes, owners = [], []
-        for subject, source, external_id in room.store.external_ids(
-            wanted[start : start + ROWS_PER_PUT]
-        ):
-            if source == audience.source:
-                hashed = hmac.digest(audience.lookup_key, external_id.encode(), "sha256")
-                hashes.append(hashed[:16])
-                owners.append(subject)
-        if hashes:
-            yield b"".join(hashes), b"".join(owners)
+def _patches(
+    rows: dict[bytes, tuple[dna_pb2.GenomeBlock, set[int]]],
+) -> Iterator[sync_pb2.GenomePatch]:
+    """The changed markers of rows, ordered by subject."""
+    ordered = sorted(rows)
+    for start in range(0, len(ordered), ROWS_PER_PUT):
+        patch = sync_pb2.GenomePatch()
+        strengths = bytearray()
+        subjects = ordered[start : start + ROWS_PER_PUT]
+        for subject in subjects:
+            block, markers = rows[subject]
+            codes = dict(zip(_indices(block), block.strengths, strict=True))
+            indices = sorted(markers)
+            patch.consents.extend(block.consents)
+            patch.counts.append(len(indices))
+            patch.index_deltas.extend(b - a for a, b in pairwise([0, *indices]))
+            strengths += bytes(codes.get(index, 0) for index in indices)
+        patch.subject_prefixes = b"".join(subject[:PREFIX_BYTES] for subject in subjects)
+        patch.strengths = bytes(strengths)
+        yield patch
 
 
-def _basis(room: Room, audience: AudienceRow, lineage: dna_pb2.Lineage) -> bytes:
+def _indices(block: dna_pb2.GenomeBlock) -> Iterator[int]:
+    index = 0
+    for delta in block.index_deltas:
+        index += delta
+        yield index
+
+
+def _basis(incarnation: bytes, audience: AudienceRow, lineage: dna_pb2.Lineage) -> bytes:
     lookup = audience.lookup_key + audience.source.encode() if audience.lookup else b""
     parts = (
-        room.log.incarnation,
+        incarnation,
         audience.name.encode(),
         lookup,
         lineage.vocabulary_lineage,

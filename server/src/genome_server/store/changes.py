@@ -8,7 +8,7 @@ triggers, in the transaction that changes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from genome_server.store.connection import Connections
 from genome_server.store.people import ERASED, LEFT, PRESENT, SILENT, STAMPS, WITHDRAWN
@@ -47,6 +47,21 @@ class Changes(Connections):
         """Whether devices had to forget anybody after a stamp."""
         query = f"SELECT 1 FROM members WHERE audience = ? AND stamp > ? AND {_GONE} LIMIT 1"
         return self.one(query, [audience, after]) is not None
+
+    def erased(self, audience: str) -> list[bytes]:
+        """Who was erased while devices with this audience may have held a genome."""
+        query = f"SELECT subject FROM members WHERE audience = ? AND standing = {ERASED}"
+        return [bytes(subject) for (subject,) in self.all(query, [audience])]
+
+    def genome_rows(self, audience: str) -> Iterator[bytes]:
+        """The rows that a device with this audience holds once it has everything, by subject."""
+        query = (
+            "SELECT m.subject, g.row FROM members AS m JOIN genomes AS g ON g.subject = m.subject "
+            f"WHERE m.audience = ? AND m.standing = {PRESENT} AND m.subject > ? "
+            "ORDER BY m.subject LIMIT ?"
+        )
+        for _, row in self.pages(query, b"", audience):
+            yield row
 
     def crowded(self, audience: str, subjects: Iterable[bytes]) -> set[bytes]:
         """Those of these members whose first 8 bytes another row of the audience shares."""

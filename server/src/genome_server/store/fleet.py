@@ -71,12 +71,29 @@ class Fleet(Connections):
         rows = self.all(f"SELECT {_DEVICE} FROM devices ORDER BY created_ms, id")
         return [_device(row) for row in rows]
 
-    def touch_device(self, device_id: str, seen_ms: int, status: Mapping[str, Any]) -> None:
-        """Remember when a device was last heard of, and what it said."""
-        self.run(
-            "UPDATE devices SET seen_ms = max(seen_ms, ?), status = ? WHERE id = ?",
-            [seen_ms, json.dumps(dict(status), ensure_ascii=False), device_id],
+    def touch_devices(self, heard: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+        """Remember when devices were last heard of, and what they said: (Unix ms, facts) by id."""
+        query = "SELECT id, status FROM devices WHERE id IN ({keys})"
+        with self.transaction():
+            known = {name: json.loads(status) for name, status in self.among(query, heard)}
+            self.run_many(
+                "UPDATE devices SET seen_ms = max(seen_ms, ?), status = ? WHERE id = ?",
+                (
+                    (
+                        heard[name][0],
+                        json.dumps({**said, **heard[name][1]}, ensure_ascii=False),
+                        name,
+                    )
+                    for name, said in known.items()
+                ),
+            )
+
+    def unusual_devices(self) -> dict[str, tuple[str, bool]]:
+        """(channel, revoked) of the devices that are revoked or not in the channel "stable"."""
+        rows = self.all(
+            "SELECT id, channel, revoked FROM devices WHERE revoked = 1 OR channel <> 'stable'"
         )
+        return {name: (channel, bool(revoked)) for name, channel, revoked in rows}
 
     def revoke_device(self, device_id: str) -> None:
         """Refuse a device from now on."""

@@ -102,6 +102,10 @@ class Store(Protocol):
         """1, 2, 3 …: the next value of a counter, never given twice."""
         ...
 
+    def skip_counter(self, name: str, by: int) -> None:
+        """Let a counter go on above its value by more than `by`, also where it has none yet."""
+        ...
+
     # -- subjects
     def subject_of(self, source: str, external_id: str, create: bool = False) -> bytes | None:
         """The subject of a customer id of a source, or None (never None with `create`)."""
@@ -228,6 +232,17 @@ class Store(Protocol):
         """Whether devices had to forget anybody of the audience after a stamp."""
         ...
 
+    def erased(self, audience: str) -> list[bytes]:
+        """Who was erased while devices with this audience may have held a genome."""
+        ...
+
+    def genome_rows(self, audience: str) -> Iterator[bytes]:
+        """The rows that a device with this audience holds once it has everything, by subject.
+
+        Serialised GenomeBlocks of one row each.
+        """
+        ...
+
     def crowded(self, audience: str, subjects: Iterable[bytes]) -> set[bytes]:
         """Those of these members whose first 8 bytes another row of the audience shares."""
         ...
@@ -330,8 +345,15 @@ class Store(Protocol):
         """All devices, by the time of their enrolment."""
         ...
 
-    def touch_device(self, device_id: str, seen_ms: int, status: Mapping[str, Any]) -> None:
-        """Remember when a device was last heard of, and what it said."""
+    def touch_devices(self, heard: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+        """Remember when devices were last heard of, and what they said: (Unix ms, facts) by id.
+
+        Facts take the place of those of the same name; the others stay.
+        """
+        ...
+
+    def unusual_devices(self) -> dict[str, tuple[str, bool]]:
+        """(channel, revoked) of the devices that are revoked or not in the channel "stable"."""
         ...
 
     def revoke_device(self, device_id: str) -> None:
