@@ -3,15 +3,21 @@ from __future__ import annotations
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_sdk.dna.columns import Columns, encode, row_sum_of
+from edge_sdk.dna.content import Content
 from edge_sdk.dna.genome import Row
-from edge_sdk.errors import StoreCorrupt
-from edge_sdk.store.snapshot import Snapshot, write_snapshot
+from edge_sdk.errors import FormatError, StoreCorrupt
+from edge_sdk.store import snapshot as snapshot_module
+from edge_sdk.store.snapshot import Snapshot, write_columns, write_snapshot
 from genome_edge.v1 import dna_pb2
+
+NOTHING = (np.zeros(0, np.uint32), np.zeros(0, np.uint8))
 
 LINEAGE = dna_pb2.Lineage(vocabulary_lineage=bytes(range(16)), schema_epoch=4, landmark_hour=9)
 
@@ -154,3 +160,43 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         write_snapshot(path, LINEAGE, broken())  # type: ignore[arg-type]
     assert len(Snapshot.open(path)) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["s.snap"]
+
+
+@pytest.mark.parametrize("top", [5000, 2**32])
+def test_a_content_becomes_the_same_file_as_its_rows(tmp_path: Path, top: int) -> None:
+    rows = with_codes(some_rows(3000, top))
+    content = Content(encode(Columns.of(rows)))
+    summed = write_columns(tmp_path / "a.snap", LINEAGE, content.sizes, content.rows())
+    write_snapshot(tmp_path / "b.snap", LINEAGE, rows)
+    assert (tmp_path / "a.snap").read_bytes() == (tmp_path / "b.snap").read_bytes()
+    assert summed == sum(row_sum_of(row) for row in rows) % 2**64
+
+
+def test_rows_come_back_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "_BLOCK_ROWS", 7)
+    rows = with_codes(some_rows(30))
+    write_snapshot(tmp_path / "s.snap", LINEAGE, rows)
+    blocks = list(Snapshot.open(tmp_path / "s.snap").blocks())
+    assert [len(block) for block in blocks] == [7, 7, 7, 7, 2]
+    assert [row for block in blocks for row in block.rows()] == sorted(
+        rows, key=lambda r: r.subject
+    )
+
+
+def test_blocks_of_other_sizes_than_said_are_not_written(tmp_path: Path) -> None:
+    columns = Columns.of(with_codes(some_rows(5)))
+    for wrong in (replace(columns.sizes, rows=6), replace(columns.sizes, markers=1)):
+        with pytest.raises(FormatError, match="more or less"):
+            write_columns(tmp_path / "s.snap", LINEAGE, wrong, [columns])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subject_is_found_by_how_it_begins(tmp_path: Path) -> None:
+    rows = with_codes(some_rows(20))
+    alike = [Row(b"\xf0" * 8 + bytes([i] * 8), 1, 1, *NOTHING) for i in (1, 2)]
+    write_snapshot(tmp_path / "s.snap", LINEAGE, [*rows, *alike])
+    snapshot = Snapshot.open(tmp_path / "s.snap")
+    assert all(snapshot.subject_of(row.subject[:8]) == row.subject for row in rows)
+    assert snapshot.subject_of(b"\xf0" * 8) is None
+    assert snapshot.subject_of(b"\xff" * 8) is None
+    assert snapshot.subject_of(bytes(8)) is None

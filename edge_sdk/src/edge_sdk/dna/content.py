@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from edge_sdk.dna.columns import (
     MOST,
     Array,
     Columns,
+    Sizes,
     rank_bytes,
     zstandard,
 )
@@ -32,16 +33,6 @@ MAX_BYTES: Final = 4 << 30
 _WINDOW_LOG: Final = 23
 
 Bytes = bytes | memoryview | mmap.mmap
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How many rows, markers and lookups a content has, as it says itself."""
-
-    rows: int
-    markers: int
-    lookups: int
-    wide: bool  # marker indices need 32 bits
 
 
 class Content:

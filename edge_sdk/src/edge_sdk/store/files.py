@@ -20,9 +20,10 @@ import contextlib
 import hashlib
 import os
 import secrets
+import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from edge_sdk import _posix
 from edge_sdk.errors import StoreCorrupt
@@ -33,6 +34,7 @@ DIRECTORIES: Final = (
 DATABASE: Final = "edge.sqlite"
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
+_READ_BYTES: Final = 1 << 20
 
 
 def make_directories(root: Path) -> None:
@@ -56,6 +58,20 @@ def write_file(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
         raise
     _posix.sync_directory(path.parent)
+
+
+def crc_of(file: BinaryIO, offset: int, size: int) -> int:
+    """CRC-32 of a part of a file, read and not mapped: what is mapped and touched counts as memory
+    of this process. Raises OSError where the file ends before."""
+    file.seek(offset)
+    crc = 0
+    while size:
+        data = file.read(min(size, _READ_BYTES))
+        if not data:
+            raise OSError("it ended while it was read")
+        crc = zlib.crc32(data, crc)
+        size -= len(data)
+    return crc
 
 
 class Parts:

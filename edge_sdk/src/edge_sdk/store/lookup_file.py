@@ -20,8 +20,9 @@ from typing import Final
 
 import numpy as np
 
+from edge_sdk.dna.columns import Array, Columns
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.store.files import write_file
+from edge_sdk.store.files import crc_of, write_file
 
 _MAGIC: Final = b"GELOOK1\n"
 _HEAD: Final = struct.Struct("<8sQI12x")
@@ -40,17 +41,20 @@ def write_lookup(path: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
 
     Raises OSError where the disk refuses.
     """
-    ordered = sorted(dict(pairs).items())
-    halves = np.frombuffer(b"".join(hash_ for hash_, _ in ordered), dtype=">u8").reshape(-1, 2)
-    body = b"".join(
-        (
-            halves[:, 0].astype(_HALF).tobytes(),
-            halves[:, 1].astype(_HALF).tobytes(),
-            *(subject for _, subject in ordered),
-        )
-    )
-    write_file(path, _HEAD.pack(_MAGIC, len(ordered), zlib.crc32(body)) + body)
-    return len(ordered)
+    return write_lookup_columns(path, [Columns.of((), pairs).lookups])
+
+
+def write_lookup_columns(path: Path, blocks: Iterable[tuple[Array, Array, Array, Array]]) -> int:
+    """Write blocks of (hash_high, hash_low, owner_high, owner_low), ascending by hash.
+
+    Returns how many pairs. Raises what `blocks` raises, and OSError.
+    """
+    columns = [np.concatenate([np.zeros(0, _HALF), *parts]) for parts in zip(*blocks, strict=True)]
+    columns = columns or [np.zeros(0, _HALF)] * 4
+    owners = np.stack(columns[2:], axis=1).astype(">u8").tobytes()
+    body = columns[0].astype(_HALF).tobytes() + columns[1].astype(_HALF).tobytes() + owners
+    write_file(path, _HEAD.pack(_MAGIC, len(columns[0]), zlib.crc32(body)) + body)
+    return len(columns[0])
 
 
 class LookupFile:
@@ -67,15 +71,16 @@ class LookupFile:
         try:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                data.madvise(mmap.MADV_RANDOM)
+                if len(data) < _HEAD.size:
+                    raise StoreCorrupt(f"{path}: cut after {len(data)} bytes")
+                magic, count, crc = _HEAD.unpack_from(data)
+                if magic != _MAGIC or len(data) != _HEAD.size + count * _PAIR_BYTES:
+                    raise StoreCorrupt(f"{path}: not a lookup file, or cut")
+                if crc_of(file, _HEAD.size, len(data) - _HEAD.size) != crc:
+                    raise StoreCorrupt(f"{path}: damaged")
         except (OSError, ValueError) as error:  # ValueError: an empty file
             raise StoreCorrupt(f"{path}: cannot be read: {error}") from error
-        if len(data) < _HEAD.size:
-            raise StoreCorrupt(f"{path}: cut after {len(data)} bytes")
-        magic, count, crc = _HEAD.unpack_from(data)
-        if magic != _MAGIC or len(data) != _HEAD.size + count * _PAIR_BYTES:
-            raise StoreCorrupt(f"{path}: not a lookup file, or cut")
-        if zlib.crc32(memoryview(data)[_HEAD.size :]) != crc:
-            raise StoreCorrupt(f"{path}: damaged")
         return cls(data, count)
 
     def subject(self, hash_: bytes) -> bytes | None:

@@ -24,31 +24,40 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk._posix import sync_directory
+from edge_sdk.dna.columns import Columns, Sizes, row_sums, total
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row
-from edge_sdk.errors import StoreCorrupt
+from edge_sdk.errors import FormatError, StoreCorrupt
+from edge_sdk.store.files import crc_of
 from genome_edge.v1 import dna_pb2
 
 _MAGIC: Final = b"GESNAP1\n"
 _HEAD: Final = struct.Struct("<8sII")
+_INDEX: Final = np.dtype(np.uint32)
+_HALVES: Final = struct.Struct(">QQ")
 _ALIGN: Final = 64
 _MAX_HEADER: Final = 1 << 16
+_BLOCK_ROWS: Final = 1 << 16
 _TYPES: Final = {
     "high": ("<u8",),
     "low": ("<u8",),
     "consents": ("<u4",),
     "as_of_hours": ("<i4",),
-    "starts": ("<u8",),
+    "starts": ("<u4", "<u8"),
     "indices": ("<u2", "<u4"),
     "codes": ("|u1",),
 }
 
-_Columns = dict[str, npt.NDArray[Any]]
+_OF_MARKERS: Final = frozenset({"indices", "codes"})
+_LARGEST_CRC: Final = (1 << 32) - 1
+_SUM_MASK: Final = (1 << 64) - 1
+
+_Arrays = dict[str, npt.NDArray[Any]]
 
 
 def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) -> int:
@@ -57,18 +66,27 @@ def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) ->
     The order does not matter; of rows with one subject the last one counts.
     Raises `OSError` where the disk refuses.
     """
-    columns = _columns(rows)
-    head, sections, size = _layout(lineage, columns)
+    columns = Columns.of(rows)
+    write_columns(path, lineage, columns.sizes, [columns])
+    return len(columns)
+
+
+def write_columns(
+    path: Path, lineage: dna_pb2.Lineage, sizes: Sizes, blocks: Iterable[Columns]
+) -> int:
+    """Write rows that come in blocks, ascending by subject, as many as `sizes` says.
+
+    All or nothing. Returns the sum of their row sums. Raises what `blocks` raises, and `OSError`.
+    """
+    types = {name: known[-1] for name, known in _TYPES.items()}
+    types["indices"] = "<u4" if sizes.wide else "<u2"
+    types["starts"] = "<u8" if sizes.markers >> 32 else "<u4"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(head)
-            for offset, data in sections:
-                file.seek(offset)
-                file.write(data)
-            file.truncate(size)  # also where the last sections are empty
+            summed = _write(file, lineage, sizes, types, blocks)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -76,54 +94,65 @@ def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) ->
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-    return len(columns["high"])
+    return summed
 
 
-def _columns(rows: Iterable[Row]) -> _Columns:
-    unique = {row.subject: row for row in rows}
-    ordered = [unique[subject] for subject in sorted(unique)]
-    subjects = np.frombuffer(b"".join(row.subject for row in ordered), dtype=">u8").reshape(-1, 2)
-    starts = np.zeros(len(ordered) + 1, dtype="<u8")
-    np.cumsum([len(row.indices) for row in ordered], out=starts[1:])
-    empty = np.zeros(0, dtype=np.uint32)
-    indices = np.concatenate([empty, *(row.indices for row in ordered)])
-    narrow = not len(indices) or int(indices.max()) < 1 << 16
-    return {
-        "high": subjects[:, 0].astype("<u8"),
-        "low": subjects[:, 1].astype("<u8"),
-        "consents": np.array([row.consents for row in ordered], dtype="<u4"),
-        "as_of_hours": np.array([row.as_of_hour for row in ordered], dtype="<i4"),
-        "starts": starts,
-        "indices": indices.astype("<u2" if narrow else "<u4"),
-        "codes": np.concatenate([empty.astype(np.uint8), *(row.codes for row in ordered)]),
-    }
-
-
-def _layout(
-    lineage: dna_pb2.Lineage, columns: _Columns
-) -> tuple[bytes, list[tuple[int, bytes]], int]:
-    """The head of the file, the bytes of each section with their offset, the file's length."""
-    # Offsets in the header count from its end, so that they do not change its length.
-    relative, entries, contents = 0, {}, []
-    for name, column in columns.items():
-        content = column.tobytes()
-        entries[name] = {
-            "type": column.dtype.str,
-            "offset": relative,
-            "length": len(content),
-            "crc": zlib.crc32(content),
-        }
-        contents.append((relative, content))
-        relative += _aligned(len(content))
+def _write(
+    file: BinaryIO,
+    lineage: dna_pb2.Lineage,
+    sizes: Sizes,
+    types: dict[str, str],
+    blocks: Iterable[Columns],
+) -> int:
+    """Write all sections side by side, then the header over the room that was left for it."""
+    relative = 0
+    entries: dict[str, dict[str, Any]] = {}
+    for name, type_ in types.items():
+        count = {"starts": sizes.rows + 1}.get(name, sizes.rows)
+        count = sizes.markers if name in _OF_MARKERS else count
+        length = count * np.dtype(type_).itemsize
+        # Offsets in the header count from its end, so that they do not change its length.
+        entries[name] = {"type": type_, "offset": relative, "length": length, "crc": _LARGEST_CRC}
+        relative += _aligned(length)
     document = {
-        "rows": len(columns["high"]),
+        "rows": sizes.rows,
         "lineage": lineage.SerializeToString(deterministic=True).hex(),
         "sections": entries,
     }
-    header = json.dumps(document, separators=(",", ":")).encode()
-    base = _aligned(_HEAD.size + len(header))
-    head = _HEAD.pack(_MAGIC, len(header), zlib.crc32(header)) + header
-    return head, [(base + offset, content) for offset, content in contents], base + relative
+    room = len(_json(document))
+    base = _aligned(_HEAD.size + room)
+    place = {name: base + entry["offset"] for name, entry in entries.items()}
+    sums = dict.fromkeys(entries, 0)
+
+    def put(name: str, column: npt.NDArray[Any]) -> None:
+        data = np.ascontiguousarray(column, types[name]).view(np.uint8).data
+        file.seek(place[name])
+        file.write(data)
+        place[name] += len(data)
+        sums[name] = zlib.crc32(data, sums[name])
+
+    markers = row_sum = 0
+    put("starts", np.zeros(1, np.uint64))
+    for block in blocks:
+        put("starts", block.starts[1:] + np.uint64(markers))
+        for name in types:
+            if name != "starts":
+                put(name, getattr(block, name))
+        markers += len(block.indices)
+        row_sum += total(row_sums(block))
+    for name, entry in entries.items():
+        if place[name] != base + entry["offset"] + entry["length"]:
+            raise FormatError(f"the rows have more or less {name} than they should")
+        entry["crc"] = sums[name]
+    header = _json(document).ljust(room)
+    file.truncate(base + relative)  # also where the last sections are empty
+    file.seek(0)
+    file.write(_HEAD.pack(_MAGIC, len(header), zlib.crc32(header)) + header)
+    return row_sum & _SUM_MASK
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _aligned(length: int) -> int:
@@ -136,16 +165,19 @@ class Snapshot:
     Rows that were handed out keep the mapping alive; there is nothing to close.
     """
 
-    def __init__(self, path: Path, lineage: dna_pb2.Lineage, columns: _Columns) -> None:
+    def __init__(self, path: Path, lineage: dna_pb2.Lineage, columns: _Arrays) -> None:
         self.path = path
         self.lineage = lineage
-        self._high = columns["high"]
-        self._low = columns["low"]
-        self._consents = columns["consents"]
-        self._as_of = columns["as_of_hours"]
-        self._starts = columns["starts"]
+        self._columns = columns
+        self._search = columns["high"].searchsorted
         self._indices = columns["indices"]
         self._codes = columns["codes"]
+        # Single numbers are read twice as fast through memory views.
+        self._high = columns["high"].data
+        self._low = columns["low"].data
+        self._consents = columns["consents"].data
+        self._as_of = columns["as_of_hours"].data
+        self._starts = columns["starts"].data
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = True) -> Snapshot:
@@ -157,15 +189,16 @@ class Snapshot:
         try:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: an empty file
+                # A row is one place: what lies around it would only take memory.
+                data.madvise(mmap.MADV_RANDOM)
+                return cls._read(path, data, file if verify else None)
+        except OSError as error:
             raise StoreCorrupt(f"{path}: cannot be read: {error}") from error
-        try:
-            return cls._read(path, data, verify)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:  # also of an empty file
             raise StoreCorrupt(f"{path}: its header makes no sense: {error}") from error
 
     @classmethod
-    def _read(cls, path: Path, data: mmap.mmap, verify: bool) -> Snapshot:
+    def _read(cls, path: Path, data: mmap.mmap, file: BinaryIO | None) -> Snapshot:
         if len(data) < _HEAD.size:
             raise StoreCorrupt(f"{path}: cut after {len(data)} bytes")
         magic, length, crc = _HEAD.unpack_from(data)
@@ -174,14 +207,14 @@ class Snapshot:
             raise StoreCorrupt(f"{path}: not a genome snapshot, or its header is damaged")
         document = json.loads(header)
         base = _aligned(_HEAD.size + length)
-        columns: _Columns = {}
+        columns: _Arrays = {}
         for name, types in _TYPES.items():
             entry = document["sections"][name]
             offset, size = base + entry["offset"], entry["length"]
             if entry["type"] not in types or offset + size > len(data):
                 raise StoreCorrupt(f"{path}: section {name} is cut or of unknown type")
             content = memoryview(data)[offset : offset + size]
-            if verify and zlib.crc32(content) != entry["crc"]:
+            if file is not None and crc_of(file, offset, size) != entry["crc"]:
                 raise StoreCorrupt(f"{path}: section {name} is damaged")
             columns[name] = np.frombuffer(content, dtype=entry["type"])
         n = document["rows"]
@@ -205,34 +238,49 @@ class Snapshot:
     def consents(self, subject: bytes) -> int | None:
         """The consent bits of a subject, without a look at its strengths; None without a row."""
         at = self._find(subject)
-        return None if at is None else int(self._consents[at])
+        return None if at is None else self._consents[at]
+
+    def subject_of(self, prefix: bytes) -> bytes | None:
+        """The only subject that begins with these 8 bytes; None where there is none."""
+        high = np.uint64(int.from_bytes(prefix, "big"))
+        first, end = (int(self._search(high, side)) for side in ("left", "right"))
+        return prefix + self._low[first].to_bytes(8, "big") if end == first + 1 else None
 
     def _find(self, subject: bytes) -> int | None:
         if len(subject) != SUBJECT_BYTES:
             return None
-        high = int.from_bytes(subject[:8], "big")
-        low = int.from_bytes(subject[8:], "big")
-        at = int(self._high.searchsorted(np.uint64(high)))
-        while at < len(self._high) and int(self._high[at]) == high:
-            if int(self._low[at]) == low:
+        high, low = _HALVES.unpack(subject)
+        at, n = int(self._search(np.uint64(high))), len(self._high)
+        while at < n and self._high[at] == high:
+            if self._low[at] == low:
                 return at
             at += 1
         return None
 
     def _row(self, at: int, subject: bytes) -> Row:
-        begin, end = int(self._starts[at]), int(self._starts[at + 1])
+        begin, end = self._starts[at], self._starts[at + 1]
         return Row(
-            subject=subject,
-            consents=int(self._consents[at]),
-            as_of_hour=int(self._as_of[at]),
-            indices=self._indices[begin:end].astype(np.uint32),
-            codes=self._codes[begin:end],
+            subject,
+            self._consents[at],
+            self._as_of[at],
+            self._indices[begin:end].astype(_INDEX),
+            self._codes[begin:end],
         )
+
+    def blocks(self) -> Iterator[Columns]:
+        """All rows, some at a time, ascending by subject; `starts` count from each block's own."""
+        starts = self._columns["starts"].astype(np.uint64)
+        for begin in range(0, len(self), _BLOCK_ROWS):
+            rows = slice(begin, begin + _BLOCK_ROWS)
+            own = starts[begin : begin + _BLOCK_ROWS + 1]
+            markers = slice(int(own[0]), int(own[-1]))
+            held = {name: column[rows] for name, column in self._columns.items()}
+            held |= {name: self._columns[name][markers] for name in _OF_MARKERS}
+            yield Columns(**(held | {"starts": own - own[0]}))
 
     def __iter__(self) -> Iterator[Row]:
         for at in range(len(self)):
-            high, low = int(self._high[at]), int(self._low[at])
-            yield self._row(at, high.to_bytes(8, "big") + low.to_bytes(8, "big"))
+            yield self._row(at, _HALVES.pack(self._high[at], self._low[at]))
 
     def __len__(self) -> int:
         return len(self._high)
