@@ -129,7 +129,7 @@ def rollback_of_timestamp(world: World) -> None:
     else:
 
         def edit(made: release_pb2.Timestamp) -> None:
-            made.version, made.created_ms = version, 1
+            made.version, made.expires_ms = version, made.expires_ms + 1
 
         server.stamp(edit)
     world.reasons = ("TIMESTAMP",)

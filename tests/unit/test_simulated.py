@@ -1,0 +1,215 @@
+"""The simulated world: what it says is what a device takes, and what is bent is bent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk import Config, Context, EdgeClient
+from edge_sdk.decision import Reason
+from edge_sdk.errors import DiskFull, StoreCorrupt, UnreachableError
+from edge_sdk.outbox.queue import Outbox
+from edge_sdk.simulated.parts import model_for
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.enrolment import enrol
+from edge_sdk.sync.roles import Standing, take
+from edge_sdk.sync.updater import Updater
+from edge_sdk.testing import (
+    SimulatedClock,
+    SimulatedDisk,
+    SimulatedHouse,
+    SimulatedNetwork,
+    SimulatedServer,
+    serve,
+)
+from genome_edge.v1 import release_pb2, sync_pb2
+from tests.unit.device_town import until
+
+TAXI = {"id": "taxi", "content": {"title": "A taxi"}, "value": 5}
+BUS = {"id": "bus", "content": {"title": "A bus"}}
+FAST = Config(heartbeat_s=0.1, watch_s=0.05, reconnect_min_s=0.05)
+
+
+def server_of(seed: int = 1) -> SimulatedServer:
+    server = SimulatedServer(seed=seed, now_ms=SimulatedClock().now_ms)
+    server.publish([TAXI, BUS], assets={"taxi.png": b"picture" * 100_000})
+    server.pause("bus")
+    server.rotate("timestamp", keys=2, threshold=2)
+    server.put_customer("anna", {"daypart:morning": 1.0})
+    return server
+
+
+def told(server: SimulatedServer, **hello: object) -> list[bytes]:
+    made = sync_pb2.Hello(root_version=1, wants_genomes=True, nonce=bytes(16), **hello)  # type: ignore[arg-type]
+    return [message.SerializeToString(deterministic=True) for message in server.answer(made)]
+
+
+def test_everything_follows_from_the_seed() -> None:
+    assert told(server_of()) == told(server_of())
+    assert told(server_of()) != told(server_of(2))
+
+
+def test_what_it_says_can_be_believed() -> None:
+    server = server_of()
+    first = release_pb2.TrustRoot.FromString(server.roots[0].root)
+    hello = sync_pb2.Hello(root_version=1)
+    taken = take(Standing(first), server.trust(hello), server.now_ms())
+    assert not taken.refused
+    assert taken.standing.root == server.root
+    assert taken.standing.stopped == {"bus"}
+    signed = server.releases[1]
+    assert taken.standing.fresh_until(1, bytes(32), 0) == 0
+    assert taken.standing.timestamp is not None
+    (named,) = taken.standing.timestamp.releases
+    assert taken.standing.fresh_until(1, named.manifest_sha256, 0) > server.now_ms()
+    assert release_pb2.Manifest.FromString(signed.manifest).version == 1
+
+
+def test_its_model_is_the_one_that_a_server_starts_with() -> None:
+    from genome_server.learning.export import ModelFacts, untrained_model
+
+    words = server_of().vocabulary
+    assert model_for(words) == untrained_model(ModelFacts(words.lineage, len(words)))
+
+
+def test_a_vocabulary_only_grows() -> None:
+    server = server_of()
+    before = list(server.vocabulary)
+    server.publish([{"id": "book", "dna": ["category:book"]}])
+    assert list(server.vocabulary)[: len(before)] == before
+
+
+def test_a_client_lives_with_it(tmp_path: Path) -> None:
+    server = SimulatedServer()
+    server.publish([TAXI, BUS])
+    server.put_customer("anna", {"daypart:morning": 1.0})
+    with serve(server) as house:
+        store = DeviceStore.open(tmp_path / "store")
+        enrol(house.address, house.code, store, "kiosk", FAST)
+        store.close()
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        try:
+            assert client.wait_ready(20)
+            until(lambda: client.status.genomes == 1)
+            decision = client.decide(Context(), "any", customer="anna")
+            assert decision.offer is not None
+            assert decision.offer.id == "taxi"
+            client.report(decision, "view")
+            until(lambda: len(house.events) == 2)
+            server.pause("taxi")
+            until(lambda: client.decide(Context(), "any").reason is Reason.CHOSEN)
+            until(lambda: _shown(client) == "bus")
+            server.publish([TAXI, {"id": "tram", "value": 9}])
+            until(lambda: _shown(client) == "tram")
+            assert not house.nacks
+        finally:
+            client.close()
+
+
+def _shown(client: EdgeClient) -> str:
+    offer = client.decide(Context(), "any").offer
+    return offer.id if offer is not None else ""
+
+
+class LinkedUpdater(Updater):
+    """An updater whose link needs no socket."""
+
+    house: SimulatedHouse
+
+    def _open_link(self) -> object:  # type: ignore[override]
+        return self.house.link()
+
+
+def test_a_device_syncs_without_a_socket_and_over_a_bad_line(tmp_path: Path) -> None:
+    clock = SimulatedClock()
+    server = SimulatedServer(now_ms=clock.now_ms)
+    server.publish([TAXI])
+    house = SimulatedHouse(server, SimulatedNetwork(cut_at=1_500))
+    with serve(server) as real:
+        store = DeviceStore.open(tmp_path / "store")
+        enrol(real.address, real.code, store, "kiosk", FAST)
+    outbox = Outbox(store, FAST)
+    updater = LinkedUpdater(store, outbox, FAST, lambda: None)
+    updater.house = house
+    with pytest.raises(UnreachableError):
+        updater.sync_once(10)
+    house.network.cut_at = None
+    assert updater.sync_once(10).release == 1
+    assert store.standing().root == server.root
+    store.close()
+
+
+def carried(network: SimulatedNetwork) -> list[int]:
+    def messages() -> list[sync_pb2.SyncResponse]:
+        beats = [sync_pb2.ServerHeartbeat(server_time_ms=n) for n in range(1, 201)]
+        return [sync_pb2.SyncResponse(heartbeat=beat) for beat in beats]
+
+    return [one.heartbeat.server_time_ms for one in network.carry(messages())]
+
+
+@pytest.mark.parametrize(
+    ("bad", "holds"),
+    [
+        ({}, lambda got: got == list(range(1, 201))),
+        ({"drop": 0.5}, lambda got: 50 < len(got) < 150 and got == sorted(got)),
+        ({"repeat": 0.5}, lambda got: len(got) > 250 and len(set(got)) == 200),
+        ({"reorder": 5}, lambda got: got != sorted(got) and len(set(got)) == len(got) == 200),
+    ],
+)
+def test_what_a_network_does_to_a_stream(
+    bad: dict[str, Any], holds: Callable[[list[int]], bool]
+) -> None:
+    got = carried(SimulatedNetwork(**bad))
+    assert holds(got)
+    assert got == carried(SimulatedNetwork(**bad)), "the same again"
+
+
+def test_a_network_cuts_waits_and_loses_calls() -> None:
+    with pytest.raises(UnreachableError):
+        carried(SimulatedNetwork(cut_at=50))
+    clock = SimulatedClock(0)
+    carried(SimulatedNetwork(delay_s=1, wait=lambda s: clock.move(seconds=s)))
+    assert clock.now_ms() == 200_000
+    served: list[int] = []
+    network, answered = SimulatedNetwork(3, drop=0.5, repeat=0.5, reorder=3), 0
+    for number in range(200):
+        try:
+            network.call(served.append, number)
+            answered += 1
+        except UnreachableError:
+            pass
+    assert answered < 150
+    assert len(set(served)) > answered, "some requests arrived whose answer was lost"
+    assert len(served) > len(set(served)), "some arrived twice"
+
+
+def test_a_disk_fails_loses_and_is_damaged(tmp_path: Path) -> None:
+    store = DeviceStore.open(tmp_path / "store")
+    disk = SimulatedDisk(tmp_path / "store", seed=1)
+    content = b"part" * 100
+    digest = hashlib.sha256(content).digest()
+    with disk.full():
+        with pytest.raises(DiskFull):
+            store.stage_part(digest, content)
+        with pytest.raises(DiskFull):
+            store.heard_server(5)
+    disk.keep()
+    store.stage_part(digest, content)
+    assert store.read_part(digest) == content
+    store.close()
+    disk.lose()
+    store = DeviceStore.open(tmp_path / "store")
+    with pytest.raises(KeyError):
+        store.read_part(digest)
+    for damage in (disk.flip, disk.cut):
+        store.stage_part(digest, content)
+        path, at = damage(digest.hex())
+        assert 0 <= at < len(content)
+        assert path.name == digest.hex()
+        with pytest.raises(StoreCorrupt):
+            store.read_part(digest)
+    store.close()
