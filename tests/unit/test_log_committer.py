@@ -173,7 +173,7 @@ def test_a_replica_holds_the_second_mark_back(path: Path) -> None:
             assert (device, epoch, lane) == ("d", EPOCH, 0)
             return 2
 
-    with Committer(path, replica=Behind()) as log:
+    with Committer(path, replica=lambda _: Behind()) as log:
         assert append(log, 1, 5) == (5, 2)
         assert append(log, 1, 1) == (5, 2)
 

@@ -127,6 +127,11 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
         return replace(schema, epoch=int(store.meta(_EPOCH_KEY) or 1))
 
 
+def renew_epoch(store: Store) -> None:
+    """Let the next build begin a new epoch, whatever stands in dna.yaml."""
+    store.set_meta(_DIGEST_KEY, "")
+
+
 def move_landmark(store: Store, hour: int) -> None:
     """Let the landmark be at `hour` since the Unix epoch from now on, unless the file says later.
 

@@ -200,5 +200,7 @@ class Home:
         """The tenants that exist, by name."""
         if not self.tenants_dir.is_dir():
             return []
-        found = (Tenant(p.name, p) for p in sorted(self.tenants_dir.iterdir()) if p.is_dir())
+        # A restore leaves what was there before under a name that is no tenant's.
+        folders = sorted(p for p in self.tenants_dir.iterdir() if _TENANT_NAME.fullmatch(p.name))
+        found = (Tenant(p.name, p) for p in folders if p.is_dir())
         return [tenant for tenant in found if tenant.exists]

@@ -38,14 +38,19 @@ COMMANDS: dict[str, Entry] = {
     "import": Entry(
         "import_", "Import products, places, placements, offers, customers, interactions."
     ),
-    "offers": Entry("offers", "Check, preview and show offers."),
+    "offers": Entry("offers", "Check, preview, show and stop offers."),
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
     "train": Entry("train", "Train the offer model from the log."),
     "publish": Entry("publish", "Sign and publish a release."),
+    "releases": Entry("releases", "List and compare releases, promote, roll back."),
+    "keys": Entry("keys", "List and replace the keys that devices go by."),
     "serve": Entry("serve", "Serve devices and thin clients over gRPC."),
     "devices": Entry("devices", "Enrol, list, show and revoke devices."),
     "customers": Entry("customers", "Show a customer, and make presence tokens."),
+    "log": Entry("log", "Verify the log, rebuild from it, export events."),
+    "backup": Entry("backup", "Back a tenant up while it is served."),
+    "restore": Entry("restore", "Make a tenant what a backup says."),
     "status": Entry("status", "Say what there is and what to do next."),
 }
 

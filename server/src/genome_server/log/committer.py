@@ -45,8 +45,8 @@ class Appended(NamedTuple):
 class Replica(Protocol):
     """A second place that keeps the log, where one is configured."""
 
-    def through(self, device: str, epoch: bytes, lane: int) -> int:
-        """Return the sequence up to which the lane is safe there."""
+    def through(self, device: str, epoch: bytes, lane: int) -> int | None:
+        """Return the sequence up to which the lane is safe there; None: nobody waits for that."""
 
 
 class LogClosedError(Exception):
@@ -66,21 +66,22 @@ class _Pending:
 class Committer:
     """Appends to the log durably. Thread-safe; close it to stop its thread.
 
-    `on_commit` is called on the committer's thread after each transaction that
-    added events, with the offset behind the last of them; it must not block.
+    `replica` is given the log's incarnation. `on_commit` is called on the committer's thread
+    after each transaction that added events, with the offset behind the last of them; it must
+    not block.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        replica: Replica | None = None,
+        replica: Callable[[bytes], Replica] | None = None,
         on_commit: Callable[[int], None] | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._connection = schema.open_for_writing(path)
         self.incarnation = schema.incarnation(self._connection)
-        self._replica = replica
+        self._replica = replica(self.incarnation) if replica is not None else None
         self._on_commit = on_commit
         self._now_ms = now_ms
         self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -217,7 +218,7 @@ class Committer:
         if self._replica is None:
             return Appended(through, through)
         safe = self._replica.through(batch.device, batch.epoch, batch.lane)
-        return Appended(through, min(through, safe))
+        return Appended(through, through if safe is None else min(through, safe))
 
 
 def _resolve(pending: _Pending, outcome: Any) -> None:

@@ -105,6 +105,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """
     if not path.exists():
         raise FileNotFoundError(f"no log at {path}")
+    connection = open_read_only(path)
+    _check_format(connection, path)
+    return connection
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database to read it, whatever it is."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
         uri=True,
@@ -113,7 +120,6 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.execute("PRAGMA query_only = ON")
-    _check_format(connection, path)
     return connection
 
 

@@ -9,7 +9,8 @@ say exactly what is there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +45,21 @@ class LogVerification:
         return not self.faults
 
 
-def verify_log(path: Path) -> LogVerification:
-    """Read the whole log at `path` and report every fault.
+def verify_log(path: Path, progress: Callable[[int], object] | None = None) -> LogVerification:
+    """Read the whole log at `path` and report every fault; `progress` is told of events read.
 
     Raises FileNotFoundError where there is none, LogFormatError where it is another format.
     """
     faults = [LogFault(None, problem) for problem in _structure(path)]
     with LogReader(path) as reader:
         tally = _Tally()
-        for batch in reader.batches():
-            faults += [LogFault(batch.offset, problem) for problem in tally.add(batch)]
+        try:
+            for batch in reader.batches():
+                faults += [LogFault(batch.offset, problem) for problem in tally.add(batch)]
+                if progress is not None:
+                    progress(batch.count)
+        except sqlite3.DatabaseError as error:
+            faults.append(LogFault(tally.end, f"nothing can be read from here on: {error}"))
         marks = {(device, epoch, lane): through for device, epoch, lane, through in reader.lanes()}
         for key in sorted(marks.keys() | tally.through.keys()):
             said, found = marks.get(key, 0), tally.through.get(key, 0)
@@ -78,15 +84,15 @@ class _Tally:
         self.events = 0
         self.erased = 0
         self.given_up = 0
-        self._end = 0
+        self.end = 0
 
     def add(self, batch: LogBatch) -> Iterator[str]:
         """Count a batch and yield what is wrong with it."""
         self.batches += 1
         self.events += batch.count
-        if batch.offset != self._end:
-            yield f"offset {batch.offset} where {self._end} is due"
-        self._end = batch.next_offset
+        if batch.offset != self.end:
+            yield f"offset {batch.offset} where {self.end} is due"
+        self.end = batch.next_offset
         key = (batch.device, batch.epoch, batch.lane)
         due = self.through.get(key, 0) + 1
         if batch.first != due:
