@@ -12,9 +12,11 @@ import resource
 import threading
 import uuid
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+_GRPC_PRINTS = "GRPC_VERBOSITY"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -150,6 +152,25 @@ class Quiet:
 
 #: Around everything that touches SQLite in this process.
 quiet = Quiet()
+
+
+@contextlib.contextmanager
+def quiet_grpc() -> Iterator[None]:
+    """Around the first use of gRPC, when it reads from the environment how much it should print:
+    errors only, unless somebody has said otherwise.
+
+    Else it prints a line at each fork. Its handlers of forks stay as they are by default: a child
+    makes channels of its own, and that works; with GRPC_ENABLE_FORK_SUPPORT set it hangs now and
+    then, or ends in an assertion.
+    """
+    if _GRPC_PRINTS in os.environ:
+        yield
+        return
+    os.environ[_GRPC_PRINTS] = "ERROR"
+    try:
+        yield
+    finally:
+        os.environ.pop(_GRPC_PRINTS, None)
 
 
 class Forks(Protocol):

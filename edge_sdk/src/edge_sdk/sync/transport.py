@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from edge_sdk._posix import quiet_grpc
 from edge_sdk.errors import EdgeError, RefusedError, UnreachableError, UsageError
 from edge_sdk.sync.keys import CallSigner, Metadata, ServerClock
 from genome_edge.v1 import (
@@ -195,29 +196,11 @@ class Link:
         clock: ServerClock | None = None,
     ) -> None:
         """Raises UsageError for an address or a certificate file that cannot be used."""
-        import grpc
-
         self.address = parse_address(server)
         self.clock = clock or ServerClock()
         self._signer = signer
-        options = [
-            ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-            ("grpc.max_send_message_length", MAX_SEND_BYTES),
-            # A connection that died silently is noticed in 80 s even where nothing is said.
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            # The callers' own backoff decides; the channel's stays below it.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        if self.address.tls:
-            credentials = grpc.ssl_channel_credentials(_read_ca(ca_file))
-            self._channel = grpc.secure_channel(self.address.target, credentials, options)
-        else:
-            # A proxy for the outside world has no business between two processes here.
-            options.append(("grpc.enable_http_proxy", 0))
-            self._channel = grpc.insecure_channel(self.address.target, options)
+        with quiet_grpc():
+            self._channel = _open_channel(self.address, ca_file)
 
     def __enter__(self) -> Link:
         return self
@@ -273,6 +256,28 @@ class Link:
 
     def _metadata(self, path: str) -> Metadata:
         return self._signer.metadata(path) if self._signer else ()
+
+
+def _open_channel(address: Address, ca_file: Path | None) -> Any:
+    import grpc
+
+    options = [
+        ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+        ("grpc.max_send_message_length", MAX_SEND_BYTES),
+        # A connection that died silently is noticed in 80 s even where nothing is said.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # The callers' own backoff decides; the channel's stays below it.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if address.tls:
+        credentials = grpc.ssl_channel_credentials(_read_ca(ca_file))
+        return grpc.secure_channel(address.target, credentials, options)
+    # A proxy for the outside world has no business between two processes here.
+    options.append(("grpc.enable_http_proxy", 0))
+    return grpc.insecure_channel(address.target, options)
 
 
 def _read_ca(ca_file: Path | None) -> bytes | None:
