@@ -68,7 +68,7 @@ def import_town(person: Person) -> None:
 def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
     person = Person(tmp_path)
     first = person.json("init")
-    assert len(first["made"]) == 7
+    assert len(first["made"]) == 10
     assert first["present"] == []
     keys = {path: path.read_bytes() for path in person.tenant.keys_dir.iterdir()}
     assert {path.name for path in keys} == {"release.pem", "credential.pem", "presence.key"}

@@ -155,7 +155,7 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
     # Devices that cannot wait for files lose the offer, and publishing says how many they are.
     for number, features in enumerate((["assets-1"], ["squarecb"], ["squarecb"])):
         store.put_device(DeviceRow(f"d{number}", "", "all", b"k" * 32))
-        store.touch_device(f"d{number}", 1, {"features": ["offer-model-1", *features]})
+        store.touch_devices({f"d{number}": (1, {"features": ["offer-model-1", *features]})})
     store.put_device(DeviceRow("d9", "", "all", b"k" * 32))
     again = publish(tenant, untrained=True, dry_run=True, now_ms=NOW)
     lacking = again.lacking.as_json()
@@ -177,8 +177,8 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
 def test_versions_go_on_above_what_devices_have(tenant: Tenant, store: Store) -> None:
     store.put_device(DeviceRow("d1", "", "all", b"k" * 32))
     store.put_device(DeviceRow("d2", "", "all", b"k" * 32))
-    store.touch_device("d1", 1, {"release": 7})
-    store.touch_device("d2", 1, {"release": 2**62})
+    store.touch_devices({"d1": (1, {"release": 7})})
+    store.touch_devices({"d2": (1, {"release": 2**62})})
     assert publish(tenant, untrained=True, now_ms=NOW).release.version == 8
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,14 @@ from genome_server.errors import Refused
 from genome_server.files import write_whole
 from genome_server.ingest.audiences import refresh
 from genome_server.log import Committer
+from genome_server.releases.keyring import (
+    ROOT,
+    current_root,
+    ensure_roots,
+    here,
+    missing_key,
+    role_threshold,
+)
 from genome_server.store.rows import AudienceRow
 
 if TYPE_CHECKING:
@@ -74,27 +83,39 @@ def set_up(tenant: Tenant) -> Setup:
 
 
 def _make_keys(tenant: Tenant, store: Store, done: Setup) -> None:
-    released, enrolled = bool(store.releases()), bool(store.devices())
-    for path, in_use in (
-        (tenant.release_key_path, released),
-        (tenant.credential_key_path, enrolled),
-        (tenant.presence_key_path, enrolled),
-    ):
-        if not path.exists() and in_use:
+    enrolled = bool(store.devices())
+    for path in (tenant.credential_key_path, tenant.presence_key_path):
+        if not path.exists() and enrolled:
             raise Refused(
                 f"{path} is missing, and devices go by it; restore it from your backup "
                 "(a new key would lock them out)"
             )
-    for path, what in (
-        (tenant.release_key_path, "key that signs releases"),
-        (tenant.credential_key_path, "key that signs credentials"),
-    ):
-        done.note(not path.exists(), f"{what} {path}")
-        DeviceKey.load_or_create(path)
+    _make_roles(tenant, store, done)
+    path = tenant.credential_key_path
+    done.note(not path.exists(), f"key that signs credentials {path}")
+    DeviceKey.load_or_create(path)
     path = tenant.presence_key_path
     done.note(not path.exists(), f"key of presence tokens {path}")
     if not path.exists():
         _write_secret(path, secrets.token_bytes(PRESENCE_KEY_BYTES))
+
+
+def _make_roles(tenant: Tenant, store: Store, done: Setup) -> None:
+    """The keys that releases are believed by, and the root that names them."""
+    begun = bool(store.trusted(ROOT))
+    for path, what in (
+        (tenant.root_key_path, "key that signs the next root"),
+        (tenant.release_key_path, "key that signs releases"),
+        (tenant.timestamp_key_path, "key that signs what is in force"),
+    ):
+        if not begun:
+            done.note(not path.exists(), f"{what} {path}")
+    ensure_roots(tenant, store, time.time_ns() // 1_000_000)
+    root = current_root(store)
+    done.note(not begun, f"root {root.version} with its roles")
+    for role in ("release", "timestamp"):
+        if len(here(tenant, root, role)) < role_threshold(root, role):
+            raise missing_key(tenant, root, role)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

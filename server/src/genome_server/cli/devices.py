@@ -12,7 +12,7 @@ import click
 
 from genome_server.cli.output import Console, common_options
 from genome_server.errors import Refused, UsageError
-from genome_server.store.rows import DeviceRow, ThinRow
+from genome_server.store.rows import DEFAULT_CHANNEL, DeviceRow, ThinRow
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
@@ -46,8 +46,13 @@ _audience = click.option(
     help="How long the code may be used.",
 )  # fmt: skip
 @click.option("--thin", is_flag=True, help="Make a thin client's bearer token instead.")
+@click.option(
+    "--channel", default=DEFAULT_CHANNEL, show_default=True, help="Whose releases it gets."
+)
 @common_options
-def enrol(console: Console, audience: str | None, name: str, expires_ms: int, thin: bool) -> None:
+def enrol(
+    console: Console, audience: str | None, name: str, expires_ms: int, thin: bool, channel: str
+) -> None:
     """Make a one-time code with which one device enrols itself."""
     from genome_server.services.credentials import name_key, new_code, secret_hash
 
@@ -61,7 +66,7 @@ def enrol(console: Console, audience: str | None, name: str, expires_ms: int, th
         until_ms = _now_ms() + expires_ms
         code = new_code(tenant.name)
         with store.transaction():
-            store.put_code(secret_hash(code), chosen, until_ms)
+            store.put_code(secret_hash(code), chosen, until_ms, _channel(channel))
             if name:
                 store.set_meta(name_key(secret_hash(code)), name)
     finally:
@@ -74,7 +79,8 @@ def enrol(console: Console, audience: str | None, name: str, expires_ms: int, th
         )
         console.note(f"  genome-edge enrol --server ADDRESS --code {code} --store DIRECTORY")
 
-    console.result({"code": code, "audience": chosen, "name": name, "expires_ms": until_ms}, render)
+    data = {"code": code, "audience": chosen, "name": name, "expires_ms": until_ms}
+    console.result({**data, "channel": channel}, render)
 
 
 @command.command("thin")
@@ -121,15 +127,19 @@ def list_(console: Console) -> None:
 
     def render() -> None:
         rows = [
-            (d.id, d.name, d.audience, _state(d), _ago(d.seen_ms), d.status.get("release", ""))
+            (
+                *(d.id, d.name, d.audience, d.channel),
+                *(_state(d), _ago(d.seen_ms), d.status.get("release", "")),
+            )
             for d in devices
         ]
         rows += [
-            (t.name, "thin client", t.audience, "revoked" if t.revoked else "active", "", "")
+            (t.name, "thin client", t.audience, "", "revoked" if t.revoked else "active", "", "")
             for t in thins
         ]
         if rows:
-            console.table(("id", "name", "audience", "state", "heard", "release"), rows)
+            headings = ("id", "name", "audience", "channel", "state", "heard", "release")
+            console.table(headings, rows)
         else:
             console.print("No devices yet. Make a code with: genome-server devices enrol")
 
@@ -190,6 +200,36 @@ def revoke(console: Console, device: str) -> None:
     )
 
 
+@command.command("channel")
+@click.argument("device")
+@click.argument("channel")
+@common_options
+def channel(console: Console, device: str, channel: str) -> None:
+    """Give a device (by id or name) the releases of CHANNEL from now on.
+
+    Where that channel has none for it, it gets those of "stable". A device never goes
+    back to a lower version: it keeps the release it has until a newer one comes.
+    """
+    store = console.tenant().open_store()
+    try:
+        found = _find(store, device)
+        store.set_device_channel(found.id, _channel(channel))
+    finally:
+        store.close()
+    console.result(
+        {"id": found.id, "channel": channel, "before": found.channel},
+        lambda: console.print(f"{found.id} gets the releases of channel {channel}."),
+    )
+
+
+def _channel(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise UsageError(
+            f"{name!r} is no name for a channel: lower-case letters, digits and hyphens"
+        )
+    return name
+
+
 def _choose_audience(store: Store, name: str | None) -> str:
     known = [audience.name for audience in store.audiences()]
     if name is None:
@@ -227,6 +267,7 @@ def _facts(device: DeviceRow) -> dict[str, Any]:
         "id": device.id,
         "name": device.name,
         "audience": device.audience,
+        "channel": device.channel,
         "state": _state(device),
         "sdk_version": device.sdk_version,
         "enrolled_ms": device.created_ms,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def command(console: Console) -> None:
     """Make a home and a tenant, or complete one; what is there already stays as it is.
 
-    Makes the store and the log, keys for releases, credentials and presence
-    tokens (readable by you alone: back them up), dna.yaml with the DNA schema to
-    edit, and the audience "all" of all customers.
+    Makes the store and the log, keys for roots, releases, timestamps, credentials
+    and presence tokens (readable by you alone: back them up), dna.yaml with the DNA
+    schema to edit, and the audience "all" of all customers.
     """
     from genome_server.setup import set_up
 

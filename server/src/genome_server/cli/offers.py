@@ -1,4 +1,4 @@
-"""`genome-server offers`: check before importing, preview before publishing, show."""
+"""`genome-server offers`: check before importing, preview before publishing, show, stop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.offer_stops import pause, resume, stops
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import Refused
 
@@ -21,7 +22,12 @@ _LEAST_DIFFERENCE = 0.00005
 
 @click.group("offers")
 def command() -> None:
-    """Check, preview and show offers."""
+    """Check, preview and show offers; stop them everywhere."""
+
+
+command.add_command(pause)
+command.add_command(resume)
+command.add_command(stops)
 
 
 @command.command("check")
@@ -67,6 +73,7 @@ def show(console: Console, offer: str) -> None:
     from edge_sdk.engine.offers import offer_from_document
     from genome_server.cli.offer_files import known_names
     from genome_server.ingest.nearest import KnownIds
+    from genome_server.releases.stops import stops as stopped_now
 
     with closing(console.tenant().open_store()) as store:
         document = store.document("offer", offer)
@@ -76,13 +83,16 @@ def show(console: Console, offer: str) -> None:
         problems = check_offer(
             offer_from_document(document), now_ms=time.time_ns() // 1_000_000, **known_names(store)
         )
+        stopped = offer in stopped_now(store).offers
 
     def render() -> None:
         console.print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
         for problem in problems:
             console.print(f"# cannot be shown: {problem}")
+        if stopped:
+            console.print("# stopped; see: genome-server offers stops")
 
-    console.result({"offer": document, "problems": problems}, render)
+    console.result({"offer": document, "problems": problems, "stopped": stopped}, render)
 
 
 @command.command("preview")

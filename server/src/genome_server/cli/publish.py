@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genome_server.cli.output import Console, common_options
+from genome_server.cli.share import Share, percent
 
 if TYPE_CHECKING:
     from genome_server.releases.bundle import BundleFile
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--channel", default="stable", show_default=True, help="Who shall get it.")
+@click.option(
+    "--to",
+    "--channel",
+    "channel",
+    default="stable",
+    show_default=True,
+    metavar="CHANNEL",
+    help="Which channel's devices shall get it.",
+)
+@click.option(
+    "--share", type=Share(), default="100%", show_default=True,
+    help="How many of them: 5% or 0.05, promoted later.",
+)  # fmt: skip
 @click.option(
     "--expires-days",
     type=click.FloatRange(min=0, min_open=True, max=3650),
@@ -38,6 +51,7 @@ if TYPE_CHECKING:
 def command(
     console: Console,
     channel: str,
+    share: float,
     expires_days: float,
     untrained: bool,
     dry_run: bool,
@@ -47,7 +61,8 @@ def command(
     """Sign offers, placements, products, places, DNA schema and model as one release.
 
     Devices that are connected get it at once. Nothing is signed that a device would
-    refuse. Where nothing changed the release in force stays.
+    refuse. Where nothing changed the release in force stays. Says which devices lack
+    a feature that the release or one of its offers needs.
     """
     from genome_server.releases.bundle import write_bundle
     from genome_server.releases.publish import publish
@@ -59,13 +74,16 @@ def command(
     if bundle is not None and not bundle.absolute().parent.is_dir():
         raise click.UsageError(f"--bundle: there is no folder {bundle.parent}")
     tenant = console.tenant()
-    done = publish(
-        tenant,
-        channel=channel,
-        expires_days=expires_days,
-        untrained=untrained,
-        dry_run=dry_run,
-    )
+    with console.progress("publish") as advance:
+        done = publish(
+            tenant,
+            channel=channel,
+            share=share,
+            expires_days=expires_days,
+            untrained=untrained,
+            dry_run=dry_run,
+            progress=advance,
+        )
     written = None
     if bundle is not None:
         written = write_bundle(
@@ -81,6 +99,7 @@ def _json(done: Published, written: BundleFile | None, *, dry_run: bool) -> dict
     data: dict[str, Any] = {
         "version": done.release.version,
         "channel": done.release.channel,
+        "share": done.release.share,
         "published": not (done.unchanged or dry_run),
         "unchanged": done.unchanged,
         "bytes": done.size,
@@ -91,6 +110,7 @@ def _json(done: Published, written: BundleFile | None, *, dry_run: bool) -> dict
         "schema_epoch": done.release.schema_epoch,
         "model": done.model,
         "notes": list(done.notes),
+        "lacking": done.lacking.as_json(),
     }
     if written is not None:
         data["bundle"] = {
@@ -102,17 +122,24 @@ def _json(done: Published, written: BundleFile | None, *, dry_run: bool) -> dict
 
 
 def _print(console: Console, done: Published, written: BundleFile | None, *, dry_run: bool) -> None:
-    for note in done.notes:
+    for note in (*done.notes, *done.lacking.sentences()):
         console.note(f"note: {note}")
     if done.unchanged:
         console.print(f"Nothing changed: release {done.release.version} stays.")
     else:
         title = "Would publish" if dry_run else f"Release {done.release.version} is published"
-        console.print(f"{title} on channel {done.release.channel}, {_kb(done.size)} in all:")
+        share = "" if done.release.share >= 1 else f" for {percent(done.release.share)} of it"
+        console.print(f"{title} on channel {done.release.channel}{share}, {_kb(done.size)} in all:")
         rows = [
             [f"  {part.name}", _kb(part.size), "new" if part.name in done.changed else ""]
             for part in done.manifest.parts
+            if not part.asset
         ]
+        files = [part for part in done.manifest.parts if part.asset]
+        if files:
+            new = sum(part.name in done.changed for part in files)
+            size = _kb(sum(part.size for part in files))
+            rows.append([f"  {len(files)} files", size, f"{new} new" if new else ""])
         console.table(["  part", "size", ""], rows)
         console.print(f"Model: {done.model}.")
     if written is not None:

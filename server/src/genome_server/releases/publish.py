@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -72,12 +72,14 @@ def publish(
     untrained: bool = False,
     dry_run: bool = False,
     now_ms: int | None = None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Published:
     """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
 
     Nothing is published where nothing changed and the release in force still has half of
-    `expires_days` before it. Raises Refused where genomes were never built, where there is
-    no model (unless `untrained`) or no placement, and where a device would refuse.
+    `expires_days` before it. `progress` is called after each step. Raises Refused where genomes
+    were never built, where there is no model (unless `untrained`) or no placement, and where a
+    device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with closing(tenant.open_store()) as store:
@@ -86,7 +88,9 @@ def publish(
             raise Refused("there are no genomes yet; run: genome-server build")
         model, model_name = _model(tenant, store, untrained=untrained)
         parts = assemble(store, schema, model, dry_run=dry_run)
+        progress()
         check_parts(parts)
+        progress()
         if not release_pb2.PlacementList.FromString(parts["placements"]).placements:
             raise Refused(
                 "there is no placement, so nothing could be decided; "
@@ -95,11 +99,13 @@ def publish(
         assets = _assets(tenant, parts)
         draft = _manifest(tenant, schema, parts, assets, channel=channel)
         release = load_as_device(draft, parts)
+        progress()
         parts["golden"] = golden_vectors(release).SerializeToString(deterministic=True)
         draft = _manifest(tenant, schema, parts, assets, channel=channel)
         draft.created_ms = now_ms
         draft.expires_ms = now_ms + round(expires_days * _DAY_MS)
         load_as_device(draft, parts)
+        progress()
         notes = tuple(references(parts))
         before = store.release(channel=channel)
         lacking = devices_lacking(store, needed_features(draft, parts))
