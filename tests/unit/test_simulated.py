@@ -15,7 +15,6 @@ from edge_sdk.errors import DiskFull, StoreCorrupt, UnreachableError
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.simulated.parts import model_for
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.sync.enrolment import enrol
 from edge_sdk.sync.roles import Standing, take
 from edge_sdk.sync.updater import Updater
 from edge_sdk.testing import (
@@ -88,9 +87,7 @@ def test_a_client_lives_with_it(tmp_path: Path) -> None:
     server.publish([TAXI, BUS])
     server.put_customer("anna", {"daypart:morning": 1.0})
     with serve(server) as house:
-        store = DeviceStore.open(tmp_path / "store")
-        enrol(house.address, house.code, store, "kiosk", FAST)
-        store.close()
+        house.enrol(tmp_path / "store")
         client = EdgeClient(tmp_path / "store", config=FAST)
         try:
             assert client.wait_ready(20)
@@ -130,8 +127,8 @@ def test_a_device_syncs_without_a_socket_and_over_a_bad_line(tmp_path: Path) -> 
     server.publish([TAXI])
     house = SimulatedHouse(server, SimulatedNetwork(cut_at=1_500))
     with serve(server) as real:
-        store = DeviceStore.open(tmp_path / "store")
-        enrol(real.address, real.code, store, "kiosk", FAST)
+        real.enrol(tmp_path / "store")
+    store = DeviceStore.open(tmp_path / "store")
     outbox = Outbox(store, FAST)
     updater = LinkedUpdater(store, outbox, FAST, lambda: None)
     updater.house = house

@@ -1,8 +1,8 @@
 """A simulated server on a line: in this process, or behind a real gRPC socket.
 
     with serve(server) as house:
-        enrol(house.address, house.code, store, "kiosk", config)
-        client = EdgeClient(store_path)
+        house.enrol(path)
+        edge = EdgeClient(path)
 
 Both are a `SimulatedHouse`: it enrols whoever comes, keeps the frames that are reported, once each,
 and says what the server has to say over the network that a test gives. Proofs of calls are not
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import UnreachableError
@@ -56,8 +57,23 @@ class SimulatedHouse:
         """A line to it that needs no socket, in place of a `transport.Link`."""
         return SimulatedLink(self, clock or ServerClock(0, self.server.now_ms))
 
-    def enrol(self, request: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
-        """A credential for any key."""
+    def enrol(self, path: Path | str, name: str = "simulated") -> None:
+        """Make a store at `path` that belongs to a device of this server, which must listen.
+
+        Raises what enrolment raises.
+        """
+        from edge_sdk.config import Config
+        from edge_sdk.store.device import DeviceStore
+        from edge_sdk.sync.enrolment import enrol
+
+        store = DeviceStore.open(Path(path))
+        try:
+            enrol(self.address, self.code, store, name, Config())
+        finally:
+            store.close()
+
+    def on_enrol(self, request: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
+        """The answer to Enrol: a credential for any key."""
         tenant, device = self.server.tenant, request.public_key[:8].hex()
         credential = enrolment_pb2.Credential(
             tenant=tenant, device_id=device, public_key=request.public_key
@@ -73,8 +89,8 @@ class SimulatedHouse:
             server_time_ms=self.server.now_ms(),
         )
 
-    def report(self, request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
-        """Take a batch into the log; what is there already stays as it is."""
+    def on_report(self, request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
+        """The answer to Report: into the log with it; what is there already stays as it is."""
         with self._lock:
             lane = self.log.setdefault((request.epoch, request.lane), {})
             for frame in iter_frames(request.frames):
@@ -124,8 +140,8 @@ class SimulatedLink:
     def call(self, method: Method[Any, Any], request: Any, timeout_s: float) -> Any:  # noqa: ARG002
         """A call of Enrol or Report. Raises UnreachableError."""
         serve: dict[str, Callable[[Any], Any]] = {
-            ENROL.path: self.house.enrol,
-            REPORT.path: self.house.report,
+            ENROL.path: self.house.on_enrol,
+            REPORT.path: self.house.on_report,
         }
         return self.house.network.call(serve[method.path], request)
 
@@ -195,10 +211,10 @@ class _Service:
         self._unavailable = unavailable
 
     def Enrol(self, request: Any, context: Any) -> Any:  # noqa: N802 the contract's name
-        return self._call(self._house.enrol, request, context)
+        return self._call(self._house.on_enrol, request, context)
 
     def Report(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._call(self._house.report, request, context)
+        return self._call(self._house.on_report, request, context)
 
     def Sync(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
         house, ended = self._house, threading.Event()
