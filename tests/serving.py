@@ -30,6 +30,7 @@ from genome_edge.v1 import (
     enrolment_pb2_grpc,
     errors_pb2,
     event_pb2,
+    release_pb2,
     report_pb2,
     report_pb2_grpc,
     sync_pb2,
@@ -193,6 +194,7 @@ class RawDevice:
     id: str = ""
     epoch: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     skew_ms: int = 0
+    enrolled_root: release_pb2.TrustRoot = field(default_factory=release_pb2.TrustRoot)
 
     def enrol(self, code: str, name: str = "raw") -> enrolment_pb2.EnrolResponse:
         """Exchange a code for a credential."""
@@ -208,6 +210,7 @@ class RawDevice:
             timeout=10,
         )
         self.credential, self.id = response.credential, response.device_id
+        self.enrolled_root = response.root
         return response
 
     def metadata(self, method: str) -> tuple[tuple[str, str | bytes], ...]:
@@ -304,14 +307,16 @@ class RawStream:
         return messages
 
     def quiet(self, seconds: float) -> bool:
-        """Whether nothing but heartbeats comes for a while."""
+        """Whether nothing but heartbeats, and what is in force, comes for a while."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
                 message = self._in.get(timeout=left)
             except queue.Empty:
                 return True
-            if not isinstance(message, sync_pb2.SyncResponse) or not message.HasField("heartbeat"):
+            if not isinstance(message, sync_pb2.SyncResponse):
+                return False
+            if message.WhichOneof("message") not in ("heartbeat", "trust"):
                 return False
         return True
 

@@ -168,15 +168,15 @@ def _rows(store: Store, audience: str) -> Columns:
     pieces = [read_rows([])]
     while chunk := list(islice(rows, _CHUNK_ROWS)):
         pieces.append(read_rows(chunk))
-    starts = [np.zeros(1, np.uint64)]
-    for one in pieces:
-        starts.append(one.starts[1:] + starts[-1][-1])
+    counts = np.concatenate([np.diff(one.starts.astype(np.int64)) for one in pieces])
+    starts = np.zeros(len(counts) + 1, np.uint64)
+    np.cumsum(counts.astype(np.uint64), out=starts[1:])
     return Columns(
         high=np.concatenate([one.high for one in pieces]),
         low=np.concatenate([one.low for one in pieces]),
         consents=np.concatenate([one.consents for one in pieces]),
         as_of_hours=np.concatenate([one.as_of_hours for one in pieces]),
-        starts=np.concatenate(starts),
+        starts=starts,
         indices=np.concatenate([one.indices for one in pieces]),
         codes=np.concatenate([one.codes for one in pieces]),
     )
