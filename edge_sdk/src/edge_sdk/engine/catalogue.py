@@ -47,6 +47,7 @@ from edge_sdk.engine.cells import ancestors
 from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.policy import ONE
 from edge_sdk.errors import FormatError
+from edge_sdk.slices import rest
 from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import release_pb2
 
@@ -127,15 +128,12 @@ class Catalogue:
         vocabulary: Vocabulary,
         features: Collection[str] = FEATURES,
     ) -> None:
-        self.offers = offers
-        self.ids = [offer.id for offer in offers]
-        self.row_of = {name: row for row, name in enumerate(self.ids)}
-        if len(self.row_of) != len(self.ids):
-            twice = next(name for row, name in enumerate(self.ids) if self.row_of[name] != row)
-            raise FormatError(f"offer {twice!r} stands twice in the catalogue")
         number = len(offers)
-        self.worth = np.array([o.value_micros for o in offers], np.float64) / 1_000_000 * ONE
-        self.priorities = np.array([o.priority for o in offers], np.int32)
+        self.offers = offers
+        self.ids = [""] * number
+        self.row_of: dict[str, int] = {}
+        self.worth = np.zeros(number, np.float64)
+        self.priorities = np.zeros(number, np.int32)
         self.groups = np.zeros(number, np.int32)
         self.caps: dict[str, CapRule] = {}
         # By limit in milliseconds: the rows that may not be shown after so long without the server.
@@ -275,6 +273,12 @@ class Catalogue:
         places: dict[str, list[int]] = {}
         everywhere: list[int] = []
         for row, offer in enumerate(self.offers):
+            rest()
+            name = self.ids[row] = offer.id
+            if self.row_of.setdefault(name, row) != row:
+                raise FormatError(f"offer {name!r} stands twice in the catalogue")
+            self.worth[row] = offer.value_micros / 1_000_000 * ONE
+            self.priorities[row] = offer.priority
             targeting = offer.targeting
             gate = _gate(offer, features)
             self._gate_ids[row] = gates.setdefault(gate, len(gates))
@@ -286,7 +290,7 @@ class Catalogue:
                 self.groups[row] = groups.setdefault(offer.exclusivity_group, len(groups) + 1)
             rule = CapRule.of(offer)
             if rule is not None:
-                self.caps[offer.id] = rule
+                self.caps[name] = rule
             if offer.max_offline_age_hours:
                 limit = offer.max_offline_age_hours * _HOUR_MS
                 self.offline_limits.setdefault(limit, []).append(row)
@@ -312,6 +316,7 @@ class Catalogue:
         self._region_rows = _Postings.of(list(areas.values()))
         regions: dict[int, list[int]] = {}
         for region, cells in enumerate(areas):
+            rest()
             for cell in cells:
                 regions.setdefault(cell, []).append(region)
         ordered = sorted(regions)

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.onnx_file import check_self_contained
 from edge_sdk.errors import FormatError, TrustError
+from edge_sdk.slices import rest
 from edge_sdk.sync.trust import Refusal
 
 CONTRACT: Final = "genome-edge/offer/1"
@@ -106,6 +107,7 @@ class OnnxScorer:
             index = np.zeros((len(part), width), np.int64)
             weight = np.zeros((len(part), width), np.float32)
             for row, markers in enumerate(part):
+                rest()
                 for column, (marker, salience) in enumerate(markers):
                     index[row, column], weight[row, column] = marker, salience
             feed = {**self._no_query, "offer_index": index, "offer_weight": weight}

@@ -29,6 +29,7 @@ from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
 from edge_sdk.errors import FormatError, TrustError, UsageError
+from edge_sdk.slices import rest
 from edge_sdk.sync.roles import verify_root
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
 from genome_edge.v1 import dna_pb2, release_pb2
@@ -220,6 +221,7 @@ class Release:
         index = self.vocabulary.index
         dna = []
         for offer in self.catalogue.offers:
+            rest()
             pairs = ((index(m.marker), m.salience_q8 / 256) for m in offer.dna)
             dna.append([(at, weight) for at, weight in pairs if at is not None])
         try:

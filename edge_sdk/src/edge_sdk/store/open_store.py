@@ -18,6 +18,7 @@ from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.writer import Writer
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.room import Room
+from edge_sdk.slices import in_slices
 from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
 
@@ -103,12 +104,13 @@ class OpenStore:
         stored, current = self.store.active_release(), room.live.release
         if stored is not None and current is not None and stored.version == current.version:
             return False  # a version means one release only
-        loaded = loading.load_stored(self.store)
-        self.cause = loaded.cause
-        if loaded.release is None:
-            return False
-        release = room.fitted(loaded.release)
-        self.cause = loading.warm(release) or self.cause
+        with in_slices(current is not None):  # who decides meanwhile goes first
+            loaded = loading.load_stored(self.store)
+            self.cause = loaded.cause
+            if loaded.release is None:
+                return False
+            release = room.fitted(loaded.release)
+            self.cause = loading.warm(release) or self.cause
         # With what is in force at once, lest it shows for a moment what was stopped long ago.
         in_force = loading.in_force(self.store, self.store.standing(), release)
         room.adopt(release=release, in_force=in_force)
