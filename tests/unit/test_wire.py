@@ -9,7 +9,7 @@ import pytest
 
 from edge_sdk.config import Config
 from edge_sdk.outbox import frames
-from edge_sdk.sync import keys, transport, trust
+from edge_sdk.sync import keys, roles, transport, trust
 from edge_sdk.sync.transport import ErrorReason
 from edge_sdk.sync.trust import Limits, Refusal
 from genome_server.log import framing
@@ -71,6 +71,10 @@ def test_prefixes_and_keys_are_written_as_they_are_signed() -> None:
         keys.CALL_PREFIX,
         keys.ENROL_PREFIX,
         trust.MANIFEST_PREFIX,
+        roles.ROOT_PREFIX,
+        roles.TIMESTAMP_PREFIX,
+        roles.STOP_LIST_PREFIX,
+        roles.TIME_PREFIX,
         credentials.CREDENTIAL_PREFIX,
     ):
         assert prefix.decode().replace("\n", "\\n") in section("What is signed")
