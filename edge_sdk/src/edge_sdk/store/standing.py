@@ -30,7 +30,7 @@ class StandingStore(GuardedStore):
         """What is in force, verified. The root is the newest that the pinned one has led to; before
         enrolment that of a bundle, and where there is none an empty one, which verifies nothing.
 
-        Raises StoreError, and StoreCorrupt where the identity is damaged and nothing is known.
+        Raises StoreError.
         """
         with self.read() as connection:
             kept = get_meta(connection, "root")
@@ -42,9 +42,7 @@ class StandingStore(GuardedStore):
         root = release_pb2.TrustRoot.FromString(kept or b"")
         try:
             identity = read_identity(self.path)
-        except StoreCorrupt:
-            if kept is None:
-                raise
+        except StoreCorrupt:  # who syncs says so; everything else goes on without it
             return root
         if identity is not None:
             pinned = release_pb2.TrustRoot.FromString(identity.root)

@@ -45,15 +45,15 @@ _QUIET_S = 3.0
 class Events:
     """Whom to tell. All are called from the thread that runs the session; none may block.
 
-    `committed` gets what is still refused (empty: nothing), `nacked` what was refused now, `heard`
-    the server's time where it is to be believed; `now_ms` says what time it is.
+    `refused` gets what is refused (empty: nothing), `heard` the server's time where it is to be
+    believed; `now_ms` says what time it is.
     """
 
     connected: Callable[[], None]
-    committed: Callable[[str], None]
+    committed: Callable[[], None]
+    refused: Callable[[str], None]
     now_ms: Callable[[], int]
     heard: Callable[[int], None]
-    nacked: Callable[[str], None]
     verified: Callable[[int, bytes], None]
     diverged: Callable[[], None]
     changed: Callable[[], None]
@@ -193,12 +193,14 @@ class SyncSession:
                 case Send(message):
                     self._outgoing.put(message)
                     if message.HasField("nack"):
-                        self._events.nacked(self._machine.last_nack)
+                        self._events.refused(self._machine.last_nack)
                         self._outgoing.put("news")
                 case Leave():
                     self._leave(action)
                 case HeardTime(server_time_ms, idle):
                     self._events.heard(server_time_ms)
+                    if idle:  # all of it was offered on this stream
+                        self._events.refused(self._machine.last_nack)
                     if idle and self._once:
                         self._leave(Leave(0.0))
                 case PutTrust(root, timestamp, stop_list):
@@ -218,6 +220,7 @@ class SyncSession:
         try:
             if not self._do(action):
                 return []
+            active = self._store.active_release()
         except TrustError as error:
             return self._machine.settle(action.nonce, error.reason, str(error))
         except DiskFull as error:
@@ -226,8 +229,10 @@ class SyncSession:
             return self._machine.settle(action.nonce, Refusal.STORE, str(error))
         except (EdgeError, ValueError) as error:
             return self._machine.settle(action.nonce, Refusal.ROWS, str(error))
+        self._active = active.version if active is not None else 0
         answer = self._machine.settle(action.nonce)
-        self._events.committed(self._machine.last_nack)
+        self._events.refused(self._machine.last_nack)
+        self._events.committed()
         self._outgoing.put("news")
         return answer
 
@@ -252,7 +257,6 @@ class SyncSession:
                 from edge_sdk.sync.installing import install
 
                 install(store, signed, manifest)
-                self._active = manifest.version
                 return True
             case actions.AssetsArrived():
                 store.assets_arrived()

@@ -217,7 +217,7 @@ class Updater:
                 committed=self._committed,
                 now_ms=self._time.now_ms,
                 heard=self._heard,
-                nacked=self._nacked,
+                refused=self._refused,
                 verified=self._verified,
                 diverged=self._diverged,
                 changed=self._on_change,
@@ -338,9 +338,8 @@ class Updater:
         self._monitor.change(connected=True)
         self._kicked.set()  # what could not be sent before can be now
 
-    def _committed(self, still_refused: str) -> None:
+    def _committed(self) -> None:
         self._want_full = False
-        self._monitor.change(last_nack=still_refused)
         self._on_change()
 
     def _told(self, server_time_ms: int) -> None:
@@ -359,8 +358,9 @@ class Updater:
             self._store.heard_server(server_time_ms)
             self._monitor.change(last_contact_ms=server_time_ms)
 
-    def _nacked(self, why: str) -> None:
-        log.warning("what the server sent was refused: %s", why)
+    def _refused(self, why: str) -> None:
+        if why and why != self._monitor.state.last_nack:
+            log.warning("what the server sent was refused: %s", why)
         self._monitor.change(last_nack=why)
 
     def _verified(self, version: int, digest: bytes) -> None:
