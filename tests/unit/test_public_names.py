@@ -13,6 +13,8 @@ import pytest
 import edge_sdk
 
 NAMES = [
+    "AsyncEdgeClient",
+    "AsyncSession",
     "ClientClosed",
     "Config",
     "Context",
@@ -86,7 +88,12 @@ def test_type_checkers_see_the_same_names() -> None:
 
 
 def test_the_surface_is_annotated() -> None:
-    for one in (edge_sdk.EdgeClient, edge_sdk.Session):
+    for one in (
+        edge_sdk.EdgeClient,
+        edge_sdk.Session,
+        edge_sdk.AsyncEdgeClient,
+        edge_sdk.AsyncSession,
+    ):
         for name, member in vars(one).items():
             if not name.startswith("_") and callable(member):
                 assert "return" in typing.get_type_hints(member), f"{one.__name__}.{name}"

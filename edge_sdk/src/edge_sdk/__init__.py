@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_sdk.async_client import AsyncEdgeClient, AsyncSession
     from edge_sdk.client import EdgeClient, Purpose
     from edge_sdk.config import Config
     from edge_sdk.context import Context
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from edge_sdk.tuning import tune_process
 
 __all__ = [
+    "AsyncEdgeClient",
+    "AsyncSession",
     "ClientClosed",
     "Config",
     "Context",
@@ -75,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "async_client": ("AsyncEdgeClient", "AsyncSession"),
     "client": ("EdgeClient", "Purpose"),
     "config": ("Config",),
     "context": ("Context",),
