@@ -276,8 +276,8 @@ def _grid(counts: Array) -> tuple[Array, Array]:
 def _owners(columns: Columns) -> tuple[Array, bytes]:
     """For each lookup the position of its subject among the rows, then among others; the others."""
     n = len(columns)
-    rows = _subjects(columns.high, columns.low)
-    wanted = _subjects(columns.owner_high, columns.owner_low)
+    rows = joined_subjects(columns.high, columns.low)
+    wanted = joined_subjects(columns.owner_high, columns.owner_low)
     at = np.searchsorted(rows, wanted)
     strange = np.ones(len(wanted), bool) if not n else rows[np.minimum(at, n - 1)] != wanted
     others, positions = np.unique(wanted[strange], return_inverse=True)
@@ -285,8 +285,8 @@ def _owners(columns: Columns) -> tuple[Array, bytes]:
     return at.astype("<u4"), others.tobytes()
 
 
-def _subjects(high: Array, low: Array) -> Array:
-    """Subjects as numpy compares bytes, void[n] of 16 bytes."""
+def joined_subjects(high: Array, low: Array) -> Array:
+    """Subjects, or hashes, as numpy compares bytes: void[n] of 16 bytes each."""
     both = np.empty((len(high), 2), ">u8")
     both[:, 0], both[:, 1] = high, low
     return both.view(f"V{SUBJECT_BYTES}").ravel()

@@ -12,26 +12,25 @@ as they like, and take no lock.
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
-from edge_sdk.dna.columns import Array, Columns, row_sums, total
-from edge_sdk.dna.content import decode
+from edge_sdk.dna.columns import Columns
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import remove
-from edge_sdk.store.lookup_file import LookupFile, lookup_hash, write_lookup
+from edge_sdk.store.genome_files import Files, write_files, write_view
+from edge_sdk.store.lookup_file import LookupFile, lookup_hash
 from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
-from edge_sdk.store.snapshot import Snapshot, write_snapshot
+from edge_sdk.store.snapshot import Snapshot
 from genome_edge.v1 import dna_pb2, sync_pb2
 
 _ROW: Final = struct.Struct("<IiH")
@@ -40,10 +39,11 @@ _CRC: Final = struct.Struct("<I")
 ERASED: Final = int(sync_pb2.Delete.REASON_ERASED)
 LEFT_AUDIENCE: Final = int(sync_pb2.Delete.REASON_LEFT_AUDIENCE)
 CONSENT_WITHDRAWN: Final = int(sync_pb2.Delete.REASON_CONSENT_WITHDRAWN)
-# Patches are held in memory by each process and searched first; beyond this share of the rows a
-# new snapshot is cheaper.
+# Patches are held in memory by each process (half a kilobyte each) and searched first; beyond this
+# share of the rows a new snapshot is cheaper.
 _LEAST_PATCHES: Final = 4096
 _PATCH_SHARE: Final = 32
+_MOST_PATCHES: Final = 16_384
 
 KEYS: Final = (
     "genome_cursor",
@@ -111,17 +111,18 @@ class GenomeView:
         """Every row, in no particular order."""
         if self.snapshot is not None:
             yield from (row for row in self.snapshot if row.subject not in self.patches)
+        yield from self.changed_rows()
+
+    def changed_rows(self) -> Iterator[Row]:
+        """The rows that are newer than the snapshot."""
         for subject, patch in self.patches.items():
             if isinstance(patch, bytes):
                 yield unpack_row(subject, patch)
 
-    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every (hash, subject); a later pair of a hash counts."""
-        if self.lookup is not None:
-            for hash_, subject in self.lookup:
-                if self.patches.get(subject) not in (ERASED, LEFT_AUDIENCE):
-                    yield hash_, subject
-        yield from self.lookups.items()
+    @property
+    def left(self) -> frozenset[bytes]:
+        """The subjects that are not of the audience any more, nor their lookups."""
+        return frozenset(s for s, patch in self.patches.items() if patch in (ERASED, LEFT_AUDIENCE))
 
 
 def pack_row(row: Row) -> bytes:
@@ -153,15 +154,6 @@ def split_pairs(hashes: bytes, subjects: bytes) -> Iterator[tuple[bytes, bytes]]
         raise ValueError("lookup hashes and subjects differ in number")
     for at in range(0, len(hashes), SUBJECT_BYTES):
         yield hashes[at : at + SUBJECT_BYTES], subjects[at : at + SUBJECT_BYTES]
-
-
-class Files(NamedTuple):
-    """A snapshot and a lookup file by name, how many rows they hold and the sum of those."""
-
-    snapshot: str
-    lookup: str
-    rows: int
-    row_sum: int
 
 
 class GenomeShelf:
@@ -244,18 +236,17 @@ class GenomeShelf:
         pairs: Iterable[tuple[bytes, bytes]],
     ) -> Files:
         """Write a snapshot and a lookup file."""
-        name, rows = secrets.token_hex(8), list(rows)
-        count = write_snapshot(self._directory / f"{name}.snap", lineage, rows)
-        write_lookup(self._directory / f"{name}.lookup", pairs)
-        return Files(f"{name}.snap", f"{name}.lookup", count, total(row_sums(Columns.of(rows))))
+        columns = Columns.of(rows, pairs)
+        return write_files(self._directory, lineage, columns.sizes, [columns], [columns.lookups])
 
     def write_content(self, lineage: dna_pb2.Lineage, content: Path) -> Files:
-        """As `write_files`, from a file that `columns.encode` made. Raises FormatError."""
-        columns = decode(content.read_bytes())
-        hashes = _joined(columns.hash_high, columns.hash_low)
-        owners = _joined(columns.owner_high, columns.owner_low)
-        pairs = zip(hashes, owners, strict=True)
-        return self.write_files(lineage, _rows(columns), pairs)
+        """As `write_files`, from a file that `columns.encode` made, in a process of its own.
+
+        Raises FormatError.
+        """
+        from edge_sdk.sync.worker import write_content
+
+        return write_content(self._directory.parent, lineage, content)
 
     def replace(self, connection: sqlite3.Connection, files: Files, **meta: bytes) -> None:
         """Make files that were written the current ones, without patches."""
@@ -306,7 +297,7 @@ class GenomeShelf:
 
     def wants_compaction(self, view: GenomeView) -> bool:
         """Whether the patches are so many that a new snapshot is due."""
-        most = max(_LEAST_PATCHES, view.count // _PATCH_SHARE)
+        most = min(max(_LEAST_PATCHES, view.count // _PATCH_SHARE), _MOST_PATCHES)
         return len(view.patches) + len(view.lookups) > most
 
     def compact(self) -> None:
@@ -314,9 +305,14 @@ class GenomeShelf:
         view = self.view()
         if view.lineage is None:
             return
-        files = self.write_files(view.lineage, view.rows(), view.pairs())
+        if len(view.patches) + len(view.lookups) < _LEAST_PATCHES and view.count < _LEAST_PATCHES:
+            change, files = view.change, write_view(self._directory, view)
+        else:
+            from edge_sdk.sync.worker import compact
+
+            change, files = compact(self._directory.parent)
         with self._database.write() as connection:
-            if counter(connection, "genomes") == view.change:
+            if counter(connection, "genomes") == change:
                 self.replace(connection, files)
         self.sweep()
 
@@ -341,25 +337,6 @@ def rows_of(blocks: Iterable[dna_pb2.GenomeBlock]) -> Iterator[Row]:
     """The rows of blocks, one after the other. Raises FormatError."""
     for block in blocks:
         yield from rows_from_block(block)
-
-
-def _rows(columns: Columns) -> Iterator[Row]:
-    starts = columns.starts.tolist()
-    for at, subject in enumerate(_joined(columns.high, columns.low)):
-        begin, end = starts[at], starts[at + 1]
-        yield Row(
-            subject,
-            int(columns.consents[at]),
-            int(columns.as_of_hours[at]),
-            columns.indices[begin:end].astype(np.uint32),
-            columns.codes[begin:end],
-        )
-
-
-def _joined(high: Array, low: Array) -> list[bytes]:
-    """The 16 bytes whose halves these are."""
-    both = np.stack([high, low], axis=1).astype(">u8").tobytes()
-    return [both[at : at + SUBJECT_BYTES] for at in range(0, len(both), SUBJECT_BYTES)]
 
 
 def _files(meta: Mapping[str, bytes]) -> tuple[str, str]:

@@ -83,6 +83,11 @@ class LookupFile:
             raise StoreCorrupt(f"{path}: cannot be read: {error}") from error
         return cls(data, count)
 
+    def columns(self) -> tuple[Array, Array, Array, Array]:
+        """Hashes and their subjects, as `write_lookup_columns` takes them."""
+        owners = np.frombuffer(self._subjects, ">u8").reshape(-1, 2)
+        return self._high, self._low, owners[:, 0].astype(_HALF), owners[:, 1].astype(_HALF)
+
     def subject(self, hash_: bytes) -> bytes | None:
         """The subject of a hash (16 bytes), or None."""
         high = int.from_bytes(hash_[:8], "big")

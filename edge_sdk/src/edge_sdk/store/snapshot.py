@@ -246,6 +246,16 @@ class Snapshot:
         first, end = (int(self._search(high, side)) for side in ("left", "right"))
         return prefix + self._low[first].to_bytes(8, "big") if end == first + 1 else None
 
+    @property
+    def sizes(self) -> Sizes:
+        """How many rows and markers there are."""
+        return Sizes(len(self), len(self._codes), 0, self._indices.itemsize > 2)
+
+    def markers_of(self, subject: bytes) -> int | None:
+        """How many markers the row of a subject has; None without a row."""
+        at = self._find(subject)
+        return None if at is None else self._starts[at + 1] - self._starts[at]
+
     def _find(self, subject: bytes) -> int | None:
         if len(subject) != SUBJECT_BYTES:
             return None

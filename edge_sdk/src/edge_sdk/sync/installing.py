@@ -24,7 +24,7 @@ def install(
 
     Raises TrustError with the reason of the Nack, and StoreError; the last release stays then.
     """
-    from edge_sdk.sync.trial import try_release
+    from edge_sdk.sync.worker import try_release
 
     read_parts(store.read_part, manifest)
     try_release(store.path, manifest)

@@ -1,16 +1,23 @@
-"""A release is tried in a process of its own: what it does to its reader stays there."""
+"""Doubtful work is done in a process of its own: what it does to its reader stays there."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge_sdk.errors import TrustError
-from edge_sdk.sync.trial import try_release
-from genome_edge.v1 import release_pb2
+from edge_sdk.dna.columns import Columns, encode, row_sums, total
+from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.errors import FormatError, TrustError
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.snapshot import Snapshot
+from edge_sdk.sync.worker import compact, try_release, write_content
+from genome_edge.v1 import dna_pb2, release_pb2
 
+LINEAGE = dna_pb2.Lineage(vocabulary_lineage=bytes(16), schema_epoch=2, quantiser=2)
 ROOT = Path(__file__).parents[2]
 
 
@@ -97,6 +104,66 @@ def test_without_an_interpreter_it_is_tried_here(
         interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     try_release(*shelf)
-    assert "trying it here" in caplog.text
+    assert "doing its work here" in caplog.text
     with pytest.raises(TrustError):
         try_release(shelf[0], replaced(shelf, "model", b"no model at all"))
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    """A store's folder and a content in it."""
+    (tmp_path / "genomes").mkdir()
+    nothing = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+    rows = [Row(bytes([number]) * 16, 2, 0, *nothing) for number in range(1, 40)]
+    (tmp_path / "content").write_bytes(encode(Columns.of(rows)))
+    return tmp_path
+
+
+def test_a_content_is_written_by_the_child(content: Path) -> None:
+    files = write_content(content, LINEAGE, content / "content")
+    snapshot = Snapshot.open(content / "genomes" / files.snapshot)
+    assert (len(snapshot), files.rows) == (39, 39)
+    assert snapshot.lineage == LINEAGE
+    assert files.row_sum == total(row_sums(Columns.of(snapshot)))
+
+
+def test_what_is_wrong_with_a_content_comes_back(content: Path) -> None:
+    (content / "content").write_bytes(b"no content at all" * 10)
+    with pytest.raises(FormatError, match="no genome content"):
+        write_content(content, LINEAGE, content / "content")
+
+
+def test_a_disk_that_refuses_comes_back(content: Path) -> None:
+    (content / "genomes").rmdir()
+    (content / "genomes").write_bytes(b"")
+    with pytest.raises(OSError) as caught:  # noqa: PT011 its number is looked at
+        write_content(content, LINEAGE, content / "content")
+    assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR)
+
+
+def test_a_content_that_takes_its_reader_down_is_refused(
+    content: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = content / "python"
+    interpreter.write_text("#!/bin/sh\necho started\nkill -SEGV $$\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(FormatError, match="ends the process"):
+        write_content(content, LINEAGE, content / "content")
+
+
+def test_patches_are_folded_in_by_the_child(tmp_path: Path) -> None:
+    store = DeviceStore.open(tmp_path / "store")
+    nothing = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+    first = [Row(bytes([number]) * 16, 2, 0, *nothing) for number in range(1, 40)]
+    second = [Row(bytes([number]) * 16, 6, 0, *nothing) for number in range(30, 50)]
+    for full, rows in ((True, first), (False, second)):
+        block = block_from_rows(LINEAGE, rows)
+        store.commit_genomes(full=full, lineage=LINEAGE, blocks=[block], cursor=b"c")
+    change, files = compact(store.path)
+    view = store.genomes()
+    assert change == view.change
+    written = list(Snapshot.open(store.path / "genomes" / files.snapshot))
+    assert written == sorted(view.rows(), key=lambda row: row.subject)
+    assert files.row_sum == total(row_sums(Columns.of(view.rows())))
+    store.close()
