@@ -222,11 +222,18 @@ def _say(console: Console, drafted: Drafted) -> None:
         "root_version": drafted.root.version,
         "in_force": not drafted.lacking,
         "lacking": list(drafted.lacking),
+        "releases_to_sign": list(drafted.unsigned),
     }
 
     def render() -> None:
         if not drafted.lacking:
             console.print(f"Root {drafted.root.version} is in force; devices follow it.")
+            if drafted.unsigned:
+                console.note(
+                    f"note: release {', '.join(map(str, drafted.unsigned))} was signed by the key "
+                    "that is gone; devices that have it keep it, others wait for: "
+                    "genome-server publish"
+                )
             return
         console.print(f"Root {drafted.root.version} waits for signatures:")
         for text in drafted.lacking:

@@ -64,6 +64,16 @@ def issue(
     return row
 
 
+def trusted_now(row: ReleaseRow, root: release_pb2.TrustRoot) -> bool:
+    """Whether a device that trusts `root` would take this release, its age aside."""
+    signed = release_pb2.SignedManifest.FromString(row.manifest)
+    try:
+        verify_manifest(signed, root, 0, 0, held=True)
+    except EdgeError:
+        return False
+    return True
+
+
 def _next_version(store: Store) -> int:
     """The next version, above what devices say they have: the store may be from a backup."""
     version = store.next_counter(_COUNTER)

@@ -20,8 +20,9 @@ from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.home import Tenant
 from genome_server.releases.check import load_as_device
-from genome_server.releases.issue import issue
+from genome_server.releases.issue import issue, trusted_now
 from genome_server.releases.publish import manifest_of, part_content
+from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
 
@@ -148,6 +149,11 @@ def promote(
             raise Refused(
                 f"release {version} is superseded in channel {row.channel!r}; bring its content "
                 f"back with: genome-server releases rollback --to {version}"
+            )
+        if not trusted_now(row, TrustDesk(tenant, store).root()):
+            raise Refused(
+                f"release {version} is signed by a key that was replaced, so that no more devices "
+                f"take it; sign it anew with: genome-server publish --share {share}"
             )
         if share < row.share:
             raise Refused(

@@ -29,7 +29,9 @@ from genome_server.releases.assemble import assemble
 from genome_server.releases.check import check_parts, load_as_device, references
 from genome_server.releases.features import Lacking, devices_lacking, needed_features
 from genome_server.releases.golden import golden_vectors
-from genome_server.releases.issue import issue
+from genome_server.releases.issue import issue, trusted_now
+from genome_server.releases.keyring import ROOT
+from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
 DEFAULT_EXPIRES_DAYS = 30
@@ -77,9 +79,9 @@ def publish(
     """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
 
     Nothing is published where nothing changed and the release in force still has half of
-    `expires_days` before it. `progress` is called after each step. Raises Refused where genomes
-    were never built, where there is no model (unless `untrained`) or no placement, and where a
-    device would refuse.
+    `expires_days` before it and is signed by keys that are in force. `progress` is called after
+    each step. Raises Refused where genomes were never built, where there is no model (unless
+    `untrained`) or no placement, and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with closing(tenant.open_store()) as store:
@@ -114,7 +116,8 @@ def publish(
         fresh = known.expires_ms - now_ms >= (draft.expires_ms - now_ms) / 2
         if not dry_run:
             _write_parts(tenant, draft, parts)
-        if before is not None and fresh and _content(known) == _content(draft):
+        same = before is not None and _content(known) == _content(draft)
+        if before is not None and same and fresh and _trusted(tenant, store, before):
             if before.share < share:
                 notes += (
                     f"release {before.version} is out for {before.share:.3%} of the channel; for "
@@ -126,6 +129,11 @@ def publish(
             return Published(row, draft, changed, False, model_name, notes, lacking)
         row = issue(tenant, store, draft, share)
         return Published(row, manifest_of(row), changed, False, model_name, notes, lacking)
+
+
+def _trusted(tenant: Tenant, store: Store, row: ReleaseRow) -> bool:
+    """Whether devices that enrol now would take a release: keys may have been replaced."""
+    return not store.trusted(ROOT) or trusted_now(row, TrustDesk(tenant, store).root())
 
 
 def manifest_of(row: ReleaseRow) -> release_pb2.Manifest:

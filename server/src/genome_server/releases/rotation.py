@@ -23,6 +23,7 @@ from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.files import write_whole
 from genome_server.home import Tenant
+from genome_server.releases.issue import trusted_now
 from genome_server.releases.keyring import ROLES, here, role_keys, role_threshold
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import Store
@@ -48,10 +49,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Drafted:
-    """A root on its way: in force, or `lacking` signatures, in words."""
+    """A root on its way: in force, or `lacking` signatures, in words.
+
+    `unsigned` are the releases in force that no device will take any more that lacks them.
+    """
 
     root: release_pb2.TrustRoot
     lacking: tuple[str, ...] = ()
+    unsigned: tuple[int, ...] = ()
 
 
 def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
@@ -86,7 +91,7 @@ def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
         raise UsageError(f"this would be no root that devices take: {error}") from error
     if made is not None:
         made.save(tenant.keys_dir / f"{role}-{key_id(made.public)}.pem")
-    return _proceed(tenant, desk, sign_root(root, _signers(tenant, old, root)))
+    return _proceed(tenant, store, desk, sign_root(root, _signers(tenant, old, root)))
 
 
 def sign_file(path: Path, key_path: Path) -> tuple[release_pb2.TrustRoot, bool]:
@@ -140,7 +145,7 @@ def import_root(tenant: Tenant, store: Store, path: Path) -> Drafted:
         if waiting.root == signed.root:
             every = {one.key_id: one for one in waiting.signatures} | every
     return _proceed(
-        tenant, desk, release_pb2.SignedRoot(root=signed.root, signatures=every.values())
+        tenant, store, desk, release_pb2.SignedRoot(root=signed.root, signatures=every.values())
     )
 
 
@@ -158,7 +163,9 @@ def read_root(path: Path) -> tuple[release_pb2.SignedRoot, release_pb2.TrustRoot
     return signed, root
 
 
-def _proceed(tenant: Tenant, desk: TrustDesk, signed: release_pb2.SignedRoot) -> Drafted:
+def _proceed(
+    tenant: Tenant, store: Store, desk: TrustDesk, signed: release_pb2.SignedRoot
+) -> Drafted:
     """Put a root in force if it has signatures enough, else let it wait."""
     root = release_pb2.TrustRoot.FromString(signed.root)
     lacking = tuple(
@@ -172,7 +179,8 @@ def _proceed(tenant: Tenant, desk: TrustDesk, signed: release_pb2.SignedRoot) ->
     desk.adopt(signed)
     tenant.next_root_path.unlink(missing_ok=True)
     _put_away(tenant, root)
-    return Drafted(root)
+    left = [row.version for row in store.releases_in_force() if not trusted_now(row, root)]
+    return Drafted(root, unsigned=tuple(left))
 
 
 def _counted(

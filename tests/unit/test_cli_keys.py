@@ -1,0 +1,245 @@
+"""Keys and their rotation: here, with a key kept elsewhere, and what devices make of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk.errors import TrustError
+from edge_sdk.sync import roles
+from edge_sdk.sync.keys import DeviceKey
+from edge_sdk.sync.trust import key_id, verify_manifest
+from genome_edge.v1 import release_pb2, sync_pb2
+from genome_server.genomes.build import build
+from genome_server.releases.trust import TrustDesk
+from genome_server.setup import set_up
+from genome_server.store.protocol import Store
+from tests.serving import now_ms
+from tests.unit.test_cli_releases import Person
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    made = Person(tmp_path)
+    with closing(made.tenant.open_store()) as store:
+        build(store, None, made.tenant.dna_path)
+    return made
+
+
+@pytest.fixture
+def store(person: Person) -> Iterator[Store]:
+    with closing(person.tenant.open_store()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pinned(person: Person, store: Store) -> release_pb2.TrustRoot:
+    """The root that a device got when it enrolled, before anything below happened."""
+    return TrustDesk(person.tenant, store).root()
+
+
+def follow(person: Person, store: Store, standing: roles.Standing) -> roles.Standing:
+    desk = TrustDesk(person.tenant, store)
+    message = sync_pb2.Trust(
+        roots=desk.roots_after(standing.root.version),
+        timestamp=desk.timestamp(),
+        stop_list=desk.stop_list(),
+    )
+    taken = roles.take(standing, message, now_ms())
+    assert taken.refused == ()
+    assert taken.standing.root == desk.root()
+    return taken.standing
+
+
+def ids(person: Person, role: str) -> list[str]:
+    return [key["id"] for key in person.json("keys", "list")["roles"][role]["keys"]]
+
+
+def newest(store: Store) -> release_pb2.SignedManifest:
+    row = store.release()
+    assert row is not None
+    return release_pb2.SignedManifest.FromString(row.manifest)
+
+
+def test_the_release_key_is_replaced(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    person.call("publish", "--untrained")
+    before = newest(store)
+    (old,) = ids(person, "release")
+    said = person.json("keys", "rotate", "release")
+    assert said == {"root_version": 2, "in_force": True, "lacking": [], "releases_to_sign": [1]}
+    (new,) = ids(person, "release")
+    assert new != old
+    assert (person.tenant.keys_dir / "retired" / f"release-{old}.pem").is_file()
+    assert (person.tenant.keys_dir / f"release-{new}.pem").stat().st_mode & 0o777 == 0o600
+    root = follow(person, store, roles.Standing(pinned)).root
+    with pytest.raises(TrustError):
+        verify_manifest(before, root, now_ms(), 0)
+    assert "was replaced" in person.call("releases", "promote", 1, code=1)
+    # Nothing changed but the key.
+    assert person.json("publish", "--untrained")["changed"] == []
+    assert verify_manifest(newest(store), root, now_ms(), 1).version == 2
+    assert person.json("publish", "--untrained")["unchanged"]
+    assert not any("/keys/" in what for what in set_up(person.tenant).made)
+
+
+def test_a_release_key_that_was_lost_is_replaced(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    person.tenant.release_key_path.unlink()
+    assert "keys rotate release" in person.call("publish", "--untrained", code=1)
+    assert "keys rotate release" in person.call("init", code=1)
+    person.call("keys", "rotate", "release")
+    person.call("publish", "--untrained")
+    root = follow(person, store, roles.Standing(pinned)).root
+    assert verify_manifest(newest(store), root, now_ms(), 0)
+
+
+def test_the_timestamp_key_is_replaced_with_all_that_it_signed(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    person.call("publish", "--untrained")
+    person.call("offers", "pause", "taxi")
+    standing = follow(person, store, roles.Standing(pinned))
+    person.call("keys", "rotate", "timestamp")
+    after = follow(person, store, standing)
+    assert after.stopped == {"taxi"}
+    assert list(after.root.timestamp_keys) != list(pinned.timestamp_keys)
+    # Lost: what was signed goes on until it expires; a new key takes over.
+    (name,) = ids(person, "timestamp")
+    (person.tenant.keys_dir / f"timestamp-{name}.pem").unlink()
+    assert "keys rotate timestamp" in person.call("offers", "pause", "spa", code=1)
+    person.call("keys", "rotate", "timestamp")
+    person.call("offers", "pause", "spa")
+    assert follow(person, store, after).stopped == {"taxi", "spa"}
+    assert "its threshold is 1" in person.call(
+        "keys", "rotate", "timestamp", "--threshold", 2, code=2
+    )
+
+
+def test_many_rotations_are_one_walk(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    for role in ("root", "release", "timestamp", "root"):
+        person.call("keys", "rotate", role)
+    standing = follow(person, store, roles.Standing(pinned))
+    assert standing.root.version == 5
+    assert standing.root.root_keys[0] != pinned.root_keys[0]
+
+
+def test_a_second_root_key_is_kept_elsewhere(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "stick"
+    elsewhere.mkdir()
+    key = elsewhere / "root.pem"
+    public = person.json("keys", "make", key)["public"]
+    assert "is never replaced" in person.call("keys", "make", key, code=1)
+    moved = tmp_path / "root-2.pb"
+
+    def sign_elsewhere() -> None:
+        person.call("keys", "export", moved)
+        assert "which says" in person.call("keys", "sign", moved, "--key", key)
+
+    # Both must sign from now on; the new one has to agree to that.
+    said = person.json("keys", "rotate", "root", "--add", public, "--threshold", 2, code=1)
+    assert said["in_force"] is False
+    assert said["lacking"] == [f"1 more of root 2: {', '.join(said_ids(person, public))}"]
+    assert person.json("keys", "list")["waiting"]
+    assert TrustDesk(person.tenant, store).root() == pinned
+    # Imported as it is, it still lacks.
+    person.call("keys", "export", moved)
+    assert person.json("keys", "import", moved, code=1)["lacking"] == said["lacking"]
+    sign_elsewhere()
+    assert person.json("keys", "import", moved)["in_force"]
+    listed = person.json("keys", "list")
+    assert listed["waiting"] is None
+    assert listed["roles"]["root"]["threshold"] == 2
+    assert [one["here"] for one in listed["roles"]["root"]["keys"]] == [True, False]
+    # The release key needs both now.
+    assert "1 more of root 2" in person.call("keys", "rotate", "release", code=1)
+    sign_elsewhere()
+    person.call("keys", "import", moved)
+    # The root key that is here was stolen: the other one and a new one replace it.
+    assert "2" in person.call("keys", "rotate", "root", code=1)
+    sign_elsewhere()
+    person.call("keys", "import", moved)
+    standing = follow(person, store, roles.Standing(pinned))
+    assert standing.root.version == 4
+    assert pinned.root_keys[0] not in standing.root.root_keys
+    # An old one is not taken twice, nor another tenant's.
+    assert "what follows here is root 5" in person.call("keys", "import", moved, code=1)
+
+
+def said_ids(person: Person, public: str) -> list[str]:
+    return [*ids(person, "root"), key_id(bytes.fromhex(public))]
+
+
+def test_what_makes_no_sense_is_refused(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot, tmp_path: Path
+) -> None:
+    assert "64 hex digits" in person.call("keys", "rotate", "root", "--add", "zz", code=2)
+    assert "names no one key" in person.call("keys", "rotate", "root", "--retire", "00", code=2)
+    assert "no root that devices" in person.call(
+        "keys", "rotate", "release", "--threshold", 3, code=2
+    )
+    assert "changes nothing" in person.call("keys", "rotate", "root", "--no-new", code=2)
+    # A key stands in one role only.
+    twice = pinned.root_keys[0].hex()
+    assert "repeated key" in person.call("keys", "rotate", "release", "--add", twice, code=2)
+    (tmp_path / "junk").write_bytes(b"\xff junk")
+    assert "no exported root" in person.call("keys", "import", tmp_path / "junk", code=1)
+    assert "there is no file" in person.call("keys", "import", tmp_path / "none", code=1)
+    person.call("keys", "export", tmp_path / "root")
+    assert "no key" in person.call(
+        "keys", "sign", tmp_path / "root", "--key", tmp_path / "junk", code=1
+    )
+    other = tmp_path / "other.pem"
+    DeviceKey.generate().save(other)
+    assert "does not name this key" in person.call(
+        "keys", "sign", tmp_path / "root", "--key", other
+    )
+    assert TrustDesk(person.tenant, store).root() == pinned
+
+
+def test_a_root_that_was_tampered_with_lacks_signatures(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot, tmp_path: Path
+) -> None:
+    root = release_pb2.TrustRoot()
+    root.CopyFrom(pinned)
+    root.version = 2
+    root.release_keys[:] = [DeviceKey.generate().public]
+    forged = tmp_path / "forged"
+    forged.write_bytes(
+        release_pb2.SignedRoot(
+            root=root.SerializeToString(),
+            signatures=[release_pb2.ManifestSignature(key_id=key_id(pinned.root_keys[0]))],
+        ).SerializeToString()
+    )
+    assert len(person.json("keys", "import", forged, code=1)["lacking"]) == 2
+    assert TrustDesk(person.tenant, store).root() == pinned
+
+
+def test_an_expiry_and_the_life_of_timestamps(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    person.call("keys", "rotate", "root", "--expires-days", 400)
+    assert follow(person, store, roles.Standing(pinned)).root.expires_ms > now_ms()
+    assert "expires" in person.call("keys", "list")
+    person.call("keys", "life", "14d")
+    assert json.loads(json.dumps(person.json("keys", "list")))["timestamp_life_hours"] == 14 * 24
+    person.call("keys", "life", "30m", code=2)
+
+
+def test_a_tenant_of_the_first_kind_is_completed_by_init(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    said: Any = person.json("init")
+    assert any("root 1" in made for made in said["made"])
+    assert person.tenant.root_key_path.exists()
+    assert person.tenant.timestamp_key_path.exists()
