@@ -30,8 +30,8 @@ from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 class Listed:
     """A release as `releases list` shows it.
 
-    `state` is "in force", "superseded", "withdrawn" or "expired"; `devices` how many say that
-    they decide from it.
+    `state` is "in force", "superseded" or "withdrawn"; `devices` how many say that they decide
+    from it.
     """
 
     row: ReleaseRow
@@ -69,13 +69,12 @@ class Moved:
     notes: tuple[str, ...] = ()
 
 
-def list_releases(store: Store, now_ms: int | None = None) -> list[Listed]:
+def list_releases(store: Store) -> list[Listed]:
     """All releases, newest first."""
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     in_force = {row.version for row in store.releases_in_force()}
     held = Counter(device.status.get("release") for device in store.devices() if not device.revoked)
     return [
-        Listed(row, manifest_of(row), _state(row, in_force, now_ms), held[row.version])
+        Listed(row, manifest_of(row), _state(row, in_force), held[row.version])
         for row in store.releases()
     ]
 
@@ -130,7 +129,8 @@ def promote(
 ) -> Moved:
     """Give a release to a greater share (0 … 1] of its channel, or to another channel.
 
-    Raises Refused where it is withdrawn, superseded, expired, or the share would fall.
+    Raises Refused where it is withdrawn, superseded, signed by a key that was replaced, or the
+    share would fall.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with closing(tenant.open_store()) as store:
@@ -143,8 +143,6 @@ def promote(
         if channel is not None and channel != row.channel:
             made = _again(tenant, store, row, channel, share, now_ms)
             return Moved(made, True, version, notes=_notes(store, made))
-        if row.expires_ms <= now_ms:
-            raise Refused(f"release {version} has expired; run: genome-server publish")
         if version not in {one.version for one in store.releases_in_force()}:
             raise Refused(
                 f"release {version} is superseded in channel {row.channel!r}; bring its content "
@@ -245,12 +243,10 @@ def _notes(store: Store, row: ReleaseRow) -> tuple[str, ...]:
     )
 
 
-def _state(row: ReleaseRow, in_force: set[int], now_ms: int) -> str:
+def _state(row: ReleaseRow, in_force: set[int]) -> str:
     if row.withdrawn:
         return "withdrawn"
-    if row.version not in in_force:
-        return "superseded"
-    return "expired" if row.expires_ms <= now_ms else "in force"
+    return "in force" if row.version in in_force else "superseded"
 
 
 def _named(

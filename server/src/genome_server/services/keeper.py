@@ -139,7 +139,9 @@ class Keeper:
             return False
         async with stream.turn():
             nonce = await stream.begin(shipment.begin)
-            for part in shipment.shelved.needed:
+            shelved = shipment.shelved
+            # An SDK that knows nothing of assets wants every part.
+            for part in shelved.needed if ASSETS in self._features else shelved.manifest.parts:
                 if part.sha256 not in self._held:
                     await self._send_part(nonce, part)
             await stream.commit(nonce, sync_pb2.Commit())
