@@ -50,6 +50,34 @@ def load_stored(store: DeviceStore) -> Loaded:
     return Loaded(None, cause)
 
 
+def proven(store: DeviceStore, loaded: Loaded) -> Loaded:
+    """What to decide from once the golden vectors were tried in this process, after the swap.
+
+    A release that fails here gives way to the one before it where that does better; the store
+    remembers why, so that the server is told and it is not taken again. Raises StoreError.
+    """
+    release, previous = loaded.release, store.previous_release()
+    failure = _tried(release) if release is not None else None
+    if release is None or failure is None or previous is None:
+        return Loaded(release, failure or loaded.cause)
+    try:
+        earlier = _read(store, previous)
+    except (TrustError, StoreCorrupt):
+        return Loaded(release, failure)
+    if _tried(earlier) is not None:  # nothing is gained: it is this device, not the release
+        return Loaded(release, failure)
+    store.release_failed(release.version, str(failure))
+    return Loaded(earlier, failure)
+
+
+def _tried(release: Release) -> TrustError | None:
+    try:
+        release.check_golden()
+    except TrustError as error:
+        return error
+    return None
+
+
 def warm(release: Release) -> TrustError | None:
     """Open the model and use it once, so that the first decision does not have to.
 

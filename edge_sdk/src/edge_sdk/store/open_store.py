@@ -106,6 +106,8 @@ class OpenStore:
             return False  # a version means one release only
         with in_slices(current is not None):  # who decides meanwhile goes first
             loaded = loading.load_stored(self.store)
+            if room.plugins.scorer is None:
+                loaded = loading.proven(self.store, loaded)
             self.cause = loaded.cause
             if loaded.release is None:
                 return False

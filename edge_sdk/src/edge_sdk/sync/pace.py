@@ -22,10 +22,12 @@ class Backoff:
         self._failures = 0
 
     def after_failure(self, at_least_s: float = 0.0) -> float:
-        """Seconds to wait now. What the server asked for is waited for, and jitter added."""
+        """Seconds to wait now. What the server asked for is waited for, and jitter added that grows
+        with it: a server that asks everybody for a minute does not get everybody back at once."""
         ceiling = min(self._most_s, self._first_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        return at_least_s + self._random.uniform(self._first_s / 2, ceiling)
+        asked_s = at_least_s * self._random.uniform(1.0, 1.5)
+        return asked_s + self._random.uniform(self._first_s / 2, ceiling)
 
 
 class Silence:
