@@ -379,8 +379,9 @@ def foreign_tenant(world: World) -> None:
 
 
 def scrambled(world: World) -> None:
-    """Messages twice or in another order: what cannot be understood is not used."""
+    """Messages twice or in another order: refused, where it does not come out right by chance."""
     world.publish()
+    world.good = True
     if world.random.random() < 0.5:
         world.network = SimulatedNetwork(world.random.randrange(1 << 30), repeat=0.9)
     else:
@@ -446,13 +447,15 @@ def play(
 
 
 def _history(seed: int, clock: SimulatedClock) -> SimulatedServer:
-    """The same each time: two releases, a rotation, two stop lists."""
+    """The same each time: two releases, a rotation, two stop lists, some timestamps."""
     server = SimulatedServer("town", seed=seed, now_ms=clock.now_ms)
     server.publish([_TAXI], life_ms=2 * _HOUR)
     server.pause("ghost")
     server.rotate("release")
     server.publish([_TAXI, _BUS], life_ms=2 * _HOUR)
     server.pause("bus")
+    server.stamp()
+    server.stamp()
     return server
 
 
@@ -482,7 +485,11 @@ def _round(house: SimulatedHouse, world: World, attack: Attack, path: Path) -> s
             if not _until(lambda: any(_root_version(one) == versions for one in house.said)):
                 return f"the device never took root {versions}"
             world.then()
-        if world.reasons and not _until(lambda: set(house.nacks) & set(world.reasons)):
+        if world.reasons and not _until(
+            lambda: (
+                set(house.nacks) & set(world.reasons) or (world.good and client.status.release == 3)
+            )
+        ):
             return f"refused for {house.nacks or 'nothing'}, not for {world.reasons}"
         if world.stale and not _until(lambda: client.status.tier == "stale"):
             return f"the device thinks that it is {client.status.tier}"
