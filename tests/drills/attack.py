@@ -34,7 +34,7 @@ from genome_edge.v1 import release_pb2, sync_pb2
 from tests.drills.findings import Findings
 
 VARIANTS: Final = 20
-SHORT: Final = 20
+SHORT: Final = 21
 UNIT: Final = "attacks"
 
 _CONFIG: Final = Config(

@@ -107,6 +107,34 @@ def test_a_client_lives_with_it(tmp_path: Path) -> None:
             client.close()
 
 
+def test_a_device_remembers_what_it_was_told_and_uses_what_it_has(tmp_path: Path) -> None:
+    server = SimulatedServer()
+    server.publish([TAXI, BUS])
+    with serve(server) as house:
+        house.enrol(tmp_path / "store")
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        assert client.wait_ready(20)
+        server.pause("taxi")
+        until(lambda: _shown(client) == "bus")
+        server.rotate("root", "release", "timestamp")
+        until(lambda: any(one.heartbeat.root_version == 2 for one in house.said))
+        client.close()
+    again = EdgeClient(tmp_path / "store", config=FAST)
+    try:
+        assert again.wait_ready(20), again.status
+        assert again.status.release == 1, "signed by keys that the root has no more, and held"
+        assert _shown(again) == "bus"
+        assert again.status.tier == "fresh"
+    finally:
+        again.close()
+    with serve(server, port=int(house.address.rpartition(":")[2])) as house:
+        server.publish([{"id": "tram"}])
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        until(lambda: _shown(client) == "tram")
+        client.close()
+        assert not house.nacks
+
+
 def _shown(client: EdgeClient) -> str:
     offer = client.decide(Context(), "any").offer
     return offer.id if offer is not None else ""
