@@ -294,3 +294,27 @@ def test_a_damaged_patch_drops_the_genomes(tmp_path: Path) -> None:
         store.genomes()
     assert store.genome_cursor() == b""
     store.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE lanes SET next = 2",
+        "UPDATE lanes SET next = 999",
+        "UPDATE lanes SET safe = 4000",
+        "DELETE FROM lanes",
+    ],
+)
+def test_a_lane_whose_numbers_are_damaged_loses_no_event(tmp_path: Path, damage: str) -> None:
+    desk = Desk(tmp_path / "store")
+    desk.writer.put_durably(entry("early"), 5)
+    sent = [word(frame) for frame in drain(desk.outbox)]
+    for text in ("first", "second", "third"):
+        desk.writer.put_durably(entry(text), 5)
+    with desk.store.write() as connection:
+        connection.execute(damage)
+    for text in ("fourth", "fifth"):
+        desk.writer.put_durably(entry(text), 5)
+    sent += [word(frame) for frame in drain(desk.outbox)]
+    assert sent == ["early", "first", "second", "third", "fourth", "fifth"]
+    desk.close()

@@ -97,7 +97,7 @@ class Outbox:
                     connection.execute("DELETE FROM batches")
             connection.execute(
                 "UPDATE lanes SET received = max(received, min(?, next - 1)),"
-                " safe = max(safe, min(?, next - 1)) WHERE lane = ?",
+                " safe = max(min(safe, received), min(?, next - 1)) WHERE lane = ?",
                 (received_through, safe_through, batch.lane),
             )
             _settle(connection, batch.lane)
