@@ -91,10 +91,12 @@ def _play(
             if found.tried % _VERIFY_EACH == 0:
                 _verify(number, tenant, load, found, whole=False)
             progress(found.tried)
+            if found.failures:
+                break  # the rounds share a log: what comes after would fail for the same cause
         servers.start()
         load.finish()
         servers.kill()
-    _verify(rounds[-1], tenant, load, found, whole=True)
+    _verify(rounds[found.tried - 1], tenant, load, found, whole=True)
     found.note(", ".join(f"{count} {what}" for what, count in sorted(load.done.items())))
     found.note(", ".join(f"{count} {what}" for what, count in sorted(servers.done.items())))
 
@@ -284,6 +286,8 @@ class _Reporter(threading.Thread):
                     continue
                 reason = info(error).reason if error.trailing_metadata() else str(error.code())
                 self.problems.append(f"{self.name}, {first} to {last}: refused with {reason}")
+                self.answered.set()
+                self.stopping.wait(0.05)
                 return
             if answer.received_through < last:
                 self.problems.append(f"{self.name}: {answer.received_through} after {last}")
