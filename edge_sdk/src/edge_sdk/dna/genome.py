@@ -27,6 +27,7 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import ONE_Q24, DnaSchema
 from edge_sdk.errors import FormatError
 from edge_sdk.lazy import lazy
+from edge_sdk.slices import rest
 from genome_edge.v1 import dna_pb2
 
 SUBJECT_BYTES: Final = 16
@@ -138,6 +139,7 @@ def rows_from_block(block: dna_pb2.GenomeBlock) -> list[Row]:
     sums = np.cumsum(deltas)
     rows = []
     for i in range(n):
+        rest()
         begin, end = int(starts[i]), int(starts[i + 1])
         before = int(sums[begin - 1]) if begin else 0
         indices = sums[begin:end] - before

@@ -39,6 +39,7 @@ from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.thinning import CERTAIN
+from edge_sdk.slices import in_slices, rest
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
@@ -48,6 +49,8 @@ from edge_sdk.store.segments import write_segment
 log = logging.getLogger("edge_sdk.outbox.writer")
 
 _GROUP: Final = 5_000
+# Up to so many events are encoded in slices.
+_MANY: Final = 500
 _RETRY_S: Final = (0.1, 5.0)
 # Room is made for more than the one event that was too many.
 _EVICT_TO: Final = 0.9
@@ -153,7 +156,9 @@ class Writer:
             group = inbox.next_group(_GROUP)
             inbox.in_flight = len(group)
             try:
-                self._commit(group)
+                # Who decides goes first, for as long as there is not too much to write.
+                with in_slices(len(inbox) < _MANY):
+                    self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
                 inbox.backlog.extendleft(reversed(group))
                 inbox.in_flight = 0
@@ -308,8 +313,8 @@ def _prepare(group: Sequence[Entry]) -> list[_Prepared]:
             body, full = entry.bodies()
             frame = encode_frame(Frame(0, entry.subject, entry.kind, entry.time_ms, body))
             prepared.append(_Prepared(entry, frame, full))
-            # Encoding is Python at work: without a break, a thread that decides would wait for the
-            # interpreter's switch interval (5 ms) instead of for one event.
+            # Encoding is Python at work: a thread that decides would wait for it.
+            rest()
             time.sleep(0)
         except Exception:  # one event that cannot be encoded must not keep the others from disk
             log.exception("an event could not be encoded and is lost")
@@ -339,11 +344,16 @@ def _rows(connection: sqlite3.Connection) -> int:
 
 
 def _take_sequences(connection: sqlite3.Connection, lane: int, count: int) -> int:
-    """The first of `count` new sequences of a lane."""
+    """The first of `count` new sequences of a lane: behind all that is there, whatever the lane's
+    own numbers say, so that a damaged one never lets an event take another one's place."""
+    last = connection.execute(
+        "SELECT last FROM outbox WHERE lane = ? ORDER BY first DESC LIMIT 1", (lane,)
+    ).fetchone()
     row = connection.execute(
-        "INSERT INTO lanes (lane, priority, next) VALUES (?1, ?1 % 2, 1 + ?2)"
-        " ON CONFLICT DO UPDATE SET next = next + ?2 RETURNING next - ?2",
-        (lane, count),
+        "INSERT INTO lanes (lane, priority, next) VALUES (?1, ?1 % 2, coalesce(?3, 1) + ?2)"
+        " ON CONFLICT DO UPDATE SET next = coalesce(?3, max(next, received + 1, safe + 1)) + ?2,"
+        " received = min(received, coalesce(?3 - 1, received)) RETURNING next - ?2",
+        (lane, count, None if last is None else last[0] + 1),
     ).fetchone()
     return int(row[0])
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_sdk.dna.columns import Columns, row_sum_of, row_sums, total
 from edge_sdk.dna.genome import Row
+from edge_sdk.slices import rest
 from edge_sdk.store.genomes import GenomeView
 from edge_sdk.sync.trust import Refusal, refuse
 from genome_edge.v1 import sync_pb2
@@ -28,6 +29,7 @@ def patched(view: GenomeView, patches: Iterable[sync_pb2.GenomePatch]) -> Iterat
     for patch in patches:
         ends = list(accumulate(patch.counts))
         for at, (count, end) in enumerate(zip(patch.counts, ends, strict=True)):
+            rest()
             prefix = patch.subject_prefixes[_PREFIX * at : _PREFIX * (at + 1)]
             row = made.get(prefix) or _held(view, begun, prefix)
             if row is None:
@@ -78,6 +80,7 @@ def sum_after(
     changed: dict[bytes, Row | None] = {row.subject: row for row in rows}
     changed.update((subject, None) for subject, _ in deletes)
     for subject, row in changed.items():
+        rest()
         held = view.row(subject)
         before -= row_sum_of(held) if held is not None else 0
         before += row_sum_of(row) if row is not None else 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from edge_sdk.clock import LATEST_MS
 from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
 from edge_sdk.plugins import Identified
+from edge_sdk.slices import in_slices
 from edge_sdk.sync.actions import Held
 from edge_sdk.sync.enrolment import Enrolled, enrol, identify, open_link
 from edge_sdk.sync.holding import holding
@@ -175,7 +176,8 @@ class Updater:
             began = time.monotonic()
             asked_s = 0.0
             try:
-                asked_s = self._run_session(self._shared_link())
+                with in_slices():  # who decides meanwhile goes first
+                    asked_s = self._run_session(self._shared_link())
                 self._monitor.went("sync", None)
             except RefusedError as error:
                 self._monitor.went("sync", error)
