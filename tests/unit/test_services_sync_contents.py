@@ -109,7 +109,8 @@ def test_all_rows_come_as_one_content_and_changes_as_patches(
     assert copy.take(opened.transaction()) == "patch"
     copy.patched.clear()
     subjects = many_members(tenant, 9)
-    assert copy.take(opened.transaction()) == "patch"
+    while set(subjects) - copy.rows.keys():
+        assert copy.take(opened.transaction()) == "patch"
     assert copy.patched == [], "rows that it did not have come whole"
     changed = dict(copy.rows[subjects[0]].markers)
     changed[100] += 1

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 import sqlite3
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -139,7 +140,7 @@ class Authenticator:
             raise CallRefusedError("UNAUTHENTICATED", "this device is not enrolled here")
         if device.revoked:
             raise CallRefusedError("CREDENTIAL_REVOKED", "this device's credential was revoked")
-        return Caller(room, DEVICE, device.id, device.audience)
+        return Caller(room, DEVICE, device.id, sys.intern(device.audience))
 
     def _thin(self, token: str) -> Caller:
         room = self._rooms.get(credentials.tenant_of(token))
@@ -168,6 +169,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._policy = policy
         self._authenticator = authenticator
         self._pool = pool
+        # By method, the handler and its guarded form: one for all calls.
+        self._guarded: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
         #: Set when the server is about to stop: callers are told to come back.
         self.draining = False
 
@@ -181,6 +184,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_INFRASTRUCTURE):
             return handler
+        guarded = self._guarded.get(method)
+        if guarded is None or guarded[0] is not handler:
+            guarded = self._guarded[method] = (handler, self._stand_before(method, handler))
+        return guarded[1]
+
+    def _stand_before(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         roles = self._policy.get(method, frozenset())
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(

@@ -7,6 +7,7 @@ memory and gets the newest state, not a backlog.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Final
@@ -44,8 +45,8 @@ class Keeper:
         "_full_refused",
         "_held",
         "_highest",
-        "_lineage",
         "_marks_at",
+        "_offered",
         "_partials",
         "_planned",
         "_refused",
@@ -59,21 +60,21 @@ class Keeper:
         "_wants_genomes",
     )
 
-    def __init__(self, stream: DeviceStream, desk: Desk, shipping: Shipping) -> None:
+    def __init__(
+        self, stream: DeviceStream, hello: sync_pb2.Hello, desk: Desk, shipping: Shipping
+    ) -> None:
         self._stream = stream
         self._room = stream.room
         self._desk = desk
         self._shipping = shipping
         self._device = stream.who.name
-        hello = stream.hello
-        self._features = frozenset(hello.features)
-        self._held = set(hello.held_parts)
+        self._features = shipping.shared(hello.features)
+        self._held = shipping.shared(hello.held_parts)
         self._partials = {partial.sha256: partial.size for partial in hello.partials}
         self._release = hello.active_release
         self._highest = hello.highest_release
         self._cursor = hello.genome_cursor
         self._wants_genomes = hello.wants_genomes
-        self._lineage = b""
         # The release that the device refused or cannot have; the one whose assets it has.
         self._refused: ReleaseRow | None = None
         self._assets_of = 0
@@ -82,30 +83,27 @@ class Keeper:
         self._trusted = (0, 0, 0)
         # The stamp of the audience, and the release, for which genomes were last worked out.
         self._planned: tuple[int, int] | None = None
+        # Nothing was said yet of there being nothing more.
+        self._offered = True
         # How many reports of this device are known to be in its marks.
         self._settled = -1
         self._retry_at = 0.0
         self._marks_at = 0.0
 
     async def keep(self) -> None:
-        """Keep the device current. Ends with StreamOverError or CREDENTIAL_REVOKED."""
+        """Offer what the device lacks now. Ends with StreamOverError or CREDENTIAL_REVOKED."""
         stream = self._stream
-        offered = True
-        while True:
-            stream.wake.clear()
+        await self._offer_trust()
+        while (
+            await self._offer_release() or await self._offer_assets() or await self._offer_genomes()
+        ):
+            self._offered = True
             await stream.check()
             await self._offer_trust()
-            if (
-                await self._offer_release()
-                or await self._offer_assets()
-                or await self._offer_genomes()
-            ):
-                offered = True
-                continue
-            if offered:
-                offered = False
-                await stream.beat()
-            await stream.pause(self._next_look())
+        if self._offered:
+            self._offered = False
+            await stream.beat()
+        stream.look_at = self._next_look()
 
     # Trust
 
@@ -202,7 +200,7 @@ class Keeper:
 
     async def _send_part(self, nonce: int, part: release_pb2.Part) -> None:
         if await self._send_file(nonce, part, self._room.shelf.part_path(part.sha256)):
-            self._held.add(part.sha256)
+            self._held = self._shipping.shared({*self._held, part.sha256})
 
     async def _send_file(self, nonce: int, part: release_pb2.Part, path: Path) -> bool:
         """Send the bytes that the device lacks; False where it has refused the transaction."""
@@ -273,11 +271,11 @@ class Keeper:
     def _unsettled(self) -> bool:
         return self._settled != self._room.reports[self._device]
 
-    def _next_look(self) -> float | None:
-        """When to look again though nothing rang: monotonic seconds, None for never."""
+    def _next_look(self) -> float:
+        """When to look again though nothing rang: monotonic seconds."""
         if time.monotonic() < self._retry_at:
             return self._retry_at
-        return self._marks_at if self._wants_genomes and self._unsettled() else None
+        return self._marks_at if self._wants_genomes and self._unsettled() else math.inf
 
     def _are_settled(self) -> bool:
         """Whether all that this device reported is in the genomes."""

@@ -6,12 +6,12 @@ bell and the counters belong to the event loop.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.sync.keys import DeviceKey
@@ -27,32 +27,39 @@ from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow
 log = logging.getLogger(__name__)
 
 
+class Sleeper(Protocol):
+    """Who waits for news."""
+
+    def poke(self) -> None:
+        """There may be something to do."""
+
+
 class Bell:
     """Wakes the streams that wait for news. For the event loop only."""
 
     def __init__(self) -> None:
-        # By audience, and for each device in it: it may have two streams while it changes over.
-        self._waiting: dict[str, dict[str, set[asyncio.Event]]] = {}
+        # By audience, those of each device: it has two while it changes over.
+        self._waiting: dict[str, dict[str, tuple[Sleeper, ...]]] = {}
 
-    def subscribe(self, audience: str, device: str, event: asyncio.Event) -> None:
-        """Set this event at every ring for everybody, for this audience or for this device."""
-        self._waiting.setdefault(audience, {}).setdefault(device, set()).add(event)
+    def subscribe(self, audience: str, device: str, sleeper: Sleeper) -> None:
+        """Poke it at every ring for everybody, for this audience or for this device."""
+        devices = self._waiting.setdefault(audience, {})
+        devices[device] = (*devices.get(device, ()), sleeper)
 
-    def unsubscribe(self, audience: str, device: str, event: asyncio.Event) -> None:
+    def unsubscribe(self, audience: str, device: str, sleeper: Sleeper) -> None:
         """Leave it alone from now on."""
         devices = self._waiting.get(audience, {})
-        events = devices.get(device, set())
-        events.discard(event)
-        if not events:
-            devices.pop(device, None)
+        left = tuple(one for one in devices.pop(device, ()) if one is not sleeper)
+        if left:
+            devices[device] = left
 
     def ring(self, news: News) -> None:
         """Wake those whom the news concern."""
         for audience, devices in self._waiting.items():
             everybody = news.all or audience in news.audiences
-            for device in devices if everybody else devices.keys() & news.devices:
-                for event in devices[device]:
-                    event.set()
+            for device in list(devices) if everybody else devices.keys() & news.devices:
+                for sleeper in devices[device]:
+                    sleeper.poke()
 
 
 @dataclass(frozen=True)

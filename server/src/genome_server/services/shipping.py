@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from genome_edge.v1 import release_pb2, sync_pb2
 from genome_server.services.framing import Piece, piece
@@ -17,8 +17,11 @@ from genome_server.services.shelf import CHUNK_BYTES, Shelved
 #: Pieces of files that are kept for the next device, in bytes.
 KEPT_BYTES: Final = 32 << 20
 _KEPT_RELEASES: Final = 8
+_KEPT_SETS: Final = 1_000
 #: How long a look at the files of a release is good.
 _WHOLE_S: Final = 5.0
+
+_Word = TypeVar("_Word", str, bytes)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ class Shipping:
         self._trust: tuple[tuple[int, int, int], dict[int, bytes]] = ((0, 0, 0), {})
         self._pieces: OrderedDict[tuple[bytes, int], tuple[int, Piece]] = OrderedDict()
         self._kept = 0
+        self._sets: dict[frozenset[Any], frozenset[Any]] = {}
+
+    def shared(self, words: Iterable[_Word]) -> frozenset[_Word]:
+        """The set of these: one for all devices that say the same."""
+        if len(self._sets) > _KEPT_SETS:
+            self._sets.clear()
+        made = frozenset(words)
+        kept: frozenset[_Word] = self._sets.setdefault(made, made)
+        return kept
 
     async def trust(self, root_version: int) -> bytes:
         """What is in force, for devices that hold this root: a serialised SyncResponse."""

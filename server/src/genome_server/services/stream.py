@@ -6,8 +6,8 @@ Nothing is queued for a device; a message is written when the one before it has 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,26 +44,30 @@ class StreamOverError(Exception):
 class DeviceStream:
     """The stream of one device. Lives on the event loop; `blocking` reaches the pool.
 
-    `wake` is set when the device says something that matters, when the bell rings,
-    and when the server drains. Clear it, look at everything, then `pause`.
+    An idle stream is one coroutine that waits for the device to say something. `poke` it when
+    there may be something to do: it then works in a task of its own until there is nothing left.
     """
 
     __slots__ = (
+        "_again",
         "_answer",
         "_beat_due",
         "_context",
+        "_failure",
         "_heard",
         "_line",
-        "_listener",
+        "_listening",
         "_nonce",
         "_over",
         "_salt",
+        "_stirred",
+        "_work",
+        "_working",
         "blocking",
         "draining",
-        "hello",
+        "look_at",
         "room",
         "trust",
-        "wake",
         "who",
     )
 
@@ -76,26 +80,31 @@ class DeviceStream:
     ) -> None:
         self.who = who
         self.room = who.room
-        self.wake = asyncio.Event()
-        self.hello = sync_pb2.Hello()
         #: Versions of root, timestamp and stop list that the device has said it holds.
         self.trust = (0, 0, 0)
         #: Set from outside: say goodbye and end.
         self.draining = False
         #: Run something that blocks in the pool.
         self.blocking = blocking
+        #: When to poke it though nothing happened, beside heartbeats: monotonic seconds.
+        self.look_at = math.inf
         self._context = context
         self._line = line
         self._over = False
         self._heard = time.monotonic()
-        self._beat_due = 0.0
+        self._beat_due = math.inf
         self._nonce = 0
         self._salt = b""
         self._answer: sync_pb2.Ack | sync_pb2.Nack | None = None
-        self._listener: asyncio.Task[None] | None = None
+        self._work: Callable[[], Awaitable[None]] | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[Any] | None = None
+        self._again = False
+        self._stirred: asyncio.Event | None = None
+        self._failure: Exception | None = None
 
-    async def open(self) -> None:
-        """Take the Hello, start listening, and say what time it is.
+    async def open(self) -> sync_pb2.Hello:
+        """Take the Hello, and say what time it is.
 
         Raises INVALID_ARGUMENT where the stream does not begin with a Hello.
         """
@@ -105,26 +114,71 @@ class DeviceStream:
             first = None
         if not isinstance(first, sync_pb2.SyncRequest) or not first.HasField("hello"):
             raise CallRefusedError("INVALID_ARGUMENT", "a stream begins with Hello")
-        self.hello = first.hello
-        if len(self.hello.epoch) != 16:
+        hello = first.hello
+        if len(hello.epoch) != 16:
             raise CallRefusedError("INVALID_ARGUMENT", "an epoch is 16 bytes", field="epoch")
-        self._salt = self.hello.nonce
-        self._holds(self.hello)
-        self.note(**hello_facts(self.hello))
-        # Spread, so that those who came at once are not heard of at once for ever after.
+        self._salt = hello.nonce
+        self._holds(hello)
+        self.note(**hello_facts(hello))
         self._heard = time.monotonic()
-        self._listener = asyncio.create_task(self._listen())
-        self.room.bell.subscribe(self.who.audience, self.who.name, self.wake)
         # Before anything that expires: the device may not know the time.
         await self.beat()
+        # Spread, so that those who came at once do not all have to be told the time at once.
         self._beat_due = time.monotonic() + HEARTBEAT_S * random.uniform(0.5, 1.0)
+        return hello
 
-    async def close(self) -> None:
-        """Stop listening."""
-        self.room.bell.unsubscribe(self.who.audience, self.who.name, self.wake)
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+    async def live(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work whenever there may be some, until the device hangs up or the work fails.
+
+        Raises what the work raises.
+        """
+        self._work = work
+        self._listening = asyncio.current_task()
+        self.room.bell.subscribe(self.who.audience, self.who.name, self)
+        self.poke()
+        try:
+            await self._listen()
+        except asyncio.CancelledError:
+            if self._failure is None or self._listening is None:
+                raise
+            self._listening.uncancel()
+            raise self._failure from None
+        finally:
+            self.room.bell.unsubscribe(self.who.audience, self.who.name, self)
+            self._over = True
+            self._listening = None
+            if self._working is not None:
+                self._working.cancel()
+                await asyncio.gather(self._working, return_exceptions=True)
+
+    @property
+    def due(self) -> float:
+        """When to poke it though nothing happened: monotonic seconds."""
+        return min(self._beat_due, self.look_at)
+
+    def poke(self) -> None:
+        """There may be something to do."""
+        self._again = True
+        if self._stirred is not None:
+            self._stirred.set()
+        if self._working is None and self._work is not None and not self._over:
+            self._working = asyncio.get_running_loop().create_task(self._do())
+
+    async def _do(self) -> None:
+        assert self._work is not None
+        try:
+            while self._again:
+                self._again = False
+                await self.check()
+                await self._work()
+                if time.monotonic() >= self._beat_due:
+                    await self.beat()
+        except Exception as error:  # noqa: BLE001  whoever listens raises it
+            self._failure = error
+            if self._listening is not None:
+                self._listening.cancel()
+        finally:
+            self._working = None
 
     async def check(self) -> None:
         """End the stream where it has to end: hung up, silent, revoked, or the server leaves.
@@ -140,15 +194,6 @@ class DeviceStream:
             raise StreamOverError
         if self.room.revoked(self.who.name):
             raise CallRefusedError("CREDENTIAL_REVOKED", "this device's credential was revoked")
-
-    async def pause(self, until: float | None = None) -> None:
-        """Sleep until `wake`, a heartbeat (which is sent) or the monotonic time `until`."""
-        due = self._beat_due if until is None else min(self._beat_due, until)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(due - time.monotonic(), 0.0)):
-                await self.wake.wait()
-        if time.monotonic() >= self._beat_due:
-            await self.beat()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -191,19 +236,22 @@ class DeviceStream:
     async def answer(self, nonce: int) -> sync_pb2.Nack | None:
         """Wait for the device's answer to a transaction: None for Ack, or the Nack."""
         deadline = time.monotonic() + ANSWER_S
+        stirred = self._stirred = asyncio.Event()
         while self._answer is None or self._answer.nonce != nonce:
             if time.monotonic() > deadline:
                 raise StreamOverError
-            self.wake.clear()
             await self.check()
+            if time.monotonic() >= self._beat_due:
+                await self.beat()
             if self._answer is None:
-                await self.pause()
-        if isinstance(self._answer, sync_pb2.Ack):
+                await stirred.wait()
+                stirred.clear()
+        said, self._stirred, self._answer = self._answer, None, None
+        if isinstance(said, sync_pb2.Ack):
             return None
-        nack = self._answer
-        log.warning("device %s refused a transaction: %s", self.who.name, short(nack.reason))
-        self.note(last_nack=short(f"{nack.reason}: {nack.detail}"))
-        return nack
+        log.warning("device %s refused a transaction: %s", self.who.name, short(said.reason))
+        self.note(last_nack=short(f"{said.reason}: {said.detail}"))
+        return said
 
     async def write(self, message: Message | bytes) -> None:
         """Send one message. Raises StreamOverError where the device does not read any more."""
@@ -232,30 +280,29 @@ class DeviceStream:
         self.trust = (said.root_version, said.timestamp_version, said.stop_list_version)
 
     async def _listen(self) -> None:
-        """Take what the device says until it hangs up."""
-        try:
-            while True:
-                message = await self._context.read()
-                if not isinstance(message, sync_pb2.SyncRequest):
-                    return  # the end of the stream
-                self._heard = time.monotonic()
-                match message.WhichOneof("message"):
-                    case "heartbeat":
-                        self._holds(message.heartbeat)
-                        self.note(**heartbeat_facts(message.heartbeat))
-                    case "ack":
-                        self._answer = message.ack
-                        self.wake.set()
-                    case "nack" if message.nack.nonce == 0:  # of something that Trust carried
-                        nack = message.nack
-                        self.note(last_nack=short(f"{nack.reason}: {nack.detail}"))
-                    case "nack":
-                        self._answer = message.nack
-                        self.wake.set()
-                    case "hello":
-                        return  # there is one to a stream: this device is confused
-                    case _:
-                        pass  # said by a newer device
-        finally:
-            self._over = True
-            self.wake.set()
+        """Take what the device says until it hangs up. Nothing of it is held meanwhile."""
+        while self._take(await self._context.read()):
+            pass
+
+    def _take(self, message: object) -> bool:
+        """Take in a message; False where it ends the stream."""
+        if not isinstance(message, sync_pb2.SyncRequest):
+            return False
+        self._heard = time.monotonic()
+        match message.WhichOneof("message"):
+            case "heartbeat":
+                self._holds(message.heartbeat)
+                self.note(**heartbeat_facts(message.heartbeat))
+            case "ack":
+                self._answer = message.ack
+                self.poke()
+            case "nack" if message.nack.nonce == 0:  # of something that Trust carried
+                self.note(last_nack=short(f"{message.nack.reason}: {message.nack.detail}"))
+            case "nack":
+                self._answer = message.nack
+                self.poke()
+            case "hello":
+                return False  # there is one to a stream: this device is confused
+            case _:
+                pass  # said by a newer device
+        return True
