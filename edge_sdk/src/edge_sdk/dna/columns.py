@@ -4,11 +4,11 @@ Theory of the content. What compresses is what is alike, so each column is a str
 numbers are split into their bytes. Subjects ascend: the differences of their first halves begin
 with zeros. Of markers the common ones are common to many: each row names them by rank, the most
 frequent first, as differences; the first differences of all rows stand together, then the second
-ones, and so on, because the k-th differences are alike. Codes are what they exceed the row's least
-one by. Zstandard does the rest, mostly by entropy coding.
+ones, and so on, because the k-th differences are alike. Codes are what is left of them after the
+row's least one and what is usual for the marker. Zstandard does the rest, mostly by entropy coding.
 
     magic 8 | rows n u64 | markers m u64 | lookups k u64 | others x u64 | distinct markers u32 |
-    frame: the markers by rank | blocks of rows | frame: others | blocks of lookups
+    frames: markers by rank, what is usual | blocks of rows | frame: others | blocks of lookups
 
 A block of rows is their number u32 and one frame for each stream; a frame is its length u32 and a
 Zstandard frame whose own size follows from the numbers before it. So nothing is taken on trust:
@@ -217,7 +217,10 @@ def encode(columns: Columns) -> bytes:
         _frame(_planes(values[order].astype("<u4"))),
     ]
     starts = columns.starts.astype(np.int64)
-    ranked = ranks[indices] << np.uint64(8) | columns.codes
+    some = slice(0, int(starts[min(n, MOST)]))
+    usual = _usual(np.diff(starts[: MOST + 1]), ranks[indices[some]], columns.codes[some])
+    usual = np.pad(usual, (0, len(order) - len(usual)))
+    out.append(_frame(usual.tobytes()))
     begin = 0
     while begin < n:
         size = min(MOST, n - begin)
@@ -225,7 +228,8 @@ def encode(columns: Columns) -> bytes:
         while size > LEAST and size * int(counts[:size].max()) > CELLS:
             size = max(size // 2, LEAST)
         end = begin + size
-        out += _row_block(columns, starts, ranked, rank_bytes(len(order)), begin, end)
+        own = ranks[indices[int(starts[begin]) : int(starts[end])]]
+        out += _row_block(columns, starts, own, usual, begin, end)
         begin = end
     out.append(_frame(others))
     for begin in range(0, k, MOST):
@@ -237,31 +241,45 @@ def encode(columns: Columns) -> bytes:
     return b"".join(out)
 
 
+def _usual(counts: Array, ranks: Array, codes: Array) -> Array:
+    """By rank: how much more than the least code of its row the code of a marker is on average."""
+    filled, inside = _grid(counts)
+    filled.fill(_FULL)
+    filled[inside] = codes
+    excess = (filled - filled.min(axis=1, initial=_FULL)[:, None])[inside]
+    found = np.bincount(ranks.astype(np.int64))
+    means = np.bincount(ranks.astype(np.int64), excess) / np.maximum(found, 1)
+    usual: Array = np.rint(means).astype(np.uint8)
+    return usual
+
+
 def _row_block(
-    columns: Columns, starts: Array, ranked: Array, width: int, begin: int, end: int
+    columns: Columns, starts: Array, ranks: Array, usual: Array, begin: int, end: int
 ) -> Iterator[bytes]:
     counts = np.diff(starts[begin : end + 1])
     own = slice(int(starts[begin]), int(starts[end]))
     filled, inside = _grid(counts)
     # Codes travel with their ranks while these are put in order; what fills up comes last.
     filled.fill(_FULL)
-    filled[inside] = ranked[own]
+    filled[inside] = ranks << np.uint64(8) | columns.codes[own]
     filled.sort(axis=1)
-    least = np.where(filled == _FULL, 255, filled & np.uint64(255)).min(axis=1, initial=255)
-    codes = (filled & np.uint64(255)) - least[:, None]
-    deltas = filled >> np.uint64(8)
-    deltas[:, 1:] -= deltas[:, :-1].copy()
+    codes = filled.astype(np.uint8)  # what fills up is 255
+    least = codes.min(axis=1, initial=255)
+    ranked = filled >> np.uint64(8)
+    deltas = ranked.copy()
+    deltas[:, 1:] -= ranked[:, :-1]
+    turned = inside.T
+    codes = (codes - least[:, None]).T[turned] - usual[ranked.T[turned]]
     yield LENGTH.pack(end - begin)
     yield _frame(_planes(counts.astype("<u4")))
     yield _frame(_ascending(columns.high[begin:end]))
     yield _frame(columns.low[begin:end].astype("<u8").tobytes())
     yield _frame(_planes(columns.consents[begin:end].astype("<u4")))
     yield _frame(_planes(columns.as_of_hours[begin:end].astype("<i4")))
-    yield _frame(least.astype(np.uint8).tobytes())
-    turned = inside.T
-    yield _frame(codes.T[turned].astype(np.uint8).tobytes())
+    yield _frame(least.tobytes())
+    yield _frame(codes.tobytes())
     planes = _planes(deltas.T[turned].astype("<u4"))
-    for plane in range(width):
+    for plane in range(rank_bytes(len(usual))):
         size = own.stop - own.start
         yield _frame(planes[plane * size : (plane + 1) * size])
 

@@ -59,10 +59,11 @@ class Content:
         self._table = _numbers(self._frame(4 * distinct), 4)
         if len(np.unique(self._table)) != distinct:
             raise FormatError("genome content names a marker twice")
+        usual = np.frombuffer(self._frame(distinct), np.uint8)
         self._width = rank_bytes(distinct)
         largest = int(self._table.max(initial=0))
         self._packed: type[np.unsignedinteger[Any]] = np.uint32 if largest < 1 << 24 else np.uint64
-        self._shifted = self._table.astype(self._packed) << np.array(8, self._packed)
+        self._shifted = self._table.astype(self._packed) << np.array(8, self._packed) | usual
         self.sizes = Sizes(n, m, k, largest >= 1 << 16)
 
     def rows(self) -> Iterator[Columns]:
@@ -97,18 +98,17 @@ class Content:
             deltas[:, plane] = np.frombuffer(self._frame(m), np.uint8)
         starts = np.zeros(n + 1, np.uint64)
         np.cumsum(counts, out=starts[1:])
-        indices, codes = self._markers(counts, deltas.view(f"<u{deltas.shape[1]}").ravel(), codes)
-        codes = codes + np.repeat(least.astype(np.uint16), counts)
-        if m and int(codes.max()) > 255:
-            raise FormatError("a strength code of genome content is above 255")
-        return Columns(high, low, consents, hours, starts, indices, codes.astype(np.uint8))
+        ranks = deltas.view(f"<u{deltas.shape[1]}").ravel()
+        indices, codes = self._markers(counts, ranks, codes, least)
+        return Columns(high, low, consents, hours, starts, indices, codes)
 
-    def _markers(self, counts: Array, deltas: Array, codes: Array) -> tuple[Array, Array]:
+    def _markers(
+        self, counts: Array, deltas: Array, codes: Array, least: Array
+    ) -> tuple[Array, Array]:
         """Indices and codes row by row, out of what stands position by position."""
         longest = int(counts.max())
         inside = np.arange(longest)[:, None] < counts
-        ranks = np.zeros(inside.shape, np.uint32 if self._width <= 2 else np.uint64)
-        ranks[inside] = deltas
+        ranks = _spread(deltas, inside, np.uint32 if self._width <= 2 else np.uint64)
         if (ranks[1:][inside[1:]] == 0).any():
             raise FormatError("a row of genome content names a marker twice")
         for place in range(1, longest):  # three times as fast as cumsum along this axis
@@ -116,8 +116,11 @@ class Content:
         if len(deltas) and int(ranks.max()) >= len(self._table):
             raise FormatError("a row of genome content names a marker beyond those listed")
         # Index and code in one number, so that one sort puts both in order; fill comes last.
-        packed = np.full(inside.shape, np.iinfo(self._packed).max, self._packed)
-        packed[inside] = self._shifted[ranks[inside]] | codes
+        packed = self._shifted[ranks]
+        low = packed.view(np.uint8)[:, :: packed.itemsize]
+        low += _spread(codes, inside, np.uint8)
+        low += least
+        packed[~inside] = np.iinfo(self._packed).max
         turned = np.ascontiguousarray(packed.T)
         turned.sort(axis=1)
         flat = turned[np.arange(longest) < counts[:, None]]
@@ -210,6 +213,15 @@ def decode(data: Bytes, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES)
         for i, name in enumerate(names)
     }
     return Columns(**(joined | {"starts": starts}))
+
+
+def _spread(values: Array, inside: Array, kind: type[np.unsignedinteger[Any]]) -> Array:
+    """Values where there is one of them, 0 elsewhere."""
+    if len(values) == inside.size:
+        return values.reshape(inside.shape).astype(kind)
+    filled: Array = np.zeros(inside.shape, kind)
+    filled[inside] = values
+    return filled
 
 
 def _numbers(data: bytes, size: int) -> Array:

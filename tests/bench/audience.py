@@ -1,0 +1,54 @@
+"""An audience of 100,000 customers of a grocer on a device: its size, its loading, a lookup."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from edge_sdk.dna.columns import encode
+from edge_sdk.store.genome_files import write_content
+from edge_sdk.store.snapshot import Snapshot
+from examples.datasets import DataSetMissing
+from genome_edge.v1 import dna_pb2
+from tests.bench import journey
+from tests.bench.figures import Figures
+
+CUSTOMERS = 100_000
+_LOADS = 5
+_LOOKUPS = 200_000
+
+
+def run(figures: Figures) -> None:
+    """Content in, mapped file out, opened; then customers at random."""
+    try:
+        lines = journey.read_lines()
+    except DataSetMissing as missing:
+        print(f"  left out: {missing}")
+        return
+    parts = list(journey.customers(lines, CUSTOMERS))
+    worth = journey.worth(lines, parts)
+    plain = encode(journey.columns_of(parts))
+    with_ids = encode(journey.columns_of(parts, lookups=True))
+    del parts
+    figures.add("snapshot.bytes_per_customer", len(plain) / CUSTOMERS, "B")
+    figures.add("snapshot.with_lookup.bytes_per_customer", len(with_ids) / CUSTOMERS, "B")
+    figures.add("snapshot.auc_lost", worth.exact - worth.quantised, "AUC")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "content").write_bytes(plain)
+        seconds = []
+        for _ in range(_LOADS):
+            begun = time.perf_counter()
+            files = write_content(folder, dna_pb2.Lineage(), folder / "content")
+            snapshot = Snapshot.open(folder / files.snapshot)
+            seconds.append(time.perf_counter() - begun)
+        figures.add("snapshot.load_s", sorted(seconds)[_LOADS // 2], "s")
+        subjects = [row.subject for row in snapshot]
+        wanted = random.Random(3).choices(subjects, k=_LOOKUPS)
+        begun = time.perf_counter()
+        for subject in wanted:
+            snapshot.lookup(subject)
+        taken = time.perf_counter() - begun
+    figures.add("snapshot.lookup_us", taken / _LOOKUPS * 1e6, "us")
