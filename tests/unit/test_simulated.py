@@ -12,15 +12,14 @@ import pytest
 from edge_sdk import Config, Context, EdgeClient
 from edge_sdk.decision import Reason
 from edge_sdk.errors import DiskFull, StoreCorrupt, UnreachableError
-from edge_sdk.outbox.queue import Outbox
 from edge_sdk.simulated.parts import model_for
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.sync.actions import Held
+from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.roles import Standing, take
-from edge_sdk.sync.updater import Updater
 from edge_sdk.testing import (
     SimulatedClock,
     SimulatedDisk,
-    SimulatedHouse,
     SimulatedNetwork,
     SimulatedServer,
     serve,
@@ -140,32 +139,35 @@ def _shown(client: EdgeClient) -> str:
     return offer.id if offer is not None else ""
 
 
-class LinkedUpdater(Updater):
-    """An updater whose link needs no socket."""
+def test_a_device_goes_on_after_a_line_that_breaks(tmp_path: Path) -> None:
+    server = SimulatedServer()
+    server.publish([TAXI], assets={"taxi.png": b"picture" * 100_000})
+    with serve(server, SimulatedNetwork(cut_at=1_200)) as house:
+        house.enrol(tmp_path / "store")
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        try:
+            until(lambda: len([one for one in house.said if one.HasField("hello")]) > 2)
+            house.network.cut_at = None
+            assert client.wait_ready(20)
+            hellos = [one.hello for one in house.said if one.HasField("hello")]
+            assert len(hellos[-1].held_parts) > len(hellos[0].held_parts), "it goes on, not anew"
+        finally:
+            client.close()
 
-    house: SimulatedHouse
 
-    def _open_link(self) -> object:  # type: ignore[override]
-        return self.house.link()
-
-
-def test_a_device_syncs_without_a_socket_and_over_a_bad_line(tmp_path: Path) -> None:
-    clock = SimulatedClock()
-    server = SimulatedServer(now_ms=clock.now_ms)
-    server.publish([TAXI])
-    house = SimulatedHouse(server, SimulatedNetwork(cut_at=1_500))
-    with serve(server) as real:
-        real.enrol(tmp_path / "store")
-    store = DeviceStore.open(tmp_path / "store")
-    outbox = Outbox(store, FAST)
-    updater = LinkedUpdater(store, outbox, FAST, lambda: None)
-    updater.house = house
-    with pytest.raises(UnreachableError):
-        updater.sync_once(10)
-    house.network.cut_at = None
-    assert updater.sync_once(10).release == 1
-    assert store.standing().root == server.root
-    store.close()
+def test_a_machine_is_told_without_a_socket() -> None:
+    server = server_of()
+    first = release_pb2.TrustRoot.FromString(server.roots[0].root)
+    machine = SyncMachine(Held(standing=Standing(first), epoch=b"e" * 16, sdk_version="0"))
+    todo: list[str] = []
+    for message in server.answer(machine.hello().hello):
+        actions = machine.receive(message, server.now_ms())
+        todo += [type(action).__name__ for action in actions]
+        if message.HasField("commit"):
+            machine.settle(message.commit.nonce)
+    assert "InstallRelease" in todo, todo
+    assert "ApplyGenomes" in todo, todo
+    assert machine.last_nack == ""
 
 
 def carried(network: SimulatedNetwork) -> list[int]:

@@ -55,7 +55,7 @@ from edge_sdk.runtime.keeper import Keeper, Origin
 from edge_sdk.runtime.live import Live, Visitor
 from edge_sdk.runtime.room import Room
 from edge_sdk.simulated.server import SimulatedServer
-from edge_sdk.simulated.serving import SimulatedHouse, SimulatedLink, serve
+from edge_sdk.simulated.serving import SimulatedHouse, serve
 from edge_sdk.simulated.world import SimulatedClock, SimulatedDisk, SimulatedNetwork
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import lookup_hash
@@ -68,7 +68,6 @@ __all__ = [
     "SimulatedClock",
     "SimulatedDisk",
     "SimulatedHouse",
-    "SimulatedLink",
     "SimulatedNetwork",
     "SimulatedServer",
     "serve",
