@@ -98,8 +98,9 @@ class _Vfs(ctypes.Structure):
 
 
 _F = ctypes.POINTER(_File)
-_OPEN = ctypes.CFUNCTYPE(ctypes.c_int, _P, ctypes.c_char_p, _F, ctypes.c_int, _P)
-_DELETE = ctypes.CFUNCTYPE(ctypes.c_int, _P, ctypes.c_char_p, ctypes.c_int)
+# Names are passed on as they came, not as copies: SQLite keeps them, and what lies behind them.
+_OPEN = ctypes.CFUNCTYPE(ctypes.c_int, _P, _P, _F, ctypes.c_int, _P)
+_DELETE = ctypes.CFUNCTYPE(ctypes.c_int, _P, _P, ctypes.c_int)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, _F, _P, ctypes.c_int, ctypes.c_int64)
 _TRUNCATE = ctypes.CFUNCTYPE(ctypes.c_int, _F, ctypes.c_int64)
 _SYNC = ctypes.CFUNCTYPE(ctypes.c_int, _F, ctypes.c_int)
@@ -136,21 +137,21 @@ class _Shim:
         self._kept.append(function)  # what C calls must not be collected
         return ctypes.cast(function, _P).value
 
-    def _open(self, _vfs: int, name: bytes, file: Any, flags: int, out: int) -> int:
+    def _open(self, _vfs: int, name: int | None, file: Any, flags: int, out: int) -> int:
         result: int = self._real_open(self._original, name, file, flags, out)
         if result == _OK and name:
             address = ctypes.addressof(file.contents)
-            self._paths[address] = os.fsdecode(name)
+            self._paths[address] = _path(name)
             self._new.discard(address)
             if flags & _CREATE and flags & (_JOURNAL | _LOG):
                 self._new.add(address)
             file.contents.methods = ctypes.pointer(self._taped(file.contents.methods.contents))
         return result
 
-    def _delete(self, _vfs: int, name: bytes, sync: int) -> int:
+    def _delete(self, _vfs: int, name: int, sync: int) -> int:
         result: int = self._real_delete(self._original, name, sync)
         if self.tape is not None and result == _OK:
-            path = os.fsdecode(name)
+            path = _path(name)
             self.tape.add("delete", path)
             if sync:
                 self.tape.add("directory", str(Path(path).parent) + "/.")
@@ -196,6 +197,10 @@ class _Shim:
     def _add(self, what: str, file: Any, data: Any = None, at: int = 0) -> None:
         assert self.tape is not None
         self.tape.add(what, self._paths[ctypes.addressof(file.contents)], data, at)
+
+
+def _path(name: int) -> str:
+    return os.fsdecode(ctypes.string_at(name))
 
 
 _shim: _Shim | None = None
