@@ -12,7 +12,7 @@ import resource
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -171,6 +171,14 @@ def quiet_grpc() -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_GRPC_PRINTS, None)
+
+
+def at_child_exit(call: Callable[[], object]) -> None:
+    """Have `call` made when this forked child ends, also where it is one of `multiprocessing`,
+    whose children run no handlers of `atexit` but its own."""
+    module = sys.modules.get("multiprocessing.util")
+    if module is not None:
+        module.Finalize(None, call, exitpriority=0)
 
 
 class Forks(Protocol):

@@ -338,6 +338,7 @@ class EdgeClient:
             self._keeper.callbacks.update(callbacks)
             self._desk = Desk(room, self._keeper)
             self._end = weakref.finalize(self, _end, self._keeper, None, os.getpid())
+            _posix.at_child_exit(self._end)
             self._keeper.start()
             self._forked = False
 
