@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import sys
 import threading
 import uuid
 import weakref
