@@ -270,12 +270,14 @@ class LaneMark(_message.Message):
     def __init__(self, epoch: _Optional[bytes] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class ServerHeartbeat(_message.Message):
-    __slots__ = ("server_time_ms", "signature")
+    __slots__ = ("server_time_ms", "signature", "incarnation")
     SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     server_time_ms: int
     signature: _release_pb2.ManifestSignature
-    def __init__(self, server_time_ms: _Optional[int] = ..., signature: _Optional[_Union[_release_pb2.ManifestSignature, _Mapping]] = ...) -> None: ...
+    incarnation: bytes
+    def __init__(self, server_time_ms: _Optional[int] = ..., signature: _Optional[_Union[_release_pb2.ManifestSignature, _Mapping]] = ..., incarnation: _Optional[bytes] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("retry_after_ms",)
