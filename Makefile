@@ -44,6 +44,7 @@ proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 	$(PY) tools/generate_stubs.py
 	$(PY) tools/make_vectors.py
 	$(PY) tools/make_exploration_vectors.py
+	$(PY) tools/make_trust_vectors.py
 	$(PY) tools/configuration.py
 	$(PY) -m tools.import_formats
 

@@ -31,6 +31,7 @@ CHECKS: dict[str, list[list[str]]] = {
         [PYTHON, "tools/generate_stubs.py", "--check"],
         [PYTHON, "tools/make_vectors.py", "--check"],
         [PYTHON, "-m", "tools.make_exploration_vectors", "--check"],
+        [PYTHON, "-m", "tools.make_trust_vectors", "--check"],
         [PYTHON, "-m", "tools.import_formats", "--check"],
         [PYTHON, "tools/configuration.py", "--check"],
     ],

@@ -8,6 +8,7 @@ more memory and disk than its limits say.
 
 from __future__ import annotations
 
+import logging
 import random
 import resource
 import shutil
@@ -423,6 +424,10 @@ def play(
     clock = SimulatedClock(time.time_ns() // 1_000_000)
     start = clock.ms
     with ExitStack() as stack:
+        # A device warns of each refusal; thousands of them would hide what is found.
+        logger = logging.getLogger("edge_sdk")
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
         house = stack.enter_context(serve(_history(seed, clock)))
         trusted = folder / "trusted"
         _bring_up(house, trusted)

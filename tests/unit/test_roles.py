@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +97,67 @@ def check_stops(made: Any, seen: Any = None, at: Any = None, by: Any = None, **m
     signed = signing.sign_stop_list(made, CLOCK_KEYS[:1] if by is None else by)
     under = more.pop("under", root())
     return roles.verify_stop_list(signed, under, more.pop("now_ms", NOW), seen, at, **more)
+
+
+# The vectors beside the contract ------------------------------------------------------------------
+
+VECTORS = json.loads(
+    (Path(__file__).parents[2] / "proto" / "vectors" / "trust.json").read_text(encoding="utf-8")
+)
+
+
+def outcome(call: Callable[[], Any]) -> int | str:
+    try:
+        believed = call()
+    except TrustError as error:
+        return error.reason
+    return int(believed if isinstance(believed, int) else believed.version)
+
+
+def unhex(kind: Any, content: str) -> Any:
+    return kind.FromString(bytes.fromhex(content))
+
+
+def signed_as(kind: Any, name: str, made: dict[str, Any]) -> Any:
+    given = [
+        release_pb2.ManifestSignature(
+            key_id=one["key_id"], signature=bytes.fromhex(one["signature"])
+        )
+        for one in made["signatures"]
+    ]
+    return kind(**{name: bytes.fromhex(made["content"]), "signatures": given})
+
+
+def believed(kind: str, case: dict[str, Any]) -> Any:
+    now, trusted = VECTORS["now_ms"], unhex(release_pb2.TrustRoot, VECTORS["root"])
+    if kind == "roots":
+        chain = [signed_as(release_pb2.SignedRoot, "root", one) for one in case["chain"]]
+        return roles.verify_roots(unhex(release_pb2.TrustRoot, case["root"]), chain, now)
+    if kind == "times":
+        beat = sync_pb2.ServerHeartbeat(server_time_ms=case["ms"])
+        beat.signature.key_id = case["signature"]["key_id"]
+        beat.signature.signature = bytes.fromhex(case["signature"]["signature"])
+        return roles.verify_time(beat, trusted, bytes.fromhex(VECTORS["nonce"]))
+    if kind == "timestamps":
+        stamped = signed_as(release_pb2.SignedTimestamp, "timestamp", case["signed"])
+        seen = unhex(release_pb2.Timestamp, case["seen"])
+        return roles.verify_timestamp(stamped, trusted, now, seen)
+    listed = signed_as(stop_pb2.SignedStopList, "stop_list", case["signed"])
+    seen = unhex(stop_pb2.StopList, case["seen"])
+    at = unhex(release_pb2.Timestamp, case["timestamp"])
+    return roles.verify_stop_list(listed, trusted, now, seen, at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        pytest.param(kind, case, id=f"{kind}: {case['what']}")
+        for kind in ("roots", "timestamps", "stop_lists", "times")
+        for case in VECTORS[kind]
+    ],
+)
+def test_vectors(kind: str, case: dict[str, Any]) -> None:
+    assert outcome(lambda: believed(kind, case)) == case["then"]
 
 
 # Roots -------------------------------------------------------------------------------------------
