@@ -70,8 +70,10 @@ def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
     first = person.json("init")
     assert len(first["made"]) == 10
     assert first["present"] == []
-    keys = {path: path.read_bytes() for path in person.tenant.keys_dir.iterdir()}
-    assert {path.name for path in keys} == {"release.pem", "credential.pem", "presence.key"}
+    keys = {path: path.read_bytes() for path in person.tenant.keys_dir.glob("*.*")}
+    assert {path.name for path in keys} == {
+        "root.pem", "release.pem", "timestamp.pem", "credential.pem", "presence.key",
+    }  # fmt: skip
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
     assert stat.S_IMODE(person.tenant.dir.stat().st_mode) == 0o700
     dna = person.tenant.dna_path
@@ -79,7 +81,7 @@ def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
     second = person.json("init")
     assert second["made"] == []
     assert len(second["present"]) == 7
-    assert {path: path.read_bytes() for path in person.tenant.keys_dir.iterdir()} == keys
+    assert {path: path.read_bytes() for path in person.tenant.keys_dir.glob("*.*")} == keys
     assert "claim: 300d" in dna.read_text()
     assert "nothing to do" in person.call("init").output
 

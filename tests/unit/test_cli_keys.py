@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge_sdk.sync.keys import DeviceKey
 from edge_sdk.sync.trust import key_id, verify_manifest
 from genome_edge.v1 import release_pb2, sync_pb2
 from genome_server.genomes.build import build
+from genome_server.releases.keyring import here, missing_roles
 from genome_server.releases.trust import TrustDesk
 from genome_server.setup import set_up
 from genome_server.store.protocol import Store
@@ -243,3 +245,44 @@ def test_a_tenant_of_the_first_kind_is_completed_by_init(tmp_path: Path) -> None
     assert any("root 1" in made for made in said["made"])
     assert person.tenant.root_key_path.exists()
     assert person.tenant.timestamp_key_path.exists()
+
+
+def test_a_store_from_before_a_rotation_takes_the_newest_root_from_beside_the_keys(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot, tmp_path: Path
+) -> None:
+    person.call("publish", "--untrained")
+    person.call("offers", "pause", "taxi")
+    backup = tmp_path / "backup.sqlite"
+    with closing(sqlite3.connect(person.tenant.db_path)) as source:
+        source.execute("VACUUM INTO ?", [str(backup)])
+    for role in ("timestamp", "root", "release"):
+        person.call("keys", "rotate", role)
+    standing = follow(person, store, roles.Standing(pinned))
+    store.close()
+    for path in person.tenant.dir.glob("tenant.sqlite*"):
+        path.unlink()
+    backup.rename(person.tenant.db_path)
+    with closing(person.tenant.open_store()) as restored:
+        # A restore takes its time; versions are seconds.
+        TrustDesk(person.tenant, restored, lambda: now_ms() + 60_000)
+        assert follow(person, restored, standing).root.version == 4
+        assert follow(person, restored, roles.Standing(pinned)).stopped == {"taxi"}
+        person.call("publish", "--untrained")
+        verify_manifest(newest(restored), standing.root, now_ms(), 1)
+    # A root of other keys is no root that follows.
+    (person.tenant.roots_dir / "5.pb").write_bytes(b"junk")
+    assert "does not follow" in person.call("keys", "list", code=1)
+
+
+def test_a_store_from_before_a_rotation_works_with_its_old_keys(
+    person: Person, store: Store, pinned: release_pb2.TrustRoot
+) -> None:
+    person.call("keys", "rotate", "release")
+    root = follow(person, store, roles.Standing(pinned)).root
+    for path in person.tenant.roots_dir.iterdir():
+        path.unlink()
+    assert [key.public for key in here(person.tenant, pinned, "release")] == list(
+        pinned.release_keys
+    )
+    assert [key.public for key in here(person.tenant, root, "release")] == list(root.release_keys)
+    assert missing_roles(person.tenant, store) == []

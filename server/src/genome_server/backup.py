@@ -39,6 +39,7 @@ from genome_server.log.erase import ERASURES, erase_from_log, erasures, remember
 from genome_server.log.marks import MARKS, write_marks
 from genome_server.log.reader import LogReader
 from genome_server.log.verify import verify_log
+from genome_server.releases.keyring import missing_roles
 
 FORMAT: Final = 1
 INDEX: Final = "backup.json"
@@ -226,12 +227,17 @@ def restore(
         backup.events,
         erased,
         customers,
-        tuple(name for name in _KEY_FILES if not (tenant.keys_dir / name).is_file()),
+        _missing_keys(tenant),
         aside,
     )
 
 
-_KEY_FILES: Final = ("release.pem", "credential.pem", "presence.key", "timestamp.pem")
+def _missing_keys(tenant: Tenant) -> tuple[str, ...]:
+    """Names of the keys that a server cannot do without, and that are not there."""
+    paths = (tenant.credential_key_path, tenant.presence_key_path)
+    with closing(tenant.open_store()) as store:
+        roles = missing_roles(tenant, store)
+    return (*(p.name for p in paths if not p.is_file()), *(f"{role}.pem" for role in roles))
 
 
 def _revive(

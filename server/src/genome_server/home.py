@@ -11,6 +11,7 @@
         keys/                   root.pem, release.pem, timestamp.pem, credential.pem,
                                 presence.key (mode 0600); ROLE-ID.pem after a rotation
           retired/              keys that signed before
+          roots/VERSION.pb      every root as signed; no secrets
           next-root.pb          a root that still lacks signatures
         releases/VERSION/       manifest.pb
         parts/SHA256            the parts of releases, by content
@@ -86,6 +87,11 @@ class Tenant:
     def timestamp_key_path(self) -> Path:
         """Ed25519 key (PEM) that signs what is in force now."""
         return self.keys_dir / "timestamp.pem"
+
+    @property
+    def roots_dir(self) -> Path:
+        """Every root (serialised SignedRoot), so that a restored store finds the newest again."""
+        return self.keys_dir / "roots"
 
     @property
     def next_root_path(self) -> Path:

@@ -22,9 +22,8 @@ from genome_server.releases.keyring import (
     ROOT,
     current_root,
     ensure_roots,
-    here,
     missing_key,
-    role_threshold,
+    missing_roles,
 )
 from genome_server.store.rows import AudienceRow
 
@@ -113,9 +112,8 @@ def _make_roles(tenant: Tenant, store: Store, done: Setup) -> None:
     ensure_roots(tenant, store, time.time_ns() // 1_000_000)
     root = current_root(store)
     done.note(not begun, f"root {root.version} with its roles")
-    for role in ("release", "timestamp"):
-        if len(here(tenant, root, role)) < role_threshold(root, role):
-            raise missing_key(tenant, root, role)
+    for role in missing_roles(tenant, store):
+        raise missing_key(tenant, root, role)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_sdk.errors import StoreCorrupt
+from google.protobuf.message import DecodeError
+
+from edge_sdk.errors import StoreCorrupt, TrustError
 from edge_sdk.sync.keys import DeviceKey
+from edge_sdk.sync.roles import verify_roots
 from edge_sdk.sync.signing import sign_root
 from edge_sdk.sync.trust import key_id
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
+from genome_server.files import write_whole
 from genome_server.home import Tenant
 from genome_server.store.protocol import Store
 
@@ -49,7 +53,9 @@ def here(tenant: Tenant, root: release_pb2.TrustRoot, role: str) -> list[DeviceK
     Raises Refused where a file that ought to be a key is none.
     """
     found: dict[bytes, DeviceKey] = {}
-    for path in sorted(tenant.keys_dir.glob(f"{role}*.pem")):
+    # Those that were retired count, too, while a restored store knows no newer root.
+    retired = sorted((tenant.keys_dir / "retired").glob(f"{role}*.pem"))
+    for path in [*retired, *sorted(tenant.keys_dir.glob(f"{role}*.pem"))]:
         try:
             key = DeviceKey.load(path)
         except StoreCorrupt as error:
@@ -94,16 +100,38 @@ def first_roots(tenant: Tenant, store: Store, now_ms: int) -> list[release_pb2.S
 
 
 def ensure_roots(tenant: Tenant, store: Store, now_ms: int) -> None:
-    """Make and keep the first roots where the store has none. Raises Refused."""
-    if store.trusted(ROOT):
-        return
-    tenant.keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with store.transaction():
-        if store.trusted(ROOT):  # another process was faster
-            return
-        for signed in first_roots(tenant, store, now_ms):
-            root = release_pb2.TrustRoot.FromString(signed.root)
-            store.put_trusted(ROOT, root.version, signed.SerializeToString())
+    """Make and keep the first roots where the store has none; take those it forgot.
+
+    A store that came back from a backup may know an older root than keys/roots has. Raises Refused.
+    """
+    if not store.trusted(ROOT):
+        tenant.keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with store.transaction():
+            if not store.trusted(ROOT):  # another process may have been faster
+                for signed in first_roots(tenant, store, now_ms):
+                    keep_root(tenant, store, signed)
+    root = current_root(store)
+    while (path := tenant.roots_dir / f"{root.version + 1}.pb").is_file():
+        try:
+            signed = release_pb2.SignedRoot.FromString(path.read_bytes())
+            root = verify_roots(root, [signed], 0)
+        except (TrustError, DecodeError) as error:
+            raise Refused(
+                f"{path} does not follow the root that the store knows ({error}); move it away if "
+                "it is of another tenant"
+            ) from error
+        with store.transaction():
+            if current_root(store).version < root.version:
+                keep_root(tenant, store, signed)
+
+
+def keep_root(tenant: Tenant, store: Store, signed: release_pb2.SignedRoot) -> None:
+    """Put a root in force: in the store, and first beside the keys. Inside a transaction."""
+    version = release_pb2.TrustRoot.FromString(signed.root).version
+    content = signed.SerializeToString()
+    tenant.roots_dir.mkdir(exist_ok=True, mode=0o700)
+    write_whole(tenant.roots_dir / f"{version}.pb", content)
+    store.put_trusted(ROOT, version, content)
 
 
 def current_root(store: Store) -> release_pb2.TrustRoot:
@@ -112,6 +140,18 @@ def current_root(store: Store) -> release_pb2.TrustRoot:
     if not roots:
         raise Refused("there are no keys yet; run: genome-server init")
     return release_pb2.TrustRoot.FromString(release_pb2.SignedRoot.FromString(roots[-1]).root)
+
+
+def missing_roles(tenant: Tenant, store: Store) -> list[str]:
+    """The roles of which too few keys are here to do what a server does every day."""
+    if not store.trusted(ROOT):
+        return [] if tenant.release_key_path.is_file() else ["release"]
+    root = current_root(store)
+    return [
+        role
+        for role in ("release", "timestamp")
+        if len(here(tenant, root, role)) < role_threshold(root, role)
+    ]
 
 
 def missing_key(tenant: Tenant, root: release_pb2.TrustRoot, role: str) -> Refused:

@@ -33,6 +33,7 @@ from genome_server.releases.keyring import (
     ROOT,
     ensure_roots,
     here,
+    keep_root,
     missing_key,
 )
 from genome_server.store.protocol import Store
@@ -180,7 +181,7 @@ class TrustDesk:
             named = here(self._tenant, root, TIMESTAMP)
             if len(named) < root.timestamp_threshold:
                 raise missing_key(self._tenant, root, TIMESTAMP)
-            self._store.put_trusted(ROOT, root.version, signed.SerializeToString())
+            keep_root(self._tenant, self._store, signed)
             self._held = self._read()
             self._renew()
             return root
