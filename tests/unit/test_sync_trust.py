@@ -25,7 +25,7 @@ from edge_sdk.sync.trust import MAX_JUMP, Refusal
 from genome_edge.v1 import release_pb2, sync_pb2
 from tests.unit.authority import Authority
 from tests.unit.machines import PUBLISHER, RELEASES, Server, held, kinds, nacks
-from tests.unit.publisher import DAY_MS, Published, now_ms
+from tests.unit.publisher import DAY_MS, Published, Publisher, now_ms
 
 NONCE = b"n" * 16
 YEARS_MS = 3650 * DAY_MS
@@ -134,6 +134,18 @@ def test_a_release_that_seemed_expired_is_asked_for_again_once_the_time_is_known
     assert nacks(server.begin(RELEASES[1])) == [Refusal.EXPIRED]
     actions = server.say(heartbeat=authority.heartbeat(NONCE))
     assert kinds(actions) == ["HeardTime", "Leave"]
+
+
+def test_a_release_by_a_key_that_the_clock_kept_from_being_trusted_is_asked_for_again() -> None:
+    authority = Authority(PUBLISHER)
+    server = Server(machine(authority), now=now_ms() + YEARS_MS)
+    authority.publisher = Publisher()
+    authority.rotate(timestamp=True, expires_ms=now_ms() + 365 * DAY_MS)
+    message = sync_pb2.Trust(roots=authority.chain, timestamp=authority.timestamp(1))
+    server.say(trust=message)
+    assert nacks(server.begin(authority.publisher.release(2))) == [Refusal.SIGNATURE]
+    actions = server.say(heartbeat=authority.heartbeat(NONCE))
+    assert kinds(actions) == ["HeardTime", "PutTrust", "Leave"]
 
 
 def test_no_root_can_be_slipped_in_by_a_wrong_clock() -> None:

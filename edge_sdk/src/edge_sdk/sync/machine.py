@@ -11,7 +11,8 @@ Rules
    `parts_transaction` and `genomes_transaction`.
 4. Every transaction gets one answer: an Ack after what it brought is in the store, or one Nack
    with a `trust.Refusal`, given as soon as the refusal is certain. What still comes of a refused
-   transaction is dropped. The last good release and the rows stay as they were.
+   transaction is dropped, and a server that does not come to an end of it, or of things to
+   refuse, is left for a while. The last good release and the rows stay as they were.
 5. The server's time is taken whenever it says it and is to be believed (`roles.verify_time`). Where
    it shows that this device's clock is what made it refuse something, that is looked at again.
 6. A stream on which nothing was heard for long is dead, whatever the socket says. Goodbye means:
@@ -66,6 +67,10 @@ _HEALED_BY_HELLO = frozenset(
 # What a clock that is wrong may be to blame for.
 _BY_CLOCK = frozenset({Refusal.EXPIRED, Refusal.ROOT_EXPIRED})
 _MOVED_MS = 60_000
+# What a stream may bring that is of no use, before it is left for so long.
+_MOST_DROPPED = 32 << 20
+_MOST_REFUSALS = 100
+_AWAY_S = 60.0
 
 # What can be in trouble, the worst first.
 _TROUBLES = ("time", "trust", "release", "genomes", "assets", "stream")
@@ -90,6 +95,7 @@ class SyncMachine:
         self._rows_lineage = held.genome_lineage if self._cursor() else None
         self._open: PartsTransaction | GenomesTransaction | None = None
         self._refused: int | None = None
+        self._dropped = self._refusals = 0
         self._late: sync_pb2.Trust | None = None
         self._greeted = False
         self._troubles: dict[str, str] = {}
@@ -153,7 +159,8 @@ class SyncMachine:
             return []  # said by a newer server to newer devices
         nonce: int = getattr(message, kind).nonce
         if nonce == self._refused and kind != "begin":
-            return []
+            self._dropped += message.ByteSize()
+            return [Leave(_AWAY_S)] if self._dropped > _MOST_DROPPED else []
         try:
             return self._step(kind, message, now_ms)
         except TrustError as error:
@@ -209,7 +216,7 @@ class SyncMachine:
         if time_ms > 0 and abs(time_ms - now_ms) > _MOVED_MS:
             if self._late is not None:
                 actions += self._trust(self._late, time_ms)
-            if any(said.partition(":")[0] in _BY_CLOCK for said in self._troubles.values()):
+            if self._troubles:  # be it for the time itself or for keys that only now are trusted
                 actions.append(Leave(0.0))
         return actions
 
@@ -285,7 +292,10 @@ class SyncMachine:
         self._troubles[of or "stream"] = f"{reason}: {detail}"
         nack = sync_pb2.Nack(nonce=nonce, reason=reason, detail=detail)
         actions: list[Action] = [Send(sync_pb2.SyncRequest(nack=nack))]
-        if nonce and reason in _HEALED_BY_HELLO:
+        self._refusals += 1
+        if self._refusals > _MOST_REFUSALS:
+            actions.append(Leave(_AWAY_S))
+        elif nonce and reason in _HEALED_BY_HELLO:
             actions.append(Leave(0.0))
         return actions
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_sdk.clock import LATEST_MS
+from edge_sdk.clock import LATEST_MS, DeviceClock
 from edge_sdk.errors import EdgeError, RefusedError, TrustError, UnreachableError, UsageError
 from edge_sdk.plugins import Identified
 from edge_sdk.slices import in_slices
@@ -92,7 +92,8 @@ class Updater:
         #: For proofs, which the server believes only near its own time, whoever says that.
         self._clock = ServerClock(store.server_offset_ms())
         #: What is believed, and whether that takes a signature.
-        self._time = ServerClock(store.server_offset_ms())
+        self._time = DeviceClock(*store.clocks)
+        self._time.hear(*store.time_known())
         self._signed = True
         self._pulse = Pulse(store, outbox)
         self._lock = threading.Lock()
@@ -353,11 +354,11 @@ class Updater:
         if not 0 < server_time_ms <= LATEST_MS:
             return
         self._clock.hear(server_time_ms)
-        before = self._time.offset_ms
-        moved = abs(self._time.hear(server_time_ms) - before) > _DRIFT_MS
+        moved = abs(server_time_ms - self._time.now_ms()) > _DRIFT_MS
         # It costs a write to disk, and a busy device hears the server many times a second.
         if moved or server_time_ms - self._monitor.state.last_contact_ms > _CONTACT_MS:
             self._store.heard_server(server_time_ms)
+            self._time.hear(*self._store.time_known())
             self._monitor.change(last_contact_ms=server_time_ms)
 
     def _refused(self, why: str) -> None:
