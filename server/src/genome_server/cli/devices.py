@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genome_server.cli.output import Console, common_options
+from genome_server.cli.verdict import Verdict, Wanted, verdict
 from genome_server.errors import Refused, UsageError
 from genome_server.store.rows import DEFAULT_CHANNEL, DeviceRow, ThinRow
 
@@ -118,10 +119,11 @@ def _make_thin(console: Console, audience: str | None, name: str) -> None:
 @command.command("list")
 @common_options
 def list_(console: Console) -> None:
-    """List devices and thin clients."""
+    """List devices and thin clients, and how each device is."""
     store = console.tenant().open_store()
     try:
         devices, thins = store.devices(), store.thins()
+        found = {device.id: _verdict(store, device) for device in devices}
     finally:
         store.close()
 
@@ -130,22 +132,20 @@ def list_(console: Console) -> None:
             (
                 *(d.id, d.name, d.audience, d.channel),
                 *(_state(d), _ago(d.seen_ms), d.status.get("release", "")),
+                found[d.id].text,
             )
             for d in devices
         ]
-        rows += [
-            (t.name, "thin client", t.audience, "", "revoked" if t.revoked else "active", "", "")
-            for t in thins
-        ]
+        rows += [(t.name, "thin client", t.audience, "", _thin_state(t), "", "", "") for t in thins]
         if rows:
-            headings = ("id", "name", "audience", "channel", "state", "heard", "release")
-            console.table(headings, rows)
+            said = ("state", "heard", "release", "verdict")
+            console.table(("id", "name", "audience", "channel", *said), rows)
         else:
             console.print("No devices yet. Make a code with: genome-server devices enrol")
 
     console.result(
         {
-            "devices": [_facts(device) for device in devices],
+            "devices": [_facts(device, found[device.id]) for device in devices],
             "thin": [{"name": t.name, "audience": t.audience, "revoked": t.revoked} for t in thins],
         },
         render,
@@ -156,23 +156,27 @@ def list_(console: Console) -> None:
 @click.argument("device")
 @common_options
 def show(console: Console, device: str) -> None:
-    """Show what is known of a device, by id or name."""
+    """Show what is known of a device, by id or name, and why its screen may be empty."""
     store = console.tenant().open_store()
     try:
         found = _find(store, device)
+        judged = _verdict(store, found)
     finally:
         store.close()
-    facts = _facts(found)
+    facts = _facts(found, judged)
 
     def render() -> None:
+        console.print(f"{found.name or found.id}: {judged.text}")
+        if judged.todo:
+            console.print(f"  -> {judged.todo}")
         for key, value in facts.items():
-            if key.endswith("_ms"):
-                console.print(f"{key[:-3]:<12} {_when(value) if value else 'never'}")
-            elif key == "status":
+            if key == "status":
                 for name, said in value.items():
-                    console.print(f"{name:<12} {said}")
-            else:
-                console.print(f"{key:<12} {value}")
+                    console.print(f"{name:<18} {_said(name, said)}")
+            elif key.endswith("_ms"):
+                console.print(f"{key[:-3]:<18} {_when(value) if value else 'never'}")
+            elif key != "verdict":
+                console.print(f"{key:<18} {value}")
 
     console.result(facts, render)
 
@@ -262,18 +266,43 @@ def _find(store: Store, wanted: str) -> DeviceRow:
     return named[0]
 
 
-def _facts(device: DeviceRow) -> dict[str, Any]:
+def _verdict(store: Store, device: DeviceRow) -> Verdict:
+    """How a device is, by what it said and what is meant for it."""
+    from genome_server.releases.publish import manifest_of
+
+    meant = store.release_for(device.id, device.channel)
+    features = tuple(manifest_of(meant).required_features) if meant is not None else ()
+    stops = store.trusted_versions().get("stop-list", 0)
+    wanted = Wanted(meant.version if meant is not None else 0, features, stops)
+    return verdict(device, wanted, _now_ms())
+
+
+def _said(name: str, value: Any) -> str:
+    """A fact of a device as people read it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{n} {key}" for key, n in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if name.endswith("_ms") and isinstance(value, int):
+        return f"{value / 1000:.1f} s"
+    return "" if value is None else str(value)
+
+
+def _facts(device: DeviceRow, judged: Verdict) -> dict[str, Any]:
+    # Older servers kept the SDK's version among the other things that a device says.
+    said = {name: value for name, value in device.status.items() if name != "sdk"}
     return {
         "id": device.id,
         "name": device.name,
         "audience": device.audience,
         "channel": device.channel,
         "state": _state(device),
-        "sdk_version": device.sdk_version,
+        "sdk_version": device.status.get("sdk") or device.sdk_version,
         "enrolled_ms": device.created_ms,
         "heard_ms": device.seen_ms,
         "revoked": device.revoked,
-        "status": dict(device.status),
+        "verdict": judged.facts(),
+        "status": said,
     }
 
 
@@ -281,6 +310,10 @@ def _state(device: DeviceRow) -> str:
     if device.revoked:
         return "revoked"
     return "enrolled" if device.seen_ms == 0 else "active"
+
+
+def _thin_state(thin: ThinRow) -> str:
+    return "revoked" if thin.revoked else "active"
 
 
 def _ago(ms: int) -> str:
