@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from genome_server.cli.output import Console, common_options
+from genome_server.errors import Refused
 
 if TYPE_CHECKING:
     from genome_server.genomes.build import BuildReport
     from genome_server.home import Tenant
     from genome_server.log.reader import LogReader
+    from genome_server.store.protocol import Store
 
 #: What to say of events that left no trace, by reason.
 _PASSED_OVER = {
@@ -39,7 +41,7 @@ def command(console: Console) -> None:
     from genome_server.genomes.build import build
 
     tenant = console.tenant()
-    with closing(tenant.open_store()) as store, _log(tenant) as log:
+    with closing(tenant.open_store()) as store, _log(tenant, store) as log:
         total = log.end() if log is not None else 0
         with console.progress("Reading the log", total) as advance:
             report = build(store, log, tenant.dna_path, progress=advance)
@@ -48,11 +50,18 @@ def command(console: Console) -> None:
 
 
 @contextmanager
-def _log(tenant: Tenant) -> Iterator[LogReader | None]:
-    """The tenant's log; None before anything happened."""
+def _log(tenant: Tenant, store: Store) -> Iterator[LogReader | None]:
+    """The tenant's log; None before anything happened. Raises Refused where it is lost."""
+    from genome_server.genomes.rows import LOG_KEY
     from genome_server.log.reader import LogReader
 
     if not tenant.log_path.exists():
+        if store.meta(LOG_KEY):
+            raise Refused(
+                f"the log {tenant.log_path} is missing, and the genomes were built from it: "
+                "restore it from your backup. Where there is none, genome-server serve begins a "
+                "new one, to which devices send again what they still have"
+            )
         yield None
         return
     with LogReader(tenant.log_path) as reader:

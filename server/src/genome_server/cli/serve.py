@@ -113,12 +113,15 @@ def _say_ready(console: Console, house: House, certificate: Path | None) -> None
         "port": house.port,
         "tls": house.tls,
         "tenants": tenants,
+        "closed": dict(sorted(house.rooms.closed.items())),
         "ca_file": str(certificate) if certificate else None,
     }
 
     def render() -> None:
         how = "TLS" if house.tls else "no TLS, this machine only"
         console.print(f"Serving {', '.join(tenants)} on {house.address} ({how}). Ctrl+C stops it.")
+        for tenant, why in sorted(house.rooms.closed.items()):
+            console.note(f"tenant {tenant} is not served: {why}")
         if certificate is not None:
             console.print(f"Devices trust it with ca_file={certificate}")
 

@@ -30,6 +30,7 @@ from genome_server.errors import GenomeServerError
 from genome_server.services import credentials
 from genome_server.services.errors import CallRefusedError, abort
 from genome_server.services.room import Room
+from genome_server.services.rooms import Rooms
 
 ANYONE = authorisation_pb2.ROLE_ANYONE
 DEVICE = authorisation_pb2.ROLE_DEVICE
@@ -97,7 +98,7 @@ class Authenticator:
 
     def __init__(
         self,
-        rooms: Mapping[str, Room],
+        rooms: Rooms,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._rooms = rooms
@@ -121,7 +122,7 @@ class Authenticator:
         claimed = self._known.get(credential)
         if claimed is None:
             claimed = credentials.parse(credential)
-        room = self._rooms.get(claimed.tenant)
+        room = self._rooms.of(claimed.tenant)
         if room is None:
             raise CallRefusedError("UNAUTHENTICATED", "the credential was not issued here")
         if credential not in self._known:
@@ -143,7 +144,7 @@ class Authenticator:
         return Caller(room, DEVICE, device.id, sys.intern(device.audience))
 
     def _thin(self, token: str) -> Caller:
-        room = self._rooms.get(credentials.tenant_of(token))
+        room = self._rooms.of(credentials.tenant_of(token))
         thin = room.store.thin_by_hash(credentials.secret_hash(token)) if room else None
         if room is None or thin is None:
             raise CallRefusedError("UNAUTHENTICATED", "nobody was given this token")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -14,6 +13,7 @@ from genome_server.errors import CodeError, CodeUsed
 from genome_server.services import credentials
 from genome_server.services.errors import CallRefusedError
 from genome_server.services.room import Room
+from genome_server.services.rooms import Rooms
 from genome_server.store.protocol import DeviceRow
 
 _MAX_NAME = 120
@@ -22,7 +22,7 @@ _MAX_NAME = 120
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     """The one service that anyone may call: the code is what proves the caller."""
 
-    def __init__(self, rooms: Mapping[str, Room], pool: Executor) -> None:
+    def __init__(self, rooms: Rooms, pool: Executor) -> None:
         self._rooms = rooms
         self._pool = pool
 
@@ -38,7 +38,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     def _enrol(self, request: enrolment_pb2.EnrolRequest) -> enrolment_pb2.EnrolResponse:
         now_ms = time.time_ns() // 1_000_000
         credentials.check_enrolment(request.public_key, request.proof, request.code)
-        room = self._rooms.get(credentials.tenant_of(request.code))
+        room = self._rooms.of(credentials.tenant_of(request.code))
         if room is None:
             raise CallRefusedError(
                 "CODE_INVALID", "this server made no such enrolment code; ask for a new one"

@@ -18,6 +18,9 @@ DETAILS_KEY = "grpc-status-details-bin"
 _MAX_TEXT = 200
 _ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
+#: Without details: to SDKs a reason means that the server has decided, and trying again is in vain.
+_UNAVAILABLE = "UNAVAILABLE"
+
 _CODES: dict[str, grpc.StatusCode] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "CLOCK_SKEW": grpc.StatusCode.UNAUTHENTICATED,
@@ -40,6 +43,7 @@ _CODES: dict[str, grpc.StatusCode] = {
     "NO_RELEASE": grpc.StatusCode.FAILED_PRECONDITION,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    _UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -71,5 +75,6 @@ def details(error: CallRefusedError) -> bytes:
 
 async def abort(context: Any, error: CallRefusedError) -> NoReturn:
     """End a call with a refusal; never returns."""
-    await context.abort(error.code, str(error), trailing_metadata=((DETAILS_KEY, details(error)),))
+    said = () if error.reason == _UNAVAILABLE else ((DETAILS_KEY, details(error)),)
+    await context.abort(error.code, str(error), trailing_metadata=said)
     raise AssertionError("abort returned")

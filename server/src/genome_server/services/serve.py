@@ -29,7 +29,7 @@ from genome_edge.v1 import (
     report_pb2_grpc,
     sync_pb2,
 )
-from genome_server.errors import NotInitialised, Refused
+from genome_server.errors import Refused
 from genome_server.home import Home, Tenant, no_home
 from genome_server.services.auth import Authenticator, AuthInterceptor, policies
 from genome_server.services.decision import DecisionService
@@ -37,7 +37,7 @@ from genome_server.services.enrolment import EnrolmentService
 from genome_server.services.identify import IdentifyService
 from genome_server.services.live import Consumer, Live
 from genome_server.services.report import ReportService
-from genome_server.services.room import Room
+from genome_server.services.rooms import Rooms
 from genome_server.services.sync import SyncService
 from genome_server.services.tls import Identity, check_listen, split
 
@@ -82,7 +82,7 @@ class House:
         self._pool: Executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="services")
         self._lock = self._take_lock()
         try:
-            self.rooms = self._open_rooms()
+            self.rooms = Rooms(home)
         except BaseException:
             self._lock.release()
             raise
@@ -139,8 +139,7 @@ class House:
 
     def close(self) -> None:
         """Close the tenants; part of `drain`, and all there is to do before `start`."""
-        for room in self.rooms.values():
-            room.close()
+        self.rooms.close()
         self._pool.shutdown()
         self._lock.release()
 
@@ -152,20 +151,6 @@ class House:
         if lock is None:
             raise Refused(f"another process serves {self.home.root} already")
         return lock
-
-    def _open_rooms(self) -> dict[str, Room]:
-        tenants = self.home.tenants()
-        if not tenants:
-            raise NotInitialised(f"there is no tenant in {self.home.root}; run: genome-server init")
-        rooms: dict[str, Room] = {}
-        try:
-            for tenant in tenants:
-                rooms[tenant.name] = Room(tenant)
-        except BaseException:
-            for room in rooms.values():
-                room.close()
-            raise
-        return rooms
 
     def _add_services(self) -> None:
         pool = self._pool

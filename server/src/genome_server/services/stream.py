@@ -63,6 +63,7 @@ class DeviceStream:
         "_stirred",
         "_work",
         "_working",
+        "_writing",
         "blocking",
         "draining",
         "look_at",
@@ -100,6 +101,7 @@ class DeviceStream:
         self._working: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[Any] | None = None
         self._again = False
+        self._writing = math.inf
         self._stirred: asyncio.Event | None = None
         self._failure: Exception | None = None
 
@@ -151,10 +153,12 @@ class DeviceStream:
                 self._working.cancel()
                 await asyncio.gather(self._working, return_exceptions=True)
 
-    @property
-    def due(self) -> float:
-        """When to poke it though nothing happened: monotonic seconds."""
-        return min(self._beat_due, self.look_at)
+    def tick(self, now: float) -> None:
+        """Do what is due at this time (monotonic seconds), several times a second."""
+        if now - self._writing > WRITE_S:  # the device does not read any more
+            self._end(StreamOverError())
+        elif self._beat_due <= now or self.look_at <= now:
+            self.poke()
 
     def poke(self) -> None:
         """There may be something to do."""
@@ -174,11 +178,16 @@ class DeviceStream:
                 if time.monotonic() >= self._beat_due:
                     await self.beat()
         except Exception as error:  # noqa: BLE001  whoever listens raises it
-            self._failure = error
-            if self._listening is not None:
-                self._listening.cancel()
+            self._end(error)
         finally:
             self._working = None
+
+    def _end(self, why: Exception) -> None:
+        """Let whoever listens raise this; the work ends with it."""
+        if self._failure is None:
+            self._failure = why
+            if self._listening is not None:
+                self._listening.cancel()
 
     async def check(self) -> None:
         """End the stream where it has to end: hung up, silent, revoked, or the server leaves.
@@ -257,11 +266,9 @@ class DeviceStream:
         """Send one message. Raises StreamOverError where the device does not read any more."""
         if self._over:
             raise StreamOverError
-        try:
-            async with asyncio.timeout(WRITE_S):
-                await self._context.write(message)
-        except TimeoutError:
-            raise StreamOverError from None
+        self._writing = time.monotonic()
+        await self._context.write(message)
+        self._writing = math.inf
 
     async def beat(self) -> None:
         """Say what time it is. Between transactions it also says: nothing more for now."""

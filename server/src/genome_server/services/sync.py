@@ -87,12 +87,12 @@ class SyncService:
             desk.close()
 
     async def _tick(self) -> None:
-        """Poke the streams whose time has come: one task instead of a timer for each."""
+        """Let each stream do what is due: one task instead of a timer for each."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            for stream in [one for one in self._streams if one.due <= now]:
-                stream.poke()
+            for stream in self._streams:
+                stream.tick(now)
 
     async def _keeper(self, stream: DeviceStream) -> Keeper:
         hello = await stream.open()
