@@ -35,7 +35,7 @@ from genome_edge.v1 import release_pb2, sync_pb2
 from tests.drills.findings import Findings
 
 VARIANTS: Final = 20
-SHORT: Final = 21
+SHORT: Final = 22
 UNIT: Final = "attacks"
 
 _CONFIG: Final = Config(
@@ -45,6 +45,9 @@ _TIMEOUT_S: Final = 8.0
 _HOUR: Final = 3_600_000
 _MEMORY: Final = 96 << 20
 _DISK: Final = 4 << 20
+#: What has no end ends here, and must not have been listened to for so long. (A device that leaves
+#: gives its last word two seconds to arrive, and this line is fast.)
+_ENDLESS: Final = 4 << 30
 _TAXI: Final = {"id": "taxi", "content": {"title": "A taxi"}}
 _BUS: Final = {"id": "bus", "content": {"title": "A bus"}, "value": 9.0}
 
@@ -63,6 +66,8 @@ class World:
     stale: bool = False
     #: Whether what is offered is good, so that the device may come to use it in the end.
     good: bool = False
+    #: Bytes that were said of what has no end.
+    carried: int = 0
     #: Called after the device took what was prepared so far.
     then: Callable[[], object] | None = None
 
@@ -214,14 +219,33 @@ def endless_data(world: World) -> None:
         if sha256 != part.sha256:
             yield from well(nonce, sha256, start)
             return
-        data, ends = bytes(size), time.monotonic() + 1.0
-        while time.monotonic() < ends:
+        data = bytes(size)
+        while world.carried < _ENDLESS:
             chunk = sync_pb2.Chunk(nonce=nonce, sha256=sha256, offset=start, data=data)
             yield sync_pb2.SyncResponse(chunk=chunk)
             start += size
+            world.carried += size
 
     world.server.chunks = chunks  # type: ignore[method-assign]
     world.reasons = ("TOO_LARGE",)
+
+
+def endless_refusals(world: World) -> None:
+    """One thing after the other that must be refused, without an end."""
+    world.server.signers["release"] = [world.server.new_key()]
+    world.publish()
+    signed = world.server.releases[world.server.offered]
+
+    def answer(hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
+        yield world.server.beat(hello.nonce)
+        while world.carried < _ENDLESS:
+            nonce = 1 + world.carried
+            begin = sync_pb2.Begin(nonce=nonce, kind=sync_pb2.Begin.KIND_RELEASE, manifest=signed)
+            yield sync_pb2.SyncResponse(begin=begin)
+            world.carried += begin.ByteSize()
+
+    world.server.answer = answer  # type: ignore[method-assign]
+    world.reasons = ("SIGNATURE",)
 
 
 def slow_retrieval(world: World) -> None:
@@ -401,6 +425,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     freeze,
     mix_and_match,
     endless_data,
+    endless_refusals,
     slow_retrieval,
     wrong_key,
     key_of_another_role,
@@ -500,7 +525,11 @@ def _round(house: SimulatedHouse, world: World, attack: Attack, path: Path) -> s
             return f"the device thinks that it is {client.status.tier}"
         if not world.reasons and not world.stale:
             time.sleep(1.0)
-        return _held(client, path, {2, 3} if world.good else {2}) or _bounds(path, memory, disk)
+        if world.carried:
+            _until(lambda: _stands_still(world))
+        return _held(client, path, {2, 3} if world.good else {2}) or _bounds(
+            world, path, memory, disk
+        )
     finally:
         client.close()
 
@@ -519,12 +548,20 @@ def _held(client: EdgeClient, path: Path, releases: set[int]) -> str:
     return ""
 
 
-def _bounds(path: Path, memory: int, disk: int) -> str:
+def _bounds(world: World, path: Path, memory: int, disk: int) -> str:
+    if world.carried >= _ENDLESS:
+        return "it listens without an end"
     if _memory() - memory > _MEMORY:
         return f"{(_memory() - memory) >> 20} MiB of memory"
     if _disk(path) - disk > _DISK:
         return f"{(_disk(path) - disk) >> 20} MiB of disk"
     return ""
+
+
+def _stands_still(world: World) -> bool:
+    before = world.carried
+    time.sleep(0.3)
+    return world.carried == before
 
 
 def _root_version(message: sync_pb2.SyncRequest) -> int:

@@ -314,3 +314,24 @@ def test_whatever_comes_nothing_unverified_is_kept_and_the_version_never_falls(
                 server.machine.settle(action.nonce)
             elif isinstance(action, ApplyGenomes):
                 server.machine.settle(action.nonce)
+
+
+def test_a_server_that_comes_to_no_end_is_left() -> None:
+    """Neither a line nor memory is for things of no use: chunks of what was refused, refusals."""
+    release = PUBLISHER.release(2, edit=lambda manifest: setattr(manifest, "tenant", "other"))
+    server = Server(SyncMachine(held()))
+    assert nacks(server.begin(release)) == [Refusal.TENANT]
+    taken = 0
+    while not (actions := server.chunk(bytes(32), taken, bytes(1 << 20))):
+        taken += 1 << 20
+        assert taken < 64 << 20
+    (leave,) = actions
+    assert isinstance(leave, Leave)
+    assert leave.retry_after_s >= 30
+
+    server = Server(SyncMachine(held()))
+    refused = 0
+    while not any(isinstance(action, Leave) for action in server.begin(release, nonce=refused + 1)):
+        refused += 1
+        assert refused < 1000
+    assert refused >= 50, "a few may be honest mistakes"
