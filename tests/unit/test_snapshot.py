@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,3 +202,50 @@ def test_a_subject_is_found_by_how_it_begins(tmp_path: Path) -> None:
     assert snapshot.subject_of(b"\xf0" * 8) is None
     assert snapshot.subject_of(b"\xff" * 8) is None
     assert snapshot.subject_of(bytes(8)) is None
+
+
+def write_as_before(path: Path, rows: list[Row]) -> None:
+    """A file as SDKs before 0.2 wrote it."""
+    columns = Columns.of(rows)
+    relative, entries, sections = 0, {}, []
+    for name in ("high", "low", "consents", "as_of_hours", "starts", "indices", "codes"):
+        column = getattr(columns, name)
+        content = column.tobytes()
+        crc = zlib.crc32(content)
+        length = len(content)
+        entries[name] = {"type": column.dtype.str, "offset": relative, "length": length, "crc": crc}
+        sections.append((relative, content))
+        relative += -(-length // 64) * 64
+    lineage = LINEAGE.SerializeToString().hex()
+    header = json.dumps({"rows": len(rows), "lineage": lineage, "sections": entries}).encode()
+    head = struct.pack("<8sII", b"GESNAP1\n", len(header), zlib.crc32(header)) + header
+    base = -(-len(head) // 64) * 64
+    data = bytearray(base + relative)
+    data[: len(head)] = head
+    for offset, content in sections:
+        data[base + offset : base + offset + len(content)] = content
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("top", [5000, 2**32])
+def test_a_file_of_an_sdk_before_0_2_is_read(tmp_path: Path, top: int) -> None:
+    rows = with_codes(some_rows(50, top))
+    write_as_before(tmp_path / "old.snap", rows)
+    snapshot = Snapshot.open(tmp_path / "old.snap")
+    ordered = sorted(rows, key=lambda row: row.subject)
+    assert list(snapshot) == ordered
+    assert [row for block in snapshot.blocks() for row in block.rows()] == ordered
+    assert snapshot.sizes == Columns.of(rows).sizes
+
+
+def test_a_disk_that_gives_a_row_no_longer_is_no_exception(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s.snap"
+    rows = with_codes(some_rows(2000))
+    write_snapshot(path, LINEAGE, rows)
+    snapshot = Snapshot.open(path)
+    last = max(rows, key=lambda row: row.subject)
+    os.truncate(path, path.stat().st_size - 4096)
+    assert snapshot.lookup(last.subject) is None
+    assert "ended while it was read" in caplog.text
