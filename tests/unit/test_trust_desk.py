@@ -207,6 +207,9 @@ def test_a_store_from_a_backup_goes_on_above_what_devices_have(
     versions = desk.versions
     desk.heard(*versions[1:])
     assert desk.versions == versions
+    # One device cannot keep us busy.
+    desk.heard(versions[1] + 1, versions[2] + 1)
+    assert desk.versions == versions
 
 
 def test_without_the_timestamp_key_the_rest_goes_on(

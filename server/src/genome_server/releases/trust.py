@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -47,6 +48,8 @@ LOOK_S: Final = 0.2
 LIFE_KEY: Final = "timestamp_life_hours"
 LIFE_HOURS: Final = 7 * 24
 _HOUR_MS: Final = 3_600_000
+#: Seconds between two answers to devices that hold something newer: none can make us sign for ever.
+_HEARD_EVERY_S: Final = 10.0
 #: How far a version that a device names may lie in the future and still be one that was given.
 _LEEWAY_S: Final = 3_600
 
@@ -90,6 +93,7 @@ class TrustDesk:
         self._now_ms = now_ms
         self._lock = threading.RLock()
         self._looked = 0.0
+        self._heard = -math.inf
         self._told_missing = False
         ensure_roots(tenant, store, now_ms())
         self._held = self._read()
@@ -196,10 +200,13 @@ class TrustDesk:
         ahead = (timestamp_version > ours[1], stop_list_version > ours[2])
         if not any(ahead) or max(timestamp_version, stop_list_version) > latest:
             return
+        if time.monotonic() - self._heard < _HEARD_EVERY_S:
+            return
         with self._lock, self._store.transaction():
             held = self._held = self._read()
             if not held.able:
                 return
+            self._heard = time.monotonic()
             if ahead[1] and stop_list_version > self.versions[2]:
                 log.warning(
                     "tenant %s: a device holds a newer stop list than this server, which came from "
