@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,8 +12,9 @@ from typing import Final
 from edge_sdk.cli.output import ago
 from edge_sdk.clock import DeviceClock
 from edge_sdk.config import Config
-from edge_sdk.decision import Tier
+from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.withheld import Withholding, languages_of
 from edge_sdk.errors import (
     EdgeError,
     RefusedError,
@@ -23,7 +25,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.runtime import loading
-from edge_sdk.status import SKEW_MS, tier_of
+from edge_sdk.status import SKEW_MS, tier_of, warnings_of
 from edge_sdk.store.device import DeviceStore, StoredRelease
 from edge_sdk.sync import trust
 from edge_sdk.sync.installing import load, read_parts
@@ -138,21 +140,38 @@ def release(patient: Patient) -> list[Check]:
     if stored is None:
         return [Check("release", FAIL, "there is none yet", _DEPLOY)]
     signed = release_pb2.SignedManifest.FromString(stored.signed_manifest)
-    identity = patient.store.identity()
     try:
-        if identity is not None:
-            root = release_pb2.TrustRoot.FromString(identity.root)
-            trust.verify_manifest(signed, root, 0, 0, held=True)
+        by = _signers(patient.store, signed)
         patient.release = load(
             stored.manifest, read_parts(patient.store.read_part, stored.manifest)
         )
     except TrustError as error:
         what = f"release {stored.version} cannot be used ({error.reason}): {error}"
         return [Check("release", FAIL, what, _DEPLOY + "; the release before is used meanwhile")]
+    found = f"{stored.version} is whole and its golden vectors hold{by}"
     return [
-        Check("release", OK, f"{stored.version} is whole and its golden vectors hold"),
+        Check("release", OK, found),
         _age(patient, stored),
     ]
+
+
+def _signers(store: DeviceStore, signed: release_pb2.SignedManifest) -> str:
+    """Words about who signed a release: keys of today, or such that were in force when it came.
+
+    Raises TrustError where it was nobody whom this device ever had a reason to believe.
+    """
+    identity, root = store.identity(), store.standing().root
+    if identity is None:
+        return ""
+    pinned = release_pb2.TrustRoot.FromString(identity.root)
+    try:
+        trust.verify_manifest(signed, root, 0, 0, held=True)
+    except TrustError:
+        if root.version <= pinned.version:
+            raise
+        # Keys come and go one root after the other; those between the two are not kept.
+        return "; its keys were replaced since"
+    return ""
 
 
 def _age(patient: Patient, stored: StoredRelease) -> Check:
@@ -170,6 +189,33 @@ def _age(patient: Patient, stored: StoredRelease) -> Check:
     level = WARN if tier is Tier.STALE else FAIL
     found = f"{published}, no longer fresh since {ago(left_ms)}: decisions are {tier.value}"
     return Check("release age", level, found, "see whether the server runs, then " + _DEPLOY)
+
+
+def in_force(patient: Patient) -> list[Check]:
+    """What the server last signed: keys, freshness, stops."""
+    standing = patient.store.standing()
+    if not standing.root.release_keys:
+        return []
+    root = f"trust root {standing.root.version}"
+    if not standing.root.timestamp_keys:
+        todo = "the server rotates it: see its runbook of keys"
+        return [Check("trust", OK, f"{root}, of the first kind: nothing is stopped with it", todo)]
+    stops = standing.stop_list
+    stopped = f"{len(standing.stopped)} offers stopped (list {stops.version})" if stops else ""
+    signed = standing.timestamp
+    now_ms = patient.clock.now_ms()
+    age = (
+        f"freshness signed {ago(now_ms - signed.created_ms)} ago" if signed else "no freshness yet"
+    )
+    found = ", ".join(filter(None, (root, age, stopped or "nothing is stopped")))
+    expires = (standing.root.created_ms, standing.root.expires_ms)
+    warnings = warnings_of(now_ms, root=expires)
+    if warnings:
+        todo = "sign a new root: genome-server keys rotate, then " + _DEPLOY
+        return [Check("trust", WARN, f"{found}; {warnings[0]}", todo)]
+    if signed is not None and stops is None and signed.stop_list_version:
+        return [Check("trust", WARN, f"{found}, but there is a stop list", _DEPLOY)]
+    return [Check("trust", OK, found)]
 
 
 def genomes(patient: Patient) -> list[Check]:
@@ -202,8 +248,27 @@ def offers(patient: Patient) -> list[Check]:
     near = [offer.id for offer, area in cells if not area or not parents.isdisjoint(area)]
     if not near:
         return [_no_offers(f"none of {len(cells)} is for this cell")]
-    few = ", ".join(near[:5]) + (" ..." if len(near) > 5 else "")
-    return [Check("offers", OK, f"{len(near)} of {len(cells)} are for this cell: {few}")]
+    kept_back = _kept_back(patient)
+    shown = [name for name in near if name not in kept_back]
+    few = ", ".join(shown[:5]) + (" ..." if len(shown) > 5 else "")
+    why = Counter(reason.value for name in near for reason in kept_back.get(name, ()))
+    counted = "".join(f"; {n} kept back: {reason}" for reason, n in why.items())
+    what = f"{len(near)} of {len(cells)} are for this cell{counted}: {few or 'none is left'}"
+    return [Check("offers", OK if shown else WARN, what, "" if shown else _DEPLOY)]
+
+
+def _kept_back(patient: Patient) -> dict[str, list[Reason]]:
+    """Why offers may not be shown on this device now, by id."""
+    release, store = patient.release, patient.store
+    if release is None:
+        return {}
+    said = loading.in_force(store, store.standing(), release)
+    heard_ms = max(store.last_contact_ms() or 0, said.said_ms, int(release.manifest.created_ms))
+    withheld = Withholding(release.catalogue, said).at(
+        languages_of(patient.config.language), patient.clock.now_ms() - heard_ms
+    )
+    ids = release.catalogue.ids
+    return {ids[row]: withheld.reasons(row) for row in range(len(ids)) if not withheld.allows(row)}
 
 
 def _no_offers(found: str) -> Check:

@@ -23,6 +23,7 @@ def run(options: Namespace, output: Output) -> int:
             checks.store,
             checks.credential,
             checks.release,
+            checks.in_force,
             checks.genomes,
             checks.offers,
             checks.outbox,
