@@ -101,7 +101,8 @@ class DeviceStore(StandingStore):
         self._releases.restore(connection)
 
     def losses(self) -> dict[str, int]:
-        """Events that were lost or given up since the store was made, by reason."""
+        """Events that were lost or given up since the store was made, by reason; REBUILT is how
+        often its file was found damaged and rebuilt."""
         with self.read() as connection:
             return dict(connection.execute("SELECT reason, events FROM losses"))
 

@@ -13,11 +13,14 @@ from edge_sdk.clock import wall_ms
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store import files as store_files
 from edge_sdk.store.database import Database, Watch, translate
+from edge_sdk.store.meta import count_loss
 from edge_sdk.store.rescue import rescue
 
 log = logging.getLogger("edge_sdk.store.device")
 
 OPEN_LOCK = "open"
+#: Among the losses: not events, but how often the file was rebuilt.
+REBUILT = "REBUILT"
 
 
 class GuardedStore:
@@ -80,6 +83,7 @@ class GuardedStore:
         with self.database.write() as connection:
             rescue(aside / store_files.DATABASE, connection, wall_ms())
             self._restore(connection)
+            count_loss(connection, REBUILT, 1)
 
     def _restore(self, connection: sqlite3.Connection) -> None:
         """After a rebuild: take from other files what was lost."""
