@@ -1,11 +1,12 @@
 """Bytes on the wire for genomes: everything between two sockets is counted, framing included.
 
-A device that takes genomes is compared with one that takes none, so that the release and the
-heartbeats drop out.
+The customers are those of a grocer (see `journey`). A device that takes genomes is compared with
+one that takes none, so that the release and the heartbeats drop out.
 """
 
 from __future__ import annotations
 
+import random
 import tempfile
 from contextlib import closing
 from dataclasses import replace
@@ -13,20 +14,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+import numpy as np
 
 from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.sync.trust import FEATURES
+from examples.datasets import DataSetMissing
 from genome_edge.v1 import sync_pb2
 from genome_server.genomes.rows import LOG_KEY, built_schema
 from genome_server.home import Tenant
 from genome_server.log.committer import Committer
 from genome_server.store.protocol import AudienceRow, CustomerRow, GenomeRecord
+from tests.bench import journey
 from tests.bench.figures import Figures
-from tests.bench.stage import MARKERS, rows
 from tests.e2e.house import listening_line
 from tests.serving import AGREED, RawDevice, add_code, make_home, publish_release, serving
 
-CUSTOMERS = 10_000
+CUSTOMERS = 100_000
 CHANGED = CUSTOMERS // 100
+MARKERS_CHANGED = 3
 QUIET_S = 2.0
 OPTIONS = [("grpc.max_receive_message_length", 16 << 20)]
 
@@ -38,22 +43,36 @@ class Snapshot(NamedTuple):
     cursor: bytes
 
 
-def fill(tenant: Tenant) -> list[Row]:
-    """Ten thousand genomes of 20 to 64 markers; two audiences, one of them with the app's ids."""
+def fill(tenant: Tenant, lines: journey.Lines) -> list[Row]:
+    """A hundred thousand genomes; two audiences, one of them with the app's ids."""
     names = [f"customer-{number}" for number in range(CUSTOMERS)]
     with closing(tenant.open_store()) as store:
-        words = store.extend_vocabulary(f"m:{number}" for number in range(MARKERS))
-        subjects = list(store.subjects_of("app", names, create=True).values())
+        words = store.extend_vocabulary(lines.names)
+        subjects = sorted(store.subjects_of("app", names, create=True).values())
         store.put_customers(CustomerRow(subject, (), AGREED) for subject in subjects)
         for name, lookup in (("backends", True), ("kiosks", False)):
             store.put_audience(AudienceRow(name, {"all": True}, "none", lookup, bytes(32)))
             store.set_members(name, subjects)
-    made = [
-        replace(row, subject=subject)
-        for row, subject in zip(rows(CUSTOMERS, words), subjects, strict=True)
-    ]
+    number = np.array([words.index(name) for name in lines.names], np.uint32)
+    columns = journey.columns_of(list(journey.customers(lines, CUSTOMERS)))
+    made = []
+    for row, subject in zip(columns.rows(), subjects, strict=True):
+        order = np.argsort(number[row.indices])
+        indices, codes = number[row.indices][order], row.codes[order]
+        made.append(Row(subject, AGREED, 0, indices, codes))
     put(tenant, made)
     return made
+
+
+def imprinted(rows: list[Row]) -> list[Row]:
+    """The rows with a few of their markers one step stronger."""
+    rng = random.Random(4)
+    changed = []
+    for row in rows:
+        codes = row.codes.copy()
+        codes[rng.sample(range(len(codes)), min(MARKERS_CHANGED, len(codes)))] += 1
+        changed.append(replace(row, codes=codes))
+    return changed
 
 
 def put(tenant: Tenant, genomes: list[Row]) -> None:
@@ -86,9 +105,14 @@ def taken(device: RawDevice, heard: bytearray, release: int, cursor: bytes = b""
     commit = sync_pb2.Commit()
     for wants in (False, True):
         before = len(heard)
-        stream = device.sync(active_release=release, genome_cursor=cursor, wants_genomes=wants)
+        stream = device.sync(
+            active_release=release,
+            genome_cursor=cursor,
+            wants_genomes=wants,
+            features=FEATURES,
+        )
         if wants:
-            commit = stream.transaction(timeout=60)[-1].commit
+            commit = stream.transaction(timeout=300)[-1].commit
         if not stream.quiet(QUIET_S):
             raise RuntimeError("more came than one transaction")
         marks.append(len(heard) - before)
@@ -98,11 +122,16 @@ def taken(device: RawDevice, heard: bytearray, release: int, cursor: bytes = b""
 
 def run(figures: Figures) -> None:
     """All rows, with and without the lookup of the app's own ids; then one per cent changed."""
+    try:
+        lines = journey.read_lines()
+    except DataSetMissing as missing:
+        print(f"  left out: {missing}")
+        return
     with tempfile.TemporaryDirectory() as name:
         home = make_home(Path(name), ())
         tenant = home.tenant("default")
         release = publish_release(tenant)
-        genomes = fill(tenant)
+        genomes = fill(tenant, lines)
         with (
             serving(home) as house,
             listening_line(house.port) as (port, heard),
@@ -113,7 +142,7 @@ def run(figures: Figures) -> None:
             backend.enrol(add_code(tenant, "backends"))
             with_ids = taken(backend, heard, release)
             full = taken(device, heard, release)
-            put(tenant, [replace(row, codes=row.codes + 1) for row in genomes[:CHANGED]])
+            put(tenant, imprinted(random.Random(5).sample(genomes, CHANGED)))
             changed = taken(device, heard, release, full.cursor)
     figures.add("sync.bytes_per_customer", full.size / CUSTOMERS, "B")
     figures.add("sync.with_lookup.bytes_per_customer", with_ids.size / CUSTOMERS, "B")
