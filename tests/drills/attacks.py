@@ -16,8 +16,7 @@ from genome_edge.v1 import release_pb2, sync_pb2
 HOUR_MS: Final = 3_600_000
 TAXI: Final = {"id": "taxi", "content": {"title": "A taxi"}}
 BUS: Final = {"id": "bus", "content": {"title": "A bus"}, "value": 9.0}
-#: What has no end ends here, and must not have been listened to for so long. (A device that leaves
-#: gives its last word two seconds to arrive, and this line is fast.)
+#: What has no end ends here. (A device that leaves still listens for two seconds.)
 ENDLESS: Final = 4 << 30
 
 
@@ -260,17 +259,15 @@ def _sign_by(world: World, role: str, keys: list[Any]) -> None:
 
 
 def forged_time(world: World) -> None:
-    """A time that nobody has signed, or somebody for another stream: it changes nothing."""
+    """A time that nobody has signed, or a stranger."""
     _forge_time(world, world.random.choice([None, world.server.new_key()]))
     world.reasons = ("SIGNATURE",)
 
 
 def _forge_time(world: World, key: Any) -> None:
     server, wrong = world.server, world.clock.ms + world.random.randrange(-(10**11), 10**11)
-    beat = sync_pb2.ServerHeartbeat(server_time_ms=wrong)
-    if key is not None:
-        beat.signature.CopyFrom(sign_time(bytes(16), wrong, key))
-    server.instead["time"] = beat
+    signature = None if key is None else sign_time(bytes(16), wrong, key)
+    server.instead["time"] = sync_pb2.ServerHeartbeat(server_time_ms=wrong, signature=signature)
 
 
 def replayed_time(world: World) -> None:
