@@ -4,7 +4,8 @@ The arrivals are an open loop: their times are fixed beforehand, and a decision'
 from the time at which it was due, so that one that is late makes the next ones late, too. First
 nothing else happens on the device; then the same again while a till changes genomes, releases
 follow each other, and every decision is reported with an outcome. The server, the till and the
-publisher are other processes and, being other machines in the field, give way to this one.
+publisher are other processes and, being other machines in the field, give way to this one. The
+process is tuned (`tune_process`), alone as well as not, as an app's that cares would be.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from edge_sdk import Context, EdgeClient
+from edge_sdk import Context, EdgeClient, tune_process
 from genome_server.home import Home
 from genome_server.releases.publish import publish
 from tests.bench.figures import Figures
@@ -109,6 +110,7 @@ def run(figures: Figures) -> None:
             with EdgeClient(stores[0]) as edge:
                 until(lambda: edge.status.genomes == CUSTOMERS, what="genomes")
                 edge.wait_ready(60)
+                tune_process()
                 latencies(edge, 2, report=True)
                 edge.flush(10)
                 alone = latencies(edge, SECONDS, report=False)
