@@ -22,7 +22,7 @@ from genome_server.genomes.rows import LOG_KEY, built_schema
 from genome_server.home import Home, Tenant
 from genome_server.log import Committer
 from genome_server.releases.trust import TrustDesk
-from genome_server.services import keeper, shipping
+from genome_server.services import keeper, shipping, sync_plan
 from genome_server.services.contents import Contents
 from genome_server.services.desk import CONTENTS
 from genome_server.services.serve import House
@@ -242,7 +242,10 @@ def test_who_came_to_other_rows_gets_all_at_once(
     opened.close()
 
 
-def test_where_much_has_changed_all_rows_come(channel: grpc.Channel, tenant: Tenant) -> None:
+def test_where_much_has_changed_all_rows_come(
+    channel: grpc.Channel, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_plan, "FEW", 50)
     device, opened, copy = current(channel, tenant, features=NEW)
     opened.close()
     many_members(tenant, 200)

@@ -36,8 +36,9 @@ ROWS_PER_PUT = 4_096
 PREFIX_BYTES = 8
 #: All rows are sent instead where more than this share of them changed.
 FULL_SHARE = 1 / 4
-#: Fewer changes than this are always sent as changes.
-_FEW = 64
+#: Fewer changes than this are always sent as changes: to take all rows costs a device more, and
+#: one that is late among few customers would be late again after it.
+FEW = 2_000
 _PAGE = 2_000
 # Format, what rows depend on, newest stamp, the marks that were said to be included.
 _CURSOR = struct.Struct("<B16sQ8s")
@@ -205,7 +206,7 @@ class _Planner:
         if (basis, after, True) in self._bodies:
             return False
         changes = self._store.genome_change_count(audience, after)
-        return changes > max(_FEW, FULL_SHARE * self._store.tally(audience).rows)
+        return changes > max(FEW, FULL_SHARE * self._store.tally(audience).rows)
 
     def _changes(
         self,
