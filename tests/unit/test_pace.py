@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 from edge_sdk.sync.pace import Backoff, Silence
+from edge_sdk.sync.pulse import Due
 
 
 def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:
@@ -17,6 +18,22 @@ def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:
     assert max(asked) - min(asked) > 15.0, "nor those that were sent away together"
     backoff.reset()
     assert backoff.after_failure() <= 0.5
+
+
+def test_news_hurries_a_heartbeat_but_not_more_than_once_a_second() -> None:
+    due = Due(100.0, 30.0)
+    assert due.wait(100.0) == 1.0
+    assert not due.beat(100.5)
+    assert due.beat(101.0), "the first one soon"
+    assert not due.beat(102.0)
+    due.hurry()
+    assert due.beat(102.0)
+    due.hurry()
+    assert not due.beat(102.5)
+    assert due.wait(102.5) == 0.5
+    assert due.beat(103.0)
+    assert not due.beat(132.9)
+    assert due.beat(133.0)
 
 
 def test_silence() -> None:

@@ -212,6 +212,16 @@ def test_a_release_that_failed_after_its_swap_is_reported_and_not_installed_agai
     until(lambda: updater.state.last_nack == "", "all is well")
 
 
+def test_one_sync_is_enough_though_the_clock_is_wrong(town: Town) -> None:
+    house, device = town.house, town.device
+    house.skew_ms = -3650 * DAY_MS
+    then = now_ms() + house.skew_ms
+    house.release = house.publisher.release(
+        1, edit=lambda m: setattr(m, "expires_ms", then + DAY_MS)
+    )
+    assert device.updater().sync_once(20).release == 1
+
+
 # Contents in parts ------------------------------------------------------------------------------
 
 

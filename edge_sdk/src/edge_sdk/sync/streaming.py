@@ -81,6 +81,8 @@ class SyncSession:
         # What is to be said; "news": how this device is; None: nothing more.
         self._outgoing: queue.SimpleQueue[sync_pb2.SyncRequest | str | None] = queue.SimpleQueue()
         self._untold = 0.0
+        #: Whether the stream was left only to say anew what is held.
+        self.unfinished = False
         self._silence = Silence(config.stream_silence_s, time.monotonic())
         self._busy = False
         self._silent = False
@@ -195,7 +197,8 @@ class SyncSession:
                     if message.HasField("nack"):
                         self._events.refused(self._machine.last_nack)
                         self._outgoing.put("news")
-                case Leave():
+                case Leave(retry_after_s):
+                    self.unfinished = not retry_after_s
                     self._leave(action)
                 case HeardTime(server_time_ms, idle):
                     self._events.heard(server_time_ms)

@@ -55,6 +55,8 @@ _STEADY_S = 60.0
 # The server's time is written down when it moved by more than this, and else this often.
 _DRIFT_MS = 500
 _CONTACT_MS = 5_000
+# Who syncs once comes back so often at most where that may get further.
+_TIMES = 3
 # Whoever kicks in a loop (a flush) must not hammer a server that is down or says no.
 _LEAST_REST_S = 0.1
 # While the outbox is empty the pump looks this often for what other processes have put into it;
@@ -299,7 +301,10 @@ class Updater:
         timer.daemon = True
         timer.start()
         try:
-            self._run_session(link, once=True)
+            for _ in range(_TIMES):
+                self._run_session(link, once=True)
+                if self._session is None or not self._session.unfinished:
+                    break
         except UnreachableError as error:
             if late.is_set():
                 raise UnreachableError("the device was not up to date in time") from error
