@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.dna.columns import Columns, encode, row_sum_of
+from edge_sdk.dna.columns import HEAD, MAGIC, Columns, encode, row_sum_of
 from edge_sdk.dna.genome import Row
 from edge_sdk.errors import FormatError
 from edge_sdk.store import snapshot as snapshot_module
@@ -101,3 +101,11 @@ def test_a_damaged_content_becomes_no_file(tmp_path: Path) -> None:
     (tmp_path / "content").write_bytes(whole[:-9])
     with pytest.raises(FormatError):
         write_content(tmp_path, LINEAGE, tmp_path / "content")
+
+
+def test_a_small_content_does_not_fill_the_disk(tmp_path: Path) -> None:
+    head = HEAD.pack(MAGIC, 2_000_000, 0, 0, 0, 0)
+    (tmp_path / "content").write_bytes(head + bytes(50_000))
+    with pytest.raises(FormatError, match="too large"):
+        write_content(tmp_path, LINEAGE, tmp_path / "content")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["content"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from edge_sdk.dna.columns import Array, Columns, Sizes, halves, joined_subjects
-from edge_sdk.dna.content import Content
+from edge_sdk.dna.content import MAX_BYTES, Content
 from edge_sdk.store.lookup_file import write_lookup_columns
 from edge_sdk.store.snapshot import Snapshot, write_columns
 from genome_edge.v1 import dna_pb2
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Lookups = tuple[Array, Array, Array, Array]
 
+# A byte of content may become so many in files, beyond these.
+_GROWTH: Final = 64
+_FREE_BYTES: Final = 16 << 20
 _PER_SUBJECT: Final = ("high", "low", "consents", "as_of_hours")
 
 
@@ -56,9 +59,13 @@ def write_files(
 
 
 def write_content(folder: Path, lineage: dna_pb2.Lineage, path: Path) -> Files:
-    """Write the rows and lookups of the content at `path`. Raises FormatError and OSError."""
+    """Write the rows and lookups of the content at `path`. Raises FormatError and OSError.
+
+    Small contents may not become large files: what is sent is under limits, what is written too.
+    """
     with path.open("rb") as file:
-        content = Content(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    content = Content(data, max_bytes=min(MAX_BYTES, _FREE_BYTES + _GROWTH * len(data)))
     high, low = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
 
     def rows() -> Iterator[Columns]:
