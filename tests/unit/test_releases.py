@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk import Context, EdgeClient
 from edge_sdk.dna.genome import rows_from_block
 from edge_sdk.engine.release import Release, load_bundle
 from edge_sdk.errors import TrustError
@@ -172,6 +173,20 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
     (tenant.parts_dir / asset.sha256.hex()).unlink()
     with pytest.raises(Refused, match="import the offer and its file again"):
         publish(tenant, untrained=True, now_ms=NOW)
+
+
+def test_a_bundle_brings_its_files_along(tenant: Tenant, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "taxi.png").write_bytes(b"picture")
+    row = {"id": "taxi", "dna": ["service:taxi"], "value": 9.0, "assets": {"image": "taxi.png"}}
+    document, _ = reference_rows.offer(row, tmp_path, tenant.parts_dir)
+    store.put_documents("offer", [("taxi", document)])
+    publish(tenant, untrained=True)
+    write_bundle(tenant, tmp_path / "x.bundle")
+    with EdgeClient(tmp_path / "store", bundle=tmp_path / "x.bundle") as edge:
+        assert edge.wait_ready(20)
+        offer = edge.decide(Context(), "screen").offer
+        assert offer is not None
+        assert offer.asset("image").read_bytes() == b"picture"
 
 
 def test_versions_go_on_above_what_devices_have(tenant: Tenant, store: Store) -> None:

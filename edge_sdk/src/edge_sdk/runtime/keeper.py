@@ -338,6 +338,7 @@ class Keeper:
         if open_ is not None and open_.hold_sync():
             try:
                 loading.keep_bundle(open_.store, bundle, release.manifest)
+                release.assets = loading.assets_of(open_.store, release.manifest)
             except StoreError as error:
                 self.note(error)
             finally:
