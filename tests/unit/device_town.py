@@ -89,6 +89,8 @@ class Town:
     created_ms: int = field(default_factory=now_ms)
     schema_epoch: int = 1
     assets: Mapping[str, bytes] = field(default_factory=dict)
+    #: Pictures and the like: parts that come after the release.
+    files: Mapping[str, bytes] = field(default_factory=dict)
     genomes: Sequence[Row] = ()
 
     @property
@@ -134,6 +136,10 @@ class Town:
             parts=[
                 release_pb2.Part(name=n, size=len(c), sha256=hashlib.sha256(c).digest())
                 for n, c in self.parts().items()
+            ]
+            + [
+                release_pb2.Part(name=n, size=len(c), sha256=hashlib.sha256(c).digest(), asset=True)
+                for n, c in self.files.items()
             ],
         ).SerializeToString()
         public = _KEY.public_key().public_bytes_raw()
