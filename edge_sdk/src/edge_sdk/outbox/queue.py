@@ -13,7 +13,7 @@ import hashlib
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from edge_sdk.clock import wall_ms
@@ -47,6 +47,10 @@ class Outbox:
         self._store = store
         self._limits = Limits(config.batch_events, config.batch_bytes)
         self._committed = threading.Event()
+        # After a fork, until there is a new epoch: the lanes that wait for it, and how far the
+        # others have to be compared with what the server holds.
+        self._forked: set[int] = set()
+        self._compare: dict[int, int] = {}
         #: How many events of this process are not on disk yet; set by the writer.
         self.in_memory: Callable[[], int] = int
 
@@ -56,11 +60,13 @@ class Outbox:
         Until it is acked, rewound or set aside the same lane gives the same batch again. Raises
         StoreError.
         """
+        if self._forked and not self._is_comparing():
+            self.new_epoch()
         with self._store.read() as connection:
             if _waiting_lane(connection) is None:
                 return None
         with self._store.write() as connection:
-            waiting = _waiting_lane(connection)
+            waiting = _waiting_lane(connection, self._compare if self._forked else None)
             if waiting is None:
                 return None
             lane, received = waiting
@@ -129,8 +135,41 @@ class Outbox:
                 count_loss(connection, gone.reason, held_from - 1 - through)
         self.notify()
 
+    def forked(self, batch: Batch, differing: int) -> None:
+        """After FORKED_EPOCH: under the sequence `differing` the server holds something else.
+
+        What lies below it is there. The other lanes are compared, by sending what they hold now
+        under the old epoch; then all that is not there goes under a new one, and nothing twice.
+        Raises StoreError.
+        """
+        with self._store.write() as connection:
+            if get_meta(connection, "epoch") != batch.epoch:
+                return
+            connection.execute(
+                "UPDATE lanes SET received = max(received, min(?, next) - 1) WHERE lane = ?",
+                (differing, batch.lane),
+            )
+            connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
+            if not self._forked:
+                rows = connection.execute(
+                    "SELECT lane, next - 1 FROM lanes WHERE next - 1 > received"
+                )
+                self._compare = dict(rows.fetchall())
+        self._forked.add(batch.lane)
+        self._compare.pop(batch.lane, None)
+
+    def _is_comparing(self) -> bool:
+        with self._store.read() as connection:
+            marks = dict(connection.execute("SELECT lane, received FROM lanes").fetchall())
+        self._compare = {
+            lane: through
+            for lane, through in self._compare.items()
+            if marks.get(lane, through) < through
+        }
+        return bool(self._compare)
+
     def new_epoch(self) -> bytes:
-        """After FORKED_EPOCH: put what was not received under a new random epoch and return it.
+        """After a fork: put what was not received under a new random epoch and return it.
 
         What the server has received under the old one stays there. Raises StoreError.
         """
@@ -152,6 +191,7 @@ class Outbox:
             connection.execute("UPDATE lanes SET next = next - received, received = 0, safe = 0")
             connection.execute("DELETE FROM batches")
             set_meta(connection, epoch=epoch)
+        self._forked, self._compare = set(), {}
         self.notify()
         return epoch
 
@@ -209,10 +249,13 @@ class Outbox:
         self._committed.set()
 
 
-def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
+def _waiting_lane(
+    connection: sqlite3.Connection, among: Iterable[int] | None = None
+) -> tuple[int, int] | None:
     """The lane to send from, and how far it was received: priority first, then the oldest event."""
+    only = "" if among is None else f" AND l.lane IN ({', '.join(map(str, among))})"
     row = connection.execute(
-        "SELECT l.lane, l.received FROM lanes l WHERE l.next - 1 > l.received"
+        f"SELECT l.lane, l.received FROM lanes l WHERE l.next - 1 > l.received{only}"
         " ORDER BY l.priority, (SELECT min(o.rowid) FROM outbox o"
         " WHERE o.lane = l.lane AND o.last > l.received) LIMIT 1"
     ).fetchone()

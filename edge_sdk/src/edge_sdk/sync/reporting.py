@@ -8,7 +8,8 @@ Rules
 3. Refused because the device is not believed: keep everything, say so, ask again rarely.
 4. Refused because of what is in it: send the first half of it, then a quarter ... until what goes
    through has gone and the one event that does not stands alone; only that one is set aside.
-5. A forked epoch (this disk is a copy) goes on under a new epoch; a gap is sent again from where
+5. A forked epoch (this disk is a copy) goes on under a new epoch, but for what the server has of
+   the old one, whoever sent it; a gap is sent again from where
    the server stands.
 
 `ReportPump.step` does one exchange and says how long to wait before the next; the thread that calls
@@ -111,7 +112,8 @@ class ReportPump:
             return max(self._refused_wait_s, asked_s)
         if error.reason == ErrorReason.FORKED_EPOCH:
             self._cautions.clear()
-            self._outbox.new_epoch()
+            at = error.facts.get("sequence")
+            self._outbox.forked(batch, int(str(at)) if _is_number(at) else batch.first_sequence)
         elif error.reason == ErrorReason.SEQUENCE_GAP and _is_number(error.facts.get("expected")):
             self._outbox.rewind(batch.epoch, batch.lane, int(error.facts["expected"]) - 1)
         elif error.reason == ErrorReason.BAD_DIGEST and not _is_whole(batch):
