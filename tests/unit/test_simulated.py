@@ -11,7 +11,8 @@ import pytest
 
 from edge_sdk import Config, Context, EdgeClient
 from edge_sdk.decision import Reason
-from edge_sdk.errors import DiskFull, StoreCorrupt, UnreachableError
+from edge_sdk.errors import DiskFull, StoreCorrupt, TrustError, UnreachableError
+from edge_sdk.runtime import loading
 from edge_sdk.simulated.parts import model_for
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.sync.actions import Held
@@ -132,6 +133,41 @@ def test_a_device_remembers_what_it_was_told_and_uses_what_it_has(tmp_path: Path
         until(lambda: _shown(client) == "tram")
         client.close()
         assert not house.nacks
+
+
+def bundle_of(server: SimulatedServer, root: release_pb2.TrustRoot) -> bytes:
+    manifest = release_pb2.Manifest.FromString(server.releases[server.offered].manifest)
+    return release_pb2.Bundle(
+        manifest=server.releases[server.offered],
+        root=root,
+        parts=[
+            release_pb2.PartContent(name=part.name, content=server.contents[part.sha256])
+            for part in manifest.parts
+        ],
+    ).SerializeToString()
+
+
+def test_keys_that_were_given_up_open_no_bundle(tmp_path: Path) -> None:
+    server = SimulatedServer()
+    server.publish([TAXI, BUS])
+    first, stolen = server.root, server.keys["release"]
+    with serve(server) as house:
+        house.enrol(tmp_path / "store")
+        server.rotate("release")
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        assert client.wait_ready(20)
+        until(lambda: any(one.heartbeat.root_version == 2 for one in house.said))
+        client.close()
+    store = DeviceStore.open(tmp_path / "store")
+    server.signers["release"] = stolen
+    server.publish([{"id": "casino"}])
+    with pytest.raises(TrustError) as caught:
+        loading.open_bundle(bundle_of(server, first), store)
+    assert caught.value.reason == "ROOT"
+    del server.signers["release"]
+    server.publish([{"id": "tram"}])
+    assert loading.open_bundle(bundle_of(server, server.root), store)[1].version == 3
+    store.close()
 
 
 def _shown(client: EdgeClient) -> str:

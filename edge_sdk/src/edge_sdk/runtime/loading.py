@@ -150,12 +150,13 @@ def version_of(data: bytes) -> int:
 
 
 def open_bundle(data: bytes, store: DeviceStore | None) -> tuple[Bundle, Release]:
-    """Verify a bundle and build its release; under the root of the enrolled device where it is one.
+    """Verify a bundle and build its release; under the root that is in force where the device is
+    enrolled, so that keys which were given up open no door.
 
-    Raises TrustError.
+    Raises TrustError, StoreError.
     """
-    identity = store.identity() if store is not None else None
-    root = release_pb2.TrustRoot.FromString(identity.root) if identity is not None else None
+    enrolled = store is not None and store.identity() is not None
+    root = store.standing().root if store is not None and enrolled else None
     bundle = load_bundle(data, root)
     manifest = release_pb2.Manifest.FromString(bundle.signed.manifest)
     return bundle, load(manifest, bundle.parts)

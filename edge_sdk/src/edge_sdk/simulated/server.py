@@ -127,6 +127,9 @@ class SimulatedServer:
         )
         edit(root)
         self.roots.append(sign_root(root, self._signers("root", [*before, *self.keys["root"]])))
+        for version, signed in self.releases.items() if "release" in roles else ():
+            manifest = release_pb2.Manifest.FromString(signed.manifest)
+            self.releases[version] = sign_manifest(manifest, self._signers("release"))
         if "timestamp" in roles and self.stop_lists:
             self.pause()
         self.stamp()
