@@ -20,7 +20,7 @@ from genome_server.genomes.build import build
 from genome_server.releases.keyring import here, missing_roles
 from genome_server.releases.trust import TrustDesk
 from genome_server.setup import set_up
-from genome_server.store.protocol import Store
+from genome_server.store.protocol import DeviceRow, Store
 from tests.serving import now_ms
 from tests.unit.test_cli_releases import Person
 
@@ -74,8 +74,13 @@ def test_the_release_key_is_replaced(
     person.call("publish", "--untrained")
     before = newest(store)
     (old,) = ids(person, "release")
+    store.put_device(DeviceRow("old", "", "all", b"k" * 32))
+    store.touch_devices({"old": (1, {"features": ["offer-model-1"]})})
     said = person.json("keys", "rotate", "release")
-    assert said == {"root_version": 2, "in_force": True, "lacking": [], "releases_to_sign": [1]}
+    assert said == {
+        "root_version": 2, "in_force": True, "lacking": [], "releases_to_sign": [1],
+        "devices_that_stay": 1,
+    }  # fmt: skip
     (new,) = ids(person, "release")
     assert new != old
     assert (person.tenant.keys_dir / "retired" / f"release-{old}.pem").is_file()

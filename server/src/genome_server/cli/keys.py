@@ -223,6 +223,7 @@ def _say(console: Console, drafted: Drafted) -> None:
         "in_force": not drafted.lacking,
         "lacking": list(drafted.lacking),
         "releases_to_sign": list(drafted.unsigned),
+        "devices_that_stay": drafted.staying,
     }
 
     def render() -> None:
@@ -233,6 +234,11 @@ def _say(console: Console, drafted: Drafted) -> None:
                     f"note: release {', '.join(map(str, drafted.unsigned))} was signed by the key "
                     "that is gone; devices that have it keep it, others wait for: "
                     "genome-server publish"
+                )
+            if drafted.staying:
+                console.note(
+                    f"note: {drafted.staying:,} devices know no roles and stay with the root they "
+                    "have (devices list); update their SDK and enrol them again"
                 )
             return
         console.print(f"Root {drafted.root.version} waits for signatures:")

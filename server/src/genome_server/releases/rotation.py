@@ -23,12 +23,14 @@ from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.files import write_whole
 from genome_server.home import Tenant
+from genome_server.releases.features import Need, devices_lacking
 from genome_server.releases.issue import trusted_now
 from genome_server.releases.keyring import ROLES, here, role_keys, role_threshold
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import Store
 
 _DAY_MS = 24 * 3_600_000
+_ROLES = "trust-roles-1"
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Wanted:
 class Drafted:
     """A root on its way: in force, or `lacking` signatures, in words.
 
-    `unsigned` are the releases in force that no device will take any more that lacks them.
+    `unsigned` are the releases in force that no device will take any more that lacks them;
+    `staying` how many devices cannot follow any root, because their SDK knows no roles.
     """
 
     root: release_pb2.TrustRoot
     lacking: tuple[str, ...] = ()
     unsigned: tuple[int, ...] = ()
+    staying: int = 0
 
 
 def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
@@ -180,7 +184,9 @@ def _proceed(
     tenant.next_root_path.unlink(missing_ok=True)
     _put_away(tenant, root)
     left = [row.version for row in store.releases_in_force() if not trusted_now(row, root)]
-    return Drafted(root, unsigned=tuple(left))
+    lacking_roles = devices_lacking(store, {_ROLES: Need(release=True, offers=0)}).by_feature
+    staying = lacking_roles[_ROLES][1] if lacking_roles else 0
+    return Drafted(root, unsigned=tuple(left), staying=staying)
 
 
 def _counted(
