@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pytest
 from genome_edge.v1 import decision_pb2, decision_pb2_grpc, event_pb2
 from genome_server.home import Home, Tenant
 from genome_server.log import SERVER, LogReader, verify_log
+from genome_server.log.erase import SERVER_CAPS
+from genome_server.services import server_caps
 from tests.serving import (
     add_audience,
     add_thin,
@@ -250,7 +253,12 @@ def test_imprints_that_make_no_sense(thin: Thin) -> None:
         assert refusal(thin.imprint, "ann", **fields)[2] == {"field": field}, fields
 
 
-def test_caps_outlive_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worth", [1, 5_000])
+def test_caps_outlive_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: int
+) -> None:
+    """From the log, and from what was kept of it."""
+    monkeypatch.setattr(server_caps, "_WORTH_EVENTS", worth)
     home = prepare(tmp_path / "home")
     tenant = home.tenant("default")
     token = add_thin(tenant)
@@ -269,6 +277,14 @@ def test_caps_outlive_the_server(tmp_path: Path) -> None:
         thin = Thin(channel, token)
         assert thin.decide("feed", customer="eve", request_id="r") == kept
         assert thin.outcome(kept.decision_id, "click")
+        for name in ("ann", "bob", "eve"):
+            assert thin.decide("feed", customer=name).slots[0].offer != "once", name
+    assert (tenant.dir / SERVER_CAPS).exists() == (worth == 1)
+    # Under another incarnation, too: a log that was restored.
+    with closing(sqlite3.connect(tenant.log_path)) as log, log:
+        log.execute("UPDATE meta SET value = randomblob(16) WHERE key = 'incarnation'")
+    with serving(home) as house, grpc.insecure_channel(house.address) as channel:
+        thin = Thin(channel, token)
         for name in ("ann", "bob", "eve"):
             assert thin.decide("feed", customer=name).slots[0].offer != "once", name
     assert verify_log(tenant.log_path).whole

@@ -28,6 +28,8 @@ from genome_server.log.framing import FRAME_HEADER, TOMBSTONE
 
 ERASURES: Final = "erasures.jsonl"
 """Name of the list, beside the log: one JSON object a line, {"subject": hex, "at_ms": …}."""
+SERVER_CAPS: Final = "caps.json"
+"""Name of the file, beside the log, of what the server's own lanes say about caps, by subject."""
 _ROWS_AT_ONCE: Final = 256
 # Its body names the other subject.
 _LINK: Final = int(FrameKind.LINK)
@@ -72,6 +74,8 @@ def erase_from_log(path: Path, subjects: Collection[bytes]) -> int:
     if not path.exists():
         raise FileNotFoundError(f"no log at {path}")
     erased = 0
+    # What the server remembers of its own lane is read from the log again.
+    (path.parent / SERVER_CAPS).unlink(missing_ok=True)
     with closing(schema.open_for_writing(path)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
         end, offset = schema.end_offset(connection), -1

@@ -154,9 +154,11 @@ class LogReader:
                 "SELECT epoch, lane, through FROM lanes WHERE device = ? ORDER BY 1, 2", (device,)
             ).fetchall()
 
-    def device_batches(self, device: str, epoch: bytes, lane: int) -> Iterator[LogBatch]:
-        """Yield the batches of one lane in order, whatever others lie between them."""
-        first = 0
+    def device_batches(
+        self, device: str, epoch: bytes, lane: int, *, after: int = 0
+    ) -> Iterator[LogBatch]:
+        """Yield the batches of one lane that begin after a sequence, in order."""
+        first = after
         while True:
             with self._lock:
                 rows = self._connection.execute(

@@ -14,27 +14,25 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_sdk.config import Config
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Reason
+from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import NOBODY, Genome
-from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
+from edge_sdk.engine.caps import VIEW, CapLedger
 from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.errors import FormatError, TrustError
-from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.status import tier_of
 from edge_sdk.sync.trust import manifest_digest
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
-from genome_server.log import SERVER
 from genome_server.plugins import deciding
 from genome_server.services.errors import CallRefusedError
 from genome_server.services.room import Room
+from genome_server.services.server_caps import chosen, ledger_from_log
 from genome_server.services.sync_plan import rows_fit
 from genome_server.store.protocol import CONSENT_PERSONALISATION
 
@@ -177,7 +175,7 @@ class Decider:
 
     def shown(self, subject: bytes, record: event_pb2.DecisionRecord, at_ms: int) -> None:
         """Count what a decision shows; house defaults count for nothing."""
-        for offer in _chosen(record):
+        for offer in chosen(record):
             self.count(subject, offer, VIEW, at_ms)
 
     def count(self, subject: bytes, offer: str, kind: str, at_ms: int) -> None:
@@ -208,7 +206,7 @@ class Decider:
 
     def _use(self, release: Release) -> None:
         if self._ledger is None:
-            self._ledger = CapLedger(release.catalogue.caps, self._logged(release))
+            self._ledger = ledger_from_log(self._room.tenant.dir, self._room.reader, release)
         else:
             self._ledger.rebind(release.catalogue.caps)
         self._release = release
@@ -216,32 +214,3 @@ class Decider:
     def _caps(self, release: Release) -> CapLedger:
         assert self._ledger is not None, release.version
         return self._ledger
-
-    def _logged(self, release: Release) -> Iterator[CapRow]:
-        """What the server itself showed and heard of, from its own lane of the log."""
-        room = self._room
-        wanted = (FrameKind.DECISION, FrameKind.OUTCOME)
-        for batch in room.reader.device_batches(SERVER, room.log.incarnation, 0):
-            for frame in batch.frames(wanted):
-                if frame.subject == NOBODY:
-                    continue
-                event = event_pb2.Event.FromString(frame.body)
-                if event.HasField("decision"):
-                    placement = release.placements.get(event.decision.placement)
-                    if placement is None or not placement.shown_on_view:
-                        for offer in _chosen(event.decision):
-                            yield CapRow(frame.subject, offer, VIEW, frame.time_ms)
-                elif event.HasField("outcome") and event.outcome.offer:
-                    placement = release.placements.get(event.outcome.placement)
-                    if counts(event.outcome.kind, placement is None or placement.shown_on_view):
-                        kind = event.outcome.kind
-                        yield CapRow(frame.subject, event.outcome.offer, kind, frame.time_ms)
-
-
-def _chosen(record: event_pb2.DecisionRecord) -> list[str]:
-    return [s.offer for s in record.slots if s.offer and s.reason != Reason.HOUSE.value]
-
-
-def counts(kind: str, shown_on_view: bool) -> bool:
-    """Say whether an outcome counts: a view only where deciding did not count as one already."""
-    return kind != VIEW or shown_on_view

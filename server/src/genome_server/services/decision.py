@@ -34,10 +34,10 @@ from genome_server.services.deciding import (
     Customer,
     Decider,
     Remembered,
-    counts,
 )
 from genome_server.services.errors import CallRefusedError
 from genome_server.services.room import Room
+from genome_server.services.server_caps import counts
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

@@ -1,0 +1,92 @@
+"""What the server itself showed and heard, as it counts against caps, read back from the log.
+
+The server counts as one device; what it did stands in lanes of its own, one for each incarnation
+of the log. To read all of them at every start would take longer from year to year. So what matters
+to the caps is kept in a file beside the log, with the sequence of each lane up to which it speaks:
+only what came after is read. The file can be lost: it is made anew from the log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edge_sdk.decision import Reason
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
+from edge_sdk.outbox.frames import FrameKind
+from genome_edge.v1 import event_pb2
+from genome_server.files import write_whole
+from genome_server.log import SERVER, LogReader
+from genome_server.log.erase import SERVER_CAPS
+from genome_server.log.reader import LogBatch
+
+if TYPE_CHECKING:
+    from edge_sdk.engine.release import Release
+
+_WORTH_EVENTS: Final = 5_000
+_WANTED: Final = (FrameKind.DECISION, FrameKind.OUTCOME)
+
+_Through = dict[bytes, int]
+
+
+def ledger_from_log(folder: Path, log: LogReader, release: Release) -> CapLedger:
+    """The ledger of everything up to now, under the rules of a release."""
+    rows, through = _read(folder / SERVER_CAPS)
+    ledger = CapLedger(release.catalogue.caps, rows)
+    read = 0
+    for epoch, lane, newest in log.device_lanes(SERVER):
+        for batch in log.device_batches(SERVER, epoch, lane, after=through.get(epoch, 0)):
+            if batch.last > newest:
+                break
+            ledger.apply(_counted(batch, release))
+            read += batch.count
+        through[epoch] = newest
+    if read >= _WORTH_EVENTS:
+        _write(folder / SERVER_CAPS, ledger, through)
+    return ledger
+
+
+def chosen(record: event_pb2.DecisionRecord) -> list[str]:
+    """The offers that a decision shows; house defaults count for nothing."""
+    return [s.offer for s in record.slots if s.offer and s.reason != Reason.HOUSE.value]
+
+
+def counts(kind: str, shown_on_view: bool) -> bool:
+    """Say whether an outcome counts: a view only where deciding did not count as one already."""
+    return kind != VIEW or shown_on_view
+
+
+def _counted(batch: LogBatch, release: Release) -> Iterator[CapRow]:
+    for frame in batch.frames(_WANTED):
+        if frame.subject == NOBODY:
+            continue
+        event = event_pb2.Event.FromString(frame.body)
+        if event.HasField("decision"):
+            placement = release.placements.get(event.decision.placement)
+            if placement is None or not placement.shown_on_view:
+                for offer in chosen(event.decision):
+                    yield CapRow(frame.subject, offer, VIEW, frame.time_ms)
+        elif event.HasField("outcome") and event.outcome.offer:
+            placement = release.placements.get(event.outcome.placement)
+            if counts(event.outcome.kind, placement is None or placement.shown_on_view):
+                kind = event.outcome.kind
+                yield CapRow(frame.subject, event.outcome.offer, kind, frame.time_ms)
+
+
+def _read(path: Path) -> tuple[list[CapRow], _Through]:
+    """What the file holds; nothing where it is not there or cannot be read."""
+    try:
+        said = json.loads(path.read_bytes())
+        rows = [CapRow(bytes.fromhex(s), str(o), str(k), int(at)) for s, o, k, at in said["rows"]]
+        return rows, {bytes.fromhex(epoch): int(n) for epoch, n in said["through"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [], {}
+
+
+def _write(path: Path, ledger: CapLedger, through: _Through) -> None:
+    rows = [(row.subject.hex(), row.offer, row.kind, row.at_ms) for row in ledger.rows()]
+    said = {"through": {epoch.hex(): n for epoch, n in through.items()}, "rows": rows}
+    write_whole(path, json.dumps(said).encode())
