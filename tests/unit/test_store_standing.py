@@ -16,6 +16,7 @@ from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.identity import Identity
 from edge_sdk.store.partials import Partials
 from edge_sdk.store.rescue import rescue
+from edge_sdk.store.state import put_consent, read_consents
 from genome_edge.v1 import release_pb2
 from tests.unit.authority import Authority
 from tests.unit.publisher import Publisher, now_ms
@@ -107,6 +108,20 @@ def test_a_release_that_failed_here_is_remembered_until_another_one_comes(tmp_pa
     assert store.failed_release() == (b"", "")
 
 
+def test_a_consent_that_was_not_given_so_grants_nothing(tmp_path: Path) -> None:
+    store = DeviceStore.open(tmp_path / "edge")
+    where = (store.epoch(), 1, 1)
+    with store.write() as connection:
+        put_consent(connection, b"a" * 16, 1, True, where)
+        put_consent(connection, b"b" * 16, 1, False, where)
+    with store.read() as connection:
+        assert read_consents(connection) == [(b"a" * 16, 1, True), (b"b" * 16, 1, False)]
+    with store.write() as connection:
+        connection.execute("UPDATE consents SET granted = 1, subject = subject")
+    with store.read() as connection:
+        assert read_consents(connection) == [(b"a" * 16, 1, True), (b"b" * 16, 1, False)]
+
+
 # Contents in parts ------------------------------------------------------------------------------
 
 
@@ -182,6 +197,8 @@ def first_format(path: Path) -> bytes:
     connection.execute("INSERT INTO meta VALUES ('highest_seen', ?)", (b"4",))
     connection.execute("INSERT INTO meta VALUES ('server_offset_ms', ?)", (b"-5",))
     connection.execute("INSERT INTO releases VALUES ('active', 4, ?)", (signed,))
+    consent = (b"a" * 16, 1, 1, b"e" * 16, 1, 1)
+    connection.execute("INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?)", consent)
     connection.execute("PRAGMA user_version = 1")
     connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
     connection.execute("COMMIT")
@@ -202,6 +219,8 @@ def test_a_store_of_the_first_format_is_taken_over_whole(tmp_path: Path) -> None
         assert active.signed_manifest == signed
         assert active.manifest.version == 4
         assert len(store.changes()) == 4
+        with store.read() as connection:
+            assert read_consents(connection) == [(b"a" * 16, 1, True)]
         store.close()
 
 
@@ -263,3 +282,5 @@ def test_what_is_left_of_a_damaged_store_of_the_first_format_is_saved(tmp_path: 
     assert active is not None
     assert active.signed.SerializeToString() == signed
     assert fresh.highest_seen() == 4
+    with fresh.read() as connection:
+        assert read_consents(connection) == [(b"a" * 16, 1, True)]

@@ -286,10 +286,7 @@ class Writer:
                     (id_, entry.subject, *where, entry.time_ms, body, change),
                 )
             if entry.consent is not None:
-                connection.execute(
-                    "INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?, ?, ?)",
-                    (entry.subject, *entry.consent, *where),
-                )
+                store_state.put_consent(connection, entry.subject, *entry.consent, where)
 
     def _keep_bounds(self, connection: sqlite3.Connection, now_ms: int) -> None:
         config = self._config

@@ -39,6 +39,12 @@ def meta_crc(key: str, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key.encode()))
 
 
+def consent_crc(subject: object, purpose: object, granted: object) -> int:
+    """CRC-32 of what a change of consent says, whatever the types that a damaged row has."""
+    said = (subject, purpose, int(granted) if isinstance(granted, bool) else granted)
+    return zlib.crc32(repr(said).encode())
+
+
 def _checked(key: str, value: object, crc: object) -> bytes:
     if not isinstance(value, bytes) or meta_crc(key, value) != crc:
         # What contradicts itself is made anew from what is still whole: see `Database`.

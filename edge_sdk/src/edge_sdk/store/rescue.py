@@ -25,7 +25,7 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
-from edge_sdk.store.meta import meta_crc, set_meta
+from edge_sdk.store.meta import consent_crc, meta_crc, set_meta
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
 
@@ -189,6 +189,8 @@ def _rescue_marked(
                 rows.append(row)
             else:
                 rows.append((*row[:epoch_at], epoch, lane, place, *row[epoch_at + 3 :]))
+        if table == "consents":  # those of the first format have no CRC
+            rows = [row if len(row) > 6 else (*row, consent_crc(*row[:3])) for row in rows]
         _insert(fresh, table, rows)
 
 

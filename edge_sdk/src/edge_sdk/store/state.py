@@ -17,6 +17,7 @@ from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
+from edge_sdk.store.meta import consent_crc
 from edge_sdk.store.segments import give_up
 from genome_edge.v1 import event_pb2, sync_pb2
 
@@ -49,12 +50,27 @@ def read_pending(
     return imprints
 
 
+def put_consent(
+    connection: sqlite3.Connection,
+    subject: bytes,
+    purpose: int,
+    granted: bool,
+    where: tuple[bytes | None, int, int],
+) -> None:
+    """Remember a change of consent; `where`: epoch, lane and sequence of the event that says so."""
+    connection.execute(
+        "INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (subject, purpose, granted, *where, consent_crc(subject, purpose, granted)),
+    )
+
+
 def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool]]:
-    """(subject, purpose, granted) of every consent change that the rows do not include yet."""
+    """(subject, purpose, granted) of every consent change that the rows do not include yet; what is
+    not as it was written grants nothing."""
     return [
-        (subject, purpose, bool(granted))
-        for subject, purpose, granted in connection.execute(
-            "SELECT subject, purpose, granted FROM consents"
+        (subject, purpose, bool(granted) and crc == consent_crc(subject, purpose, granted))
+        for subject, purpose, granted, crc in connection.execute(
+            "SELECT subject, purpose, granted, crc FROM consents"
         )
     ]
 

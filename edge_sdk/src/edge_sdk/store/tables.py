@@ -34,7 +34,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from edge_sdk.store.meta import meta_crc
+from edge_sdk.store.meta import consent_crc, meta_crc
 
 APPLICATION_ID: Final = 0x47454447  # "GEDG"
 
@@ -124,19 +124,25 @@ def _tables(connection: sqlite3.Connection) -> None:
 _CHECKED: Final = """
 ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE releases ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
+ALTER TABLE consents ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE losses (reason TEXT PRIMARY KEY, events INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('standing', 0);
 """
 
 
 def _checked(connection: sqlite3.Connection) -> None:
-    """Single values and manifests are checked when they are read; losses are counted."""
+    """Single values, manifests and consents are checked when they are read; losses are counted."""
     for statement in _statements(_CHECKED):
         connection.execute(statement)
     meta = connection.execute("SELECT key, value FROM meta").fetchall()
     connection.executemany(
         "UPDATE meta SET crc = ? WHERE key = ?",
         [(meta_crc(key, bytes(value)), key) for key, value in meta],
+    )
+    consents = connection.execute("SELECT subject, purpose, granted FROM consents").fetchall()
+    connection.executemany(
+        "UPDATE consents SET crc = ? WHERE subject = ? AND purpose = ?",
+        [(consent_crc(*row), *row[:2]) for row in consents],
     )
     releases = connection.execute("SELECT role, manifest FROM releases").fetchall()
     connection.executemany(
