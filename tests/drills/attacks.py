@@ -16,8 +16,8 @@ from genome_edge.v1 import release_pb2, sync_pb2
 HOUR_MS: Final = 3_600_000
 TAXI: Final = {"id": "taxi", "content": {"title": "A taxi"}}
 BUS: Final = {"id": "bus", "content": {"title": "A bus"}, "value": 9.0}
-#: What has no end ends here. (A device that leaves still listens for two seconds.)
-ENDLESS: Final = 4 << 30
+#: What has no end ends here, and must not have been listened to for so long.
+ENDLESS: Final = 256 << 20
 
 
 @dataclass

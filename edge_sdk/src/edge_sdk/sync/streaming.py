@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from edge_sdk.config import Config
     from edge_sdk.store.device import DeviceStore
 
-# A stream that we leave gets this long to take our last message.
+# A stream that we leave gets this long to take our last message, while it says no more than this.
 _FAREWELL_S = 2.0
+_FAREWELL_BYTES = 32 << 20
 # Other processes are told this often that assets have arrived while more are on their way.
 _TELL_S = 1.0
 # Who syncs once takes silence of this length, outside a transaction, for the end of the news.
@@ -125,7 +126,7 @@ class SyncSession:
         return self._leaving.retry_after_s if self._leaving is not None else 0.0
 
     def _follow(self, call: SyncCall) -> None:
-        connected = False
+        connected, unheard = False, 0
         for message in call:
             self._busy = True
             if not connected:
@@ -134,6 +135,10 @@ class SyncSession:
             if self._leaving is None:
                 actions = self._machine.receive(message, self._events.now_ms())
                 self._perform(actions)
+            else:
+                unheard += message.ByteSize()
+                if unheard > _FAREWELL_BYTES:
+                    return
             self._silence.heard(time.monotonic())
             self._busy = False
 
