@@ -10,10 +10,11 @@ that it is byte for byte the same when it is sent again, after whatever happened
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_sdk.clock import wall_ms
@@ -23,7 +24,7 @@ from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import write_file
-from edge_sdk.store.meta import count_loss, get_meta, set_meta
+from edge_sdk.store.meta import count_loss, drop_meta, get_meta, set_meta
 from edge_sdk.store.segments import put_rest, read_segments, write_segment
 
 
@@ -47,10 +48,6 @@ class Outbox:
         self._store = store
         self._limits = Limits(config.batch_events, config.batch_bytes)
         self._committed = threading.Event()
-        # After a fork, until there is a new epoch: the lanes that wait for it, and how far the
-        # others have to be compared with what the server holds.
-        self._forked: set[int] = set()
-        self._compare: dict[int, int] = {}
         #: How many events of this process are not on disk yet; set by the writer.
         self.in_memory: Callable[[], int] = int
 
@@ -60,13 +57,14 @@ class Outbox:
         Until it is acked, rewound or set aside the same lane gives the same batch again. Raises
         StoreError.
         """
-        if self._forked and not self._is_comparing():
-            self.new_epoch()
         with self._store.read() as connection:
-            if _waiting_lane(connection) is None:
+            compared = _is_compared(connection)
+            if not compared and _waiting_lane(connection) is None:
                 return None
+        if compared:
+            self.new_epoch()
         with self._store.write() as connection:
-            waiting = _waiting_lane(connection, self._compare if self._forked else None)
+            waiting = _waiting_lane(connection)
             if waiting is None:
                 return None
             lane, received = waiting
@@ -150,23 +148,14 @@ class Outbox:
                 (differing, batch.lane),
             )
             connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
-            if not self._forked:
-                rows = connection.execute(
-                    "SELECT lane, next - 1 FROM lanes WHERE next - 1 > received"
-                )
-                self._compare = dict(rows.fetchall())
-        self._forked.add(batch.lane)
-        self._compare.pop(batch.lane, None)
-
-    def _is_comparing(self) -> bool:
-        with self._store.read() as connection:
-            marks = dict(connection.execute("SELECT lane, received FROM lanes").fetchall())
-        self._compare = {
-            lane: through
-            for lane, through in self._compare.items()
-            if marks.get(lane, through) < through
-        }
-        return bool(self._compare)
+            compare = _comparing(connection)
+            if compare is None:
+                compare = dict(connection.execute("SELECT lane, next - 1 FROM lanes").fetchall())
+            compare.pop(batch.lane, None)
+            set_meta(connection, comparing=json.dumps(list(compare.items())).encode())
+            compared = _is_compared(connection)
+        if compared:
+            self.new_epoch()
 
     def new_epoch(self) -> bytes:
         """After a fork: put what was not received under a new random epoch and return it.
@@ -191,7 +180,7 @@ class Outbox:
             connection.execute("UPDATE lanes SET next = next - received, received = 0, safe = 0")
             connection.execute("DELETE FROM batches")
             set_meta(connection, epoch=epoch)
-        self._forked, self._compare = set(), {}
+            drop_meta(connection, "comparing")
         self.notify()
         return epoch
 
@@ -249,11 +238,28 @@ class Outbox:
         self._committed.set()
 
 
-def _waiting_lane(
-    connection: sqlite3.Connection, among: Iterable[int] | None = None
-) -> tuple[int, int] | None:
+def _comparing(connection: sqlite3.Connection) -> dict[int, int] | None:
+    """After a fork: the lanes that are compared with what the server holds, and how far.
+
+    All others wait for a new epoch. None: there was no fork.
+    """
+    value = get_meta(connection, "comparing")
+    return None if value is None else dict(json.loads(value))
+
+
+def _is_compared(connection: sqlite3.Connection) -> bool:
+    """Whether it is time for the new epoch."""
+    compare = _comparing(connection)
+    if compare is None:
+        return False
+    marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
+    return all(received >= compare.get(lane, 0) for lane, received in marks)
+
+
+def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
     """The lane to send from, and how far it was received: priority first, then the oldest event."""
-    only = "" if among is None else f" AND l.lane IN ({', '.join(map(str, among))})"
+    compare = _comparing(connection)
+    only = "" if compare is None else f" AND l.lane IN ({', '.join(map(str, compare))})"
     row = connection.execute(
         f"SELECT l.lane, l.received FROM lanes l WHERE l.next - 1 > l.received{only}"
         " ORDER BY l.priority, (SELECT min(o.rowid) FROM outbox o"
