@@ -30,6 +30,10 @@ CONTENT: Final = "genome-content-1"
 ROLES: Final = "trust-roles-1"
 ASSETS: Final = "assets-1"
 
+_MOST_FEATURES: Final = 64
+_MOST_PARTS: Final = 4_096
+_MOST_PARTIALS: Final = 64
+
 log = logging.getLogger(__name__)
 
 
@@ -68,9 +72,10 @@ class Keeper:
         self._desk = desk
         self._shipping = shipping
         self._device = stream.who.name
-        self._features = shipping.shared(hello.features)
-        self._held = shipping.shared(hello.held_parts)
-        self._partials = {partial.sha256: partial.size for partial in hello.partials}
+        # Cut to what a device may have: whoever says more gets more, and nobody's memory suffers.
+        self._features = shipping.shared(hello.features[:_MOST_FEATURES])
+        self._held = shipping.shared(hello.held_parts[:_MOST_PARTS])
+        self._partials = {one.sha256: one.size for one in hello.partials[:_MOST_PARTIALS]}
         self._release = hello.active_release
         self._highest = hello.highest_release
         self._cursor = hello.genome_cursor

@@ -18,6 +18,7 @@ from genome_server.services.shelf import CHUNK_BYTES, Shelved
 KEPT_BYTES: Final = 32 << 20
 _KEPT_RELEASES: Final = 8
 _KEPT_SETS: Final = 1_000
+_SHARED_BYTES: Final = 16_384
 #: How long a look at the files of a release is good.
 _WHOLE_S: Final = 5.0
 
@@ -48,9 +49,11 @@ class Shipping:
 
     def shared(self, words: Iterable[_Word]) -> frozenset[_Word]:
         """The set of these: one for all devices that say the same."""
+        made = frozenset(words)
+        if sum(map(len, made)) > _SHARED_BYTES:
+            return made
         if len(self._sets) > _KEPT_SETS:
             self._sets.clear()
-        made = frozenset(words)
         kept: frozenset[_Word] = self._sets.setdefault(made, made)
         return kept
 

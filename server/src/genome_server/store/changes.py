@@ -2,8 +2,8 @@
 
 A member of an audience has one row there: its standing, and the stamp of what
 happened to it last. "What changed after stamp n" is then one range of an index.
-How many genomes an audience has and what their row sums add up to is kept by
-triggers, in the transaction that changes them.
+How many genomes an audience has and what their row sums add up to is kept in the
+transaction that changes them.
 """
 
 from __future__ import annotations

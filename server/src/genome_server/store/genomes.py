@@ -82,8 +82,8 @@ class Genomes(People, Changes):
         changed = [s for s, now in new.items() if s not in stored or stored[s][1:3] != now]
         first = self.take(STAMPS, len(changed)) if changed else 0
         stamps = {subject: first + i for i, subject in enumerate(changed)}
-        kept = {s: old[3:] for s, old in stored.items()}
-        kept |= written(epoch, {s: (stamps[s], *new[s]) for s in changed}, stored)
+        after = written(epoch, {s: (stamps[s], *new[s]) for s in changed}, stored)
+        kept = after | {s: old[3:] for s, old in stored.items() if s not in after}
         self.run_many(
             f"INSERT INTO genomes ({_GENOME}, row_sum, journal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (subject) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, "
@@ -93,6 +93,9 @@ class Genomes(People, Changes):
                 (subject, epoch, record.state, record.newest_hour, *new[subject], *kept[subject])
                 for subject, record in records.items()
             ),
+        )
+        self._reweigh(
+            {s: (stored[s].row_sum, new_sum) for s, (_, new_sum, _) in after.items() if s in stored}
         )
         self.run_many(
             f"UPDATE members SET stamp = ? WHERE subject = ? AND standing = {PRESENT}",

@@ -201,7 +201,9 @@ def m0012_row_sums(db: Database) -> None:
     """What devices must come to: each row's sum and journal, and for each audience how many rows
     there are and what they add up to.
 
-    SQLite knows no arithmetic modulo 2^64: a sum is kept as those of its two halves.
+    SQLite knows no arithmetic modulo 2^64: a sum is kept as those of its two halves. Who comes
+    and goes is counted by triggers; whoever writes another sum of a row says so to the tallies,
+    for many rows at once.
     """
     from genome_server.store.journal import begun, row_sums_of
 
@@ -276,13 +278,6 @@ def m0012_row_sums(db: Database) -> None:
             f"UPDATE tallies SET genomes = genomes {sign} 1, {weighed(sign, row)} "
             f"{where.format(row=row)}END"
         )
-    db.execute(
-        "CREATE TRIGGER tally_genome_update AFTER UPDATE OF row_sum ON genomes "
-        "WHEN old.row_sum <> new.row_sum BEGIN UPDATE tallies SET "
-        "low = low - (old.row_sum & 4294967295) + (new.row_sum & 4294967295), "
-        "high = high - ((old.row_sum >> 32) & 4294967295) + ((new.row_sum >> 32) & 4294967295) "
-        f"{where.format(row='new')}END"
-    )
 
 
 @MIGRATIONS()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from genome_server.store.connection import Connections, Row, chunked
 from genome_server.store.journal import StoredRow, written
@@ -28,6 +29,7 @@ WITHDRAWN = int(DeleteReason.CONSENT_WITHDRAWN)
 # A member who never agreed: no device has heard or will hear of it.
 SILENT = 4
 
+_HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
 
 
@@ -192,11 +194,13 @@ class People(Connections):
         }
         for epoch in {old.epoch for old in stored.values()}:
             same = {s: row for s, row in rows.items() if stored[s].epoch == epoch}
+            after = written(epoch, same, stored)
             self.run_many(
                 "UPDATE genomes SET row = ?, consents = ?, changed = ?, row_sum = ?, journal = ? "
                 "WHERE subject = ?",
-                ((*rows[s][1:], *kept, s) for s, kept in written(epoch, same, stored).items()),
+                ((*rows[s][1:], *kept, s) for s, kept in after.items()),
             )
+            self._reweigh({s: (stored[s].row_sum, kept[1]) for s, kept in after.items()})
         granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
         withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
         members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"
@@ -207,6 +211,20 @@ class People(Connections):
         self.run_many(
             f"{members} (?)",
             ((WITHDRAWN, stamps[s], s, PRESENT) for s in withdrawn),
+        )
+
+    def _reweigh(self, sums: Mapping[bytes, tuple[int, int]]) -> None:
+        """Let the tallies follow rows whose sums went from one number to another."""
+        query = f"SELECT audience, subject FROM members WHERE standing = {PRESENT} AND subject IN"
+        low: dict[str, int] = defaultdict(int)
+        high: dict[str, int] = defaultdict(int)
+        for audience, subject in self.among(f"{query} ({{keys}})", sums):
+            was, now = sums[subject]
+            low[audience] += (now & _HALF) - (was & _HALF)
+            high[audience] += (now >> 32 & _HALF) - (was >> 32 & _HALF)
+        self.run_many(
+            "UPDATE tallies SET low = low + ?, high = high + ? WHERE audience = ?",
+            ((low[audience], high[audience], audience) for audience in low),
         )
 
 
