@@ -21,11 +21,8 @@ from contextlib import closing
 from pathlib import Path
 
 from edge_sdk import Context, EdgeClient, tune_process
-from genome_server.home import Home
-from genome_server.releases.publish import publish
 from tests.bench.figures import Figures
 from tests.e2e.house import House, until
-from tests.serving import make_home, offer, publish_release
 
 RATE: float = 200.0
 SECONDS: float = 20.0
@@ -34,6 +31,7 @@ CUSTOMERS: int = 1_000
 PUBLISH_EVERY_S: float = 2.0
 BOUGHT_PER_S: float = 20.0
 NICE: int = 10
+WORLD = (sys.executable, "-m", "tests.bench.during_sync")
 CONTEXTS = [
     Context(place="hotel", attributes={"weather": weather}) for weather in ("sunny", "rain")
 ]
@@ -46,13 +44,17 @@ def guests() -> list[str]:
 
 def numbered(number: int, title: str = "") -> tuple[str, dict[str, object]]:
     """One of the offers; another title makes another catalogue."""
+    from tests.serving import offer  # no device has the server's libraries in its memory
+
     name, document = offer(f"offer-{number:04d}", f"service:s{number % 200}")
     return name, document | {"content": {"title": title or name}}
 
 
-def prepare(house: House) -> None:
+def prepare(home: Path) -> None:
     """A published tenant with the offers and the customers."""
-    tenant = make_home(house.home, guests()).tenant("default")
+    from tests.serving import make_home, publish_release
+
+    tenant = make_home(home, guests()).tenant("default")
     with closing(tenant.open_store()) as store:
         store.put_documents("offer", [numbered(number) for number in range(OFFERS)])
     publish_release(tenant)
@@ -60,6 +62,9 @@ def prepare(house: House) -> None:
 
 def bustle(home: Path, till_store: Path) -> None:
     """The rest of the world, until it is told to end: purchases, and one release after another."""
+    from genome_server.home import Home
+    from genome_server.releases.publish import publish
+
     rng = random.Random(3)
     tenant = Home(home).tenant("default")
     names = guests()
@@ -100,7 +105,7 @@ def run(figures: Figures) -> None:
     """Alone, then with everything at once."""
     with tempfile.TemporaryDirectory() as name:
         house = House(Path(name))
-        prepare(house)
+        subprocess.run([*WORLD, str(house.home)], check=True)
         house.start()
         assert house.process is not None
         os.setpriority(os.PRIO_PROCESS, house.process.pid, NICE)
@@ -114,8 +119,9 @@ def run(figures: Figures) -> None:
                 latencies(edge, 2, report=True)
                 edge.flush(10)
                 alone = latencies(edge, SECONDS, report=False)
-                world = ("-m", "tests.bench.during_sync", str(house.home), str(stores[1]))
-                others = subprocess.Popen(["nice", "-n", str(NICE), sys.executable, *world])
+                others = subprocess.Popen(
+                    ["nice", "-n", str(NICE), *WORLD, str(house.home), str(stores[1])]
+                )
                 first = edge.status.release
                 until(lambda: edge.status.release > first, 60, what="another release")
                 before = edge.status.release
@@ -136,4 +142,7 @@ def run(figures: Figures) -> None:
 
 
 if __name__ == "__main__":
-    bustle(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) == 2:
+        prepare(Path(sys.argv[1]))
+    else:
+        bustle(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -30,12 +30,13 @@ from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
 from edge_sdk.errors import FormatError, TrustError, UsageError
 from edge_sdk.slices import rest
-from edge_sdk.sync.roles import verify_root
+from edge_sdk.sync.roles import verify_root, verify_timestamp
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
 from genome_edge.v1 import dna_pb2, release_pb2
 
 GOLDEN_TOLERANCE: Final = 1e-5
 _MAX_SLOTS: Final = 64
+_TOGETHER: Final = 512
 _MAX_NEAREST: Final = 1024
 
 _M = TypeVar("_M", bound=Message)
@@ -70,6 +71,7 @@ class Bundle(NamedTuple):
     root: release_pb2.TrustRoot
     parts: dict[str, bytes]
     blocks: list[dna_pb2.GenomeBlock]
+    timestamp: release_pb2.SignedTimestamp | None = None
 
 
 class Release:
@@ -218,19 +220,24 @@ class Release:
         )
 
     def _open_scorer(self) -> Scoring | TrustError:
-        index = self.vocabulary.index
-        dna = []
-        for offer in self.catalogue.offers:
-            rest()
-            pairs = ((index(m.marker), m.salience_q8 / 256) for m in offer.dna)
-            dna.append([(at, weight) for at, weight in pairs if at is not None])
+        offers = self.catalogue.offers
         try:
             scorer = self._make_scorer()
-            return Scoring(scorer, np.ascontiguousarray(scorer.vectors(dna), np.float32))
+            # A few at a time: what lives for long makes the interpreter look through everything.
+            vectors = [
+                scorer.vectors([self._dna(offer) for offer in offers[at : at + _TOGETHER]])
+                for at in range(0, len(offers) or 1, _TOGETHER)
+            ]
+            return Scoring(scorer, np.ascontiguousarray(np.concatenate(vectors), np.float32))
         except TrustError as error:
             return error
         except Exception as error:  # noqa: BLE001 a broken model fails in its runtime's own ways
             return TrustError(f"the model cannot value the offers: {error}", Refusal.MODEL)
+
+    def _dna(self, offer: release_pb2.OfferSpec) -> list[tuple[int, float]]:
+        rest()
+        pairs = ((self.vocabulary.index(m.marker), m.salience_q8 / 256) for m in offer.dna)
+        return [(at, weight) for at, weight in pairs if at is not None]
 
     def _check_vector(self, vector: release_pb2.GoldenVector) -> None:
         rows = self.catalogue.row_of
@@ -272,7 +279,10 @@ def load_bundle(data: bytes, root: release_pb2.TrustRoot | None = None) -> Bundl
         content = _content(contents, part.name)
         verify_part(part, content)
         parts[part.name] = content
-    return Bundle(bundle.manifest, trusted, parts, list(bundle.genomes))
+    timestamp = bundle.timestamp if bundle.HasField("timestamp") else None
+    if timestamp is not None:
+        verify_timestamp(timestamp, trusted, 0, held=True)
+    return Bundle(bundle.manifest, trusted, parts, list(bundle.genomes), timestamp)
 
 
 def _content(parts: Mapping[str, bytes], name: str) -> bytes:
