@@ -252,7 +252,7 @@ def bundle(contents: dict[str, bytes] | None = None, **fields: Any) -> release_p
 
 def test_a_bundle_is_verified_and_taken_apart() -> None:
     whole = bundle()
-    signed, root, contents, blocks = load_bundle(whole.SerializeToString())
+    signed, root, contents, blocks, _ = load_bundle(whole.SerializeToString())
     assert contents == parts()
     assert root == whole.root
     assert blocks[0].subjects == bytes(16)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.errors import DiskFull, StoreCorrupt
+from edge_sdk.errors import DiskFull, StoreCorrupt, TrustError
+from edge_sdk.runtime import loading
 from edge_sdk.store import tables
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.identity import Identity
@@ -120,6 +121,33 @@ def test_a_consent_that_was_not_given_so_grants_nothing(tmp_path: Path) -> None:
         connection.execute("UPDATE consents SET granted = 1, subject = subject")
     with store.read() as connection:
         assert read_consents(connection) == [(b"a" * 16, 1, True), (b"b" * 16, 1, False)]
+
+
+def test_a_bundle_brings_its_root_and_how_long_it_is_fresh(tmp_path: Path) -> None:
+    authority = Authority()
+    release = authority.publisher.release(1)
+    bundle = release_pb2.Bundle(
+        manifest=release.signed,
+        root=authority.root,
+        timestamp=authority.timestamp(4, release),
+        parts=[
+            release_pb2.PartContent(name=part.name, content=release.parts[part.sha256])
+            for part in release.manifest.parts
+        ],
+    )
+    store = DeviceStore.open(tmp_path / "edge")
+    opened, built = loading.open_bundle(bundle.SerializeToString(), store)
+    loading.keep_bundle(store, opened, built.manifest)
+    standing = store.standing()
+    assert standing.root == authority.root
+    assert standing.timestamp is not None
+    assert standing.timestamp.version == 4
+    before = store.changes()[3]
+    loading.keep_bundle(store, opened, built.manifest)
+    assert store.changes()[3] == before, "nothing new"
+    bundle.timestamp.CopyFrom(Authority().timestamp(5))
+    with pytest.raises(TrustError):
+        loading.open_bundle(bundle.SerializeToString(), store)
 
 
 # Contents in parts ------------------------------------------------------------------------------

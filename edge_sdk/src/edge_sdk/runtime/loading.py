@@ -169,9 +169,21 @@ def keep_bundle(store: DeviceStore, bundle: Bundle, manifest: release_pb2.Manife
     """
     for part in manifest.parts:
         store.stage_part(part.sha256, bundle.parts[part.name])
+    _keep_trust(store, bundle)
     store.commit_release(bundle.signed.SerializeToString(), manifest.version)
     if bundle.blocks and not store.genome_cursor():
         store.commit_genomes(full=True, lineage=manifest.lineage, blocks=bundle.blocks, cursor=b"")
+
+
+def _keep_trust(store: DeviceStore, bundle: Bundle) -> None:
+    """Its root is that of a device that is not enrolled yet; its timestamp counts where newer."""
+    standing, timestamp = store.standing(), bundle.timestamp
+    anew = store.identity() is None and standing.root != bundle.root
+    if timestamp is not None and standing.timestamp is not None and not anew:
+        said = release_pb2.Timestamp.FromString(timestamp.timestamp)
+        timestamp = timestamp if said.version > standing.timestamp.version else None
+    if anew or timestamp is not None:
+        store.put_trust(bundle.root if anew else None, timestamp)
 
 
 def view_of(bundle: Bundle, manifest: release_pb2.Manifest) -> GenomeView:
