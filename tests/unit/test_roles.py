@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.errors import TrustError
@@ -318,6 +318,7 @@ def test_one_kind_of_statement_is_no_other() -> None:
     assert refusal(lambda: trust.verify_manifest(as_manifest, one_role, NOW, 0)) == "SIGNATURE"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_goes_through(data: st.DataObject) -> None:
     def changed(content: bytes) -> bytes:
@@ -484,6 +485,7 @@ def test_a_higher_threshold_makes_void_what_fewer_have_signed() -> None:
     assert taken.standing.root.version == 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(1, 4), st.booleans()),
