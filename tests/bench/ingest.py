@@ -223,7 +223,7 @@ async def _report(
         lane = size
         while (now := time.perf_counter()) < started + WARM_S + seconds:
             if not may_go_on():
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.02)
                 continue
             data = frames.batch(first, size)
             request = report_pb2.ReportRequest(
@@ -291,7 +291,7 @@ class _Genomes:
     def may_go_on(self) -> bool:
         """Whether few enough events wait."""
         now = time.perf_counter()
-        if now > self._looked + 0.01:
+        if now > self._looked + 0.02:
             self._looked = now
             self._room = self._log.end() - self.look() < AHEAD
         return self._room

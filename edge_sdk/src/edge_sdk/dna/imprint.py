@@ -188,13 +188,13 @@ class GenomeState:
 
     def to_bytes(self) -> bytes:
         """Canonical: equal states give equal bytes."""
-        items = sorted(self.values.items())
+        indices = sorted(self.values)
         newest = _NEVER if self.newest_hour is None else self.newest_hour
         return b"".join(
             (
-                _STATE_HEAD.pack(_STATE_VERSION, newest, len(items)),
-                np.array([index for index, _ in items], dtype="<u4").tobytes(),
-                np.array([value for _, value in items], dtype="<i8").tobytes(),
+                _STATE_HEAD.pack(_STATE_VERSION, newest, len(indices)),
+                np.array(indices, dtype="<u4").tobytes(),
+                np.array([self.values[index] for index in indices], dtype="<i8").tobytes(),
             )
         )
 
