@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 _GRPC_PRINTS = "GRPC_VERBOSITY"
+_GIVE_WAY = 5
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -93,7 +94,9 @@ def sync_directory(path: Path) -> None:
 
 def restrain(memory_bytes: int, cpu_s: int) -> None:
     """Let this process take at most so much memory beyond what it has, and so much time of the
-    processor from now on; what goes beyond fails, or ends the process."""
+    processor from now on; what goes beyond fails, or ends the process. It gives way to others."""
+    with contextlib.suppress(OSError):
+        os.nice(_GIVE_WAY)
     with contextlib.suppress(OSError):  # not every system says how much there is
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
