@@ -6,7 +6,6 @@ must stay short, and must not carry a coordinate: messages end up in logs.
 
 from __future__ import annotations
 
-import re
 import threading
 from numbers import Real
 from typing import Final, TypeGuard
@@ -14,8 +13,6 @@ from typing import Final, TypeGuard
 from edge_sdk.errors import UsageError
 
 _SHOWN: Final = 100
-#: A BCP 47 tag of ordinary length: de, pt-BR, zh-Hant-TW.
-LANGUAGE: Final = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 #: More than any name that can be imported has; a name is in every event about it.
 MAX_NAME: Final = 256
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Final
 
-from edge_sdk.arguments import LANGUAGE
-
 PREFIX = "GENOME_EDGE_"
+#: A BCP 47 tag of ordinary length: de, pt-BR, zh-Hant-TW.
+LANGUAGE: Final = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 # What a clock and a database can count; nothing sensible is near either.
 _LONGEST_S: Final = 1e9
 _MOST: Final = 1 << 62

@@ -24,7 +24,8 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from edge_sdk.arguments import LANGUAGE, is_text, is_whole, shown_plain
+from edge_sdk.arguments import is_text, is_whole, shown_plain
+from edge_sdk.config import LANGUAGE
 from edge_sdk.dna.markers import STAGES, marker, split, time_markers
 from edge_sdk.engine.cells import (
     cell_from_latlng,
