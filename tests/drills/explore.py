@@ -2,8 +2,8 @@
 
 The code that is explored is the code that runs: the outbox and the report pump of a device, and the
 transaction of the server's log, each over a SQLite database in memory. What can happen, in any
-order: a device writes an event; calls; the server takes a call, also one that was given up, and
-also twice; the answer arrives, or the device stops waiting for it (as it does when it is switched
+order: a device writes an event; hears which log it is; calls; the server takes a call, also one
+that was given up, and also twice; the answer arrives, or the device stops waiting for it (as it does when it is switched
 off); the server is backed up, and restored; a device's disk is copied and put back later, or
 started as a second device beside the first.
 
@@ -36,7 +36,7 @@ from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.store import tables
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.meta import set_meta
+from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.segments import write_segment
 from edge_sdk.sync.pace import Backoff
 from edge_sdk.sync.reporting import ReportPump
@@ -299,19 +299,29 @@ class World:
                 if left.given_up:
                     yield f"{name} stops waiting", True, _given_up(state, device)
             else:
+                told = self._told(state, device)
+                if told is not None:
+                    yield f"{name} is told of the log", False, told
                 called = self._call(state, device)
                 if called is not None:
                     yield f"{name} calls", False, called
+        yield from self._calls(state)
+        yield from self._disasters(state)
+
+    def _calls(self, state: State) -> Iterator[tuple[str, bool, State]]:
         for number, call in enumerate(state.line):
             name = _NAMES[call.device]
             taken = self._take(state, number, keep=False)
             yield f"server takes {name}'s call", not call.awaited, taken
-            if left.twice:
+            if state.left.twice:
                 yield (
                     f"server takes {name}'s call twice",
                     True,
                     self._take(state, number, keep=True),
                 )
+
+    def _disasters(self, state: State) -> Iterator[tuple[str, bool, State]]:
+        left = state.left
         if left.backups:
             yield "backup", True, replace(state, backup=state.log, left=left.less("backups"))
         if left.restores and state.backup is not None:
@@ -365,6 +375,16 @@ class World:
             waits=_put(state.waits, device, value=True),
             line=(*state.line, Call(device, sent[0], True)),
         )
+
+    def _told(self, state: State, device: int) -> State | None:
+        """The state after a heartbeat that says which log it is; None where that is no news."""
+        self._log = database(state.log)
+        incarnation = schema.incarnation(self._log)
+        connection = self._on(state, device)
+        if get_meta(connection, "incarnation") in (None, incarnation):
+            return None
+        self._outbox.heed(incarnation)
+        return self._off(state, device)
 
     def _hear(self, state: State, device: int) -> State:
         reply = state.replies[device]

@@ -93,18 +93,23 @@ class Outbox:
         with self._store.write() as connection:
             if get_meta(connection, "epoch") != batch.epoch:
                 return  # said about an epoch that has ended meanwhile
-            known = get_meta(connection, "incarnation")
-            if incarnation and known != incarnation:
-                set_meta(connection, incarnation=incarnation)
-                if known is not None:
-                    connection.execute("UPDATE lanes SET received = safe")
-                    connection.execute("DELETE FROM batches")
+            _heed(connection, incarnation)
             connection.execute(
                 "UPDATE lanes SET received = max(received, min(?, next - 1)),"
                 " safe = max(min(safe, received), min(?, next - 1)) WHERE lane = ?",
                 (received_through, safe_through, batch.lane),
             )
             _settle(connection, batch.lane)
+
+    def heed(self, incarnation: bytes) -> None:
+        """The server's log is this one: where another one was known, a server was restored, and
+        everything that is not safe is sent again. Raises StoreError."""
+        with self._store.read() as connection:
+            if get_meta(connection, "incarnation") in (None, incarnation):
+                return
+        with self._store.write() as connection:
+            _heed(connection, incarnation)
+        self.notify()
 
     def rewind(self, epoch: bytes, lane: int, received_through: int) -> None:
         """Send again from `received_through` + 1: the server says that it holds less (or more).
@@ -254,6 +259,16 @@ def _is_compared(connection: sqlite3.Connection) -> bool:
         return False
     marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
     return all(received >= compare.get(lane, 0) for lane, received in marks)
+
+
+def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
+    known = get_meta(connection, "incarnation")
+    if not incarnation or known == incarnation:
+        return
+    set_meta(connection, incarnation=incarnation)
+    if known is not None:
+        connection.execute("UPDATE lanes SET received = safe")
+        connection.execute("DELETE FROM batches")
 
 
 def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:

@@ -147,6 +147,13 @@ class HeardTime:
 
 
 @dataclass(frozen=True)
+class HeardLog:
+    """The server said which log takes this device's reports."""
+
+    incarnation: bytes
+
+
+@dataclass(frozen=True)
 class Leave:
     """Close the stream and open a new one, after `retry_after_s` seconds at the earliest."""
 
@@ -157,4 +164,4 @@ class Leave:
 Attempt = (
     MakeRoom | StagePart | AppendBytes | FinishPart | InstallRelease | AssetsArrived | ApplyGenomes
 )
-Action = Send | PutTrust | RememberVersion | HeardTime | Leave | Attempt
+Action = Send | PutTrust | RememberVersion | HeardTime | HeardLog | Leave | Attempt

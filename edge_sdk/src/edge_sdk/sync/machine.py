@@ -40,6 +40,7 @@ from edge_sdk.errors import TrustError
 from edge_sdk.sync import roles, trust
 from edge_sdk.sync.actions import (
     Action,
+    HeardLog,
     HeardTime,
     Held,
     Leave,
@@ -213,6 +214,8 @@ class SyncMachine:
             return [HeardTime(0, idle), *([] if known else nack)]
         self._troubles.pop("time", None)
         actions: list[Action] = [HeardTime(time_ms, idle)]
+        if heartbeat.incarnation:
+            actions.append(HeardLog(heartbeat.incarnation))
         if time_ms > 0 and abs(time_ms - now_ms) > _MOVED_MS:
             if self._late is not None:
                 actions += self._trust(self._late, time_ms)

@@ -15,6 +15,7 @@ from edge_sdk.sync import actions
 from edge_sdk.sync.actions import (
     Action,
     ApplyGenomes,
+    HeardLog,
     HeardTime,
     Held,
     Leave,
@@ -47,7 +48,7 @@ class Events:
     """Whom to tell. All are called from the thread that runs the session; none may block.
 
     `refused` gets what is refused (empty: nothing), `heard` the server's time where it is to be
-    believed; `now_ms` says what time it is.
+    believed, `log` the incarnation of its log; `now_ms` says what time it is.
     """
 
     connected: Callable[[], None]
@@ -55,6 +56,7 @@ class Events:
     refused: Callable[[str], None]
     now_ms: Callable[[], int]
     heard: Callable[[int], None]
+    log: Callable[[bytes], None]
     verified: Callable[[int, bytes], None]
     diverged: Callable[[], None]
     changed: Callable[[], None]
@@ -211,6 +213,8 @@ class SyncSession:
                         self._events.refused(self._machine.last_nack)
                     if idle and self._once:
                         self._leave(Leave(0.0))
+                case HeardLog(incarnation):
+                    self._events.log(incarnation)
                 case PutTrust(root, timestamp, stop_list):
                     self._store.put_trust(root, timestamp, stop_list)
                     self._outgoing.put("news")

@@ -222,6 +222,7 @@ class Updater:
                 committed=self._committed,
                 now_ms=self._time.now_ms,
                 heard=self._heard,
+                log=self._outbox.heed,
                 refused=self._refused,
                 verified=self._verified,
                 diverged=self._diverged,

@@ -273,7 +273,9 @@ class DeviceStream:
     async def beat(self) -> None:
         """Say what time it is. Between transactions it also says: nothing more for now."""
         self._beat_due = time.monotonic() + HEARTBEAT_S
-        beat = sync_pb2.ServerHeartbeat(server_time_ms=time.time_ns() // 1_000_000)
+        beat = sync_pb2.ServerHeartbeat(
+            server_time_ms=time.time_ns() // 1_000_000, incarnation=self.room.log.incarnation
+        )
         signature = self.room.trust.sign_time(self._salt, beat.server_time_ms)
         if signature is not None:
             beat.signature.CopyFrom(signature)
