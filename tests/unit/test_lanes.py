@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import hashlib
+from dataclasses import replace
+from itertools import groupby, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +78,6 @@ def test_batches_account_for_every_sequence_once(
 
 @given(lane(), st.integers(1, 7))
 def test_the_server_takes_every_batch(segments: list[Segment], events: int) -> None:
-    import hashlib
-
     for first, last, frames in batches(segments, Limits(events, 10_000)):
         digest = hashlib.sha256(frames).digest()
         checked = check_batch(Batch("device", bytes(16), 1, first, last, frames, digest))
@@ -138,3 +138,29 @@ def test_numbering_changes_the_sequence_only() -> None:
 def test_impressions_are_decisions() -> None:
     frames = frame(1, FrameKind.DECISION) + frame(2) + frame(3, FrameKind.DECISION)
     assert lanes.impressions(frames) == 2
+
+
+@given(lane(), st.lists(st.sampled_from([0, 500_000, 750_000]), min_size=6, max_size=6))
+def test_what_stayed_when_coins_were_flipped_is_named_with_its_probability(
+    segments: list[Segment], odds: list[int]
+) -> None:
+    thinned = [replace(s, gone_ppm=odds[i]) for i, s in enumerate(segments)]
+    frames = lanes.assemble(thinned, 1, thinned[-1].last)
+    named: dict[int, int] = {}
+    lost = 0
+    for one in iter_frames(frames):
+        if one.kind == FrameKind.EVICTED:
+            gone = event_pb2.Event.FromString(one.body).evicted
+            lost += gone.events
+            for at in range(gone.first_sequence, gone.last_sequence + 1):
+                assert at not in named, "said once"
+                named[at] = gone.probability_ppm
+    for ppm, stretch in groupby(thinned, key=lambda s: s.gone_ppm):
+        together = list(stretch)
+        sequences = range(together[0].first, together[-1].last + 1)
+        kept = sum(lanes.count(s.frames) for s in together)
+        if ppm and kept < len(sequences):
+            assert all(named[at] == ppm for at in sequences)
+    assert lost == thinned[-1].last - sum(lanes.count(s.frames) for s in thinned)
+    digest = hashlib.sha256(frames).digest()
+    check_batch(Batch("device", bytes(16), 1, 1, thinned[-1].last, frames, digest))

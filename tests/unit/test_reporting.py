@@ -192,6 +192,20 @@ def test_a_device_that_is_not_believed_keeps_everything(device: Device) -> None:
     assert log.words == WORDS[:5]
 
 
+@pytest.mark.parametrize("reason", ["CREDENTIAL_REVOKED", "SEQUENCE_GAP", "TOO_LARGE", "BUSY"])
+def test_a_refusal_that_asks_for_time_gets_it(device: Device, reason: str) -> None:
+    device.happen(*WORDS[:5])
+
+    def refuse(_: object) -> None:
+        raise RefusedError(reason, "", {"retry_after_ms": "90000"})
+
+    pump = make_pump(device, Log(before=refuse))
+    wait = pump.step()
+    assert wait is not None
+    assert wait >= 90.0
+    assert device.outbox.unsent() == 5
+
+
 @pytest.mark.parametrize("reason", ["BAD_FRAME", "TOO_LARGE", "INVALID_ARGUMENT"])
 @pytest.mark.parametrize(
     "poison", [{"w000"}, {"w007"}, {"w015"}, {"w031", "w032"}, set(WORDS[3:6])]
