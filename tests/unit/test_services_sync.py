@@ -13,7 +13,7 @@ import pytest
 
 from genome_edge.v1 import sync_pb2
 from genome_server.home import Home, Tenant
-from genome_server.services import stream
+from genome_server.services import stream, sync
 from genome_server.services.serve import House
 from tests.serving import (
     RawDevice,
@@ -248,3 +248,40 @@ def test_before_the_first_release_there_is_nothing(tmp_path: Path) -> None:
         assert copy.take(opened.transaction()) == "release"
         assert copy.take(opened.transaction()) == "full"
         opened.close()
+
+
+def test_who_waits_in_line_is_served_though_others_are_slow(
+    home: Home, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "PLACES", 1)
+    monkeypatch.setattr(stream, "PLACE_S", 0.3)
+    with serving(home) as house, grpc.insecure_channel(house.address) as channel:
+        assert house._sync is not None
+        line = house._sync._line
+        # Somebody has the only place and keeps it for a while.
+        asyncio.run_coroutine_threadsafe(line.acquire(), house._server._loop).result(5)
+        copies = [Copy() for _ in range(5)]
+        streams = [copy.hello(enrolled(channel, tenant)) for copy in copies]
+        assert all(opened.quiet(0.3) for opened in streams)
+        house._server._loop.call_soon_threadsafe(line.release)
+        for copy, opened in zip(copies, streams, strict=True):
+            assert copy.take(opened.transaction()) == "release"
+            assert copy.take(opened.transaction()) == "full"
+            opened.close()
+
+
+@pytest.mark.parametrize("keeps", [0.05, 5.0])
+def test_a_place_is_given_back_once(keeps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PLACE_S", keeps)
+
+    async def scene() -> None:
+        line = asyncio.Semaphore(1)
+        one = stream.DeviceStream.__new__(stream.DeviceStream)
+        one._line = line
+        async with one.turn():
+            assert line.locked()
+            await asyncio.sleep(0.15)
+            assert line.locked() == (keeps > 1), "who takes long goes on without a place"
+        assert line._value == 1
+
+    asyncio.run(scene())

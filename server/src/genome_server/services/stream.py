@@ -29,6 +29,8 @@ HELLO_S = 20.0
 WRITE_S = 60.0
 #: A device loads a release and tries its golden vectors before it answers.
 ANSWER_S = 300.0
+#: For how long a stream has its place in the line.
+PLACE_S = 2.0
 #: When to come back after a goodbye, in milliseconds; each device half of it to half as much again.
 COME_BACK_MS = 2_000
 
@@ -208,9 +210,19 @@ class DeviceStream:
     async def turn(self) -> AsyncIterator[None]:
         """Wait in line to be sent something; heartbeats go on meanwhile.
 
+        Whoever takes long goes on without a place, so that slow devices hold up nobody.
         Raises what `check` raises.
         """
         waiting = asyncio.ensure_future(self._line.acquire())
+        leaving: asyncio.TimerHandle | None = None
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            if not left:
+                left = True
+                self._line.release()
+
         try:
             while not waiting.done():
                 await asyncio.wait([waiting], timeout=_LINE_S)
@@ -218,10 +230,13 @@ class DeviceStream:
                     await self.check()
                     if time.monotonic() >= self._beat_due:
                         await self.beat()
+            leaving = asyncio.get_running_loop().call_later(PLACE_S, leave)
             yield
         finally:
+            if leaving is not None:
+                leaving.cancel()
             if not waiting.cancel():
-                self._line.release()
+                leave()
 
     async def begin(self, begin: sync_pb2.Begin | bytes) -> int:
         """Open a transaction; returns its nonce. The message comes without one."""
