@@ -191,7 +191,7 @@ def _devices(tenant: Tenant) -> list[RawDevice]:
     devices = []
     with closing(tenant.open_store()) as store:
         for number in range(DEVICES):
-            raw = RawDevice(None)  # type: ignore[arg-type]  # its calls are made here
+            raw = RawDevice(None)  # its calls are made here
             raw.id = f"dev-{number}-{secrets.token_hex(4)}"
             public = raw.key.public_key().public_bytes_raw()
             store.put_device(DeviceRow(raw.id, raw.id, "all", public))
