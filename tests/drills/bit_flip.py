@@ -172,7 +172,7 @@ def _memory(store: DeviceStore, facts: dict[str, Any]) -> None:
         facts["consents"] = set(state.read_consents(connection))
         facts["caps"] = {repr(row) for row in state.read_caps(connection)[0]}
         facts["ids"] = {row[0] for row in connection.execute("SELECT id FROM event_ids")}
-        facts["ring"] = {repr(frame) for frame in state.read_ring(connection)}
+        facts["ring"] = {repr(frame) for frame in state.recent_decisions(connection, 1 << 20)}
 
 
 def _genomes(store: DeviceStore, facts: dict[str, Any]) -> None:

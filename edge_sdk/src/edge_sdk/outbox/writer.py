@@ -43,7 +43,7 @@ from edge_sdk.slices import in_slices, rest
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.meta import bump, count_loss, counter, get_meta
+from edge_sdk.store.meta import bump, count_loss, counter, get_meta, row_crc
 from edge_sdk.store.segments import write_segment
 
 log = logging.getLogger("edge_sdk.outbox.writer")
@@ -282,8 +282,11 @@ class Writer:
             if entry.imprint is not None:
                 id_, body = entry.imprint
                 connection.execute(
-                    "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (id_, entry.subject, *where, entry.time_ms, body, change),
+                    "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(id_, entry.subject, *where, entry.time_ms, body, change),
+                        row_crc(id_, entry.subject, entry.time_ms, body),
+                    ),
                 )
             if entry.consent is not None:
                 store_state.put_consent(connection, entry.subject, *entry.consent, where)

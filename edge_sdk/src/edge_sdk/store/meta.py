@@ -39,10 +39,19 @@ def meta_crc(key: str, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key.encode()))
 
 
-def consent_crc(subject: object, purpose: object, granted: object) -> int:
-    """CRC-32 of what a change of consent says, whatever the types that a damaged row has."""
-    said = (subject, purpose, int(granted) if isinstance(granted, bool) else granted)
-    return zlib.crc32(repr(said).encode())
+def row_crc(*said: object) -> int:
+    """CRC-32 of what a row says, whatever the types that a damaged one has."""
+    crc = 0
+    for value in said:
+        plain = int(value) if isinstance(value, bool) else value
+        crc = zlib.crc32(plain if isinstance(plain, bytes) else repr(plain).encode(), crc)
+    return crc
+
+
+def check_row(what: str, crc: object, *said: object) -> None:
+    """Raise sqlite3.IntegrityError where a row is not what was written."""
+    if crc != row_crc(*said):
+        raise sqlite3.IntegrityError(f"{what} is not what was written")
 
 
 def _checked(key: str, value: object, crc: object) -> bytes:

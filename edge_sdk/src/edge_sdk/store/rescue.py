@@ -25,7 +25,7 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
-from edge_sdk.store.meta import consent_crc, meta_crc, set_meta
+from edge_sdk.store.meta import meta_crc, row_crc, set_meta
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
 
@@ -57,7 +57,7 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     if "releases" in whole:
         _insert(fresh, "releases", [_with_digest(row) for row in tables["releases"]])
     for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions", "losses"):
-        _insert(fresh, table, tables[table])
+        _insert(fresh, table, _checked(table, tables[table]))
     epoch = secrets.token_bytes(16)
     set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
     moved = _rescue_outbox(fresh, tables, now_ms)
@@ -103,6 +103,25 @@ def _with_digest(row: _Row) -> _Row:
     if len(row) == 3 and isinstance(row[2], bytes):  # of the first format
         return (*row, hashlib.sha256(row[2]).digest())
     return row
+
+
+# Of tables whose rows end with a CRC: how many columns they had in the first format, and which of
+# them it is of.
+_CHECKED: Final = {"pending": (8, (0, 1, 5, 6)), "consents": (6, (0, 1, 2)), "ring": (3, (2,))}
+
+
+def _checked(table: str, rows: list[_Row]) -> list[_Row]:
+    """The rows that are as they were written; those of the first format get their CRC."""
+    if table not in _CHECKED:
+        return rows
+    first, columns = _CHECKED[table]
+    kept: list[_Row] = []
+    for row in rows:
+        if len(row) >= first:
+            crc = row_crc(*(row[at] for at in columns))
+            if len(row) == first or row[first] == crc:
+                kept.append((*row[:first], crc))
+    return kept
 
 
 def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
@@ -180,7 +199,7 @@ def _rescue_marked(
     """Copy pending imprints and consents, each with the new place of the event that says it."""
     for table, epoch_at in (("pending", 2), ("consents", 3)):
         rows: list[_Row] = []
-        for row in tables[table]:
+        for row in _checked(table, tables[table]):
             if len(row) < epoch_at + 3:
                 continue
             lane, sequence = _int(row[epoch_at + 1]), _int(row[epoch_at + 2])
@@ -189,8 +208,6 @@ def _rescue_marked(
                 rows.append(row)
             else:
                 rows.append((*row[:epoch_at], epoch, lane, place, *row[epoch_at + 3 :]))
-        if table == "consents":  # those of the first format have no CRC
-            rows = [row if len(row) > 6 else (*row, consent_crc(*row[:3])) for row in rows]
         _insert(fresh, table, rows)
 
 

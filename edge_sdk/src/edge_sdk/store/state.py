@@ -17,7 +17,7 @@ from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
-from edge_sdk.store.meta import consent_crc
+from edge_sdk.store.meta import check_row, row_crc
 from edge_sdk.store.segments import give_up
 from genome_edge.v1 import event_pb2, sync_pb2
 
@@ -39,11 +39,12 @@ def read_pending(
 ) -> list[StoredImprint]:
     """Pending imprints written after change `since` by other lanes than `without`, oldest first."""
     imprints = []
-    for id_, subject, time_ms, body in connection.execute(
-        "SELECT id, subject, time_ms, body FROM pending WHERE change > ?"
+    for id_, subject, time_ms, body, crc in connection.execute(
+        "SELECT id, subject, time_ms, body, crc FROM pending WHERE change > ?"
         " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
         (since, *without),
     ):
+        check_row("a pending imprint", crc, id_, subject, time_ms, body)
         with contextlib.suppress(DecodeError):  # a damaged one; the server has it, or will
             interaction = event_pb2.Interaction.FromString(body)
             imprints.append(StoredImprint(id_, subject, time_ms, interaction))
@@ -60,7 +61,7 @@ def put_consent(
     """Remember a change of consent; `where`: epoch, lane and sequence of the event that says so."""
     connection.execute(
         "INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (subject, purpose, granted, *where, consent_crc(subject, purpose, granted)),
+        (subject, purpose, granted, *where, row_crc(subject, purpose, granted)),
     )
 
 
@@ -68,7 +69,7 @@ def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool
     """(subject, purpose, granted) of every consent change that the rows do not include yet; what is
     not as it was written grants nothing."""
     return [
-        (subject, purpose, bool(granted) and crc == consent_crc(subject, purpose, granted))
+        (subject, purpose, bool(granted) and crc == row_crc(subject, purpose, granted))
         for subject, purpose, granted, crc in connection.execute(
             "SELECT subject, purpose, granted, crc FROM consents"
         )
@@ -104,9 +105,10 @@ def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) 
     The body of each frame is an Event with a full DecisionRecord.
     """
     ids = b"".join(decision_of(record).decision_id for record in records)
+    content = b"".join(map(encode_frame, records))
     row = connection.execute(
-        "INSERT INTO ring (decisions, records) VALUES (?, ?) RETURNING id",
-        (len(records), b"".join(map(encode_frame, records))),
+        "INSERT INTO ring (decisions, records, crc) VALUES (?, ?, ?) RETURNING id",
+        (len(records), content, row_crc(content)),
     ).fetchone()
     connection.execute("INSERT OR REPLACE INTO ring_ids VALUES (?, ?)", (row[0], ids))
     _trim_ring(connection, keep)
@@ -134,8 +136,8 @@ def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame |
     for (group,) in connection.execute(
         "SELECT id FROM ring_ids WHERE instr(ids, ?) > 0", (decision_id,)
     ).fetchall():
-        row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
-        for frame in _records(row[0]) if row is not None else ():
+        row = connection.execute("SELECT records, crc FROM ring WHERE id = ?", (group,)).fetchone()
+        for frame in _records(*row) if row is not None else ():
             if decision_of(frame).decision_id == decision_id:
                 return frame
     return None
@@ -144,15 +146,16 @@ def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame |
 def recent_decisions(connection: sqlite3.Connection, limit: int) -> list[Frame]:
     """The newest decisions, newest first, at most `limit`."""
     found: list[Frame] = []
-    for (records,) in connection.execute("SELECT records FROM ring ORDER BY id DESC"):
-        found += reversed(_records(records))
+    for row in connection.execute("SELECT records, crc FROM ring ORDER BY id DESC"):
+        found += reversed(_records(*row))
         if len(found) >= limit:
             break
     return found[:limit]
 
 
-def _records(content: bytes) -> list[Frame]:
-    """The decisions in one row of the ring, up to a damaged one."""
+def _records(content: bytes, crc: int) -> list[Frame]:
+    """The decisions in one row of the ring."""
+    check_row("a row of the ring", crc, content)
     frames: list[Frame] = []
     with contextlib.suppress(BadFrame, DecodeError):
         for frame in iter_frames(content):
@@ -178,13 +181,14 @@ def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -
     """
     for table in ("pending", "consents", "caps"):
         connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
-    for id_, records in connection.execute(
-        "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
+    for id_, *row in connection.execute(
+        "SELECT id, records, crc FROM ring WHERE instr(records, ?) > 0", (subject,)
     ).fetchall():
-        kept = [frame for frame in _records(records) if frame.subject != subject]
+        kept = [frame for frame in _records(*row) if frame.subject != subject]
+        content = b"".join(map(encode_frame, kept))
         connection.execute(
-            "UPDATE ring SET decisions = ?, records = ? WHERE id = ?",
-            (len(kept), b"".join(map(encode_frame, kept)), id_),
+            "UPDATE ring SET decisions = ?, records = ?, crc = ? WHERE id = ?",
+            (len(kept), content, row_crc(content), id_),
         )
     give_up(connection, lambda mark: mark.subject == subject, lanes.ERASED, at_ms, subject)
 

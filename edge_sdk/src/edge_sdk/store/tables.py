@@ -34,7 +34,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from edge_sdk.store.meta import consent_crc, meta_crc
+from edge_sdk.store.meta import meta_crc, row_crc
 
 APPLICATION_ID: Final = 0x47454447  # "GEDG"
 
@@ -125,6 +125,8 @@ _CHECKED: Final = """
 ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE releases ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
 ALTER TABLE consents ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pending ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ring ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE losses (reason TEXT PRIMARY KEY, events INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('standing', 0);
 """
@@ -142,8 +144,15 @@ def _checked(connection: sqlite3.Connection) -> None:
     consents = connection.execute("SELECT subject, purpose, granted FROM consents").fetchall()
     connection.executemany(
         "UPDATE consents SET crc = ? WHERE subject = ? AND purpose = ?",
-        [(consent_crc(*row), *row[:2]) for row in consents],
+        [(row_crc(*row), *row[:2]) for row in consents],
     )
+    pending = connection.execute("SELECT id, subject, time_ms, body FROM pending").fetchall()
+    connection.executemany(
+        "UPDATE pending SET crc = ? WHERE id = ?", [(row_crc(*row), row[0]) for row in pending]
+    )
+    for (group,) in connection.execute("SELECT id FROM ring").fetchall():
+        row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
+        connection.execute("UPDATE ring SET crc = ? WHERE id = ?", (row_crc(row[0]), group))
     releases = connection.execute("SELECT role, manifest FROM releases").fetchall()
     connection.executemany(
         "UPDATE releases SET sha256 = ? WHERE role = ?",
