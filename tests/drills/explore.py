@@ -3,7 +3,8 @@
 The code that is explored is the code that runs: the outbox and the report pump of a device, and the
 transaction of the server's log, each over a SQLite database in memory. What can happen, in any
 order: a device writes an event; hears which log it is; calls; the server takes a call, also one
-that was given up, and also twice; the answer arrives, or the device stops waiting for it (as it does when it is switched
+that was given up, and also twice; the answer arrives, or the device stops waiting for it (as when it
+is switched
 off); the server is backed up, and restored; a device's disk is copied and put back later, or
 started as a second device beside the first.
 
