@@ -16,12 +16,18 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from genome_edge.v1 import dna_pb2, sync_pb2
 from genome_server.genomes.rows import built_schema
 from genome_server.services.contents import Content, Contents, lookups
-from genome_server.services.framing import Piece, piece
+from genome_server.services.framing import Piece
+from genome_server.services.sync_pieces import (
+    ROWS_PER_PUT,
+    deletes_of,
+    merged,
+    patches_of,
+    puts_of,
+)
 from genome_server.store.journal import changed_since
 from genome_server.store.protocol import (
     CONSENT_PERSONALISATION,
@@ -32,8 +38,6 @@ from genome_server.store.protocol import (
     Store,
 )
 
-ROWS_PER_PUT = 4_096
-PREFIX_BYTES = 8
 #: All rows are sent instead where more than this share of them changed.
 FULL_SHARE = 1 / 4
 #: Fewer changes than this are always sent as changes: to take all rows costs a device more, and
@@ -239,12 +243,12 @@ class _Planner:
             del changed[subject]
         joined = (subject for subject, _ in _joiners(store, audience.name, after))
         pieces = [
-            *_puts(
-                list(_merge({s: block for s, block in puts.items() if s not in changed})),
-                list(_patches({s: (puts[s], changed[s]) for s in changed})),
+            *puts_of(
+                list(merged({s: block for s, block in puts.items() if s not in changed})),
+                list(patches_of({s: (puts[s], changed[s]) for s in changed})),
                 list(lookups(store, audience, joined, ROWS_PER_PUT)),
             ),
-            *_deletes(deletes),
+            *deletes_of(deletes),
         ]
         tally = store.tally(audience.name)
         begin = sync_pb2.Begin(
@@ -275,7 +279,7 @@ def _whole(audience: AudienceRow, lineage: dna_pb2.Lineage, content: Content) ->
         lookup_key=audience.lookup_key if audience.lookup else b"",
         content=content.part,
     )
-    deletes = _deletes((subject, int(DeleteReason.ERASED)) for subject in content.erased)
+    deletes = deletes_of((subject, int(DeleteReason.ERASED)) for subject in content.erased)
     return Body(
         True,
         begin.SerializeToString(),
@@ -300,78 +304,6 @@ def _joiners(store: Store, audience: str, after: int) -> Iterator[tuple[bytes, i
     while page := store.joined_members(audience, after, _PAGE):
         yield from page
         after = page[-1][1]
-
-
-def _puts(
-    blocks: list[dna_pb2.GenomeBlock],
-    patches: list[sync_pb2.GenomePatch],
-    pairs: list[list[tuple[bytes, bytes]]],
-) -> Iterator[Piece]:
-    """Put messages: rows, changes and lookups side by side."""
-    for i in range(max(len(blocks), len(patches), len(pairs))):
-        put = sync_pb2.Put()
-        if i < len(blocks):
-            put.block.CopyFrom(blocks[i])
-        if i < len(patches):
-            put.patch.CopyFrom(patches[i])
-        if i < len(pairs):
-            put.lookup_hashes = b"".join(hashed for hashed, _ in pairs[i])
-            put.lookup_subjects = b"".join(subject for _, subject in pairs[i])
-        yield piece("put", put)
-
-
-def _deletes(deletes: Iterable[tuple[bytes, int]]) -> Iterator[Piece]:
-    for subject, reason in deletes:
-        said = sync_pb2.Delete(subject=subject, reason=sync_pb2.Delete.Reason.Name(reason))
-        yield piece("delete", said)
-
-
-def _merge(rows: dict[bytes, dna_pb2.GenomeBlock]) -> Iterator[dna_pb2.GenomeBlock]:
-    """Put blocks of one row together, ordered by subject."""
-    ordered = sorted(rows)
-    for start in range(0, len(ordered), ROWS_PER_PUT):
-        block = dna_pb2.GenomeBlock()
-        strengths = []
-        subjects = ordered[start : start + ROWS_PER_PUT]
-        for subject in subjects:
-            one = rows[subject]
-            block.consents.extend(one.consents)
-            block.as_of_hours.extend(one.as_of_hours)
-            block.counts.extend(one.counts)
-            block.index_deltas.extend(one.index_deltas)
-            strengths.append(one.strengths)
-        block.subjects = b"".join(subjects)
-        block.strengths = b"".join(strengths)
-        yield block
-
-
-def _patches(
-    rows: dict[bytes, tuple[dna_pb2.GenomeBlock, set[int]]],
-) -> Iterator[sync_pb2.GenomePatch]:
-    """The changed markers of rows, ordered by subject."""
-    ordered = sorted(rows)
-    for start in range(0, len(ordered), ROWS_PER_PUT):
-        patch = sync_pb2.GenomePatch()
-        strengths = bytearray()
-        subjects = ordered[start : start + ROWS_PER_PUT]
-        for subject in subjects:
-            block, markers = rows[subject]
-            codes = dict(zip(_indices(block), block.strengths, strict=True))
-            indices = sorted(markers)
-            patch.consents.extend(block.consents)
-            patch.counts.append(len(indices))
-            patch.index_deltas.extend(b - a for a, b in pairwise([0, *indices]))
-            strengths += bytes(codes.get(index, 0) for index in indices)
-        patch.subject_prefixes = b"".join(subject[:PREFIX_BYTES] for subject in subjects)
-        patch.strengths = bytes(strengths)
-        yield patch
-
-
-def _indices(block: dna_pb2.GenomeBlock) -> Iterator[int]:
-    index = 0
-    for delta in block.index_deltas:
-        index += delta
-        yield index
 
 
 def _basis(incarnation: bytes, audience: AudienceRow, lineage: dna_pb2.Lineage) -> bytes:
