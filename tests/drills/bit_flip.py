@@ -24,6 +24,7 @@ from edge_sdk.errors import EdgeError
 from edge_sdk.runtime import loading
 from edge_sdk.store import state
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.guarded import REBUILT
 from tests.drills import stores
 from tests.drills.findings import Findings
 
@@ -153,6 +154,8 @@ def facts(folder: Path) -> dict[str, Any]:
                 step(store, facts)
                 if store.incident is not None:
                     facts["said"].append(str(store.incident))
+                if store.losses().get(REBUILT):
+                    facts["said"].append("it was rebuilt")
         except EdgeError as error:
             facts["said"].append(f"{type(error).__name__}: {error}")
     return facts
