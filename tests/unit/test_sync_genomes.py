@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from edge_sdk.sync.actions import (
 )
 from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.trust import Limits, Refusal
-from genome_edge.v1 import dna_pb2, sync_pb2
+from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
 from tests.unit.machines import EPOCH, PUBLISHER, RELEASES, Server, block, held, nacks
 from tests.unit.publisher import ANNA, BEN
 
@@ -52,6 +53,17 @@ def test_rows_are_applied_on_commit_only() -> None:
     assert ack.message.ack.nonce == 1
     # And a patch on top of them is welcome now.
     assert rows(server, nonce=2, full=False, rows=0) == []
+
+
+def test_who_was_erased_is_named_beside_a_content() -> None:
+    server = Server(SyncMachine(held(RELEASES[1])))
+    content = release_pb2.Part(name="genomes", size=4, sha256=hashlib.sha256(b"rows").digest())
+    rows(server, content=content)
+    server.chunk(content.sha256, 0, b"rows")
+    assert server.say(delete=sync_pb2.Delete(nonce=1, subject=BEN, reason=ERASED)) == []
+    (apply,) = server.commit(genome_cursor=b"c", total_rows=2)
+    assert isinstance(apply, ApplyGenomes)
+    assert (apply.content, apply.deletes) == (content.sha256, ((BEN, ERASED),))
 
 
 OTHER = dna_pb2.Lineage(vocabulary_lineage=bytes(16), schema_epoch=3, landmark_hour=1, quantiser=1)

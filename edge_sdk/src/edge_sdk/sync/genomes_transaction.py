@@ -5,8 +5,9 @@ Rules
 1. Rows can be read only with the release of their lineage, so rows of another one are refused.
    What has changed needs rows of the same lineage under it.
 2. All rows come as one content, in chunks that go on where a line broke, or as blocks in Puts;
-   changes as blocks, patches of single markers and deletes. Columns that do not fit together are
-   refused before anything reads them.
+   changes as blocks and patches of single markers. Deletes come with either: whoever was erased is
+   forgotten beyond the rows. Columns that do not fit together are refused before anything reads
+   them.
 3. Nothing counts before Commit. After it the device must hold as many rows as the server says, and
    their sum must be the server's; `store` looks at both before it lets anybody see them.
 """
@@ -88,7 +89,7 @@ class GenomesTransaction:
             return self._chunk(message.chunk)
         if kind == "put" and not in_chunks:
             self._put(message.put)
-        elif kind == "delete" and not in_chunks:
+        elif kind == "delete":  # also beside a content: who was erased is more than a row
             self._delete(message.delete)
         else:
             raise refuse(Refusal.PROTOCOL, f"a {kind} in a transaction of the other kind")
