@@ -3,10 +3,9 @@
 The code that is explored is the code that runs: the outbox and the report pump of a device, and the
 transaction of the server's log, each over a SQLite database in memory. What can happen, in any
 order: a device writes an event; hears which log it is; calls; the server takes a call, also one
-that was given up, and also twice; the answer arrives, or the device stops waiting for it (as when it
-is switched
-off); the server is backed up, and restored; a device's disk is copied and put back later, or
-started as a second device beside the first.
+that was given up, and also twice; the answer arrives, or the device stops waiting for it (as one
+that is switched off); the server is backed up, and restored; a device's disk is copied and put back
+later, or started as a second device beside the first.
 
 In every state must hold: the log has each event at most once, and an event that is not in the log
 is on a device (but what only a disk held that was put back is gone with that disk). And from every
@@ -468,8 +467,12 @@ class World:
         self._log = database(state.backup)
         name = _name(state.incarnations + 1)
         self._log.execute("UPDATE meta SET value = ? WHERE key = 'incarnation'", (name,))
+        # Another server process: no connection of the one before lives on, nor a call on it.
+        for device in range(len(state.disks)):
+            state = _given_up(state, device, counted=False)
         return replace(
             state,
+            line=(),
             log=self._log.serialize(),
             incarnations=state.incarnations + 1,
             left=state.left.less("restores"),
