@@ -34,7 +34,7 @@ from edge_sdk.errors import RefusedError, UnreachableError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.outbox.queue import Outbox
-from edge_sdk.store import tables
+from edge_sdk.store import rows, tables
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.segments import write_segment
@@ -246,6 +246,7 @@ def database(content: bytes | None = None) -> sqlite3.Connection:
         connection.execute("PRAGMA page_size = 512")
     else:
         connection.deserialize(content)
+    rows.prepare(connection)
     return connection
 
 
@@ -351,9 +352,8 @@ class World:
         sequence = 1 if row is None else int(row[0])
         frame = Frame(sequence, bytes(16), FrameKind.INTERACTION, number, body.SerializeToString())
         connection.execute(
-            "INSERT INTO lanes (lane, priority, next) VALUES (?, 1, 2)"
-            " ON CONFLICT DO UPDATE SET next = next + 1",
-            (_LANE,),
+            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = next + 1",
+            rows.sealed(_LANE, 1, 2, 0, 0),
         )
         segment = lanes.Segment(sequence, sequence, number, encode_frame(frame))
         write_segment(connection, _LANE, segment)

@@ -43,14 +43,27 @@ def rows(generation: int) -> list[Row]:
     return made
 
 
-def put_genomes(store: DeviceStore, generation: int, *, full: bool) -> None:
-    """Bring a generation of genomes, as a sync does."""
+def put_genomes(
+    store: DeviceStore,
+    generation: int,
+    *,
+    full: bool,
+    only: int = CUSTOMERS,
+    lookup: tuple[bytes, bytes, bytes] | None = None,
+) -> None:
+    """Bring a generation of genomes (of the first `only` customers), as a sync does; with `lookup`
+    also a key, hashes and subjects."""
     active = store.active_release()
     assert active is not None
     lineage = active.manifest.lineage
-    block = block_from_rows(lineage, rows(generation))
-    cursor = b"%d" % generation
-    store.commit_genomes(full=full, lineage=lineage, blocks=[block], cursor=cursor)
+    store.commit_genomes(
+        full=full,
+        lineage=lineage,
+        blocks=[block_from_rows(lineage, rows(generation)[:only])],
+        cursor=b"%d" % generation,
+        lookup_key=b"" if lookup is None else lookup[0],
+        lookups=[] if lookup is None else [lookup[1:]],
+    )
 
 
 @dataclass

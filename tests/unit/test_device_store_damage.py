@@ -290,8 +290,8 @@ def test_a_damaged_patch_drops_the_genomes(tmp_path: Path) -> None:
     store.close()
     flip(path / "edge.sqlite", row(1, town=town).indices.astype("<u4").tobytes())
     store = DeviceStore.open(path)
-    with pytest.raises(StoreCorrupt, match="patch"):
-        store.genomes()
+    assert "patches" in str(store.incident)
+    assert store.genomes().count == 0
     assert store.genome_cursor() == b""
     store.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.status import DeviceFacts
+from edge_sdk.store.meta import count_loss
 from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
 from tests.unit.authority import Authority
 from tests.unit.contract_server import ContractServer, Stream, until
@@ -126,7 +127,7 @@ def test_a_heartbeat_says_all_that_is_known(town: Town) -> None:
     given = iter([facts])
     device.store.facts = lambda: next(given, replace(facts, reasons={}))
     with device.store.write() as connection:
-        connection.execute("INSERT INTO losses VALUES ('SPACE', 7)")
+        count_loss(connection, "SPACE", 7)
     device.updater().start()
     beat = until(lambda: next(iter(town.heartbeats()), None), "a heartbeat")
     assert (beat.tier, beat.cause) == ("stale", "the model cannot be opened")

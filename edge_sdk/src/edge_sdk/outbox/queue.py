@@ -25,6 +25,7 @@ from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import write_file
 from edge_sdk.store.meta import count_loss, drop_meta, get_meta, set_meta
+from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.segments import put_rest, read_segments, write_segment
 
 
@@ -75,7 +76,7 @@ class Outbox:
                 )
                 assert extent is not None  # every sequence below `next` lies in a segment
                 connection.execute(
-                    "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (lane, *extent)
+                    "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", sealed(lane, *extent)
                 )
             first, last = extent
             frames = lanes.assemble(read_segments(connection, lane, first, last), first, last)
@@ -274,20 +275,19 @@ def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
 def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
     """The lane to send from, and how far it was received: priority first, then the oldest event."""
     compare = _comparing(connection)
-    only = "" if compare is None else f" AND l.lane IN ({', '.join(map(str, compare))})"
-    row = connection.execute(
-        f"SELECT l.lane, l.received FROM lanes l WHERE l.next - 1 > l.received{only}"
-        " ORDER BY l.priority, (SELECT min(o.rowid) FROM outbox o"
-        " WHERE o.lane = l.lane AND o.last > l.received) LIMIT 1"
-    ).fetchone()
-    return None if row is None else (int(row[0]), int(row[1]))
+    only = "" if compare is None else f" AND lane IN ({', '.join(map(str, compare))})"
+    waiting = read_rows(
+        connection,
+        "lanes",
+        f"l WHERE next - 1 > received{only} ORDER BY priority, (SELECT min(o.rowid) FROM outbox o"
+        " WHERE o.lane = l.lane AND o.last > l.received)",
+    )
+    return next(((lane, received) for lane, _, _, received, _ in waiting), None)
 
 
 def _handed_out(connection: sqlite3.Connection, lane: int, received: int) -> tuple[int, int] | None:
-    row = connection.execute(
-        "SELECT first, last FROM batches WHERE lane = ? AND first = ?", (lane, received + 1)
-    ).fetchone()
-    return None if row is None else (int(row[0]), int(row[1]))
+    found = read_rows(connection, "batches", "WHERE lane = ? AND first = ?", lane, received + 1)
+    return next(((first, last) for _, first, last in found), None)
 
 
 def _settle(connection: sqlite3.Connection, lane: int) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.caps import REDEEM, CapRule
 from edge_sdk.outbox.entries import WRITTEN, Guard
+from edge_sdk.store.rows import sealed
 
 
 class RedemptionReason(StrEnum):
@@ -54,7 +55,9 @@ def guard(
             return RedemptionReason.ALREADY_REDEEMED
         if rule is not None and _capped(connection, rule, subject, offer, now_ms):
             return RedemptionReason.CAPPED
-        connection.execute("INSERT INTO redemptions VALUES (?, ?, ?)", (decision_id, slot, now_ms))
+        connection.execute(
+            "INSERT INTO redemptions VALUES (?, ?, ?, ?)", sealed(decision_id, slot, now_ms)
+        )
         return WRITTEN
 
     return check

@@ -43,7 +43,8 @@ from edge_sdk.slices import in_slices, rest
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.meta import bump, count_loss, counter, get_meta, row_crc
+from edge_sdk.store.meta import bump, count_loss, counter, get_meta
+from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.segments import write_segment
 
 log = logging.getLogger("edge_sdk.outbox.writer")
@@ -274,7 +275,9 @@ class Writer:
         change = bump(connection, "state")
         epoch = get_meta(connection, "epoch")
         connection.executemany(
-            "INSERT INTO caps (subject, offer, kind, at_ms, lane) VALUES (?, ?, ?, ?, ?)", caps
+            "INSERT INTO caps (subject, offer, kind, at_ms, lane, row_crc)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            [sealed(*row) for row in caps],
         )
         for item in marked:
             entry = item.entry
@@ -283,10 +286,7 @@ class Writer:
                 id_, body = entry.imprint
                 connection.execute(
                     "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *(id_, entry.subject, *where, entry.time_ms, body, change),
-                        row_crc(id_, entry.subject, entry.time_ms, body),
-                    ),
+                    sealed(id_, entry.subject, *where, entry.time_ms, body, change),
                 )
             if entry.consent is not None:
                 store_state.put_consent(connection, entry.subject, *entry.consent, where)
@@ -349,13 +349,16 @@ def _take_sequences(connection: sqlite3.Connection, lane: int, count: int) -> in
     last = connection.execute(
         "SELECT last FROM outbox WHERE lane = ? ORDER BY first DESC LIMIT 1", (lane,)
     ).fetchone()
-    row = connection.execute(
-        "INSERT INTO lanes (lane, priority, next) VALUES (?1, ?1 % 2, coalesce(?3, 1) + ?2)"
-        " ON CONFLICT DO UPDATE SET next = coalesce(?3, max(next, received + 1, safe + 1)) + ?2,"
-        " received = min(received, coalesce(?3 - 1, received)) RETURNING next - ?2",
-        (lane, count, None if last is None else last[0] + 1),
-    ).fetchone()
-    return int(row[0])
+    new = [lane, lane % 2, 1, 0, 0]
+    _, priority, due, received, safe = next(
+        read_rows(connection, "lanes", "WHERE lane = ?", lane), new
+    )
+    first = int(max(due, received + 1, safe + 1) if last is None else last[0] + 1)
+    connection.execute(
+        "INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?, ?, ?)",
+        sealed(lane, priority, first + count, min(received, first - 1), safe),
+    )
+    return first
 
 
 def _take_lanes(store: DeviceStore) -> tuple[FileLock, tuple[int, int]]:

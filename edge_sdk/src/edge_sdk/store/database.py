@@ -22,10 +22,12 @@ from typing import Final
 
 from edge_sdk._posix import quiet
 from edge_sdk.errors import DiskFull, StoreCorrupt, StoreError
+from edge_sdk.store import rows
 from edge_sdk.store import tables as store_schema
 
 _BUSY_S: Final = 10.0
-_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# SQLITE_ERROR: what we say is right where the schema is; or a value cannot be checked.
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 # Checking a file reads all of it; a larger one is checked as its pages are used.
 _CHECKED_BYTES: Final = 8 * 1024 * 1024
 _LITTLE_SPACE: Final = 1024 * 1024
@@ -110,10 +112,12 @@ class Database:
                 f"{store_schema.VERSION})"
             )
         if version == store_schema.VERSION:
-            if self.path.stat().st_size <= _CHECKED_BYTES:
-                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            small = self.path.stat().st_size <= _CHECKED_BYTES
+            if small:
+                found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
                 if found != "ok":
                     raise StoreCorrupt(f"{self.path} is damaged: {found}")
+            rows.check_all(connection, small)
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -134,6 +138,7 @@ class Database:
             # What is deleted (a genome, a customer's lookup) is overwritten, not merely unlinked.
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA journal_size_limit = 4194304")
+            rows.prepare(connection)
         except BaseException:
             connection.close()
             raise
@@ -188,6 +193,8 @@ class Database:
             # A connection of its own: the others may have good pages in memory.
             with self._errors(), contextlib.closing(self._connect()) as connection:
                 found = connection.execute("PRAGMA integrity_check(1)").fetchone()
+                if found[0] == "ok":
+                    rows.check_all(connection)
                 return bool(found[0] == "ok")
         except StoreCorrupt:
             return False

@@ -30,6 +30,7 @@ from edge_sdk.store.files import remove
 from edge_sdk.store.genome_files import Files, write_files, write_view
 from edge_sdk.store.lookup_file import LookupFile, lookup_hash
 from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
+from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.snapshot import Snapshot
 from genome_edge.v1 import dna_pb2, sync_pb2
 
@@ -191,15 +192,11 @@ class GenomeShelf:
             if known is None or known.files != files:
                 known = None
             since = known.change if known is not None else -1
-            patches = connection.execute(
-                "SELECT subject, row, reason FROM patches WHERE change > ?", (since,)
-            ).fetchall()
-            lookups = connection.execute(
-                "SELECT hash, subject FROM lookups WHERE change > ?", (since,)
-            ).fetchall()
+            patches = list(read_rows(connection, "patches", "WHERE change > ?", since))
+            lookups = list(read_rows(connection, "lookups", "WHERE change > ?", since))
             snapshot, lookup = (known.snapshot, known.lookup) if known else self._open(files)
         newer: dict[bytes, bytes | int] = {
-            subject: row if row is not None else reason for subject, row, reason in patches
+            subject: row if row is not None else reason for subject, row, reason, _ in patches
         }
         for patch in newer.values():
             if isinstance(patch, bytes):
@@ -208,7 +205,7 @@ class GenomeShelf:
         gone = {subject for subject, patch in newer.items() if patch in (ERASED, LEFT_AUDIENCE)}
         if gone:
             merged = {hash_: subject for hash_, subject in merged.items() if subject not in gone}
-        merged.update(lookups)
+        merged.update((hash_, subject) for hash_, subject, _ in lookups)
         lineage = meta.get("genome_lineage")
         return GenomeView(
             change=change,
@@ -281,16 +278,16 @@ class GenomeShelf:
         for subject, (packed, _) in patches.items():
             count += (packed is not None) - (view.row(subject) is not None)
         connection.executemany(
-            "INSERT OR REPLACE INTO patches VALUES (?, ?, ?, ?)",
-            [(subject, row, reason, change) for subject, (row, reason) in patches.items()],
+            "INSERT OR REPLACE INTO patches VALUES (?, ?, ?, ?, ?)",
+            [sealed(subject, *patch, change) for subject, patch in patches.items()],
         )
         connection.executemany(
             "DELETE FROM lookups WHERE subject = ?",
             [(s,) for s, (_, reason) in patches.items() if reason in (ERASED, LEFT_AUDIENCE)],
         )
         connection.executemany(
-            "INSERT OR REPLACE INTO lookups VALUES (?, ?, ?)",
-            [(hash_, subject, change) for hash_, subject in pairs],
+            "INSERT OR REPLACE INTO lookups VALUES (?, ?, ?, ?)",
+            [sealed(*pair, change) for pair in pairs],
         )
         set_meta(connection, genome_rows=b"%d" % count)
         return count

@@ -14,6 +14,7 @@ from edge_sdk.store.database import Database
 from edge_sdk.store.files import Manifests, Parts
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
+from edge_sdk.store.rows import read_rows, sealed
 from genome_edge.v1 import dna_pb2, release_pb2
 
 
@@ -169,20 +170,23 @@ def _rows_are_of_another_lineage(connection: sqlite3.Connection, lineage: dna_pb
 
 
 def _role(connection: sqlite3.Connection, role: str) -> StoredRelease | None:
-    row = connection.execute(
-        "SELECT version, manifest, sha256 FROM releases WHERE role = ?", (role,)
-    ).fetchone()
-    return None if row is None else StoredRelease(int(row[0]), bytes(row[1]), bytes(row[2]))
+    for _, version, sha256 in read_rows(connection, "releases", "WHERE role = ?", role):
+        row = connection.execute("SELECT manifest FROM releases WHERE role = ?", (role,)).fetchone()
+        return StoredRelease(version, bytes(row[0]), sha256)
+    return None
 
 
 def _put(connection: sqlite3.Connection, role: str, release: StoredRelease) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO releases (role, version, manifest, sha256) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO releases (manifest, role, version, sha256, row_crc)"
+        " VALUES (?, ?, ?, ?, ?)",
         (
-            role,
-            release.version,
             release.signed_manifest,
-            # A damaged one stays a damaged one when it is moved.
-            release.sha256 or hashlib.sha256(release.signed_manifest).digest(),
+            *sealed(
+                role,
+                release.version,
+                # A damaged one stays a damaged one when it is moved.
+                release.sha256 or hashlib.sha256(release.signed_manifest).digest(),
+            ),
         ),
     )

@@ -25,7 +25,8 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
-from edge_sdk.store.meta import meta_crc, row_crc, set_meta
+from edge_sdk.store.meta import set_meta
+from edge_sdk.store.rows import CHECKED, holds, seal_all
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
 
@@ -48,7 +49,7 @@ _Row = tuple[Any, ...]
 def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     """Copy what can be read of the SQLite file `damaged` into the new one, in its transaction."""
     tables, whole = _read(damaged)
-    meta = {str(row[0]): row[1] for row in tables["meta"] if _is_meta(row)}
+    meta: dict[str, bytes] = dict(tables["meta"])
     keys: list[str] = [key for key in _META if key in meta]
     if {"meta", "patches", "lookups"} <= whole:
         keys += [key for key in KEYS if key in meta]
@@ -57,11 +58,12 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     if "releases" in whole:
         _insert(fresh, "releases", [_with_digest(row) for row in tables["releases"]])
     for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions", "losses"):
-        _insert(fresh, table, _checked(table, tables[table]))
+        _insert(fresh, table, tables[table])
     epoch = secrets.token_bytes(16)
     set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
     moved = _rescue_outbox(fresh, tables, now_ms)
     _rescue_marked(fresh, tables, moved, epoch)
+    seal_all(fresh)
     # Higher than any count of changes can be: every process reads everything anew.
     fresh.execute(
         "UPDATE counters SET n = ? WHERE name IN ('release', 'genomes', 'state', 'standing')",
@@ -70,19 +72,26 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
 
 
 def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
-    """The rows of every table as far as they can be read, and the tables that were read whole."""
-    names = (
-        "meta", "releases", "patches", "lookups", "pending", "consents", "caps", "ring",
-        "ring_ids", "event_ids", "redemptions", "lanes", "outbox", "losses",
-    )  # fmt: skip
-    tables: dict[str, list[_Row]] = {name: [] for name in names}
+    """The rows of every table as far as they can be read and are as they were written, and the
+    tables that were read whole."""
+    tables: dict[str, list[_Row]] = {name: [] for name in CHECKED}
     whole: set[str] = set()
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(damaged)) as connection:
-        for name in names:
-            rows = tables[name]
-            with contextlib.suppress(sqlite3.Error):
-                rows.extend(connection.execute(f"SELECT * FROM {name}"))
-                whole.add(name)
+        for name, rows in tables.items():
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                damage = 0
+                cursor = connection.execute(f"SELECT * FROM {name}")
+                columns = [column[0] for column in cursor.description]
+                for row in cursor:
+                    known = row if columns[-1] != "row_crc" else row[:-1]
+                    if holds(name, dict(zip(columns, row, strict=True))):
+                        rows.append(known)
+                        continue
+                    damage += 1
+                    if name == "consents":  # whatever it said, it grants nothing
+                        rows.append((*row[:2], 0, *known[3:]))
+                if not damage:
+                    whole.add(name)
     return tables, whole
 
 
@@ -92,44 +101,18 @@ def _open(damaged: Path) -> sqlite3.Connection:
     return connection
 
 
-def _is_meta(row: _Row) -> bool:
-    """Whether this is a single value as it was written; in the first format nothing tells."""
-    if len(row) < 2 or not isinstance(row[0], str) or not isinstance(row[1], bytes):
-        return False
-    return len(row) == 2 or row[2] == meta_crc(row[0], row[1])
-
-
 def _with_digest(row: _Row) -> _Row:
     if len(row) == 3 and isinstance(row[2], bytes):  # of the first format
         return (*row, hashlib.sha256(row[2]).digest())
     return row
 
 
-# Of tables whose rows end with a CRC: how many columns they had in the first format, and which of
-# them it is of.
-_CHECKED: Final = {"pending": (8, (0, 1, 5, 6)), "consents": (6, (0, 1, 2)), "ring": (3, (2,))}
-
-
-def _checked(table: str, rows: list[_Row]) -> list[_Row]:
-    """The rows that are as they were written; those of the first format get their CRC."""
-    if table not in _CHECKED:
-        return rows
-    first, columns = _CHECKED[table]
-    kept: list[_Row] = []
-    for row in rows:
-        if len(row) >= first:
-            crc = row_crc(*(row[at] for at in columns))
-            if len(row) == first or row[first] == crc:
-                kept.append((*row[:first], crc))
-    return kept
-
-
 def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
     for row in rows:
-        marks = ", ".join("?" * len(row))
+        marks = "?, " * len(row)
         # A row of a damaged page may break what a table demands; the others are still good.
         with contextlib.suppress(sqlite3.IntegrityError):
-            fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+            fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks}0)", row)
 
 
 def _rescue_outbox(
@@ -199,9 +182,7 @@ def _rescue_marked(
     """Copy pending imprints and consents, each with the new place of the event that says it."""
     for table, epoch_at in (("pending", 2), ("consents", 3)):
         rows: list[_Row] = []
-        for row in _checked(table, tables[table]):
-            if len(row) < epoch_at + 3:
-                continue
+        for row in tables[table]:
             lane, sequence = _int(row[epoch_at + 1]), _int(row[epoch_at + 2])
             place = moved.get((lane, sequence))
             if place is None:  # the server has the event already, under the old epoch

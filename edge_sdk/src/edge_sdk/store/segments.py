@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from typing import Final
+from typing import Any, Final
 
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.lanes import Chooser, Segment
 from edge_sdk.store.meta import count_loss
+from edge_sdk.store.rows import CHECKED, check_row, row_crc
 
-_COLUMNS: Final = "o.first, o.last, o.at_ms, o.reason, o.crc, o.frames"
+_COLUMNS: Final = f"{CHECKED['outbox']}, row_crc, frames"
 _END: Final = (1 << 63) - 1
 #: With which probability the impressions of a segment were given up: behind the reason.
 GONE_PPM: Final = "CAST(substr(o.reason, instr(o.reason || '/', '/') + 1) AS INTEGER)"
@@ -19,27 +20,28 @@ JOINED: Final = (
     " FROM outbox o JOIN lanes l ON l.lane = o.lane LEFT JOIN batches b ON b.lane = o.lane"
 )
 
-_Row = tuple[int, int, int, str, int, bytes]
+_Row = tuple[Any, ...]
 
 
 def write_segment(connection: sqlite3.Connection, lane: int, segment: Segment) -> None:
     """Write a segment, in place of one that starts with the same sequence."""
+    head = (
+        lane,
+        segment.first,
+        segment.last,
+        segment.at_ms,
+        lanes.impressions(segment.frames),
+        f"{segment.reason}/{segment.gone_ppm}" if segment.gone_ppm else segment.reason,
+        len(segment.frames),
+        zlib.crc32(segment.frames),
+    )
     connection.execute(
-        "INSERT INTO outbox (lane, first, last, at_ms, impressions, reason, bytes, crc, frames)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last,"
+        "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET last = excluded.last,"
         " at_ms = excluded.at_ms, impressions = excluded.impressions, reason = excluded.reason,"
-        " bytes = excluded.bytes, crc = excluded.crc, frames = excluded.frames",
-        (
-            lane,
-            segment.first,
-            segment.last,
-            segment.at_ms,
-            lanes.impressions(segment.frames),
-            f"{segment.reason}/{segment.gone_ppm}" if segment.gone_ppm else segment.reason,
-            len(segment.frames),
-            zlib.crc32(segment.frames),
-            segment.frames,
-        ),
+        " bytes = excluded.bytes, crc = excluded.crc, frames = excluded.frames,"
+        " row_crc = excluded.row_crc",
+        (*head, segment.frames, row_crc(*head)),
     )
 
 
@@ -48,8 +50,7 @@ def read_segments(
 ) -> list[Segment]:
     """The segments of a lane that touch the sequences `first` to `last`, ascending."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM outbox o WHERE lane = ? AND last >= ? AND first <= ?"
-        " ORDER BY first",
+        f"SELECT {_COLUMNS} FROM outbox WHERE lane = ? AND last >= ? AND first <= ? ORDER BY first",
         (lane, first, last),
     )
     return [_segment(row) for row in rows]
@@ -58,14 +59,16 @@ def read_segments(
 def read_segment(connection: sqlite3.Connection, lane: int, first: int) -> Segment:
     """The segment of a lane that starts with this sequence."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM outbox o WHERE lane = ? AND first = ?", (lane, first)
+        f"SELECT {_COLUMNS} FROM outbox WHERE lane = ? AND first = ?", (lane, first)
     ).fetchone()
     return _segment(row)
 
 
 def _segment(row: _Row) -> Segment:
     """A segment as it was written; one whose bytes are damaged has lost its events."""
-    first, last, at_ms, said, crc, frames = row
+    *head, head_crc, frames = row
+    check_row("outbox", head, head_crc)
+    _, first, last, at_ms, _, said, _, crc = head
     if zlib.crc32(frames) != crc:
         return Segment(first, last, at_ms, b"", lanes.STORE_CORRUPT)
     reason, _, ppm = said.partition("/")

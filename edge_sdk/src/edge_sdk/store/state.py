@@ -17,7 +17,7 @@ from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
-from edge_sdk.store.meta import check_row, row_crc
+from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.segments import give_up
 from genome_edge.v1 import event_pb2, sync_pb2
 
@@ -39,12 +39,10 @@ def read_pending(
 ) -> list[StoredImprint]:
     """Pending imprints written after change `since` by other lanes than `without`, oldest first."""
     imprints = []
-    for id_, subject, time_ms, body, crc in connection.execute(
-        "SELECT id, subject, time_ms, body, crc FROM pending WHERE change > ?"
-        " AND lane NOT IN (?, ?) ORDER BY time_ms, id",
-        (since, *without),
+    since_then = "WHERE change > ? AND lane NOT IN (?, ?) ORDER BY time_ms, id"
+    for id_, subject, _, _, _, time_ms, body, _ in read_rows(
+        connection, "pending", since_then, since, *without
     ):
-        check_row("a pending imprint", crc, id_, subject, time_ms, body)
         with contextlib.suppress(DecodeError):  # a damaged one; the server has it, or will
             interaction = event_pb2.Interaction.FromString(body)
             imprints.append(StoredImprint(id_, subject, time_ms, interaction))
@@ -61,30 +59,23 @@ def put_consent(
     """Remember a change of consent; `where`: epoch, lane and sequence of the event that says so."""
     connection.execute(
         "INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (subject, purpose, granted, *where, row_crc(subject, purpose, granted)),
+        sealed(subject, purpose, int(granted), *where),
     )
 
 
 def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool]]:
-    """(subject, purpose, granted) of every consent change that the rows do not include yet; what is
-    not as it was written grants nothing."""
-    return [
-        (subject, purpose, bool(granted) and crc == row_crc(subject, purpose, granted))
-        for subject, purpose, granted, crc in connection.execute(
-            "SELECT subject, purpose, granted, crc FROM consents"
-        )
-    ]
+    """(subject, purpose, granted) of every consent change that the rows do not include yet."""
+    consents = read_rows(connection, "consents")
+    return [(subject, purpose, bool(granted)) for subject, purpose, granted, *_ in consents]
 
 
 def read_caps(
     connection: sqlite3.Connection, since: int = 0, without: tuple[int, int] = (-1, -1)
 ) -> tuple[list[CapRow], int]:
     """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
-    rows = connection.execute(
-        "SELECT id, subject, offer, kind, at_ms, lane FROM caps WHERE id > ? ORDER BY id", (since,)
-    ).fetchall()
-    caps = [CapRow(*row[1:5]) for row in rows if row[5] not in without]
-    return caps, max((row[0] for row in rows), default=since)
+    newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0]
+    rows = read_rows(connection, "caps", "WHERE id > ? ORDER BY id", since)
+    return [CapRow(*row[:4]) for row in rows if row[4] not in without], max(newest or 0, since)
 
 
 def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
@@ -107,10 +98,10 @@ def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) 
     ids = b"".join(decision_of(record).decision_id for record in records)
     content = b"".join(map(encode_frame, records))
     row = connection.execute(
-        "INSERT INTO ring (decisions, records, crc) VALUES (?, ?, ?) RETURNING id",
-        (len(records), content, row_crc(content)),
+        "INSERT INTO ring (decisions, records, row_crc) VALUES (?, ?, ?) RETURNING id",
+        sealed(len(records), content),
     ).fetchone()
-    connection.execute("INSERT OR REPLACE INTO ring_ids VALUES (?, ?)", (row[0], ids))
+    connection.execute("INSERT OR REPLACE INTO ring_ids VALUES (?, ?, ?)", sealed(row[0], ids))
     _trim_ring(connection, keep)
 
 
@@ -136,26 +127,25 @@ def find_decision(connection: sqlite3.Connection, decision_id: bytes) -> Frame |
     for (group,) in connection.execute(
         "SELECT id FROM ring_ids WHERE instr(ids, ?) > 0", (decision_id,)
     ).fetchall():
-        row = connection.execute("SELECT records, crc FROM ring WHERE id = ?", (group,)).fetchone()
-        for frame in _records(*row) if row is not None else ():
-            if decision_of(frame).decision_id == decision_id:
-                return frame
+        for _, records in read_rows(connection, "ring", "WHERE id = ?", group):
+            for frame in _records(records):
+                if decision_of(frame).decision_id == decision_id:
+                    return frame
     return None
 
 
 def recent_decisions(connection: sqlite3.Connection, limit: int) -> list[Frame]:
     """The newest decisions, newest first, at most `limit`."""
     found: list[Frame] = []
-    for row in connection.execute("SELECT records, crc FROM ring ORDER BY id DESC"):
-        found += reversed(_records(*row))
+    for _, records in read_rows(connection, "ring", "ORDER BY id DESC"):
+        found += reversed(_records(records))
         if len(found) >= limit:
             break
     return found[:limit]
 
 
-def _records(content: bytes, crc: int) -> list[Frame]:
+def _records(content: bytes) -> list[Frame]:
     """The decisions in one row of the ring."""
-    check_row("a row of the ring", crc, content)
     frames: list[Frame] = []
     with contextlib.suppress(BadFrame, DecodeError):
         for frame in iter_frames(content):
@@ -181,21 +171,22 @@ def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -
     """
     for table in ("pending", "consents", "caps"):
         connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
-    for id_, *row in connection.execute(
-        "SELECT id, records, crc FROM ring WHERE instr(records, ?) > 0", (subject,)
+    for id_, records in connection.execute(
+        "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
     ).fetchall():
-        kept = [frame for frame in _records(*row) if frame.subject != subject]
-        content = b"".join(map(encode_frame, kept))
+        kept = [frame for frame in _records(records) if frame.subject != subject]
         connection.execute(
-            "UPDATE ring SET decisions = ?, records = ?, crc = ? WHERE id = ?",
-            (len(kept), content, row_crc(content), id_),
+            "UPDATE ring SET decisions = ?, records = ? WHERE id = ?",
+            (len(kept), b"".join(map(encode_frame, kept)), id_),
         )
     give_up(connection, lambda mark: mark.subject == subject, lanes.ERASED, at_ms, subject)
 
 
 def is_event_new(connection: sqlite3.Connection, event_id: bytes, at_ms: int) -> bool:
     """Whether the app gives this event for the first time; remembers it."""
-    cursor = connection.execute("INSERT OR IGNORE INTO event_ids VALUES (?, ?)", (event_id, at_ms))
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO event_ids VALUES (?, ?, ?)", sealed(event_id, at_ms)
+    )
     return cursor.rowcount == 1
 
 

@@ -20,8 +20,8 @@ everything that this device has to remember by itself.
                     of change that other processes watch
     losses          events lost or given up since the store was made, by reason
 
-SQLite notices a damaged page, not a damaged byte in a blob; where that would matter the row has a
-CRC-32 of its own, or the SHA-256 where what it holds has a signature.
+SQLite notices a damaged page, not a damaged value: rows have a CRC-32 of their own (see `rows`),
+frames another one, and manifests a SHA-256.
 
 Times are milliseconds since the Unix epoch, subjects and epochs 16 bytes. `change` is the value
 of a counter when the row was written, so that other processes read only what they have not seen.
@@ -34,7 +34,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from edge_sdk.store.meta import meta_crc, row_crc
+from edge_sdk.store import rows
 
 APPLICATION_ID: Final = 0x47454447  # "GEDG"
 
@@ -122,42 +122,22 @@ def _tables(connection: sqlite3.Connection) -> None:
 
 
 _CHECKED: Final = """
-ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE releases ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
-ALTER TABLE consents ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE pending ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE ring ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE losses (reason TEXT PRIMARY KEY, events INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('standing', 0);
 """
 
 
 def _checked(connection: sqlite3.Connection) -> None:
-    """Single values, manifests and consents are checked when they are read; losses are counted."""
+    """Every row is checked when it is read; losses are counted."""
     for statement in _statements(_CHECKED):
         connection.execute(statement)
-    meta = connection.execute("SELECT key, value FROM meta").fetchall()
-    connection.executemany(
-        "UPDATE meta SET crc = ? WHERE key = ?",
-        [(meta_crc(key, bytes(value)), key) for key, value in meta],
-    )
-    consents = connection.execute("SELECT subject, purpose, granted FROM consents").fetchall()
-    connection.executemany(
-        "UPDATE consents SET crc = ? WHERE subject = ? AND purpose = ?",
-        [(row_crc(*row), *row[:2]) for row in consents],
-    )
-    pending = connection.execute("SELECT id, subject, time_ms, body FROM pending").fetchall()
-    connection.executemany(
-        "UPDATE pending SET crc = ? WHERE id = ?", [(row_crc(*row), row[0]) for row in pending]
-    )
-    for (group,) in connection.execute("SELECT id FROM ring").fetchall():
-        row = connection.execute("SELECT records FROM ring WHERE id = ?", (group,)).fetchone()
-        connection.execute("UPDATE ring SET crc = ? WHERE id = ?", (row_crc(row[0]), group))
     releases = connection.execute("SELECT role, manifest FROM releases").fetchall()
     connection.executemany(
         "UPDATE releases SET sha256 = ? WHERE role = ?",
         [(hashlib.sha256(manifest).digest(), role) for role, manifest in releases],
     )
+    rows.add_checks(connection)
 
 
 #: Step i takes a store of version i to i + 1. Steps are never changed, only added.
