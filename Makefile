@@ -48,7 +48,7 @@ proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 	$(PY) tools/configuration.py
 	$(PY) -m tools.import_formats
 
-bench: $(VENV)/.done ## figures; ONLY=decide|cold|sync|ingest|loop|model
+bench: $(VENV)/.done ## figures; ONLY=decide|during_sync|cold|sync|audience|workers|fanout|ingest|loop|model
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1

@@ -13,7 +13,18 @@ import sys
 
 from tests.bench.figures import ROOT, Figures, machine
 
-SECTIONS = ("decide", "cold", "sync", "ingest", "loop", "model")
+SECTIONS = (
+    "decide",
+    "during_sync",
+    "cold",
+    "sync",
+    "audience",
+    "workers",
+    "fanout",
+    "ingest",
+    "loop",
+    "model",
+)
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 
