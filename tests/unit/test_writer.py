@@ -291,6 +291,48 @@ def test_an_app_that_decides_faster_than_the_disk_takes_it(tmp_path: Path) -> No
     desk.close()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_the_bound_holds_whoever_puts_and_whenever_one_looks(tmp_path: Path, full: bool) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, inbox_max_events=50))
+    if full:
+        desk.store.write = no_room  # type: ignore[method-assign]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    seen: list[int] = []
+
+    def say() -> None:
+        for i in range(1_500):
+            desk.say(f"ordinary {i}")
+            seen.append(desk.writer.waiting())
+
+    threads = [threading.Thread(target=say) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert 0 <= min(seen) <= max(seen) <= 50
+    if full:
+        assert not desk.writer.close(1)
+        desk.store.close()
+        return
+    assert desk.writer.flush(10)
+    assert desk.writer.waiting() == 0
+    lost = sum(desk.store.losses().values())
+    assert desk.number("SELECT max(next) - 1 FROM lanes") == 6_000
+    kept = [frame for frame in drain(desk.outbox) if frame.kind == FrameKind.INTERACTION]
+    assert len(kept) + lost == 6_000
+    desk.close()
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[sqlite3.Connection]:
+    raise DiskFull("no room")
+    yield
+
+
 # Killed ----------------------------------------------------------------------------------------
 
 

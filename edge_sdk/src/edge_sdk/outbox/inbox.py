@@ -2,14 +2,15 @@
 
 Rules
 -----
-1. `put` never blocks: it is on the path of every decision. Below half of the bound it costs an
-   append and a look at a length.
+1. `put` never waits for the disk: it is on the path of every decision. Below half of the bound it
+   costs an append and one more in a count, under a lock that nobody holds for longer than that.
 2. Beyond half of it impressions are given up by the flip of a coin, beyond three quarters all of
    them, at the bound everything but what somebody waits for, consents and links.
 3. While the disk takes nothing, what is here is thinned instead, so that the end of a long trouble
    does not find its beginning only.
 4. What went is counted until a commit declares it. For those that stayed of the same coins it is
    declared beside them, so that the server can tell what they stand for.
+5. An event counts from when it is put until it is on disk or given up, wherever it is meanwhile.
 """
 
 from __future__ import annotations
@@ -39,34 +40,41 @@ class Inbox:
         self._chance = chance or random.Random()
         self._queue: queue.SimpleQueue[Entry | Ticket | None] = queue.SimpleQueue()
         self._lost: Lost = Counter()
-        self._lock = threading.Lock()
+        # Of a kind that a signal handler may take again.
+        self._lock = threading.RLock()
+        self._waiting = 0
         self.backlog: deque[Entry] = deque()
         self.barriers: list[Ticket] = []
-        self.in_flight = 0
         #: Why events are given up now.
         self.reason = lanes.INBOX_FULL
 
     def put(self, entry: Entry) -> None:
         """Take an event, or give it up. Never blocks."""
-        waiting = len(self)
-        if 2 * waiting >= self._limit and entry.ticket is None and entry.kind not in _KEPT:
-            if entry.kind is FrameKind.DECISION:
-                ppm = thinning.on_arrival(waiting, self._limit)
-                if thinning.is_gone(self._chance, ppm):
-                    self._lose(entry, ppm)
-                    return
-                entry.gone_ppm = ppm
-            elif waiting >= self._limit:
-                self._lose(entry, thinning.CERTAIN)
-                return
-        self._queue.put(entry)
+        with self._lock:
+            ppm = self._at_risk(entry)
+            taken = not thinning.is_gone(self._chance, ppm)
+            self._waiting += taken
+        if taken:
+            entry.gone_ppm = ppm
+            self._queue.put(entry)
+        else:
+            self._lose(entry, ppm)
+
+    def _at_risk(self, entry: Entry) -> int:
+        """The probability with which an event is given up that comes now (rule 2)."""
+        waiting, limit = self._waiting, self._limit
+        if 2 * waiting < limit or entry.ticket is not None or entry.kind in _KEPT:
+            return 0
+        if entry.kind is FrameKind.DECISION:
+            return thinning.on_arrival(waiting, limit)
+        return thinning.CERTAIN if waiting >= limit else 0
 
     def signal(self, what: Ticket | None = None) -> None:
         """Wake the writer, with somebody who waits for all that came before."""
         self._queue.put(what)
 
     def __len__(self) -> int:
-        return self._queue.qsize() + len(self.backlog) + self.in_flight
+        return self._waiting
 
     def missed(self, events: int) -> None:
         """Count events that never came here."""
@@ -98,6 +106,19 @@ class Inbox:
             except queue.Empty:
                 return
 
+    def done(self, events: int) -> None:
+        """So many of those that `next_group` gave are on disk, or given up."""
+        with self._lock:
+            self._waiting -= events
+
+    def take_awaited(self) -> list[Entry]:
+        """Give up those that somebody waits for, who is to be told."""
+        awaited = [entry for entry in self.backlog if entry.ticket is not None]
+        if awaited:
+            self.backlog = deque(entry for entry in self.backlog if entry.ticket is None)
+            self.done(len(awaited))
+        return awaited
+
     def _sort_in(self, item: Entry | Ticket | None) -> bool:
         if isinstance(item, Entry):
             self.backlog.append(item)
@@ -122,6 +143,11 @@ class Inbox:
     def thin(self) -> None:
         """Make room where half of the bound is taken: every second impression goes; where there
         are none, the oldest of the others."""
+        before = len(self.backlog)
+        self._thin()
+        self.done(before - len(self.backlog))
+
+    def _thin(self) -> None:
         excess = len(self) - self._limit // 2
         if excess <= 0:
             return

@@ -2,7 +2,8 @@
 
 Rules
 -----
-1. `put` costs an append to a queue and takes no lock: it is on the path of every decision.
+1. `put` costs an append to a queue and never waits for the disk: it is on the path of every
+   decision.
 2. One thread per process gathers for some milliseconds (`Config.group_commit_s`) and commits
    everything together. Whoever needs to know waits for the commit and learns how it went.
 3. An event, the caps that it moves, the imprint that it leaves and the consent that it changes are
@@ -155,17 +156,15 @@ class Writer:
         inbox = self.inbox
         while inbox.backlog or (inbox.barriers and inbox.lost()):
             group = inbox.next_group(_GROUP)
-            inbox.in_flight = len(group)
             try:
                 # Who decides goes first, for as long as there is not too much to write.
                 with in_slices(len(inbox) < _MANY):
                     self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
                 inbox.backlog.extendleft(reversed(group))
-                inbox.in_flight = 0
                 self._failed(error)
                 return
-            inbox.in_flight = 0
+            inbox.done(len(group))
             self._retry_s = 0.0
             self.trouble, inbox.reason = None, lanes.INBOX_FULL
             if not inbox.barriers:  # those wait for what is here now, not for what still comes
@@ -177,8 +176,7 @@ class Writer:
             log.warning("what happened cannot be written, it stays in memory: %s", trouble)
         self.trouble = trouble
         inbox = self.inbox
-        for entry in [entry for entry in inbox.backlog if entry.ticket is not None]:
-            inbox.backlog.remove(entry)
+        for entry in inbox.take_awaited():
             assert entry.ticket is not None
             entry.ticket.settle(error=trouble)
         inbox.reason = lanes.DISK_FULL
