@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,29 @@ def test_a_new_epoch_sends_what_was_not_received(tmp_path: Path) -> None:
         ("0", old, 1), ("1", old, 2), ("2", new, 1), ("3", new, 2), ("4", new, 3),
     ]  # fmt: skip
     desk.close()
+
+
+def test_copies_that_have_the_same_to_send_come_to_the_same_new_epoch(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store")
+    desk.say("0")
+    desk.say("1")
+    desk.close()
+    for copy in ("same", "ahead"):
+        shutil.copytree(tmp_path / "store", tmp_path / copy)
+    desks = {name: Desk(tmp_path / name) for name in ("store", "same", "ahead")}
+    first = desks["ahead"].outbox.next_batch()
+    assert first is not None
+    desks["ahead"].outbox.ack(first, 1, 1, b"log")
+    desks["same"].say("2")  # behind what both have
+    desks["same"].writer.flush(5)
+    epochs = {name: desk.outbox.new_epoch() for name, desk in desks.items()}
+    assert epochs["store"] == epochs["same"] != epochs["ahead"]
+    assert desks["store"].outbox.new_epoch() not in epochs.values()
+    for desk in desks.values():
+        drain(desk.outbox)
+    assert desks["store"].outbox.new_epoch() != desks["same"].outbox.new_epoch()
+    for desk in desks.values():
+        desk.close()
 
 
 def test_a_batch_refused_for_good_is_kept_and_declared(desk: Desk) -> None:

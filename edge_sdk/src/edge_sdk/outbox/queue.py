@@ -14,7 +14,7 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from edge_sdk.clock import wall_ms
@@ -164,16 +164,19 @@ class Outbox:
             self.new_epoch()
 
     def new_epoch(self) -> bytes:
-        """After a fork: put what was not received under a new random epoch and return it.
+        """After a fork: put what was not received under a new epoch and return it.
 
-        What the server has received under the old one stays there. Raises StoreError.
+        What the server has received under the old one stays there. Copies of this disk that have
+        the same to send under the same numbers come to the same epoch, so that it arrives once.
+        Raises StoreError.
         """
-        epoch = secrets.token_bytes(16)
         with self._store.write() as connection:
-            old = get_meta(connection, "epoch")
-            marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
+            old = get_meta(connection, "epoch") or bytes(16)
+            marks = connection.execute("SELECT lane, received FROM lanes ORDER BY lane").fetchall()
+            waiting = {lane: read_segments(connection, lane, r + 1) for lane, r in marks}
+            epoch = _epoch_after(old, marks, waiting)
             for lane, received in marks:
-                segments = read_segments(connection, lane, received + 1)
+                segments = waiting[lane]
                 connection.execute("DELETE FROM outbox WHERE lane = ?", (lane,))
                 for segment in segments:
                     write_segment(connection, lane, lanes.shift(segment, received))
@@ -242,6 +245,22 @@ class Outbox:
     def notify(self) -> None:
         """Wake who waits: there may be something to send."""
         self._committed.set()
+
+
+def _epoch_after(
+    old: bytes, marks: Iterable[tuple[int, int]], waiting: dict[int, list[Segment]]
+) -> bytes:
+    """The epoch for what waits behind the marks of an old one: named by the numbers that it gives,
+    and by the first event of each lane; random where nothing waits."""
+    if not any(segment.frames for segments in waiting.values() for segment in segments):
+        return secrets.token_bytes(16)
+    digest = hashlib.sha256(b"genome-edge/epoch/v1\n" + old)
+    for lane, received in marks:
+        frames = b"".join(segment.frames for segment in waiting[lane])
+        mark = next(lanes.marks(frames), None)
+        first = b"" if mark is None else frames[mark.start : mark.end]
+        digest.update(b"%d %d %d\n" % (lane, received, len(first)) + first)
+    return digest.digest()[:16]
 
 
 def _comparing(connection: sqlite3.Connection) -> dict[int, int] | None:
