@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -327,10 +328,8 @@ def test_the_bound_holds_whoever_puts_and_whenever_one_looks(tmp_path: Path, ful
     desk.close()
 
 
-@contextlib.contextmanager
-def no_room() -> Iterator[sqlite3.Connection]:
+def no_room() -> NoReturn:
     raise DiskFull("no room")
-    yield
 
 
 # Killed ----------------------------------------------------------------------------------------
