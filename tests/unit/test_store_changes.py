@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genome_edge.v1.dna_pb2 import GenomeBlock
-from genome_server.store import AudienceRow, CustomerRow, GenomeRecord
+from genome_server.store import AudienceRow, CustomerRow, DeleteReason, GenomeRecord
 from genome_server.store.journal import (
     MAX_JOURNAL,
     begun,
@@ -129,6 +129,26 @@ def test_tallies_are_what_the_rows_come_to_and_patches_lead_there(
             }
     finally:
         store.close()
+
+
+def test_devices_hear_of_an_erasure_also_where_the_customer_came_back(store: SqliteStore) -> None:
+    who = PEOPLE[0]
+    store.put_customers([CustomerRow(who, (), YES)])
+    store.set_members("all", [who])
+    held = store.put_genomes([record(who, {1: 10})], 1)
+    store.erase_subject(who)
+    store.set_consents(who, YES)
+    store.set_members("all", [who])
+    assert store.is_member("all", who)
+    (change,) = store.genome_changes("all", held, 9)
+    assert (change.row, change.reason) == (None, DeleteReason.ERASED)
+    assert store.erased("all") == [who]
+    assert store.anyone_gone("all", held)
+    store.put_genomes([record(who, {2: 20})], 1)
+    (change,) = store.genome_changes("all", held, 9)
+    assert change.row is not None
+    assert changed_since(change.journal, held) is None, "nothing of what was erased is built on"
+    assert store.tally("all").rows == 1
 
 
 def patched(old: bytes, new: bytes, indices: set[int]) -> bytes:

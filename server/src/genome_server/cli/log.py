@@ -123,6 +123,7 @@ def replay(console: Console, commit: bool) -> None:
     type=click.Choice(["parquet", "jsonl"]),
     default="parquet",
     show_default=True,
+    help="What the files hold: tables, or one JSON object in each line.",
 )
 @click.option("--kind", "kinds", type=click.Choice(_KINDS), multiple=True, help="Only this kind.")
 @click.option("--since", metavar="TIME", help="Events from this time on, for example 2026-05-01.")

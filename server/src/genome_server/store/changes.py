@@ -11,11 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from genome_server.store.connection import Connections
-from genome_server.store.people import ERASED, LEFT, PRESENT, SILENT, STAMPS, WITHDRAWN
+from genome_server.store.people import (
+    ERASED,
+    LEFT,
+    PRESENT,
+    RETURNED,
+    SILENT,
+    STAMPS,
+    WITHDRAWN,
+)
 from genome_server.store.rows import DeleteReason, GenomeChange, Mark, Tally
 
-IS_MEMBER = f"standing IN ({PRESENT}, {WITHDRAWN}, {SILENT})"
-_GONE = f"standing IN ({ERASED}, {LEFT}, {WITHDRAWN})"
+IS_MEMBER = f"standing IN ({PRESENT}, {WITHDRAWN}, {SILENT}, {RETURNED})"
+_ERASED = f"standing IN ({ERASED}, {RETURNED})"
+_GONE = f"standing IN ({ERASED}, {RETURNED}, {LEFT}, {WITHDRAWN})"
 
 
 class Changes(Connections):
@@ -34,7 +43,7 @@ class Changes(Connections):
         return [
             GenomeChange(bytes(subject), stamp, row, None, joined, journal)
             if standing == PRESENT
-            else GenomeChange(bytes(subject), stamp, None, DeleteReason(standing))
+            else GenomeChange(bytes(subject), stamp, None, _reason(standing))
             for subject, stamp, standing, row, joined, journal in rows
         ]
 
@@ -50,7 +59,7 @@ class Changes(Connections):
 
     def erased(self, audience: str) -> list[bytes]:
         """Who was erased while devices with this audience may have held a genome."""
-        query = f"SELECT subject FROM members WHERE audience = ? AND standing = {ERASED}"
+        query = f"SELECT subject FROM members WHERE audience = ? AND {_ERASED}"
         return [bytes(subject) for (subject,) in self.all(query, [audience])]
 
     def genome_rows(self, audience: str) -> Iterator[bytes]:
@@ -130,3 +139,7 @@ class Changes(Connections):
                 "DO UPDATE SET sequence = max(sequence, excluded.sequence)",
                 marks,
             )
+
+
+def _reason(standing: int) -> DeleteReason:
+    return DeleteReason(ERASED if standing == RETURNED else standing)

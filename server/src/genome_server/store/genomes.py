@@ -13,6 +13,7 @@ from genome_server.store.people import (
     ERASED,
     LEFT,
     PRESENT,
+    RETURNED,
     SILENT,
     STAMPS,
     WITHDRAWN,
@@ -97,6 +98,14 @@ class Genomes(People, Changes):
         self._reweigh(
             {s: (stored[s].row_sum, new_sum) for s, (_, new_sum, _) in after.items() if s in stored}
         )
+        fresh = [s for s in changed if s not in stored]
+        self.run_many(
+            f"UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing = {RETURNED}",
+            (
+                (PRESENT if agreed.get(s, 0) & CONSENT_PERSONALISATION else WITHDRAWN, stamps[s], s)
+                for s in fresh
+            ),
+        )
         self.run_many(
             f"UPDATE members SET stamp = ? WHERE subject = ? AND standing = {PRESENT}",
             ((stamp, subject) for subject, stamp in stamps.items()),
@@ -160,9 +169,15 @@ class Genomes(People, Changes):
             return
         query = "SELECT subject FROM customers WHERE consents & ? <> 0 AND subject IN ({keys})"
         granted = {bytes(s) for (s,) in self.among(query, added, CONSENT_PERSONALISATION)}
+        erased = [s for s in added if standings.get(s) == ERASED]
+        query = "SELECT subject FROM genomes WHERE subject IN ({keys})"
+        returned = set(erased) - {bytes(s) for (s,) in self.among(query, erased)}
         first = self.take(STAMPS, len(added))
 
         def row(subject: bytes, stamp: int) -> Row:
+            # Devices that were away hold what was erased, until they hear of it.
+            if subject in returned:
+                return (audience, subject, stamp, RETURNED, stamp)
             if subject in granted:
                 return (audience, subject, stamp, PRESENT, stamp)
             # Devices that hold a genome from before must still hear of its end.

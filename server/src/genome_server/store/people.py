@@ -28,6 +28,8 @@ LEFT = int(DeleteReason.LEFT_AUDIENCE)
 WITHDRAWN = int(DeleteReason.CONSENT_WITHDRAWN)
 # A member who never agreed: no device has heard or will hear of it.
 SILENT = 4
+# A member who was erased, joined again and has no genome since: devices hear of the erasure.
+RETURNED = 5
 
 _HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
