@@ -218,7 +218,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     raise CallRefusedError("INVALID_ARGUMENT", "the message cannot be read")
                 return await behaviour(request, context)
             except CallRefusedError as refusal:
-                log.info("refused %s: %s", method, refusal.reason)
+                log.info("refused %s: %s", method, refusal.reason or refusal.code.name)
                 await abort(context, refusal)
             except grpc.aio.AbortError:
                 raise

@@ -18,9 +18,6 @@ DETAILS_KEY = "grpc-status-details-bin"
 _MAX_TEXT = 200
 _ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
-#: Without details: to SDKs a reason means that the server has decided, and trying again is in vain.
-_UNAVAILABLE = "UNAVAILABLE"
-
 _CODES: dict[str, grpc.StatusCode] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "CLOCK_SKEW": grpc.StatusCode.UNAUTHENTICATED,
@@ -43,7 +40,6 @@ _CODES: dict[str, grpc.StatusCode] = {
     "NO_RELEASE": grpc.StatusCode.FAILED_PRECONDITION,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
-    _UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -53,8 +49,19 @@ class CallRefusedError(Exception):
     def __init__(self, reason: str, message: str, **facts: str | int) -> None:
         super().__init__(_short(message))
         self.reason = reason
-        self.code = _CODES[reason]
+        self.code = _CODES[reason] if reason else grpc.StatusCode.UNAVAILABLE
         self.facts = {key: _short(str(value)) for key, value in facts.items()}
+
+
+class NotNowError(CallRefusedError):
+    """A call that cannot be answered now, whoever makes it: callers come again.
+
+    It travels without an ErrorInfo, like a server that is not there: a reason tells an SDK that
+    the server has decided, and that trying again is in vain.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("", message)
 
 
 def _short(text: str) -> str:
@@ -75,6 +82,6 @@ def details(error: CallRefusedError) -> bytes:
 
 async def abort(context: Any, error: CallRefusedError) -> NoReturn:
     """End a call with a refusal; never returns."""
-    said = () if error.reason == _UNAVAILABLE else ((DETAILS_KEY, details(error)),)
+    said = () if isinstance(error, NotNowError) else ((DETAILS_KEY, details(error)),)
     await context.abort(error.code, str(error), trailing_metadata=said)
     raise AssertionError("abort returned")

@@ -8,7 +8,7 @@ from edge_sdk.errors import EdgeError
 from genome_server.errors import GenomeServerError, NotInitialised
 from genome_server.genomes.rows import LOG_KEY
 from genome_server.home import Home, Tenant
-from genome_server.services.errors import CallRefusedError
+from genome_server.services.errors import NotNowError
 from genome_server.services.room import Room
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,10 @@ class Rooms(dict[str, Room]):
     def of(self, tenant: str) -> Room | None:
         """The room of a tenant; None where there is no such tenant.
 
-        Raises UNAVAILABLE where there is one that cannot be served now: its devices come again.
+        Raises NotNowError where there is one that cannot be served now: its devices come again.
         """
         if tenant in self.closed:
-            raise CallRefusedError(
-                "UNAVAILABLE", f"tenant {tenant} has to be repaired on the server: come back later"
-            )
+            raise NotNowError(f"tenant {tenant} has to be repaired on the server: come back later")
         return self.get(tenant)
 
     def close(self) -> None:
