@@ -1,335 +1,44 @@
-"""The world of one simulation: a tenant's server, its log, and devices that run without threads.
+"""Devices of simulated worlds: they run without threads, sockets and child processes.
 
-Everything that decides is the code that runs: the simulated server's statements and signatures, the
-log's transaction, and on the device its store, its writer, its updater and its report pump. Put in
-the place of threads, sockets and child processes are calls.
+Everything that decides is the code that runs: the store, the writer, the updater and the report
+pump. Put in the place of threads, sockets and child processes are calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
 import math
 import os
-import random
 import secrets
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest import mock
 
-import numpy as np
-
 from edge_sdk import slices
 from edge_sdk.clock import Clocks
 from edge_sdk.config import Config
-from edge_sdk.dna.columns import Columns, encode, row_sum_of
-from edge_sdk.dna.genome import Row, block_from_rows
-from edge_sdk.dna.schema import default_schema
-from edge_sdk.errors import RefusedError, TrustError, UnreachableError
+from edge_sdk.errors import RefusedError, TrustError
 from edge_sdk.outbox.entries import Entry
 from edge_sdk.outbox.frames import FrameKind, iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.writer import Writer
-from edge_sdk.simulated import server as simulated
 from edge_sdk.store.database import Database
-from edge_sdk.store.device import DeviceStore, Identity
+from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import Parts
 from edge_sdk.store.genome_files import Files, write_content
 from edge_sdk.sync import holding, installing, trust, worker
 from edge_sdk.sync.pace import Backoff
 from edge_sdk.sync.updater import Updater
-from edge_sdk.testing import SimulatedClock, SimulatedNetwork, SimulatedServer
+from edge_sdk.testing import SimulatedClock, SimulatedNetwork
 from genome_edge.v1 import dna_pb2, event_pb2, release_pb2, report_pb2, sync_pb2
-from genome_server.log import schema
-from genome_server.log.framing import Batch, BatchRefusedError, check_batch
-from genome_server.log.transaction import Transaction
+from tests.drills.town import BEGIN_MS, Town
 
 CONFIG: Final = Config(batch_events=3, reconnect_min_s=0, reconnect_max_s=0, group_commit_s=0)
-BEGIN_MS: Final = 1_775_000_000_000
-HOUR_MS: Final = 3_600_000
-MARKERS: Final = 12
-_PATCHED: Final = 4
-ERASED: Final = sync_pb2.Delete.REASON_ERASED
-LEFT: Final = sync_pb2.Delete.REASON_LEFT_AUDIENCE
-
-#: What a device holds of genomes: whom, and exactly what of each.
-Print = frozenset[tuple[bytes, int, bytes, bytes]]
-
-
-def print_of(rows: Iterable[Row]) -> Print:
-    """What tells these rows from any others."""
-    return frozenset((r.subject, r.consents, r.indices.tobytes(), r.codes.tobytes()) for r in rows)
-
-
-class Town(SimulatedServer):
-    """A simulated server that sends changes only, where it can, and knows what it has ever said."""
-
-    def __init__(self, clock: SimulatedClock, seed: int) -> None:
-        super().__init__("town", seed=seed, now_ms=clock.now_ms)
-        self.log = Log()
-        #: Rows by the cursor that named them, and by what they are; never taken back.
-        self.moments: dict[bytes, dict[bytes, Row]] = {}
-        self.held: dict[Print, dna_pb2.Lineage] = {}
-        self.gone: dict[bytes, int] = {}
-        self.manifests: dict[int, release_pb2.Manifest] = {}
-        self.broken: set[int] = set()
-        self.in_chunks = False
-        #: The release that the device on the stream has taken.
-        self.taken: Callable[[], int] = int
-        self._sum: int | None = None
-
-    def copy(self, now_ms: Callable[[], int], dice: random.Random, log: Log) -> Town:
-        """Another one that is as this one is now."""
-        town = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, dict | list | set):
-                setattr(town, name, value.copy())
-        town.random, town.log, town.now_ms = dice, log, now_ms
-        return town
-
-    def replica(self) -> Town:
-        """What answers in place of this one and learns nothing new from now on."""
-        replica = self.copy(self.now_ms, self.random, self.log)
-        replica.frozen = True
-        return replica
-
-    def stopped(self) -> set[str]:
-        """The offers that are stopped."""
-        return set(self._stops().offers) if self.stop_lists else set()
-
-    def _stops(self) -> Any:
-        return simulated.stop_pb2.StopList.FromString(self.stop_lists[-1].stop_list)
-
-    def release(self, offers: int, *, broken: bool = False, asset: bytes = b"") -> int:
-        """Publish so many offers; a broken one is well signed and cannot be loaded."""
-
-        def edit(manifest: release_pb2.Manifest) -> None:
-            if broken:
-                content = b"broken %d" % manifest.version
-                (part,) = (one for one in manifest.parts if one.name == "offers")
-                part.size, part.sha256 = len(content), hashlib.sha256(content).digest()
-                self.contents[part.sha256] = content
-
-        version = self.publish(
-            [{"id": f"offer-{n}"} for n in range(offers)],
-            assets={"picture.png": asset} if asset else None,
-            edit=edit,
-        )
-        self.manifests[version] = release_pb2.Manifest.FromString(self.releases[version].manifest)
-        if broken:
-            self.broken.add(version)
-        self.remember()
-        return version
-
-    def put_row(self, number: int, dice: random.Random) -> bytes:
-        """Give a customer some strengths, or other ones: most of them as before."""
-        subject = hashlib.blake2b(b"%d" % number, digest_size=16).digest()
-        before = self.rows.get(subject)
-        markers = {} if before is None else dict(zip(before.indices, before.codes, strict=True))
-        for _ in range(_PATCHED if markers else MARKERS):
-            markers[np.uint32(dice.randrange(40))] = np.uint8(dice.randrange(20, 80))
-        indices = np.array(sorted(markers), np.uint32)
-        codes = np.array([markers[index] for index in indices], np.uint8)
-        self.rows[subject] = Row(subject, 2 + 2 * dice.randrange(2), 0, indices, codes)
-        self.customers[str(number)] = subject
-        self.gone.pop(subject, None)
-        self.remember()
-        return subject
-
-    def drop_row(self, subject: bytes, reason: int) -> None:
-        """Somebody is erased, or leaves the audience."""
-        del self.rows[subject]
-        self.customers = {name: s for name, s in self.customers.items() if s != subject}
-        self.gone[subject] = reason
-        self.remember()
-
-    def change_schema(self, offers: int) -> int:
-        """Another landmark: all rows are encoded anew, and a release goes with them."""
-        self.schema = default_schema(self.schema.landmark_hour + 1)
-        for subject, row in self.rows.items():
-            codes = np.minimum(row.codes + np.uint8(1), 127).astype(np.uint8)
-            self.rows[subject] = Row(subject, row.consents, 0, row.indices, codes)
-        return self.release(offers)
-
-    def remember(self) -> None:
-        """Note what the rows are now."""
-        self.changes += 1
-        self._sum = None
-        self.moments[self.genome_cursor] = dict(self.rows)
-        self.held[print_of(self.rows.values())] = self.lineage
-
-    def _row_sum(self) -> int:
-        if self._sum is None:
-            self._sum = super()._row_sum()
-        return self._sum
-
-    # What is said -------------------------------------------------------------------------------
-
-    def beat(self, nonce: bytes) -> sync_pb2.SyncResponse:
-        """The time, and which log takes reports."""
-        said = super().beat(nonce)
-        said.heartbeat.incarnation = self.log.incarnation
-        return said
-
-    def _assets(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        if self.taken() == self.offered:  # they follow the release once that was taken
-            yield from super()._assets(hello)
-
-    def _genomes(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        if hello.genome_cursor == self.genome_cursor:
-            return
-        before = self.moments.get(hello.genome_cursor)
-        of_now = hello.lineage.landmark_hour == self.schema.landmark_hour
-        full = before is None or not of_now
-        begin = sync_pb2.Begin(
-            nonce=3, kind=sync_pb2.Begin.KIND_GENOMES, full=full, lineage=self.lineage
-        )
-        body = self._whole(begin) if before is None or full else self._changed(begin, before)
-        for deleted, reason in sorted(self.gone.items()):
-            if reason == ERASED if full else deleted in (before or {}) or reason == ERASED:
-                delete = sync_pb2.Delete(nonce=3, subject=deleted, reason=cast("Any", reason))
-                body.append(sync_pb2.SyncResponse(delete=delete))
-        yield sync_pb2.SyncResponse(begin=begin)
-        yield from body
-        commit = sync_pb2.Commit(
-            nonce=3,
-            genome_cursor=self.genome_cursor,
-            total_rows=len(self.rows),
-            row_sum=self._row_sum(),
-        )
-        yield sync_pb2.SyncResponse(commit=commit)
-
-    def _whole(self, begin: sync_pb2.Begin) -> list[sync_pb2.SyncResponse]:
-        begin.rows = len(self.rows)
-        rows = [self.rows[subject] for subject in sorted(self.rows)]
-        if self.in_chunks:
-            content = encode(Columns.of(rows))
-            sha256 = hashlib.sha256(content).digest()
-            self.contents[sha256] = content
-            begin.content.MergeFrom(
-                release_pb2.Part(name="genomes", size=len(content), sha256=sha256)
-            )
-            return list(self.chunks(3, sha256))
-        return [self._put(row) for row in rows]
-
-    def _changed(
-        self, begin: sync_pb2.Begin, before: dict[bytes, Row]
-    ) -> list[sync_pb2.SyncResponse]:
-        body = []
-        for subject, row in sorted(self.rows.items()):
-            known = before.get(subject)
-            if known is None or len(known.indices) == 0:
-                body.append(self._put(row))
-            elif row != known:
-                body.append(_patch(known, row))
-        begin.rows = len(body)
-        return body
-
-    def _put(self, row: Row) -> sync_pb2.SyncResponse:
-        put = sync_pb2.Put(nonce=3, block=block_from_rows(self.lineage, [row]))
-        return sync_pb2.SyncResponse(put=put)
-
-
-def _patch(known: Row, row: Row) -> sync_pb2.SyncResponse:
-    before = dict(zip(known.indices.tolist(), known.codes.tolist(), strict=True))
-    after = dict(zip(row.indices.tolist(), row.codes.tolist(), strict=True))
-    changed = sorted(i for i in before.keys() | after.keys() if before.get(i) != after.get(i))
-    patch = sync_pb2.GenomePatch(
-        subject_prefixes=row.subject[:8],
-        counts=[len(changed)],
-        index_deltas=[b - a for a, b in zip([0, *changed], changed, strict=False)],
-        strengths=bytes(after.get(index, 0) for index in changed),
-        consents=[row.consents],
-    )
-    return sync_pb2.SyncResponse(put=sync_pb2.Put(nonce=3, patch=patch))
-
-
-class Log:
-    """The server's log, in memory: what takes reports."""
-
-    def __init__(self) -> None:
-        self._disk = sqlite3.connect(":memory:", isolation_level=None)
-        for statement in schema._TABLES.split(";"):
-            if statement.strip():
-                self._disk.execute(statement)
-        self._names = 1
-        self._disk.execute("INSERT INTO meta VALUES ('incarnation', ?)", (self._name(),))
-        #: Without backups everything that is received is safe.
-        self._backup: bytes | None = None
-        self._safe: dict[tuple[str, bytes, int], int] | None = None
-        self.incarnation = self._name()
-
-    def _name(self) -> bytes:
-        return self._names.to_bytes(16, "big")
-
-    def expect_backups(self) -> None:
-        """From now on only what is in a backup is safe."""
-        self._safe = {}
-        self._backup = self._disk.serialize()
-
-    @property
-    def backed_up(self) -> bool:
-        """Whether there are backups."""
-        return self._backup is not None
-
-    def back_up(self) -> None:
-        """Make a backup of what is here now."""
-        self._backup = self._disk.serialize()
-        rows = self._disk.execute("SELECT device, epoch, lane, through FROM lanes")
-        self._safe = {(device, epoch, lane): upto for device, epoch, lane, upto in rows}
-
-    def restore(self) -> None:
-        """Begin again with the last backup, under another name."""
-        assert self._backup is not None
-        self._disk.close()
-        self._disk = sqlite3.connect(":memory:", isolation_level=None)
-        self._disk.deserialize(self._backup)
-        self._names += 1
-        self.incarnation = self._name()
-        self._disk.execute("UPDATE meta SET value = ? WHERE key = 'incarnation'", (self._name(),))
-
-    def take(self, device: str, request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
-        """Append a batch of this device. Raises RefusedError."""
-        key = (device, request.epoch, request.lane)
-        batch = Batch(
-            *key,
-            request.first_sequence,
-            request.last_sequence,
-            request.frames,
-            request.digest,
-        )
-        self._disk.execute("BEGIN")
-        transaction = Transaction(self._disk, self.incarnation, 1)
-        try:
-            received = transaction.append(check_batch(batch))
-        except BatchRefusedError as refusal:
-            self._disk.execute("ROLLBACK")
-            raise RefusedError(refusal.reason, str(refusal), refusal.facts) from refusal
-        transaction.write_marks()
-        self._disk.execute("COMMIT")
-        safe = received if self._safe is None else min(self._safe.get(key, 0), received)
-        return report_pb2.ReportResponse(
-            incarnation=self.incarnation, received_through=received, safe_through=safe
-        )
-
-    def rows(self) -> list[tuple[str, bytes, int, int, int, bytes]]:
-        """Device, epoch, lane, first, last and frames of every batch, by lane."""
-        query = (
-            "SELECT device, epoch, lane, first, last, frames FROM batches"
-            " ORDER BY device, epoch, lane, first"
-        )
-        return self._disk.execute(query).fetchall()
-
-    def close(self) -> None:
-        """Forget it."""
-        self._disk.close()
 
 
 class Crash(BaseException):
@@ -383,7 +92,7 @@ class Line:
 
 
 class Device:
-    """A device whose threads are the caller's. `true` is the true time, `ahead` its wall's error."""
+    """A device without threads of its own. `true` is the true time, `ahead` its wall's error."""
 
     def __init__(self, path: Path, name: str, true: SimulatedClock) -> None:
         self.path, self.name = path, name
@@ -479,9 +188,9 @@ def _try_release(root: Path, manifest: release_pb2.Manifest, **_: object) -> Non
             installing.load(manifest, installing.read_parts(Parts(root).read, manifest))
         except TrustError as error:
             _VERDICTS[key] = error
-    error = _VERDICTS[key]
-    if error is not None:
-        raise TrustError(str(error), error.reason)
+    verdict = _VERDICTS[key]
+    if verdict is not None:
+        raise TrustError(str(verdict), verdict.reason)
 
 
 def _write_content(root: Path, lineage: dna_pb2.Lineage, content: Path, **_: object) -> Files:
