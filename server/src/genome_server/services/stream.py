@@ -261,7 +261,7 @@ class DeviceStream:
         """Wait for the device's answer to a transaction: None for Ack, or the Nack."""
         deadline = time.monotonic() + ANSWER_S
         stirred = self._stirred = asyncio.Event()
-        while self._answer is None or self._answer.nonce != nonce:
+        while self._answer is None:
             if time.monotonic() > deadline:
                 raise StreamOverError
             await self.check()
@@ -318,15 +318,19 @@ class DeviceStream:
                 self._holds(message.heartbeat)
                 self.note(**heartbeat_facts(message.heartbeat))
             case "ack":
-                self._answer = message.ack
-                self.poke()
+                self._take_answer(message.ack)
             case "nack" if message.nack.nonce == 0:  # of something that Trust carried
                 self.note(last_nack=short(f"{message.nack.reason}: {message.nack.detail}"))
             case "nack":
-                self._answer = message.nack
-                self.poke()
+                self._take_answer(message.nack)
             case "hello":
                 return False  # there is one to a stream: this device is confused
             case _:
                 pass  # said by a newer device
         return True
+
+    def _take_answer(self, answer: sync_pb2.Ack | sync_pb2.Nack) -> None:
+        """Take the answer to the transaction that is open; one to anything else is nobody's."""
+        if answer.nonce == self._nonce:
+            self._answer = answer
+            self.poke()

@@ -1,0 +1,61 @@
+"""Devices that do not keep to the contract of sync: they hurt nobody but themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from genome_edge.v1 import sync_pb2
+from genome_server.home import Home, Tenant
+from genome_server.services.serve import House
+from tests.serving import make_home, publish_release, serving
+from tests.unit.syncing import NEW, Copy, enrolled
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = make_home(tmp_path / "home")
+    publish_release(home.tenant("default"))
+    return home
+
+
+@pytest.fixture
+def tenant(home: Home) -> Tenant:
+    return home.tenant("default")
+
+
+@pytest.fixture
+def house(home: Home) -> Iterator[House]:
+    with serving(home) as house:
+        yield house
+
+
+@pytest.fixture
+def channel(house: House) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(house.address) as channel:
+        yield channel
+
+
+@pytest.mark.parametrize("kind", ["ack", "nack"])
+def test_an_answer_to_nothing_is_nobodys(kind: str, channel: grpc.Channel, tenant: Tenant) -> None:
+    opened = Copy().hello(enrolled(channel, tenant), features=NEW)
+    message = opened.skip_beats()
+    while message is not None and not message.HasField("commit"):
+        message = opened.skip_beats()
+    assert message is not None
+    for nonce in (message.commit.nonce + 7, message.commit.nonce - 1, 2**64 - 1):
+        if kind == "ack":
+            opened.say(ack=sync_pb2.Ack(nonce=nonce))
+        else:
+            opened.say(nack=sync_pb2.Nack(nonce=nonce, reason="DIGEST"))
+    assert opened.quiet(0.3)
+    other, copy = enrolled(channel, tenant), Copy()
+    others = copy.hello(other, features=NEW)
+    assert copy.take(others.transaction()) == "release", "everybody else is served"
+    opened.say(ack=sync_pb2.Ack(nonce=message.commit.nonce))
+    assert opened.transaction()[0].begin.kind == sync_pb2.Begin.KIND_GENOMES
+    opened.close()
+    others.close()
