@@ -236,6 +236,37 @@ def test_spawned_children_share_the_device(tmp_path: Path) -> None:
     assert gapless(events)
 
 
+def _worked(edge: EdgeClient, answers: Any) -> None:
+    decision = edge.decide(MOMENT, "lobby", customer=customer(1))
+    edge.report(decision, "click")
+    answers.put(decision.id)  # and the child ends without closing anything
+
+
+def test_children_of_multiprocessing_use_the_client_that_they_inherit(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    slow = Config(group_commit_s=0.3)
+    context = multiprocessing.get_context("fork")
+    with EdgeClient(tmp_path / "store", config=slow) as edge:
+        edge.wait_ready(10)
+        answers = context.Queue()
+        children = [context.Process(target=_worked, args=(edge, answers)) for _ in range(3)]
+        for child in children:
+            child.start()
+        theirs = {answers.get(timeout=30) for _ in children}
+        for child in children:
+            child.join(30)
+            assert child.exitcode == 0
+        assert len(theirs) == 3
+        for name in theirs:
+            edge.report(name, "view", durable=True)
+        answers.close()
+        answers.join_thread()
+    events = reported(tmp_path / "store")
+    kinds = [kind for _, _, kind in events]
+    assert (kinds.count("decision"), kinds.count("outcome")) == (3, 6)
+    assert gapless(events)
+
+
 KILLED = """
 import sys
 from edge_sdk import Context, EdgeClient
