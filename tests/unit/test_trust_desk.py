@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,9 @@ from edge_sdk.sync.keys import DeviceKey
 from genome_edge.v1 import release_pb2, sync_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.home import Tenant
+from genome_server.releases.rotation import Wanted, rotate
 from genome_server.releases.trust import TrustDesk
+from genome_server.services.room import Room
 from genome_server.store.protocol import DeviceRow, ReleaseRow, Store
 from tests.serving import make_home
 
@@ -225,6 +228,29 @@ def test_without_the_timestamp_key_the_rest_goes_on(
     assert "genome-server keys rotate timestamp" in caplog.text
     with pytest.raises(Refused, match="keys rotate timestamp"):
         desk.pause(["taxi"])
+
+
+def test_an_expired_root_can_be_replaced_and_the_rest_goes_on(
+    tenant: Tenant, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rotate(tenant, store, Wanted("release", new=False, expires_days=1))
+    later = time.time_ns() + 6 * DAY_MS * 1_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    with closing(Room(tenant)) as room:  # devices report, and hear what time it is
+        assert room.trust.sign_time(b"n" * 16, later // 1_000_000) is not None
+        assert "keys rotate root --no-new --expires-days" in caplog.text
+        version = room.trust.versions[1]
+        room.trust.heard(version + 1, 0)
+        room.trust.set_life(24)
+        with pytest.raises(Refused, match="has expired"):
+            room.trust.pause(["taxi"])
+        assert room.trust.versions[1] == version
+        with pytest.raises(UsageError, match="--expires-days"):
+            rotate(tenant, store, Wanted("root", new=False))
+        assert not rotate(tenant, store, Wanted("root", new=False, expires_days=9)).lacking
+        assert room.look().all
+        assert room.trust.versions[1] > version
+        assert list(room.trust.pause(["taxi"]).offers) == ["taxi"]
 
 
 def test_signed_time(desk: TrustDesk) -> None:

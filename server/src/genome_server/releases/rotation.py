@@ -89,6 +89,10 @@ def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
     root = _changed(old, role, keys, threshold)
     if wanted.expires_days:
         root.expires_ms = root.created_ms + round(wanted.expires_days * _DAY_MS)
+    elif 0 < root.expires_ms <= root.created_ms:
+        raise UsageError(
+            f"root {old.version} has expired; say how long the next lasts: --expires-days"
+        )
     try:
         check_root(root)
     except TrustError as error:

@@ -94,7 +94,7 @@ class TrustDesk:
         self._lock = threading.RLock()
         self._looked = 0.0
         self._heard = -math.inf
-        self._told_missing = False
+        self._told = ""
         ensure_roots(tenant, store, now_ms())
         self._held = self._read()
         self.look()
@@ -204,7 +204,7 @@ class TrustDesk:
             return
         with self._lock, self._store.transaction():
             held = self._held = self._read()
-            if not held.able:
+            if self._unable(held):
                 return
             self._heard = time.monotonic()
             if ahead[1] and stop_list_version > self.versions[2]:
@@ -224,7 +224,7 @@ class TrustDesk:
         with self._lock, self._store.transaction():
             self._store.set_meta(LIFE_KEY, str(hours))
             self._held = self._read()
-            if self._held.able:
+            if not self._unable(self._held):
                 self._renew()
 
     # -- inside
@@ -254,12 +254,13 @@ class TrustDesk:
 
     def _due(self, held: _Held) -> bool:
         """Whether the timestamp has to be signed anew, and can be."""
-        if not held.able:
-            if not self._told_missing:
-                self._told_missing = True
-                log.error("%s", missing_key(self._tenant, held.root, TIMESTAMP))
+        why = self._unable(held)
+        if why != self._told:
+            self._told = why
+            if why:
+                log.error("%s", why)
+        if why:
             return False
-        self._told_missing = False
         stated = held.timestamp
         if stated is None:
             return True
@@ -271,6 +272,18 @@ class TrustDesk:
             or stated.stop_list_version != (held.stops.version if held.stops is not None else 0)
             or not self._signed_by(held)
         )
+
+    def _unable(self, held: _Held) -> str:
+        """Why nothing can be signed that devices believe; empty: it can."""
+        if not held.able:
+            return str(missing_key(self._tenant, held.root, TIMESTAMP))
+        if 0 < held.root.expires_ms <= self._now_ms():
+            return (
+                f"tenant {self._tenant.name}: root {held.root.version} has expired, and devices "
+                "believe nothing new under it; replace it with: genome-server keys rotate root "
+                "--no-new --expires-days DAYS"
+            )
+        return ""
 
     def _signed_by(self, held: _Held) -> bool:
         """Whether what is in force is signed by keys of the root that is in force."""
@@ -297,8 +310,8 @@ class TrustDesk:
     def _change(self, change: Callable[[set[str]], set[str]]) -> stop_pb2.StopList:
         with self._lock, self._store.transaction():
             held = self._held = self._read()
-            if not held.able:
-                raise missing_key(self._tenant, held.root, TIMESTAMP)
+            if why := self._unable(held):
+                raise Refused(why)
             before = set(held.stops.offers) if held.stops is not None else set()
             after = change(before)
             if after != before or held.stops is None:
