@@ -31,7 +31,7 @@ from edge_sdk.sync import trust
 from edge_sdk.sync.installing import load, read_parts
 from edge_sdk.sync.keys import DeviceKey, ServerClock
 from edge_sdk.sync.probe import probe
-from genome_edge.v1 import enrolment_pb2, release_pb2
+from genome_edge.v1 import release_pb2
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -116,14 +116,11 @@ def credential(patient: Patient) -> list[Check]:
     again = "enrol again with a new store"
     path = patient.store.key_path
     try:
-        key = DeviceKey.load(path)
+        DeviceKey.load(path, identity.credential)
     except FileNotFoundError:
         return [Check("credential", FAIL, f"the private key {path} is gone", again)]
     except StoreCorrupt as error:
         return [Check("credential", FAIL, str(error), again)]
-    signed = enrolment_pb2.SignedCredential.FromString(identity.credential)
-    if enrolment_pb2.Credential.FromString(signed.credential).public_key != key.public:
-        return [Check("credential", FAIL, "the credential is for another key", again)]
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         return [

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.files import write_file
+
+_MEMBERS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ def read_identity(root: Path) -> Identity | None:
     path = _path(root)
     try:
         document = json.loads(path.read_bytes())
+        said = document.pop("sha256", None)
+        # One of the first format has no digest, and nothing else in its place.
+        if said != _digest(document) and (said is not None or len(document) != _MEMBERS):
+            raise ValueError("it is not what was written")
         return Identity(
             server=str(document["server"]),
             tenant=str(document["tenant"]),
@@ -45,7 +53,7 @@ def read_identity(root: Path) -> Identity | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorrupt(f"{path} is damaged; enrol this device again: {error}") from error
 
 
@@ -59,7 +67,12 @@ def write_identity(root: Path, identity: Identity) -> None:
         "credential": base64.b64encode(identity.credential).decode(),
         "root": base64.b64encode(identity.root).decode(),
     }
+    document["sha256"] = _digest(document)
     write_file(_path(root), json.dumps(document, indent=1).encode())
+
+
+def _digest(document: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _path(root: Path) -> Path:

@@ -118,7 +118,7 @@ def open_link(store: DeviceStore, config: Config, identity: Identity, clock: Ser
     Raises UsageError for an address or certificate that cannot be used, StoreError for a key.
     """
     try:
-        key = DeviceKey.load(store.key_path)
+        key = DeviceKey.load(store.key_path, identity.credential)
     except OSError as error:
         raise StoreError(f"the device's key cannot be read: {error}") from error
     kept = store.key_path.with_name(_CA_NAME)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from edge_sdk import _posix
 from edge_sdk.clock import LATEST_MS, Anchor, Clocks, DeviceClock
 from edge_sdk.errors import StoreCorrupt
+from genome_edge.v1 import enrolment_pb2
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,21 +54,29 @@ class DeviceKey:
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
-    def load(cls, path: Path) -> DeviceKey:
-        """Read a key that `save` wrote.
+    def load(cls, path: Path, credential: bytes = b"") -> DeviceKey:
+        """Read a key that `save` wrote; with a SignedCredential the one that this is for.
 
-        Raises FileNotFoundError, and StoreCorrupt where the file is no Ed25519 key.
+        Raises FileNotFoundError, and StoreCorrupt where the file is no Ed25519 key, or another one.
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+        pem = path.read_bytes()
         try:
-            private = load_pem_private_key(path.read_bytes(), password=None)
-        except ValueError as error:
+            private = load_pem_private_key(pem, password=None)
+        except Exception as error:  # a damaged one makes the library raise all kinds
             raise StoreCorrupt(f"{path} holds no readable private key") from error
         if not isinstance(private, Ed25519PrivateKey):
             raise StoreCorrupt(f"{path} holds a key of another kind than Ed25519")
-        return cls(private)
+        key = cls(private)
+        signed = enrolment_pb2.SignedCredential.FromString(credential)
+        known = enrolment_pb2.Credential.FromString(signed.credential).public_key
+        if known not in (b"", key.public):
+            raise StoreCorrupt(
+                f"{path} is damaged: the credential is for another key; enrol with a new store"
+            )
+        return key
 
     @classmethod
     def load_or_create(cls, path: Path) -> DeviceKey:
