@@ -59,3 +59,30 @@ def test_an_answer_to_nothing_is_nobodys(kind: str, channel: grpc.Channel, tenan
     assert opened.transaction()[0].begin.kind == sync_pb2.Begin.KIND_GENOMES
     opened.close()
     others.close()
+
+
+def test_what_a_hello_says_of_no_size_is_not_kept(
+    house: House, channel: grpc.Channel, tenant: Tenant
+) -> None:
+    device = enrolled(channel, tenant)
+    with pytest.raises(grpc.RpcError) as caught:
+        Copy().hello(device, nonce=b"n" * 1_000_000).next()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for root_version in (5, 2**33, 2**64 - 1):
+        copy = Copy()
+        opened = copy.hello(
+            device,
+            features=[*NEW, "x" * 100_000],
+            held_parts=[b"", b"p" * 100_000],
+            partials=[sync_pb2.Partial(sha256=b"q" * 100_000, size=2**64 - 1)],
+            genome_cursor=b"c" * 100_000,
+            root_version=root_version,
+        )
+        assert copy.take(opened.transaction()) == "release"
+        assert copy.take(opened.transaction()) == "full"
+        assert len(opened.trust) == 1
+        opened.close()
+    assert house._sync is not None
+    _, shipping = house._sync._desks["default"]
+    assert len(shipping._trust[1]) == 1, "one answer for all who are ahead"
+    assert not any(len(word) > 256 for words in shipping._sets for word in words)

@@ -31,8 +31,12 @@ ROLES: Final = "trust-roles-1"
 ASSETS: Final = "assets-1"
 
 _MOST_FEATURES: Final = 64
+_FEATURE_CHARACTERS: Final = 256
 _MOST_PARTS: Final = 4_096
 _MOST_PARTIALS: Final = 64
+_SHA256_BYTES: Final = 32
+#: More than any cursor has: a longer one is none of ours.
+_CURSOR_BYTES: Final = 256
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +77,20 @@ class Keeper:
         self._shipping = shipping
         self._device = stream.who.name
         # Cut to what a device may have: whoever says more gets more, and nobody's memory suffers.
-        self._features = shipping.shared(hello.features[:_MOST_FEATURES])
-        self._held = shipping.shared(hello.held_parts[:_MOST_PARTS])
-        self._partials = {one.sha256: one.size for one in hello.partials[:_MOST_PARTIALS]}
+        self._features = shipping.shared(
+            name for name in hello.features[:_MOST_FEATURES] if len(name) <= _FEATURE_CHARACTERS
+        )
+        self._held = shipping.shared(
+            sha256 for sha256 in hello.held_parts[:_MOST_PARTS] if len(sha256) == _SHA256_BYTES
+        )
+        self._partials = {
+            one.sha256: one.size
+            for one in hello.partials[:_MOST_PARTIALS]
+            if len(one.sha256) == _SHA256_BYTES
+        }
         self._release = hello.active_release
         self._highest = hello.highest_release
-        self._cursor = hello.genome_cursor
+        self._cursor = hello.genome_cursor[:_CURSOR_BYTES]
         self._wants_genomes = hello.wants_genomes
         # The release that the device refused or cannot have; the one whose assets it has.
         self._refused: ReleaseRow | None = None
@@ -148,7 +160,7 @@ class Keeper:
                 if part.sha256 not in self._held:
                     await self._send_part(nonce, part)
             await stream.commit(nonce, sync_pb2.Commit())
-        nack = await stream.answer(nonce)
+        nack = await stream.answer()
         if nack is None:
             self._release = self._highest = row.version
             stream.note(release=row.version, held_back="", last_nack="")
@@ -200,7 +212,7 @@ class Keeper:
             for part in there:
                 await self._send_part(nonce, part)
             await stream.commit(nonce, sync_pb2.Commit())
-        await stream.answer(nonce)
+        await stream.answer()
         return True
 
     async def _send_part(self, nonce: int, part: release_pb2.Part) -> None:
@@ -303,4 +315,4 @@ class Keeper:
                 if not stream.refused(nonce):
                     await stream.send(piece, nonce)
             await stream.commit(nonce, plan.commit())
-        return await stream.answer(nonce)
+        return await stream.answer()

@@ -60,6 +60,8 @@ class Shipping:
     async def trust(self, root_version: int) -> bytes:
         """What is in force, for devices that hold this root: a serialised SyncResponse."""
         versions = self._room.trust_versions
+        # A device may name any; beyond the newest there is nothing to lead it to.
+        root_version = min(root_version, versions[0])
         if self._trust[0] != versions:
             self._trust = (versions, {})
         known = self._trust[1]

@@ -121,6 +121,8 @@ class DeviceStream:
         hello = first.hello
         if len(hello.epoch) != 16:
             raise CallRefusedError("INVALID_ARGUMENT", "an epoch is 16 bytes", field="epoch")
+        if len(hello.nonce) not in (0, 16):  # none: an SDK that knows no signed time
+            raise CallRefusedError("INVALID_ARGUMENT", "a nonce is 16 bytes", field="nonce")
         self._salt = hello.nonce
         self._holds(hello)
         self.note(**hello_facts(hello))
@@ -257,8 +259,8 @@ class DeviceStream:
         """End a transaction. The message comes without the nonce."""
         await self.send(("commit", commit.SerializeToString()), nonce)
 
-    async def answer(self, nonce: int) -> sync_pb2.Nack | None:
-        """Wait for the device's answer to a transaction: None for Ack, or the Nack."""
+    async def answer(self) -> sync_pb2.Nack | None:
+        """Wait for the device's answer to the open transaction: None for Ack, or the Nack."""
         deadline = time.monotonic() + ANSWER_S
         stirred = self._stirred = asyncio.Event()
         while self._answer is None:
