@@ -12,7 +12,7 @@ import pytest
 
 from edge_sdk.errors import DiskFull, StoreCorrupt, TrustError
 from edge_sdk.runtime import loading
-from edge_sdk.store import tables
+from edge_sdk.store import releases, tables
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.identity import Identity
 from edge_sdk.store.partials import Partials
@@ -95,15 +95,28 @@ def test_a_manifest_that_was_changed_on_disk_is_damaged(tmp_path: Path) -> None:
 
 def test_a_release_that_failed_here_is_remembered_until_another_one_comes(tmp_path: Path) -> None:
     store, publisher = DeviceStore.open(tmp_path / "edge"), Publisher()
-    releases = {version: publisher.release(version) for version in (1, 2, 3)}
+    published = {version: publisher.release(version) for version in (1, 2, 3)}
     for version in (1, 2):
-        store.commit_release(releases[version].signed.SerializeToString(), version)
+        store.commit_release(published[version].signed.SerializeToString(), version)
     fallen = store.release_failed(2, "the golden vectors differ")
     assert fallen is not None
     assert fallen.version == 1
-    digest = hashlib.sha256(releases[2].signed.manifest).digest()
+    digest = hashlib.sha256(published[2].signed.manifest).digest()
     assert store.failed_release() == (digest, "the golden vectors differ")
-    store.commit_release(releases[3].signed.SerializeToString(), 3)
+    store.commit_release(published[3].signed.SerializeToString(), 3)
+    assert store.failed_release() == (b"", "")
+
+
+def test_another_version_of_the_sdk_tries_a_release_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, publisher = DeviceStore.open(tmp_path / "edge"), Publisher()
+    for version in (1, 2):
+        release = publisher.release(version)
+        store.commit_release(release.signed.SerializeToString(), version)
+    store.release_failed(2, "the golden vectors differ")
+    assert store.failed_release()[1]
+    monkeypatch.setattr(releases, "sdk_version", lambda: "9.0.0")
     assert store.failed_release() == (b"", "")
 
 

@@ -16,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import threading
@@ -41,9 +42,15 @@ from edge_sdk.store.genomes import (
 )
 from edge_sdk.store.guarded import OPEN_LOCK
 from edge_sdk.store.identity import Identity, read_identity, write_identity
-from edge_sdk.store.meta import bump, counter, get_meta, set_meta
+from edge_sdk.store.meta import bump, counter, drop_meta, get_meta, set_meta
 from edge_sdk.store.partials import Partials
-from edge_sdk.store.releases import ReleaseShelf, StoredRelease, activate_staged, remember_seen
+from edge_sdk.store.releases import (
+    ReleaseShelf,
+    StoredRelease,
+    activate_staged,
+    failed_release,
+    remember_seen,
+)
 from edge_sdk.store.standing import StandingStore
 from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
 
@@ -235,10 +242,10 @@ class DeviceStore(StandingStore):
         return self._releases.fall_back(version, verdict)
 
     def failed_release(self) -> tuple[bytes, str]:
-        """The manifest digest of the release that failed last, and the verdict; empty: none."""
+        """The manifest digest of the release that failed last under this version of the SDK, and
+        the verdict; empty: none."""
         with self.read() as connection:
-            failed = get_meta(connection, "failed_release") or b""
-        return failed[:32], failed[32:].decode()
+            return failed_release(connection)
 
     def highest_seen(self) -> int:
         """The highest release version ever offered and verified; never falls."""
@@ -338,7 +345,7 @@ class DeviceStore(StandingStore):
         erased = [subject for subject, reason in deletes if reason == ERASED]
         with self._disk():
             if content:
-                files = self._genomes.write_content(lineage, self.finish_partial(content))
+                files = self._genomes.write_content(lineage, self._partials, content)
             elif full:
                 files = self._genomes.write_files(lineage, rows_of(blocks), pairs)
             else:
@@ -354,12 +361,17 @@ class DeviceStore(StandingStore):
                     set_meta(connection, **meta)
                 patching.check_rows(count, summed, total_rows, row_sum)
                 set_meta(connection, row_sum=b"%d" % summed)
+                if erased:
+                    set_meta(connection, erasing=b"1")
                 store_state.drop_included(connection, included)
                 for subject in erased:
                     store_state.forget_subject(connection, subject, wall_ms())
                 activate_staged(connection, lineage)
             if content:
-                self._partials.drop(content)
+                with contextlib.suppress(OSError):  # then it goes when something else needs room
+                    self._partials.drop(content)
+            if full:
+                self.incident = None
             self._tidy(full=full, erased=bool(erased))
         return count
 
@@ -369,11 +381,18 @@ class DeviceStore(StandingStore):
             kept = get_meta(connection, "row_sum")
         return patching.sum_of(view.rows()) if kept is None else int(kept)
 
+    def finish_erasing(self) -> None:
+        """Where an erasure was cut short, rewrite the files that the erased may still be in.
+        Raises StoreError. For the syncing process only."""
+        with self.read() as connection:
+            if get_meta(connection, "erasing") is None:
+                return
+        with self._disk():
+            self._tidy(full=False, erased=True)
+
     def _tidy(self, *, full: bool, erased: bool) -> None:
-        if full:
-            self.incident = None
-            self._genomes.sweep()
-        elif erased or self._genomes.wants_compaction(self.genomes()):
-            self._genomes.compact()
+        self._genomes.tidy(self.genomes, full=full, erased=erased)
         if erased:
             self.database.truncate_log()
+            with self.write() as connection:
+                drop_meta(connection, "erasing")

@@ -12,10 +12,11 @@ as they like, and take no lock.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,15 +25,18 @@ import numpy as np
 
 from edge_sdk.dna.columns import Columns
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
-from edge_sdk.errors import StoreCorrupt
+from edge_sdk.errors import FormatError, StoreCorrupt, StoreError
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import remove
 from edge_sdk.store.genome_files import Files, write_files, write_view
 from edge_sdk.store.lookup_file import LookupFile, lookup_hash
 from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
+from edge_sdk.store.partials import Partials
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.snapshot import Snapshot
 from genome_edge.v1 import dna_pb2, sync_pb2
+
+log = logging.getLogger("edge_sdk.store")
 
 _ROW: Final = struct.Struct("<IiH")
 _CRC: Final = struct.Struct("<I")
@@ -54,6 +58,7 @@ KEYS: Final = (
     "snapshot",
     "lookup",
     "lookup_key",
+    "erasing",
 )
 
 
@@ -236,14 +241,19 @@ class GenomeShelf:
         columns = Columns.of(rows, pairs)
         return write_files(self._directory, lineage, columns.sizes, [columns], [columns.lookups])
 
-    def write_content(self, lineage: dna_pb2.Lineage, content: Path) -> Files:
-        """As `write_files`, from a file that `columns.encode` made, in a process of its own.
+    def write_content(self, lineage: dna_pb2.Lineage, partials: Partials, content: bytes) -> Files:
+        """As `write_files`, from the partial content of this SHA-256, in a process of its own.
 
-        Raises FormatError.
+        ValueError where it is not whole, FormatError where it cannot be read: it is given up then.
         """
         from edge_sdk.sync.worker import write_content
 
-        return write_content(self._directory.parent, lineage, content)
+        path = partials.finish(content)
+        try:
+            return write_content(self._directory.parent, lineage, path)
+        except FormatError:
+            partials.drop(content)
+            raise
 
     def replace(self, connection: sqlite3.Connection, files: Files, **meta: bytes) -> None:
         """Make files that were written the current ones, without patches."""
@@ -312,6 +322,19 @@ class GenomeShelf:
             if counter(connection, "genomes") == change:
                 self.replace(connection, files)
         self.sweep()
+
+    def tidy(self, view: Callable[[], GenomeView], *, full: bool, erased: bool) -> None:
+        """After a commit: what is not needed any more goes. The rows are here, whether that works
+        or not; but who was `erased` must not stay in a file. Raises StoreError and OSError."""
+        try:
+            if full:
+                self.sweep()
+            elif erased or self.wants_compaction(view()):
+                self.compact()
+        except (StoreError, OSError) as error:
+            if erased:
+                raise
+            log.warning("the rows are here, but files could not be tidied up: %s", error)
 
     def sweep(self) -> None:
         """Delete the files that are not current; who has them mapped keeps them until done."""

@@ -15,6 +15,7 @@ from edge_sdk.store.files import Manifests, Parts
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
+from edge_sdk.version import sdk_version
 from genome_edge.v1 import dna_pb2, release_pb2
 
 
@@ -85,8 +86,9 @@ class ReleaseShelf:
             if active is None or active.version != version:
                 return active
             if verdict:
-                failed = digest_of(active.signed_manifest) + verdict.encode()
-                set_meta(connection, failed_release=failed)
+                failed = f"{sdk_version()}\n{verdict}".encode()
+                digest = digest_of(active.signed_manifest)
+                set_meta(connection, failed_release=digest + failed)
             connection.execute("DELETE FROM releases WHERE role IN ('active', 'previous')")
             if previous is not None:
                 _put(connection, "active", previous)
@@ -126,6 +128,14 @@ class ReleaseShelf:
 
 
 _ROLES = ("active", "previous", "staged")
+
+
+def failed_release(connection: sqlite3.Connection) -> tuple[bytes, str]:
+    """The manifest's digest and the verdict of what failed last; another version of the SDK may do
+    better, so that its verdicts count for itself only."""
+    failed = get_meta(connection, "failed_release") or b""
+    version, _, verdict = failed[32:].decode().partition("\n")
+    return (failed[:32], verdict) if version == sdk_version() else (b"", "")
 
 
 def activate(connection: sqlite3.Connection, release: StoredRelease) -> None:

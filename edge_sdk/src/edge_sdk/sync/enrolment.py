@@ -12,6 +12,7 @@ from edge_sdk.store.device import Identity
 from edge_sdk.sync import trust
 from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock, enrol_message
 from edge_sdk.sync.transport import ENROL, IDENTIFY, ErrorReason, Link
+from edge_sdk.version import sdk_version
 from genome_edge.v1 import dna_pb2, enrolment_pb2, identify_pb2
 
 if TYPE_CHECKING:
@@ -125,16 +126,6 @@ def open_link(store: DeviceStore, config: Config, identity: Identity, clock: Ser
     ca_file = config.ca_file or (kept if kept.exists() else None)
     signer = CallSigner(key, identity.credential, clock)
     return Link(identity.server, ca_file=ca_file, signer=signer, clock=clock)
-
-
-def sdk_version() -> str:
-    """The version of the installed distribution; empty where it is not installed as one."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("genome-edge-sdk")
-    except PackageNotFoundError:
-        return ""
 
 
 def _made_here(path: Path) -> DeviceKey:

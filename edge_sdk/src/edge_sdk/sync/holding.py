@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from edge_sdk.errors import StoreCorrupt
+from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.sync import trust
 from edge_sdk.sync.actions import Held
-from edge_sdk.sync.enrolment import sdk_version
+from edge_sdk.version import sdk_version
 from genome_edge.v1 import release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.store.device import DeviceStore
 
+log = logging.getLogger(__name__)
+
 
 def holding(store: DeviceStore, *, wants_genomes: bool, all_rows: bool) -> Held:
     """What the store holds; `all_rows`: as if it held no genome rows. Raises StoreError."""
+    try:
+        store.finish_erasing()
+    except StoreError as error:  # the next stream tries again; news must come all the same
+        log.warning("files that somebody was erased from cannot be rewritten: %s", error)
     manifest, digest = _active(store)
     highest = store.highest_seen()
     version = manifest.version if manifest is not None else 0

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import RefusedError, UnreachableError
-from edge_sdk.sync.enrolment import open_link, sdk_version
+from edge_sdk.sync.enrolment import open_link
 from edge_sdk.sync.trust import FEATURES
+from edge_sdk.version import sdk_version
 from genome_edge.v1 import sync_pb2
 
 if TYPE_CHECKING:
