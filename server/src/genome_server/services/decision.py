@@ -36,6 +36,7 @@ from genome_server.services.deciding import (
     Remembered,
 )
 from genome_server.services.errors import CallRefusedError
+from genome_server.services.landing import Landing
 from genome_server.services.room import Room
 from genome_server.services.server_caps import counts
 
@@ -55,8 +56,9 @@ _Prepared = tuple[_Answer, Sequence[OwnEvent], Sequence[Kept], Callable[[], None
 class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
     """Decides, and takes outcomes and imprints. Tenant and audience come from the credential."""
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, landing: Landing) -> None:
         self._pool = pool
+        self._landing = landing
         self._deciders: dict[Room, Decider] = {}
 
     async def Decide(  # noqa: N802
@@ -127,7 +129,7 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
             subject = events[0].subject
             keep = [*keep, Kept(key, answer.SerializeToString(), subject, until_ms)]
         written = who.room.log.record(events, keep, key)
-        earlier = await asyncio.wrap_future(written)
+        earlier = await self._landing.bring(written)
         if earlier is not None:  # the same request came twice at once
             return kind.FromString(earlier)
         durable()

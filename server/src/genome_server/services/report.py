@@ -11,6 +11,7 @@ from genome_edge.v1 import report_pb2, report_pb2_grpc
 from genome_server.log import Batch, BatchRefusedError
 from genome_server.services.auth import caller
 from genome_server.services.errors import CallRefusedError
+from genome_server.services.landing import Landing
 
 #: Bytes of a batch up to which to check it costs the loop less than to hand it to another thread.
 _CHECKED_AT_ONCE = 16 * 1024
@@ -19,8 +20,9 @@ _CHECKED_AT_ONCE = 16 * 1024
 class ReportService(report_pb2_grpc.ReportServiceServicer):
     """Takes batches. Device and tenant come from the credential."""
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, landing: Landing) -> None:
         self._pool = pool
+        self._landing = landing
 
     async def Report(  # noqa: N802
         self,
@@ -38,13 +40,13 @@ class ReportService(report_pb2_grpc.ReportServiceServicer):
             request.frames,
             request.digest,
         )
-        loop = asyncio.get_running_loop()
         try:
             if len(batch.frames) <= _CHECKED_AT_ONCE:
                 written = who.room.log.submit(batch)
             else:
+                loop = asyncio.get_running_loop()
                 written = await loop.run_in_executor(self._pool, who.room.log.submit, batch)
-            marks = await asyncio.wrap_future(written)
+            marks = await self._landing.bring(written)
         except BatchRefusedError as refusal:
             raise CallRefusedError(refusal.reason, str(refusal), **refusal.facts) from None
         who.room.took_report(who.name)

@@ -35,6 +35,7 @@ from genome_server.services.auth import Authenticator, AuthInterceptor, policies
 from genome_server.services.decision import DecisionService
 from genome_server.services.enrolment import EnrolmentService
 from genome_server.services.identify import IdentifyService
+from genome_server.services.landing import Landing
 from genome_server.services.live import Consumer, Live
 from genome_server.services.report import ReportService
 from genome_server.services.rooms import Rooms
@@ -153,16 +154,19 @@ class House:
         return lock
 
     def _add_services(self) -> None:
-        pool = self._pool
+        pool, landing = self._pool, Landing()
         # The generated functions carry no types.
         served: list[tuple[Any, Any]] = [
             (
                 enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server,
                 EnrolmentService(self.rooms, pool),
             ),
-            (report_pb2_grpc.add_ReportServiceServicer_to_server, ReportService(pool)),
+            (report_pb2_grpc.add_ReportServiceServicer_to_server, ReportService(pool, landing)),
             (identify_pb2_grpc.add_IdentifyServiceServicer_to_server, IdentifyService(pool)),
-            (decision_pb2_grpc.add_DecisionServiceServicer_to_server, DecisionService(pool)),
+            (
+                decision_pb2_grpc.add_DecisionServiceServicer_to_server,
+                DecisionService(pool, landing),
+            ),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health),
         ]
         for add, service in served:
