@@ -118,7 +118,7 @@ def test_a_canary_is_promoted_with_its_version_and_rolled_back_under_a_new_one(
         (1, "in force", held.count(1)),
     ]
     assert person.json("publish", "--untrained")["notes"] == [
-        "release 2 is out for 30.000% of the channel; for more: genome-server releases promote 2"
+        "release 2 is out for 30% of the channel; for more: genome-server releases promote 2"
     ]
     # More of them get it, and those that had it keep it.
     person.call("releases", "promote", 2, "--share", "60%")
@@ -223,6 +223,11 @@ def test_pausing_offers(person: Person, store: Store) -> None:
     assert [one["id"] for one in stopped["offers"]] == ["spa", "taxi"]
     assert stopped["offers"][0]["reason"] == "price is wrong"
     assert (stopped["devices"], stopped["informed"]) == (3, 0)
+    again = person.json("offers", "pause", "spa")["offers"]  # why and since when stay
+    assert again[0] == stopped["offers"][0]
+    assert person.json("offers", "pause", "taxi", "--reason", "no cars")["offers"][1]["reason"] == (
+        "no cars"
+    )
     fleet[0].sync()
     assert fleet[0].standing.stopped == {"spa", "taxi"}
     assert "is on 1 of 3 devices" in person.call("offers", "stops")

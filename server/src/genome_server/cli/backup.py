@@ -35,7 +35,11 @@ def command(console: Console, folder: Path, with_keys: bool, wait: bool | None) 
 
     def render() -> None:
         size = made.bytes / 1e6
-        console.print(f"{made.events:,} events, {len(made.files):,} files, {size:,.1f} MB")
+        keys = "with" if made.keys else "without"
+        console.print(
+            f"{made.path}: {made.events:,} events, {len(made.files):,} files, {size:,.1f} MB, "
+            f"{keys} private keys"
+        )
         if made.waits:
             console.print("  devices may now forget what this backup has; make the next one soon")
 

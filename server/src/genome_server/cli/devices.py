@@ -172,11 +172,11 @@ def show(console: Console, device: str) -> None:
         for key, value in facts.items():
             if key == "status":
                 for name, said in value.items():
-                    console.print(f"{name:<18} {_said(name, said)}")
+                    console.print(f"{name.removesuffix('_ms'):<18} {_said(name, said)}".rstrip())
             elif key.endswith("_ms"):
                 console.print(f"{key[:-3]:<18} {_when(value) if value else 'never'}")
-            elif key != "verdict":
-                console.print(f"{key:<18} {value}")
+            elif key not in {"verdict", "revoked"}:  # the state says it
+                console.print(f"{key:<18} {value}".rstrip())
 
     console.result(facts, render)
 
@@ -279,13 +279,15 @@ def _verdict(store: Store, device: DeviceRow) -> Verdict:
 
 def _said(name: str, value: Any) -> str:
     """A fact of a device as people read it."""
+    if value is None or value == "":
+        return "-"
     if isinstance(value, dict):
         return ", ".join(f"{n} {key}" for key, n in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if name.endswith("_ms") and isinstance(value, int):
-        return f"{value / 1000:.1f} s"
-    return "" if value is None else str(value)
+        return f"{round(value / 1000, 1) + 0.0:.1f} s"  # and never -0.0
+    return str(value)
 
 
 def _facts(device: DeviceRow, judged: Verdict) -> dict[str, Any]:

@@ -59,12 +59,15 @@ def list_(console: Console) -> None:
         until = f", expires {_when(root.expires_ms)}" if root.expires_ms else ""
         console.print(f"Root {root.version} of tenant {tenant.name!r}{until}.")
         rows = [
-            (role, key["id"], "here" if key["here"] else "elsewhere", f"{facts['threshold']} sign")
+            (
+                *(role, key["id"], "here" if key["here"] else "elsewhere"),
+                f"{facts['threshold']} of {len(facts['keys'])}",
+            )
             for role, facts in data["roles"].items()
             for key in facts["keys"]
         ]
-        console.table(("role", "key", "private half", ""), rows)
-        console.print(f"Timestamps keep releases fresh for {life} hours.")
+        console.table(("role", "key", "private half", "must sign"), rows)
+        console.print(f"Timestamps keep releases fresh for {_span(life)}.")
         if data["waiting"]:
             console.print(
                 "A next root waits for signatures: genome-server keys export FILE, sign it where "
@@ -87,7 +90,7 @@ def list_(console: Console) -> None:
 )
 @click.option(
     "--expires-days", type=click.FloatRange(min=1, max=3650),
-    help="When devices stop to believe anything under the new root but another one.",
+    help="After how many days devices believe nothing under the new root but the next one.",
 )  # fmt: skip
 @common_options
 def rotate(
@@ -213,7 +216,7 @@ def life(console: Console, span: int) -> None:
         TrustDesk(tenant, store).set_life(hours)
     console.result(
         {"timestamp_life_hours": hours},
-        lambda: console.print(f"Timestamps keep releases fresh for {hours} hours from now on."),
+        lambda: console.print(f"Timestamps keep releases fresh for {_span(hours)} from now on."),
     )
 
 
@@ -260,6 +263,12 @@ def _public(text: str) -> bytes:
     if len(raw) != 32:
         raise UsageError("a public key is 64 hex digits, as genome-server keys make prints them")
     return raw
+
+
+def _span(hours: int) -> str:
+    if hours % 24:
+        return "an hour" if hours == 1 else f"{hours} hours"
+    return "a day" if hours == 24 else f"{hours // 24} days"
 
 
 def _when(ms: int) -> str:

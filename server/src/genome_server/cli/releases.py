@@ -46,7 +46,7 @@ def list_(console: Console) -> None:
             )
             for one in found
         ]
-        headings = ("version", "channel", "share", "state", "devices", "created", "expires", "")
+        headings = ("version", "channel", "share", "state", "devices", "created", "expires", "origin")
         console.table(headings, rows)
 
     console.result({"releases": [one.as_json() for one in found]}, render)
@@ -77,7 +77,7 @@ def show(console: Console, version: int) -> None:
     def render() -> None:
         console.print(
             f"Release {version} on channel {row.channel}, {percent(row.share)}: {listed.state}, "
-            f"on {listed.devices:,} devices."
+            f"on {listed.devices:,} {'device' if listed.devices == 1 else 'devices'}."
         )
         console.print(f"created {_when(row.created_ms)}, expires {_when(row.expires_ms)}")
         if listed.manifest.content_of:

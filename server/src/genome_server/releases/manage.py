@@ -155,7 +155,7 @@ def promote(
             )
         if share < row.share:
             raise Refused(
-                f"release {version} is out for {row.share:.3%} already, and devices never go back "
+                f"release {version} is out for {row.share * 100:.4g}% already, and devices never go back "
                 "to an older one; take it back with: genome-server releases rollback"
             )
         store.set_release_share(version, share)

@@ -120,7 +120,7 @@ def publish(
         if before is not None and same and fresh and _trusted(tenant, store, before):
             if before.share < share:
                 notes += (
-                    f"release {before.version} is out for {before.share:.3%} of the channel; for "
+                    f"release {before.version} is out for {before.share * 100:.4g}% of the channel; for "
                     f"more: genome-server releases promote {before.version}",
                 )
             return Published(before, known, (), True, model_name, notes, lacking)

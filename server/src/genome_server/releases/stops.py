@@ -67,10 +67,16 @@ def pause(
         for name in offers:
             if name not in known:
                 raise Refused(f"{known.unknown(name)} (--force stops it all the same)")
+    before = stops(store)
     TrustDesk(tenant, store).pause(offers)
-    at = {"reason": reason, "since_ms": time.time_ns() // 1_000_000}
     for name in offers:
-        store.set_meta(_WHY + name, json.dumps(at))
+        # Who stops it once more without a word leaves standing why and since when it is stopped.
+        known_why = before.why.get(name, {})
+        why = {
+            "reason": reason or known_why.get("reason", ""),
+            "since_ms": known_why.get("since_ms") or time.time_ns() // 1_000_000,
+        }
+        store.set_meta(_WHY + name, json.dumps(why))
     return stops(store)
 
 
