@@ -3,6 +3,7 @@ event is in the log once or declared as given up."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.errors import StoreError
 from edge_sdk.outbox.entries import URGENT
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
@@ -162,3 +164,34 @@ def test_a_restored_server_gets_what_it_lost(tmp_path: Path, seed: int) -> None:
     assert len(numbers) == len(set(numbers))
     # What was acknowledged as safe is no longer on the device; the log says so.
     assert len(numbers) + gone == line.said
+
+
+@pytest.mark.parametrize("written_again", [False, True])
+@pytest.mark.parametrize("mark", ["next - 1", "next + 1000000", "1 << 40"])
+def test_a_mark_that_flipped_high_hides_no_event(
+    tmp_path: Path, mark: str, written_again: bool
+) -> None:
+    line = Line(tmp_path, random.Random(3))
+    line.config = replace(line.config, outbox_max_bytes=10_000_000)
+    line.restart()
+    for _ in range(12):
+        line.rng.choice((line.say, line.say, line.send))()
+    line.send()
+    with line.desk.store.write() as connection:
+        # What no statement of ours writes: a value that its row's check is not of.
+        damage = f"UPDATE lanes SET received = {mark}, row_crc = row_crc - 1 WHERE lane = 1"
+        connection.execute(damage)
+    if written_again:
+        line.say()
+    for _ in range(3):  # noticed, rebuilt, and gone on
+        with contextlib.suppress(StoreError):
+            line.drain()
+    assert line.desk.outbox.unsent() == 0
+    line.close()
+    found = verify_log(tmp_path / "log.sqlite")
+    assert found.whole, found.faults
+    numbers, gone = line.logged()
+    assert gone == 0
+    assert set(numbers) == set(range(line.said))
+    # How far the server had it is not known any more: what one commit wrote comes twice at most.
+    assert len(numbers) - line.said <= line.config.batch_events

@@ -232,8 +232,9 @@ class Outbox:
         Raises StoreError.
         """
         with self._store.read() as connection:
-            total = connection.execute("SELECT sum(next - 1 - received) FROM lanes").fetchone()[0]
-        return int(total or 0) + self.in_memory()
+            marks = list(read_rows(connection, "lanes"))
+        unsent: int = sum(due - 1 - received for _, _, due, received, _ in marks)
+        return unsent + self.in_memory()
 
     def wait(self, timeout: float) -> bool:
         """Wait until something was committed since the last call; True where something was."""
@@ -294,14 +295,21 @@ def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
 def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
     """The lane to send from, and how far it was received: priority first, then the oldest event."""
     compare = _comparing(connection)
-    only = "" if compare is None else f" AND lane IN ({', '.join(map(str, compare))})"
-    waiting = read_rows(
-        connection,
-        "lanes",
-        f"l WHERE next - 1 > received{only} ORDER BY priority, (SELECT min(o.rowid) FROM outbox o"
-        " WHERE o.lane = l.lane AND o.last > l.received)",
-    )
-    return next(((lane, received) for lane, _, _, received, _ in waiting), None)
+    # Every row is read, and so checked: a mark that is too high must not hide its lane.
+    waiting = [
+        (priority, lane, received)
+        for lane, priority, due, received, _ in read_rows(connection, "lanes")
+        if due - 1 > received and (compare is None or lane in compare)
+    ]
+
+    def order(waits: tuple[int, int, int]) -> tuple[int, int]:
+        priority, lane, received = waits
+        oldest = connection.execute(
+            "SELECT min(rowid) FROM outbox WHERE lane = ? AND last > ?", (lane, received)
+        ).fetchone()[0]
+        return priority, oldest or 0
+
+    return min(waiting, key=order)[1:] if waiting else None
 
 
 def _handed_out(connection: sqlite3.Connection, lane: int, received: int) -> tuple[int, int] | None:
