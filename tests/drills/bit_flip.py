@@ -55,7 +55,7 @@ def play(
     for number in range(first, first + rounds):
         rng = random.Random(f"{seed}:{number}")
         kinds = sorted({kind_of(path) for path in files})
-        kind = rng.choice([*kinds, "database", "database", "database"])
+        kind = rng.choice([*kinds, *["database"] * len(kinds)])
         path = rng.choice([path for path in files if kind_of(path) == kind])
         target = folder / "flipped"
         copy(whole, target, path)
