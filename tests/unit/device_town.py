@@ -149,13 +149,14 @@ class Town:
         return release_pb2.SignedManifest(manifest=manifest, signatures=[signature])
 
     def bundle(self) -> bytes:
+        contents = {**self.parts(), **self.files}
         public = _KEY.public_key().public_bytes_raw()
         return release_pb2.Bundle(
             manifest=self.signed(),
             root=release_pb2.TrustRoot(
                 tenant="town", version=1, release_keys=[public], threshold=1
             ),
-            parts=[release_pb2.PartContent(name=n, content=c) for n, c in self.parts().items()],
+            parts=[release_pb2.PartContent(name=n, content=c) for n, c in contents.items()],
             genomes=[block_from_rows(self.lineage, self.genomes)] if self.genomes else [],
         ).SerializeToString()
 

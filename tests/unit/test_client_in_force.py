@@ -102,6 +102,36 @@ def test_an_offer_waits_for_its_files_in_each_language(
         until(lambda: first(edge, language="fr") == "taxi")
 
 
+def test_a_bundle_brings_its_files_where_a_store_can_take_them(tmp_path: Path) -> None:
+    bundle = Town(offers=OFFERS, files=PICTURES).bundle()
+    with EdgeClient(tmp_path / "edge", config=FAST, bundle=bundle) as edge:
+        assert edge.wait_ready(20)
+        assert first(edge) == "taxi"
+        assert decide(edge).offer.asset("image").read_bytes() == b"any"
+    (tmp_path / "file").write_text("")
+    with EdgeClient(tmp_path / "file" / "store", config=FAST, bundle=bundle) as edge:
+        assert edge.wait_ready(20)
+        assert first(edge) == "train", "nobody could open the other one's picture"
+        reasons = {one.offer: one.reasons for one in decide(edge).explain().losers}
+        assert reasons["taxi"] == (Reason.ASSETS,)
+
+
+def test_a_bundle_that_another_process_keeps_from_the_store_shows_no_empty_frames(
+    tmp_path: Path,
+) -> None:
+    bundle = Town(offers=OFFERS, files=PICTURES).bundle()
+    lock = DeviceStore.open(tmp_path / "edge").elect()
+    assert lock is not None
+    with EdgeClient(tmp_path / "edge", config=FAST, bundle=bundle) as edge:
+        assert edge.wait_ready(20)
+        assert first(edge) == "train"
+        # What is in force is looked at again, and changes nothing about that.
+        store_of(edge).assets_arrived()
+        until(lambda: edge._keeper.open is not None and edge._keeper.open._seen[3] > 0)
+        assert first(edge) == "train"
+    lock.release()
+
+
 def test_long_without_the_server(tmp_path: Path, authority: Authority) -> None:
     town = Town(offers=OFFERS[1:], created_ms=now_ms() - 9 * DAY_MS)
     store = enrolled(tmp_path / "edge", town, authority)

@@ -344,7 +344,8 @@ class Keeper:
             finally:
                 open_.release_sync()
         if self._room.live.release is None:
-            self._room.adopt(release, loading.view_of(bundle, release.manifest))
+            in_force = self._room.live.in_force._replace(held=loading.with_files(release))
+            self._room.adopt(release, loading.view_of(bundle, release.manifest), in_force)
         if open_ is not None:
             open_.look(self._room)
 

@@ -107,14 +107,20 @@ def assets_of(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, P
 
 def in_force(store: DeviceStore, standing: Standing, release: Release | None) -> InForce:
     """What holds for a release of a store. Raises StoreError."""
-    held: frozenset[str] | None = None
+    held = with_files(release)
     fresh: tuple[int, int] | None = None
     stored = store.active_release()
     if release is not None and stored is not None and stored.version == release.version:
-        held = store.assets_held(stored.manifest)
+        parts = stored.manifest.parts
+        held = store.assets_held(stored.manifest).union(p.name for p in parts if not p.asset)
         fresh = fresh_span(stored, standing)
     said_ms = int(standing.timestamp.created_ms) if standing.timestamp is not None else 0
     return InForce(standing.stopped, standing.stop_list_version, held, fresh, said_ms)
+
+
+def with_files(release: Release | None) -> frozenset[str]:
+    """Of a release that is in no store (a bundle's, in memory): the files that it has here."""
+    return frozenset(release.assets if release is not None else ())
 
 
 def fresh_span(stored: StoredRelease, standing: Standing) -> tuple[int, int]:
