@@ -8,7 +8,7 @@ from edge_sdk.store.genomes import compatible
 from edge_sdk.sync.installing import read_parts
 from genome_edge.v1 import release_pb2
 from tests.drills.region import Device, events
-from tests.drills.town import Log, Town, print_of
+from tests.drills.town import Log, Print, Town, print_of
 
 _OFF_MS: Final = 1_000
 
@@ -23,6 +23,7 @@ class Law:
     def __init__(self) -> None:
         self.marks: dict[str, int] = {}
         self.stopped: frozenset[str] = frozenset()
+        self.rows: Print | None = None
 
     def check(self, device: Device, town: Town) -> None:
         """Raises Wrong, StoreError."""
@@ -45,6 +46,7 @@ class Law:
         if active is not None:
             self._check_release(device, active.manifest, town)
         rows = print_of(view.rows())
+        known, self.rows = self.rows, rows
         if not rows:
             return
         lineage = town.held.get(rows)
@@ -52,6 +54,10 @@ class Law:
             raise Wrong("its rows are not those of the server at any one moment")
         if not compatible(lineage, view.lineage):
             raise Wrong("its rows are called of another lineage than they are")
+        # Rows may wait for a release to be followed, and are not read meanwhile.
+        came = known not in (None, rows)
+        if came and not (active and compatible(active.manifest.lineage, view.lineage)):
+            raise Wrong("rows came that are of another lineage than its release")
 
     def _check_release(self, device: Device, manifest: release_pb2.Manifest, town: Town) -> None:
         if manifest != town.manifests.get(manifest.version):

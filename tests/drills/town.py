@@ -66,7 +66,7 @@ class Town(SimulatedServer):
     def replica(self) -> Town:
         """What answers in place of this one and learns nothing new from now on."""
         replica = self.copy(self.now_ms, self.random, self.log)
-        replica.frozen = True
+        replica.frozen, replica.instead["timestamp"] = True, self.timestamps[-1]
         return replica
 
     def stopped(self) -> set[str]:
@@ -281,7 +281,7 @@ class Log:
         except BatchRefusedError as refusal:
             self._disk.execute("ROLLBACK")
             raise RefusedError(refusal.reason, str(refusal), refusal.facts) from refusal
-        transaction.write_marks()
+        transaction.write()
         self._disk.execute("COMMIT")
         safe = received if self._safe is None else min(self._safe.get(key, 0), received)
         return report_pb2.ReportResponse(
