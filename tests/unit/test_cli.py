@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edge_sdk import cli
+from edge_sdk.cli.decide import read_context
 from edge_sdk.cli.parser import make_parser
 from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import release_pb2
@@ -240,6 +241,12 @@ def test_tls_by_the_option(tmp_path: Path, shell: Shell) -> None:
 # decide, replay -----------------------------------------------------------------------------------
 
 
+def test_the_language_of_a_decision_may_be_an_option_or_an_attribute() -> None:
+    for words in (["--language", "de-CH"], ["--attr", "language=de-CH"]):
+        options = make_parser().parse_args(["decide", "--placement", "lobby", *words])
+        assert read_context(options).language == "de-ch"
+
+
 def test_decide_and_replay(house: ContractServer, device: Shell) -> None:
     house.stop()
     made = device.json(
@@ -368,7 +375,15 @@ def levels(report: Any) -> dict[str, str]:
 
 
 def test_a_healthy_device(house: ContractServer, device: Shell) -> None:
+    device.run("sync", "--once")
+    before = house.streams[-1].hello
     report = device.json("doctor", "--lat", "40.7", "--lng", "-74.0")
+    # It says what this device holds: the server shows people what was said last.
+    held = DeviceStore.open(device.store)
+    asked = house.streams[-1].hello
+    assert (asked.root_version, asked.active_release) == (held.standing().root.version, 1)
+    assert asked.epoch == before.epoch
+    held.close()
     found = levels(report)
     assert {"store", "credential", "release", "release age", "genomes", "offers", "outbox",
             "network", "clock"} <= set(found)  # fmt: skip

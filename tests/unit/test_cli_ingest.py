@@ -204,6 +204,7 @@ def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Pe
     rain = person.call("offers", "preview", "--placement", "lobby", "--attr", "weather=rainy")
     assert "slot 0: umbrella" in rain.stdout
     assert "not taxi: NEAR_PLACE" in rain.stdout
+    assert "language='de'" in person.json("offers", "preview", "--language", "de")["moment"]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,7 @@ def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Pe
         (["--attr", "weather"], 2, "NAME=VALUE"),
         (["--cell", "x"], 2, "H3 cell"),
         (["--stage", "later"], 2, "before, during, after"),
+        (["--language", "German!"], 2, "BCP 47"),
     ],
 )
 def test_offers_preview_of_a_moment_that_cannot_be(

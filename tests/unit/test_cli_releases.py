@@ -249,3 +249,9 @@ def test_codes_name_a_channel(person: Person, store: Store) -> None:
     made = person.json("devices", "enrol", "--channel", "beta")
     assert made["channel"] == "beta"
     person.call("devices", "enrol", "--channel", "B E", code=2)
+    for command in (["publish", "--to"], ["releases", "rollback", "--channel"]):
+        assert "no name for a channel" in person.call(*command, "B E", code=2)
+    Device(person, store, "dev-1")
+    assert "publish --to beta" in person.call("devices", "channel", "dev-1", "beta")
+    person.call("publish", "--untrained", "--to", "beta")
+    assert "note" not in person.call("devices", "channel", "dev-1", "beta")

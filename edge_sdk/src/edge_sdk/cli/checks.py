@@ -198,7 +198,7 @@ def in_force(patient: Patient) -> list[Check]:
         todo = "the server rotates it: see its runbook of keys"
         return [Check("trust", OK, f"{root}, of the first kind: nothing is stopped with it", todo)]
     stops = standing.stop_list
-    stopped = f"{len(standing.stopped)} offers stopped (list {stops.version})" if stops else ""
+    stopped = f"offers stopped: {len(standing.stopped)}" if standing.stopped else ""
     signed = standing.timestamp
     now_ms = patient.clock.now_ms()
     age = (
@@ -276,9 +276,10 @@ def outbox(patient: Patient) -> list[Check]:
     """What waits to be sent, and what was refused."""
     unsent = Outbox(patient.store, patient.config).unsent()
     aside = sum(1 for _ in (patient.store.path / "rejected").iterdir())
-    found = [Check("outbox", OK, f"{unsent} events wait to be sent")]
+    waiting = f"events to send: {unsent}"
+    found = [Check("outbox", OK, waiting)]
     if unsent > _MANY_EVENTS:
-        found = [Check("outbox", WARN, f"{unsent} events wait to be sent", "check the network")]
+        found = [Check("outbox", WARN, waiting, "check the network")]
     if aside:
         where = patient.store.path / "rejected"
         what = f"{aside} batches were refused for good and are kept in {where}"

@@ -87,6 +87,7 @@ def read_context(options: Namespace) -> Context:
         activity=options.activity,
         time=_time(options.time),
         channel=options.channel,
+        language=options.language,
         basket=options.basket,
         stage=options.stage,
         attributes=_attributes(options.attr),
@@ -110,11 +111,11 @@ def _time(text: str | None) -> dt.datetime | None:
         ) from None
 
 
-def _attributes(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+def _attributes(pairs: Sequence[tuple[str, str]]) -> dict[str, str | list[str]]:
     attributes: dict[str, list[str]] = {}
     for key, value in pairs:
         attributes.setdefault(key, []).append(value)
-    return attributes
+    return {key: said[0] if len(said) == 1 else said for key, said in attributes.items()}
 
 
 def as_json(

@@ -109,13 +109,16 @@ def _decide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "  genome-edge decide --placement lobby-screen --place hotel \\\n"
         "      --activity flight-search --explain",
     )
-    decide.add_argument("--placement", required=True, metavar="ID")
-    decide.add_argument("--slots", type=int, default=1, metavar="N")
+    decide.add_argument("--placement", required=True, metavar="ID", help="which screen asks")
+    decide.add_argument(
+        "--slots", type=int, default=1, metavar="N", help="how many offers (default: 1)"
+    )
     _where(decide)
     decide.add_argument("--place", help="kind of place that is known, for example hotel")
     decide.add_argument("--activity", help="what is going on, for example flight-search")
     decide.add_argument("--time", metavar="ISO", help="local time with offset (default: now)")
-    decide.add_argument("--channel")
+    decide.add_argument("--channel", help="default: that of the placement")
+    decide.add_argument("--language", metavar="TAG", help="such as de or pt-BR")
     decide.add_argument("--stage", choices=("before", "during", "after"))
     decide.add_argument(
         "--basket", action="append", default=[], metavar="PRODUCT", help="may be repeated"

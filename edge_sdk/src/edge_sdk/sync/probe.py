@@ -38,7 +38,7 @@ def _greeting(link: Link, store: DeviceStore, timeout_s: float) -> int:
     leave: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def hello() -> Iterator[sync_pb2.SyncRequest]:
-        active = store.active_release()
+        active, standing = store.active_release(), store.standing()
         yield sync_pb2.SyncRequest(
             hello=sync_pb2.Hello(
                 sdk_version=sdk_version(),
@@ -48,6 +48,10 @@ def _greeting(link: Link, store: DeviceStore, timeout_s: float) -> int:
                 highest_release=(1 << 64) - 1,
                 epoch=store.epoch(),
                 wants_genomes=False,
+                # The server shows people what was said last.
+                root_version=standing.root.version,
+                timestamp_version=standing.timestamp.version if standing.timestamp else 0,
+                stop_list_version=standing.stop_list_version,
             )
         )
         leave.get()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.channel import Channel
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.verdict import Verdict, Wanted, verdict
 from genome_server.errors import Refused, UsageError
@@ -48,7 +49,11 @@ _audience = click.option(
 )  # fmt: skip
 @click.option("--thin", is_flag=True, help="Make a thin client's bearer token instead.")
 @click.option(
-    "--channel", default=DEFAULT_CHANNEL, show_default=True, help="Whose releases it gets."
+    "--channel",
+    type=Channel(),
+    default=DEFAULT_CHANNEL,
+    show_default=True,
+    help="Whose releases it gets.",
 )
 @common_options
 def enrol(
@@ -67,7 +72,7 @@ def enrol(
         until_ms = _now_ms() + expires_ms
         code = new_code(tenant.name)
         with store.transaction():
-            store.put_code(secret_hash(code), chosen, until_ms, _channel(channel))
+            store.put_code(secret_hash(code), chosen, until_ms, channel)
             if name:
                 store.set_meta(name_key(secret_hash(code)), name)
     finally:
@@ -206,7 +211,7 @@ def revoke(console: Console, device: str) -> None:
 
 @command.command("channel")
 @click.argument("device")
-@click.argument("channel")
+@click.argument("channel", type=Channel())
 @common_options
 def channel(console: Console, device: str, channel: str) -> None:
     """Give a device (by id or name) the releases of CHANNEL from now on.
@@ -217,21 +222,20 @@ def channel(console: Console, device: str, channel: str) -> None:
     store = console.tenant().open_store()
     try:
         found = _find(store, device)
-        store.set_device_channel(found.id, _channel(channel))
+        store.set_device_channel(found.id, channel)
+        empty = store.release(channel=channel) is None
     finally:
         store.close()
-    console.result(
-        {"id": found.id, "channel": channel, "before": found.channel},
-        lambda: console.print(f"{found.id} gets the releases of channel {channel}."),
-    )
 
+    def render() -> None:
+        console.print(f"{found.id} gets the releases of channel {channel}.")
+        if empty:
+            console.note(
+                f"note: channel {channel} has no release yet, so it gets those of "
+                f"{DEFAULT_CHANNEL}; make one: genome-server publish --to {channel}"
+            )
 
-def _channel(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
-        raise UsageError(
-            f"{name!r} is no name for a channel: lower-case letters, digits and hyphens"
-        )
-    return name
+    console.result({"id": found.id, "channel": channel, "before": found.channel}, render)
 
 
 def _choose_audience(store: Store, name: str | None) -> str:

@@ -103,6 +103,7 @@ def show(console: Console, offer: str) -> None:
 @click.option("--activity", help="What is going on, such as flight-search.")
 @click.option("--time", "moment", help="Local time, ISO 8601 with offset.  [default: now]")
 @click.option("--channel", help="Channel.  [default: that of the placement]")
+@click.option("--language", help="In which language, such as de or pt-BR.")
 @click.option("--stage", help="before, during or after a purchase.")
 @click.option("--attr", "attributes", multiple=True, metavar="NAME=VALUE", help="Any attribute.")
 @click.option("--customer", help="A customer's id; nobody if left out.")

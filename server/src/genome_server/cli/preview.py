@@ -72,6 +72,7 @@ def preview(
     activity: str | None,
     moment: str | None,
     channel: str | None,
+    language: str | None,
     stage: str | None,
     attributes: Sequence[str],
     customer: str | None,
@@ -88,6 +89,7 @@ def preview(
         activity=activity,
         time=_time(moment),
         channel=channel,
+        language=language,
         stage=stage,
         attributes=_attributes(attributes),
     )

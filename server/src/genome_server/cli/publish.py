@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.channel import Channel
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.share import Share, percent
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     "--to",
     "--channel",
     "channel",
+    type=Channel(),
     default="stable",
     show_default=True,
-    metavar="CHANNEL",
     help="Which channel's devices shall get it.",
 )
 @click.option(

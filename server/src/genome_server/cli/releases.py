@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.channel import Channel
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.share import Share, percent
 
@@ -46,8 +47,8 @@ def list_(console: Console) -> None:
             )
             for one in found
         ]
-        headings = ("version", "channel", "share", "state", "devices", "created", "expires", "origin")
-        console.table(headings, rows)
+        headings = ("version", "channel", "share", "state", "devices", "created", "expires")
+        console.table((*headings, "origin"), rows)
 
     console.result({"releases": [one.as_json() for one in found]}, render)
 
@@ -127,7 +128,7 @@ def diff(console: Console, old: int, new: int) -> None:
 
 @command.command("promote")
 @click.argument("version", type=int)
-@click.option("--to", "channel", metavar="CHANNEL", help="Another channel.  [default: its own]")
+@click.option("--to", "channel", type=Channel(), help="Another channel.  [default: its own]")
 @click.option("--share", type=Share(), default="100%", show_default=True, help="How many devices.")
 @common_options
 def promote(console: Console, version: int, channel: str | None, share: float) -> None:
@@ -144,7 +145,7 @@ def promote(console: Console, version: int, channel: str | None, share: float) -
 
 @command.command("rollback")
 @click.option("--to", type=int, metavar="VERSION", help="Whose content.  [default: the one before]")
-@click.option("--channel", default="stable", show_default=True, help="Which channel.")
+@click.option("--channel", type=Channel(), default="stable", show_default=True, help="Which.")
 @common_options
 def rollback(console: Console, to: int | None, channel: str) -> None:
     """Bring an earlier content back, under a new version, to a whole channel.
