@@ -1,11 +1,12 @@
 """Every interleaving of two devices, their server and their mishaps, at small bounds.
 
-The code that is explored is the code that runs: the outbox and the report pump of a device, and the
-transaction of the server's log, each over a SQLite database in memory. What can happen, in any
-order: a device writes an event; hears which log it is; calls; the server takes a call, also one
-that was given up, and also twice; the answer arrives, or the device stops waiting for it (as one
-that is switched off); the server is backed up, and restored; a device's disk is copied and put back
-later, or started as a second device beside the first.
+There are two halves, as a device has two: what it says is explored here, what it is told in
+`explore_sync`. The code that is explored is the code that runs: here the outbox and the report pump
+of a device, and the transaction of the server's log, each over a SQLite database in memory. What
+can happen, in any order: a device writes an event; hears which log it is; calls; the server takes a
+call, also one that was given up, and also twice; the answer arrives, or the device stops waiting
+for it (as one that is switched off); the server is backed up, and restored; a device's disk is
+copied and put back later, or started as a second device beside the first.
 
 In every state must hold: the log has each event at most once, and an event that is not in the log
 is on a device (but what only a disk held that was put back is gone with that disk). And from every
@@ -25,6 +26,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from unittest import mock
@@ -45,6 +47,7 @@ from genome_edge.v1 import event_pb2, report_pb2
 from genome_server.log import schema
 from genome_server.log.framing import Batch, BatchRefusedError, check_batch
 from genome_server.log.transaction import Transaction
+from tests.drills import explore_sync
 from tests.drills.findings import Findings
 
 T = TypeVar("T")
@@ -134,11 +137,17 @@ def play(
 ) -> Findings:
     """Explore one allowance after the other."""
     found = Findings()
-    for name, allowance in ALLOWANCES.items():
+    halves = ((name, World(), allowance) for name, allowance in ALLOWANCES.items())
+    others = ((n, explore_sync.World(), a) for n, a in explore_sync.ALLOWANCES.items())
+    for name, world, allowance in _in_turn(halves, others):
         if found.tried >= rounds:
             break
         before = found.tried
-        states, problems = explore(allowance, lambda n, before=before: progress(before + n))  # type: ignore[misc]
+        states, problems = explore(
+            world,
+            allowance,
+            lambda n, before=before: progress(before + n),  # type: ignore[misc]
+        )
         found.tried += states
         found.note(f"{name:<36} {states:>7} states, all of them")
         for problem in problems:
@@ -146,11 +155,17 @@ def play(
     return found
 
 
+def _in_turn(*series: Iterator[Any]) -> Iterator[Any]:
+    """One of each, again and again, until there is nothing left."""
+    none = object()
+    for ones in zip_longest(*series, fillvalue=none):
+        yield from (one for one in ones if one is not none)
+
+
 def explore(
-    allowance: Allowance, progress: Callable[[int], None] = lambda _: None
+    world: Any, allowance: Any, progress: Callable[[int], None] = lambda _: None
 ) -> tuple[int, list[str]]:
     """Explore one allowance; how many states there are, and what does not hold in them."""
-    world = World()
     start = world.start(allowance)
     key = world.key(start)
     parents: dict[Key, tuple[Key, str]] = {}
@@ -443,7 +458,7 @@ class World:
         except BatchRefusedError as refusal:
             self._log.execute("ROLLBACK")
             return refusal.reason, json.dumps(refusal.facts).encode()
-        transaction.write_marks()
+        transaction.write()
         self._log.execute("COMMIT")
         response = report_pb2.ReportResponse(
             incarnation=incarnation,

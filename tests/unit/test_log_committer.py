@@ -187,6 +187,16 @@ def test_two_committers_share_a_log(path: Path) -> None:
     assert whole(path)
 
 
+def test_what_a_committer_knows_of_a_lane_ends_where_another_one_writes(path: Path) -> None:
+    with Committer(path) as one, Committer(path) as other:
+        append(one, 1, 3)
+        append(other, 4, 6)
+        append(one, 7, 8)
+        assert append(one, 5, 9) == (9, 9)
+        append(other, 10, 10)
+    assert sequences(path) == list(range(1, 11))
+
+
 def test_many_at_once_become_few_transactions(path: Path) -> None:
     commits: list[int] = []
     with Committer(path, on_commit=commits.append) as log:
@@ -236,6 +246,18 @@ def test_nothing_is_acknowledged_when_the_disk_fails(path: Path) -> None:
         log._connection.execute("PRAGMA query_only = OFF")
         assert append(log, 2, 2) == (2, 2)
     assert sequences(path) == [1, 2]
+
+
+def test_what_was_not_written_is_not_taken_for_known(log: Committer, path: Path) -> None:
+    append(log, 1, 2)
+    log._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(sqlite3.OperationalError):
+        append(log, 3, 4)
+    log._connection.execute("PRAGMA query_only = OFF")
+    with pytest.raises(BatchRefusedError, match="sequence 3 is due"):
+        append(log, 5, 6)
+    append(log, 3, 4)
+    assert sequences(path) == [1, 2, 3, 4]
 
 
 def test_a_closed_log_takes_nothing(path: Path) -> None:

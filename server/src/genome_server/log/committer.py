@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Protocol
 
 from genome_server.log import schema
 from genome_server.log.framing import Batch, BatchRefusedError, check_batch
-from genome_server.log.transaction import Kept, OwnEvent, Transaction
+from genome_server.log.transaction import Kept, Lanes, OwnEvent, Transaction
 
 _GROUP_ITEMS = 1_024
 _GROUP_BYTES = 64 * 1024 * 1024
@@ -84,6 +84,7 @@ class Committer:
         self._replica = replica(self.incarnation) if replica is not None else None
         self._on_commit = on_commit
         self._now_ms = now_ms
+        self._lanes = Lanes()
         self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
@@ -195,17 +196,20 @@ class Committer:
         outcomes: list[Any] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(self._connection, self.incarnation, self._now_ms())
+            transaction = Transaction(
+                self._connection, self.incarnation, self._now_ms(), self._lanes
+            )
             for pending in group:
                 try:
                     outcomes.append(pending.work(transaction))
                 except BatchRefusedError as refusal:  # nothing was written for it
                     outcomes.append(refusal)
-            transaction.write_marks()
+            transaction.write()
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  whatever failed, nobody is told "durable"
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
+            self._lanes.forget()
             for pending in group:
                 pending.future.set_exception(error)
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from genome_server.log import schema
 from genome_server.log.framing import (
@@ -24,6 +24,11 @@ from genome_server.log.framing import (
 SERVER = "server"
 _SERVER_LANE = 0
 _PURGE = 64
+
+# Rows in one statement. Each step of a statement gives the interpreter away, and a busy event
+# loop hands it back late: a group of reports must not wait for that time and again.
+_AT_ONCE: Final = (64, 16, 4, 1)
+_MOST_LANES: Final = 100_000
 
 _Lane = tuple[str, bytes, int]
 
@@ -49,15 +54,44 @@ class Kept(NamedTuple):
     expires_ms: int
 
 
-class Transaction:
-    """The state of one transaction: where the log ends, and the marks that moved."""
+class Lanes:
+    """How far lanes are, as one connection knows it: good while nobody else writes."""
 
-    def __init__(self, connection: sqlite3.Connection, incarnation: bytes, now_ms: int) -> None:
+    def __init__(self) -> None:
+        self._version = -1
+        self._through: dict[_Lane, int] = {}
+
+    def begin(self, connection: sqlite3.Connection) -> dict[_Lane, int]:
+        """What is known inside the transaction that has just begun; it may be added to."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self._through) > _MOST_LANES:
+            self._version, self._through = version, {}
+        return self._through
+
+    def forget(self) -> None:
+        """The transaction was rolled back."""
+        self._version, self._through = -1, {}
+
+
+class Transaction:
+    """The state of one transaction: where the log ends, and the marks that moved.
+
+    What is appended waits until `write`, or until it has to be looked at.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        incarnation: bytes,
+        now_ms: int,
+        lanes: Lanes | None = None,
+    ) -> None:
         self._connection = connection
         self._incarnation = incarnation
         self._now_ms = now_ms
-        self._through: dict[_Lane, int] = {}
+        self._through = lanes.begin(connection) if lanes is not None else {}
         self._moved: set[_Lane] = set()
+        self._waiting: list[tuple[object, ...]] = []
         self.end = schema.end_offset(connection)
         self.added = False
 
@@ -119,13 +153,24 @@ class Transaction:
         self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", keep)
         return None
 
-    def write_marks(self) -> None:
-        """Write the marks that moved."""
-        self._connection.executemany(
-            "INSERT INTO lanes VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET through = excluded.through",
+    def write(self) -> None:
+        """Write what waits and the marks that moved."""
+        self._write_batches()
+        self._insert_many(
+            "INSERT INTO lanes VALUES {rows} ON CONFLICT DO UPDATE SET through = excluded.through",
             [(*key, self._through[key]) for key in self._moved],
         )
+        self._moved.clear()
+
+    def _write_batches(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._insert_many("INSERT INTO batches VALUES {rows}", waiting)
+
+    def _insert_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        for part in _parts(rows):
+            marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
+            values = [value for row in part for value in row]
+            self._connection.execute(statement.replace("{rows}", marks), values)
 
     def _move(self, key: _Lane, through: int) -> None:
         self._through[key] = through
@@ -141,8 +186,7 @@ class Transaction:
         return known
 
     def _insert(self, batch: Batch, first: int, frames: bytes, digest: bytes, count: int) -> None:
-        self._connection.execute(
-            "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._waiting.append(
             (
                 self.end,
                 batch.device,
@@ -154,7 +198,7 @@ class Transaction:
                 digest,
                 self._now_ms,
                 frames,
-            ),
+            )
         )
         self.end += count
         self.added = True
@@ -191,6 +235,7 @@ class Transaction:
         return None
 
     def _overlapping(self, batch: Batch) -> list[tuple[int, int, bytes, bytes]]:
+        self._write_batches()
         rows = []
         for row in self._connection.execute(
             "SELECT first, last, digest, frames FROM batches"
@@ -201,3 +246,12 @@ class Transaction:
                 break
             rows.append(row)
         return rows
+
+
+def _parts(rows: Sequence[tuple[object, ...]]) -> Iterator[Sequence[tuple[object, ...]]]:
+    """Rows in parts of few different sizes: the statements for them are kept prepared."""
+    at = 0
+    for size in _AT_ONCE:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
