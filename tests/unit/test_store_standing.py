@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -199,8 +200,12 @@ def test_there_is_room_or_nothing_begins(tmp_path: Path, monkeypatch: pytest.Mon
     store.make_room([ONE], 1000)
     assert len(store.partials()) == 2, "what nobody goes on with does not pile up"
     monkeypatch.setattr("edge_sdk.store.partials._SPARE_BYTES", 1 << 60)
-    with pytest.raises(DiskFull):
+    with pytest.raises(DiskFull, match="larger one, or publish smaller files"):
         store.make_room([ONE], 1000)
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr("edge_sdk.store.partials._SPARE_BYTES", free)
+    with pytest.raises(DiskFull, match="make room on the disk"):
+        store.make_room([ONE], 64 << 20)
     with pytest.raises(FileNotFoundError):
         Partials(tmp_path / "edge").finish(TWO)
 

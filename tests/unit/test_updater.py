@@ -17,6 +17,7 @@ from edge_sdk.errors import (
     RefusedError,
     UnreachableError,
 )
+from edge_sdk.store import partials
 from genome_edge.v1 import sync_pb2
 from tests.unit.contract_server import ContractServer, Refuse, Stream, until
 from tests.unit.devices import FAST, Device, enrolled, running, words
@@ -180,6 +181,31 @@ def test_a_full_disk_is_said_and_tried_again(
     until(lambda: updater.state.last_nack.startswith("DISK_FULL"), "refused for that")
     full.clear()
     until(lambda: device.active == 1, "tried again by itself")
+
+
+def test_what_cannot_fit_is_said_once_and_keeps_no_stop_from_the_device(
+    house: ContractServer,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spare = partials._SPARE_BYTES
+    monkeypatch.setattr(partials, "_SPARE_BYTES", 1 << 60)
+    house.release = house.publisher.release(1)
+    updater = device.updater(replace(FAST, heartbeat_s=0.2))
+    updater.start()
+    until(lambda: updater.state.last_nack.startswith("DISK_FULL"), "refused for that")
+    said = house.streams[0].said
+    beats = len(said)
+    until(lambda: len(said) > beats + 2, "heartbeats go on")
+    assert len(house.streams) == 1
+    assert sum(m.HasField("nack") for m in said) == 1
+    assert said[-1].heartbeat.last_nack == updater.state.last_nack
+    assert "GENOME_EDGE_STORE" in updater.state.last_nack, "it says what to do"
+    assert sum("was refused" in line for line in caplog.messages) == 1
+    monkeypatch.setattr(partials, "_SPARE_BYTES", spare)
+    until(lambda: device.active == 1, "taken as soon as there is room")
+    updater.stop(5)
 
 
 def test_an_older_release_is_refused(house: ContractServer, device: Device) -> None:

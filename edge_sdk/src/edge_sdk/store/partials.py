@@ -80,9 +80,18 @@ class Partials:
         names = {sha256.hex() for sha256 in wanted}
         others = [entry for entry in self._directory.iterdir() if entry.name not in names]
         remove(sorted(others, key=lambda entry: entry.stat().st_mtime)[:-_OTHERS])
-        free = shutil.disk_usage(self._directory).free
-        if free < size + _SPARE_BYTES:
-            raise DiskFull(f"{size} bytes are to come and {free} are free at {self._directory}")
+        space = shutil.disk_usage(self._directory)
+        needed = size + _SPARE_BYTES
+        if needed <= space.free:
+            return
+        # Without a figure that moves: what is said again and again is said once in the log.
+        disk = f"the disk of {self._directory.parent}"
+        if needed > space.total:
+            what = f"would not be free if {disk} were empty: give the store (GENOME_EDGE_STORE) a"
+            what += " larger one, or publish smaller files"
+        else:
+            what = f"are not free: make room on {disk}, or move the store (GENOME_EDGE_STORE)"
+        raise DiskFull(f"{-(-needed >> 20)} MiB are needed and {what}")
 
     def _path(self, sha256: bytes) -> Path:
         return self._directory / sha256.hex()

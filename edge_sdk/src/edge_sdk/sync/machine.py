@@ -167,8 +167,11 @@ class SyncMachine:
         except TrustError as error:
             return self._nack(nonce, error.reason, str(error), _BEGUN.get(message.begin.kind))
 
-    def settle(self, nonce: int, refusal: str = "", detail: str = "") -> list[Action]:
+    def settle(
+        self, nonce: int, refusal: str = "", detail: str = "", *, stay: bool = False
+    ) -> list[Action]:
         """Say how a transaction, or what failed of one, went; without `refusal` it went well.
+        `stay`: the shell itself sees when saying anew what is held would help.
 
         Returns the answer to send.
         """
@@ -176,7 +179,8 @@ class SyncMachine:
         if transaction is None or transaction.nonce != nonce:
             return []
         if refusal:
-            return self._nack(nonce, refusal, detail)
+            answer = self._nack(nonce, refusal, detail)
+            return [one for one in answer if not stay or one != Leave(0.0)]
         self._open = None
         if isinstance(transaction, GenomesTransaction):
             self._rows_lineage = transaction.begun.lineage

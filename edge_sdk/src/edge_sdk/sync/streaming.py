@@ -84,6 +84,8 @@ class SyncSession:
         # What is to be said; "news": how this device is; None: nothing more.
         self._outgoing: queue.SimpleQueue[sync_pb2.SyncRequest | str | None] = queue.SimpleQueue()
         self._untold = 0.0
+        # What was refused for want of room.
+        self._short: actions.MakeRoom | None = None
         #: Whether the stream was left only to say anew what is held.
         self.unfinished = False
         self._silence = Silence(config.stream_silence_s, time.monotonic())
@@ -175,9 +177,19 @@ class SyncSession:
                 self._notice(beat.active_release)
 
     def _notice(self, active: int) -> None:
-        """Where another process went back to an earlier release, everything is said anew."""
-        if active < self._active and self._machine.at_rest and not self._busy:
+        """Where another process went back to an earlier release, or there is room now for what was
+        refused, everything is said anew."""
+        if not self._machine.at_rest or self._busy:
+            return
+        if active < self._active or (self._short is not None and self._fits(self._short)):
             self._leave(Leave(0.0))
+
+    def _fits(self, refused: actions.MakeRoom) -> bool:
+        try:
+            self._store.make_room(refused.wanted, refused.size)
+        except StoreError:
+            return False
+        return True
 
     def _is_over(self) -> bool:
         """Whether nothing was heard for so long that the stream is dead, or the news at an end."""
@@ -236,7 +248,10 @@ class SyncSession:
         except TrustError as error:
             return self._machine.settle(action.nonce, error.reason, str(error))
         except DiskFull as error:
-            return self._machine.settle(action.nonce, Refusal.DISK_FULL, str(error))
+            # What cannot fit must not keep this device from what needs no room, like a stop.
+            self._short = action if isinstance(action, actions.MakeRoom) else None
+            stay = self._short is not None
+            return self._machine.settle(action.nonce, Refusal.DISK_FULL, str(error), stay=stay)
         except StoreError as error:
             return self._machine.settle(action.nonce, Refusal.STORE, str(error))
         except (EdgeError, ValueError) as error:
