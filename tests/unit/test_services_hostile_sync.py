@@ -10,6 +10,8 @@ import pytest
 
 from genome_edge.v1 import sync_pb2
 from genome_server.home import Home, Tenant
+from genome_server.services import shipping
+from genome_server.services.desk import CONTENTS
 from genome_server.services.serve import House
 from tests.serving import make_home, publish_release, serving
 from tests.unit.syncing import NEW, Copy, enrolled
@@ -86,3 +88,24 @@ def test_what_a_hello_says_of_no_size_is_not_kept(
     _, shipping = house._sync._desks["default"]
     assert len(shipping._trust[1]) == 1, "one answer for all who are ahead"
     assert not any(len(word) > 256 for words in shipping._sets for word in words)
+
+
+def test_a_content_that_is_swept_while_it_is_sent_ends_with_a_goodbye(
+    channel: grpc.Channel, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swept(path: Path, start: int) -> bytes:
+        if path.parent.name == CONTENTS:
+            path.unlink()
+        return path.read_bytes()[start:]
+
+    monkeypatch.setattr(shipping, "_read", swept)
+    device, copy = enrolled(channel, tenant), Copy()
+    opened = copy.hello(device, features=NEW)
+    assert copy.take(opened.transaction()) == "release"
+    message = opened.skip_beats()
+    assert message is not None
+    assert message.begin.HasField("content")
+    message = opened.skip_beats()
+    assert message is not None
+    assert message.goodbye.retry_after_ms > 0
+    assert opened.next() is None

@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from genome_server.services import keeper, shipping, sync_plan
 from genome_server.services.contents import Contents
 from genome_server.services.desk import CONTENTS
 from genome_server.services.serve import House
-from genome_server.store.protocol import CustomerRow, GenomeRecord
+from genome_server.store.protocol import AudienceRow, CustomerRow, GenomeRecord
 from tests.serving import AGREED, RawStream, make_home, offer, publish_release, serving, until
 from tests.unit.syncing import NEW, Copy, buy, current, enrolled, subject_of
 
@@ -223,6 +224,39 @@ def test_a_content_that_somebody_left_is_not_handed_out(
     with closing(tenant.open_store()) as store:
         left = Contents(folder, store)
         assert len(left._kept) == 1
+
+
+def test_audiences_with_the_same_rows_share_a_file(tmp_path: Path, tenant: Tenant) -> None:
+    folder = tmp_path / "contents"
+    with closing(tenant.open_store()) as store:
+        subjects = list(store.subjects_of("app", CUSTOMERS[:9]).values())
+        rows = [AudienceRow(f"kiosk{i}", {"all": True}) for i in range(6)]
+        for row in rows:
+            store.put_audience(row)
+            store.set_members(row.name, subjects)
+        contents = Contents(folder, store)
+        with ThreadPoolExecutor(len(rows)) as pool:
+            bases = [bytes([i]) * 16 for i in range(len(rows))]
+            made = set(pool.map(lambda i: contents.make(rows[i], bases[i]).sha256, range(6)))
+        (sha256,) = made
+        assert hashlib.sha256(contents.path(sha256).read_bytes()).digest() == sha256
+        assert all(contents.find(f"kiosk{i}", bases[i]) for i in range(6))
+        for audience in ("kiosk1", "kiosk2"):
+            store.set_members(audience, subjects[:1])  # somebody has to be forgotten
+        contents.sweep()
+        again = Contents(folder, store)
+        for each in (contents, again):
+            assert [bool(each.find(f"kiosk{i}", bases[i])) for i in range(4)] == [
+                True,
+                False,
+                False,
+                True,
+            ]
+        contents.path(sha256).write_bytes(b"x" * contents.path(sha256).stat().st_size)
+        (folder / f".{sha256.hex()}.abc").write_bytes(b"a draft")
+        (folder / f"{'0' * 64}.{'0' * 32}.json").write_text("[]")
+        Contents(folder, store)
+        assert list(folder.iterdir()) == [], "what is damaged is made anew"
 
 
 def test_who_came_to_other_rows_gets_all_at_once(

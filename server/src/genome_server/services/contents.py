@@ -1,9 +1,10 @@
 """Genomes of whole audiences as files: made once, sent to many, resumed where the line broke.
 
 A content is all rows of an audience, and whom their lookups find, at one stamp. It is named by its
-SHA-256 and lies beside a note of what it is, so that a server that starts again goes on with it.
-What changed since follows as patches. It is not handed out any more once somebody is in it whom
-devices have to forget, and its file goes at the next sweep.
+SHA-256 and lies beside a note of what it is, so that a server that starts again goes on with it;
+audiences with the same rows share a file. What changed since follows as patches. It is not handed
+out any more once somebody is in it whom devices have to forget, and its file goes at the next
+sweep.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ import numpy as np
 
 from edge_sdk.dna.columns import Columns, encode, halves
 from genome_edge.v1 import release_pb2
+from genome_server.files import write_whole
 from genome_server.store.journal import read_rows
 from genome_server.store.protocol import AudienceRow, Mark, Store
 
@@ -36,7 +36,7 @@ RESUMED: Final = 1 / 4
 KEEP_S: Final = 6 * 3_600.0
 _CHUNK_ROWS: Final = 20_000
 
-log = logging.getLogger(__name__)
+_Key = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Content:
     marks: dict[str, list[Mark]]
 
     @property
+    def key(self) -> _Key:
+        """What it is known by: audiences may have the same bytes."""
+        return self.basis, self.sha256
+
+    @property
     def part(self) -> release_pb2.Part:
         """How Begin names it."""
         return release_pb2.Part(name="genomes", size=self.size, sha256=self.sha256)
@@ -70,8 +75,10 @@ class Contents:
         self._folder = folder
         self._store = store
         self._lock = threading.Lock()
-        self._kept: dict[bytes, Content] = {}
-        self._used: dict[bytes, float] = {}
+        # Held while files come and go: what one makes is not what another removes.
+        self._disk = threading.Lock()
+        self._kept: dict[_Key, Content] = {}
+        self._used: dict[_Key, float] = {}
         self._load()
 
     def find(
@@ -89,7 +96,7 @@ class Contents:
             share = RESUMED if content.sha256 in partials else FRESH
             changes = self._store.genome_change_count(audience, content.stamp)
             if changes <= share * rows and not self._store.anyone_gone(audience, content.stamp):
-                self._used[content.sha256] = time.monotonic()
+                self._used[content.key] = time.monotonic()
                 return content
         return None
 
@@ -114,13 +121,13 @@ class Contents:
             erased=erased,
             marks=marks,
         )
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self.path(content.sha256)
-        _write(path, data)
-        _write(path.with_suffix(".json"), _note(content))
-        with self._lock:
-            self._kept[content.sha256] = content
-            self._used[content.sha256] = time.monotonic()
+        with self._disk:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            write_whole(self.path(content.sha256), data)
+            write_whole(self._note_path(content), _note(content))
+            with self._lock:
+                self._kept[content.key] = content
+                self._used[content.key] = time.monotonic()
         return content
 
     def path(self, sha256: bytes) -> Path:
@@ -133,33 +140,42 @@ class Contents:
         with self._lock:
             kept = list(self._kept.values())
         for content in kept:
-            old = now - self._used[content.sha256] > KEEP_S
+            old = now - self._used[content.key] > KEEP_S
             if old or self._store.anyone_gone(content.audience, content.stamp):
-                with self._lock:
-                    del self._kept[content.sha256], self._used[content.sha256]
-                self._remove(content.sha256)
+                with self._disk:
+                    self._remove(content)
 
-    def _remove(self, sha256: bytes) -> None:
-        path = self.path(sha256)
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+    def _remove(self, content: Content) -> None:
+        with self._lock:
+            if self._kept.pop(content.key, None) is None:
+                return
+            self._used.pop(content.key, None)
+            shared = any(other.sha256 == content.sha256 for other in self._kept.values())
+        self._note_path(content).unlink(missing_ok=True)
+        if not shared:
+            self.path(content.sha256).unlink(missing_ok=True)
+
+    def _note_path(self, content: Content) -> Path:
+        return self._folder / f"{content.sha256.hex()}.{content.basis.hex()}.json"
 
     def _load(self) -> None:
         """Take up what a server before this one left, and remove what it did not finish."""
         if not self._folder.is_dir():
             return
+        left = set(self._folder.iterdir())
         for note in self._folder.glob("*.json"):
             try:
                 content = _read_note(note.read_bytes())
-                whole = note.with_suffix("").stat().st_size == content.size
-            except (OSError, ValueError, KeyError, TypeError):
+                with self.path(content.sha256).open("rb") as file:
+                    whole = hashlib.file_digest(file, "sha256").digest() == content.sha256
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            if whole and note.stem == content.sha256.hex():
-                self._kept[content.sha256] = content
-                self._used[content.sha256] = time.monotonic()
-        for path in self._folder.iterdir():
-            if path.stem not in {sha256.hex() for sha256 in self._kept}:
-                path.unlink(missing_ok=True)
+            if whole and note == self._note_path(content):
+                self._kept[content.key] = content
+                self._used[content.key] = time.monotonic()
+                left -= {note, self.path(content.sha256)}
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 def _rows(store: Store, audience: str) -> Columns:
@@ -214,16 +230,6 @@ def lookups(
             for subject, source, external_id in store.external_ids(wanted)
             if source == audience.source
         ]
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _note(content: Content) -> bytes:

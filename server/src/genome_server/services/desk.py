@@ -9,6 +9,7 @@ time for other things.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ PACE_S: Final = 0.000_25
 CONTENTS: Final = "contents"
 """The tenant's folder of contents."""
 _SWEEP_S: Final = 60.0
+
+log = logging.getLogger(__name__)
 
 _Blocking = Callable[..., Awaitable[Any]]
 _Asked = tuple[Want, "asyncio.Future[GenomePlan | None]"]
@@ -102,7 +105,10 @@ class Desk:
         now = asyncio.get_running_loop().time()
         if now - self._swept > _SWEEP_S:
             self._swept = now
-            await self._blocking(self.contents.sweep)
+            try:
+                await self._blocking(self.contents.sweep)
+            except Exception:  # whoever asks is answered all the same
+                log.exception("tenant %s: old contents cannot be removed", self._room.name)
 
 
 def _fail(asked: list[_Asked], error: BaseException | None) -> None:

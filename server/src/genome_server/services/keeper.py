@@ -310,7 +310,10 @@ class Keeper:
             content = plan.body.content
             if content is not None:
                 path = self._desk.contents.path(content.sha256)
-                await self._send_file(nonce, content.part, path)
+                try:
+                    await self._send_file(nonce, content.part, path)
+                except FileNotFoundError:  # swept meanwhile: somebody in it has to be forgotten
+                    await stream.leave()
             for piece in plan.body.pieces:
                 if not stream.refused(nonce):
                     await stream.send(piece, nonce)

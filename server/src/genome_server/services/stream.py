@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from google.protobuf.message import Message
 
@@ -201,12 +201,16 @@ class DeviceStream:
         if self._over or time.monotonic() - self._heard > SILENCE_S:
             raise StreamOverError
         if self.draining:
-            retry_ms = int(COME_BACK_MS * random.uniform(0.5, 1.5))
-            goodbye = sync_pb2.Goodbye(retry_after_ms=retry_ms)
-            await self.write(sync_pb2.SyncResponse(goodbye=goodbye))
-            raise StreamOverError
+            await self.leave()
         if self.room.revoked(self.who.name):
             raise CallRefusedError("CREDENTIAL_REVOKED", "this device's credential was revoked")
+
+    async def leave(self) -> NoReturn:
+        """Say goodbye and end the stream; the device comes back soon. Raises StreamOverError."""
+        retry_ms = int(COME_BACK_MS * random.uniform(0.5, 1.5))
+        goodbye = sync_pb2.Goodbye(retry_after_ms=retry_ms)
+        await self.write(sync_pb2.SyncResponse(goodbye=goodbye))
+        raise StreamOverError
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
