@@ -16,6 +16,9 @@ def test_backoff_grows_has_jitter_and_honours_what_was_asked() -> None:
     asked = [backoff.after_failure(30.0) for _ in range(200)]
     assert all(30.0 <= wait <= 53.0 for wait in asked)
     assert max(asked) - min(asked) > 15.0, "nor those that were sent away together"
+    assert max(backoff.after_failure(1e300) for _ in range(9)) < 5_500.0, (
+        "nobody is sent away for ever"
+    )
     backoff.reset()
     assert backoff.after_failure() <= 0.5
 

@@ -202,6 +202,14 @@ def test_a_server_that_never_agrees_on_the_time_is_asked_twice(house: ContractSe
             lambda e: isinstance(e, UnreachableError) and e.retry_after_s == 1.5,
         ),
         (
+            Refuse("DRAINING", grpc.StatusCode.UNAVAILABLE, {"retry_after_ms": "9" * 5_000}),
+            lambda e: isinstance(e, UnreachableError) and not e.retry_after_s,
+        ),
+        (
+            Refuse("CLOCK_SKEW", grpc.StatusCode.UNAUTHENTICATED, {"server_time_ms": "9" * 5_000}),
+            lambda e: isinstance(e, RefusedError),
+        ),
+        (
             Refuse("INTERNAL", grpc.StatusCode.INTERNAL),
             lambda e: isinstance(e, UnreachableError),
         ),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from typing import Final
+
+# Nobody stays away for longer, whatever is asked: a number that is wrong must not cost a device.
+_MOST_ASKED_S: Final = 3_600.0
 
 
 class Backoff:
@@ -22,11 +26,12 @@ class Backoff:
         self._failures = 0
 
     def after_failure(self, at_least_s: float = 0.0) -> float:
-        """Seconds to wait now. What the server asked for is waited for, and jitter added that grows
-        with it: a server that asks everybody for a minute does not get everybody back at once."""
+        """Seconds to wait now. What the server asked for is waited for, up to an hour, and jitter
+        added that grows with it: a server that asks everybody for a minute does not get everybody
+        back at once."""
         ceiling = min(self._most_s, self._first_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        asked_s = at_least_s * self._random.uniform(1.0, 1.5)
+        asked_s = min(at_least_s, _MOST_ASKED_S) * self._random.uniform(1.0, 1.5)
         return asked_s + self._random.uniform(self._first_s / 2, ceiling)
 
 

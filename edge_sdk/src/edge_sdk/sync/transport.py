@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from edge_sdk._posix import quiet_grpc
+from edge_sdk.clock import LATEST_MS
 from edge_sdk.errors import EdgeError, RefusedError, UnreachableError, UsageError
 from edge_sdk.sync.keys import CallSigner, Metadata, ServerClock
 from genome_edge.v1 import (
@@ -234,10 +235,10 @@ class Link:
 
     def heed_clock(self, error: RefusedError) -> bool:
         """Take the time from a CLOCK_SKEW refusal; False where there is none to take."""
-        told = error.facts.get("server_time_ms", "")
-        if error.reason != ErrorReason.CLOCK_SKEW or not told.isascii() or not told.isdecimal():
+        told = _number(error.facts.get("server_time_ms"))
+        if error.reason != ErrorReason.CLOCK_SKEW or not told:
             return False
-        self.clock.hear(int(told))
+        self.clock.hear(told)
         return True
 
     def _call_once(
@@ -297,7 +298,8 @@ def explain(error: Any, address: Address) -> EdgeError:
     info = _error_info(error)
     if info is not None and info.reason == ErrorReason.DRAINING:
         return UnreachableError(
-            f"{address.text} is about to stop", _milliseconds(info.metadata.get("retry_after_ms"))
+            f"{address.text} is about to stop",
+            (_number(info.metadata.get("retry_after_ms")) or 0) / 1000,
         )
     if info is not None and info.reason == ErrorReason.INTERNAL:
         return UnreachableError(f"{address.text} failed: {details}")
@@ -337,5 +339,8 @@ def _error_info(error: Any) -> errors_pb2.ErrorInfo | None:
     return None
 
 
-def _milliseconds(text: str | None) -> float | None:
-    return int(text) / 1000 if text and text.isascii() and text.isdecimal() else None
+def _number(text: str | None) -> int | None:
+    """Milliseconds that the server said: a moment of this calendar, or a time that is shorter."""
+    if not text or not text.isascii() or not text.isdecimal() or len(text) > len(str(LATEST_MS)):
+        return None
+    return min(int(text), LATEST_MS)
