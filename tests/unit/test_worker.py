@@ -90,6 +90,32 @@ def test_a_release_that_hangs_is_refused(
     assert caught.value.reason == "MODEL"
 
 
+def test_an_interpreter_that_never_starts_says_nothing_of_the_release(
+    shelf: tuple[Path, release_pb2.Manifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = tmp_path / "app"
+    app.write_text("#!/bin/sh\nexec sleep 60\n")
+    app.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(app))
+    try_release(*shelf, timeout_s=0.5)
+    assert "says nothing" in caplog.text
+
+
+def test_an_app_that_is_its_own_interpreter_is_not_started_again(
+    shelf: tuple[Path, release_pb2.Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = tmp_path / "app"
+    app.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    app.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(app))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    try_release(*shelf)
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.mark.parametrize("script", [None, "#!/bin/sh\necho usage: app\nexit 2\n"])
 def test_without_an_interpreter_it_is_tried_here(
     shelf: tuple[Path, release_pb2.Manifest],

@@ -93,6 +93,8 @@ def _files(answer: dict[str, Any]) -> Files:
 
 def _ask(verb: str, root: Path, data: bytes, size: int, timeout_s: float) -> dict[str, Any]:
     """What a verb answers; raises what it raises, and _Died. `size` is how much it has to read."""
+    if getattr(sys, "frozen", False):  # another one of the app would start
+        return _do_here(verb, root, data, "this app is its own interpreter")
     command = [sys.executable or "python", "-m", __name__, verb, str(root), str(size)]
     # The child finds the packages where this process found them.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -105,7 +107,9 @@ def _ask(verb: str, root: Path, data: bytes, size: int, timeout_s: float) -> dic
             env=environment,
             check=False,
         )
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        if not (late.stdout or b"").startswith(_STARTED.encode()):
+            return _do_here(verb, root, data, f"{command[0]} says nothing")
         raise _Died(f"was not done within {timeout_s:g} s") from None
     except OSError as error:
         return _do_here(verb, root, data, str(error))
