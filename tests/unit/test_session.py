@@ -22,7 +22,7 @@ from edge_sdk.dna.genome import NOBODY, block_from_rows
 from edge_sdk.outbox.frames import Frame, iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.plugins import Identified
-from genome_edge.v1 import event_pb2
+from genome_edge.v1 import dna_pb2, event_pb2
 from tests.unit.device_client import FAST, MOMENT, events, kinds, store_of
 from tests.unit.device_town import Town, customer, filled, row, subject, until
 
@@ -239,6 +239,27 @@ def test_what_the_server_says_otherwise(
         assert not visit.decide(MOMENT, "lobby").genome_used
         with pytest.raises(UsageError):
             visit.identify("")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        5,
+        Identified(b"short", None, 60),
+        Identified(NOBODY, None, 60),
+        Identified(subject(77), None, float("nan")),  # type: ignore[arg-type]
+        Identified(subject(77), dna_pb2.GenomeBlock(), 60),
+        Identified(subject(77), dna_pb2.GenomeBlock(counts=[5]), 60),
+    ],
+)
+def test_an_answer_that_is_none_changes_nothing(
+    edge: EdgeClient, server: Server, answer: Any
+) -> None:
+    server.answer = lambda: answer
+    with edge.session() as visit:
+        assert visit.identify("token", timeout=5) is IdentifyResult.OFFLINE
+        visit.imprint("view", product="poems")
+    assert kinds(edge) == ["interaction"]
 
 
 def test_without_enrolment_nobody_can_be_asked(edge: EdgeClient) -> None:

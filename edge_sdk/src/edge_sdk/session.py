@@ -140,6 +140,9 @@ class Session:
                 found = identify(store, self._config, token, lineage, patience)
             else:
                 found = identifier.identify(token, lineage, patience)
+            if found is not None and not _is_somebody(found):
+                raise ValueError("a visitor is 16 bytes, not all zero, and a time to live")
+            row = rows_from_block(found.block)[0] if found and found.block is not None else None
         except (UnreachableError, StoreError, UsageError):
             return IdentifyResult.OFFLINE
         except EdgeError as error:
@@ -150,11 +153,16 @@ class Session:
             return IdentifyResult.OFFLINE
         if found is None:
             return IdentifyResult.UNKNOWN
-        self._now_is(visit, fetched=found)
+        self._now_is(visit, fetched=found, row=row)
         return IdentifyResult.FETCHED
 
     def _now_is(
-        self, visit: _Visit, *, local: bytes | None = None, fetched: Identified | None = None
+        self,
+        visit: _Visit,
+        *,
+        local: bytes | None = None,
+        fetched: Identified | None = None,
+        row: Row | None = None,
     ) -> None:
         with self._lock:
             if visit is not self._visit:
@@ -164,7 +172,7 @@ class Session:
             if fetched is not None:
                 visit.fetched = fetched.subject
                 if fetched.block is not None:
-                    visit.row = rows_from_block(fetched.block)[0]
+                    visit.row = row
                     visit.lineage = fetched.block.lineage
                 visit.until = time.monotonic() + fetched.ttl_s
             stranger, visit.provisional = visit.provisional, None
@@ -290,6 +298,12 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.wipe()
+
+
+def _is_somebody(found: Identified) -> bool:
+    subject = found.subject
+    named = isinstance(subject, bytes) and len(subject) == 16 and subject != NOBODY
+    return named and found.ttl_s >= 0
 
 
 def _readable(visit: _Visit, live: Live) -> bool:
