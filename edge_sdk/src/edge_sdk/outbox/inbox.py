@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final
 
+from edge_sdk.errors import StoreError
 from edge_sdk.outbox import lanes, thinning
 from edge_sdk.outbox.entries import LOST, Entry, Ticket
 from edge_sdk.outbox.frames import FrameKind
@@ -81,6 +82,16 @@ class Inbox:
         if events:
             with self._lock:
                 self._lost[self.reason, 0] += events
+
+    def unwritable(self, entry: Entry) -> None:
+        """Count one that no disk can take; who waits for it is told."""
+        with self._lock:
+            self._waiting -= 1
+            self._lost[lanes.UNWRITABLE, 0] += 1
+        if entry.ticket is not None:
+            entry.ticket.settle(error=StoreError("the event could not be encoded"))
+        if entry.settled is not None:
+            entry.settled(LOST)
 
     def lost(self) -> Lost:
         """What was lost and is not declared yet."""

@@ -36,6 +36,7 @@ STORE_CORRUPT: Final = "STORE_CORRUPT"
 DISK_FULL: Final = "DISK_FULL"
 INBOX_FULL: Final = "INBOX_FULL"
 TOO_OLD: Final = "TOO_OLD"
+UNWRITABLE: Final = "UNWRITABLE"
 
 _MAX_COUNT: Final = (1 << 32) - 1
 _HEADER: Final = struct.Struct("<IQ16sHq")

@@ -188,8 +188,8 @@ class Writer:
 
     # One transaction ----------------------------------------------------------------------------
 
-    def _commit(self, group: Sequence[Entry]) -> None:
-        prepared = _prepare(group)
+    def _commit(self, group: list[Entry]) -> None:
+        prepared = self._prepare(group)
         lost, is_all = self.inbox.lost(), len(self.inbox) == len(group)
         left = Counter(lost)
         with self._store.write() as connection:
@@ -215,6 +215,23 @@ class Writer:
                 item.entry.settled(item.outcome)
             if item.entry.ticket is not None:
                 item.entry.ticket.settle(item.outcome)
+
+    def _prepare(self, group: list[Entry]) -> list[_Prepared]:
+        """Encode them; one that cannot be must not keep the others from disk, and is taken out."""
+        prepared = []
+        for entry in list(group):
+            try:
+                body, full = entry.bodies()
+                frame = encode_frame(Frame(0, entry.subject, entry.kind, entry.time_ms, body))
+                prepared.append(_Prepared(entry, frame, full))
+                # Encoding is Python at work: a thread that decides would wait for it.
+                rest()
+                time.sleep(0)
+            except Exception:
+                log.exception("an event could not be encoded and is lost")
+                group[:] = [one for one in group if one is not entry]
+                self.inbox.unwritable(entry)
+        return prepared
 
     def _write_lane(
         self, connection: sqlite3.Connection, items: Sequence[_Prepared], now_ms: int, lost: Lost
@@ -302,23 +319,6 @@ class Writer:
             gone = evict(connection, int(limit * _EVICT_TO), now_ms, self._chance)
             join(connection, self._limits)
             log.warning("the outbox is full: %d bytes of events were given up", gone)
-
-
-def _prepare(group: Sequence[Entry]) -> list[_Prepared]:
-    prepared = []
-    for entry in group:
-        try:
-            body, full = entry.bodies()
-            frame = encode_frame(Frame(0, entry.subject, entry.kind, entry.time_ms, body))
-            prepared.append(_Prepared(entry, frame, full))
-            # Encoding is Python at work: a thread that decides would wait for it.
-            rest()
-            time.sleep(0)
-        except Exception:  # one event that cannot be encoded must not keep the others from disk
-            log.exception("an event could not be encoded and is lost")
-            if entry.ticket is not None:
-                entry.ticket.settle(error=StoreError("the event could not be encoded"))
-    return prepared
 
 
 def _admit(connection: sqlite3.Connection, entry: Entry) -> str:
