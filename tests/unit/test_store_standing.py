@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -191,6 +192,22 @@ def test_a_torn_content_is_dropped(tmp_path: Path) -> None:
     store.append_partial(ONE, 0, b"ab")
     store.append_partial(ONE, 0, b"c")
     assert store.partials() == {ONE: 1}, "it began anew"
+
+
+def test_what_nothing_can_be_appended_to_is_put_out_of_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DeviceStore.open(tmp_path / "edge")
+    partial = store.path / "partial"
+    (partial / ("a" * 64)).mkdir()
+    (partial / ("b" * 64)).symlink_to(tmp_path / "nowhere")
+    somebody_elses = partial / ("c" * 64)
+    somebody_elses.write_bytes(b"x")
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, how: path != somebody_elses and real(path, how))
+    store.append_partial(ONE, 0, b"ab")
+    assert store.partials() == {ONE: 2}
+    assert [entry.name for entry in partial.iterdir()] == [ONE.hex()]
 
 
 def test_there_is_room_or_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,18 @@ from pathlib import Path
 from typing import Final
 
 from edge_sdk.errors import DiskFull
-from edge_sdk.store.files import is_digest, remove
+from edge_sdk.store.files import is_digest, move_aside, remove
 
 _SYNC_BYTES: Final = 4 << 20
 #: Left free on the disk for what the device itself has to write.
 _SPARE_BYTES: Final = 32 << 20
 # Only one content of each kind is on its way at a time: a part, an asset, rows.
 _OTHERS: Final = 2
+
+
+def _is_usable(entry: Path) -> bool:
+    plain = entry.is_file() and not entry.is_symlink()
+    return plain and os.access(entry, os.R_OK | os.W_OK)
 
 
 class Partials:
@@ -33,12 +38,13 @@ class Partials:
         self._unsynced: dict[bytes, int] = {}
 
     def held(self) -> dict[bytes, int]:
-        """How many bytes are here of each."""
-        return {
-            bytes.fromhex(entry.name): entry.stat().st_size
-            for entry in self._directory.iterdir()
-            if is_digest(entry.name)
-        }
+        """How many bytes are here of each; what cannot be appended to is put out of the way."""
+        entries = [entry for entry in self._directory.iterdir() if is_digest(entry.name)]
+        usable = [entry for entry in entries if _is_usable(entry)]
+        in_the_way = [entry for entry in entries if entry not in usable]
+        if in_the_way:
+            move_aside(self._directory.parent, in_the_way)
+        return {bytes.fromhex(entry.name): entry.stat().st_size for entry in usable}
 
     def append(self, sha256: bytes, offset: int, data: bytes) -> None:
         """Go on with one at byte `offset`; at 0 it begins anew.
