@@ -21,6 +21,7 @@ from edge_sdk.sync.enrolment import enrol
 from genome_edge.v1 import event_pb2
 from genome_server.backup import AHEAD, check_backup, make_backup, open_backup, restore
 from genome_server.errors import Refused
+from genome_server.genomes.rows import LOG_KEY
 from genome_server.home import Home, Tenant
 from genome_server.log import Committer, LogReader, verify_log
 from genome_server.log.erase import ERASURES, erase_from_log, erasures, remember_erasures
@@ -70,6 +71,35 @@ def test_a_backup_is_whole_and_has_no_keys_unless_asked(tenant: Tenant, tmp_path
     with pytest.raises(Refused, match="there already"):
         make_backup(tenant, tmp_path / "two")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_before_anything_happened_there_is_something_to_back_up(tmp_path: Path) -> None:
+    tenant = make_home(tmp_path / "home").tenant("default")
+    assert not tenant.log_path.exists()
+    made = make_backup(tenant, tmp_path / "one")
+    assert made.events == 0
+    assert restore(tenant, made.path, replace=True).events == 0
+    with closing(tenant.open_store()) as store:
+        store.set_meta(LOG_KEY, "it had a log")
+    tenant.log_path.unlink()
+    with pytest.raises(Refused, match="is gone"):
+        make_backup(tenant, tmp_path / "two")
+    for inside in (tenant.parts_dir / "three", tenant.dir.parent / "three"):
+        with pytest.raises(Refused, match="elsewhere"):
+            make_backup(tenant, inside)
+
+
+def test_a_backup_of_another_tenant_or_of_nothing_is_refused(
+    tenant: Tenant, tmp_path: Path
+) -> None:
+    made = make_backup(tenant, tmp_path / "one")
+    with pytest.raises(Refused, match="--tenant default"):
+        restore(Home(tmp_path / "home").tenant("other"), made.path)
+    index = json.loads((made.path / "backup.json").read_text())
+    for files, why in (([], "cannot be read"), ({}, r"names no tenant\.sqlite")):
+        (made.path / "backup.json").write_text(json.dumps(index | {"files": files}))
+        with pytest.raises(Refused, match=why):
+            restore(tenant, made.path, replace=True)
 
 
 def test_what_is_damaged_is_not_restored(tenant: Tenant, tmp_path: Path) -> None:

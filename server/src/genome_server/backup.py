@@ -33,6 +33,7 @@ from edge_sdk import _posix
 from genome_server.dna_file import renew_epoch
 from genome_server.errors import NotInitialised, Refused
 from genome_server.files import write_whole
+from genome_server.genomes.rows import LOG_KEY
 from genome_server.home import Tenant
 from genome_server.log import schema
 from genome_server.log.erase import ERASURES, erase_from_log, erasures, remember_erasures
@@ -93,6 +94,9 @@ def make_backup(
         raise Refused("a store that a plug-in keeps has to be backed up by its own means")
     if path.exists():
         raise Refused(f"{path} is there already; name a folder that is not")
+    if path.resolve().is_relative_to(tenant.dir.parent.resolve()):
+        raise Refused(f"{path} lies among the tenants; keep backups elsewhere, on another disk")
+    _ensure_log(tenant)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     draft.mkdir(parents=True, mode=0o700)
     try:
@@ -144,12 +148,15 @@ def open_backup(path: Path) -> Backup:
         )
     except FileNotFoundError:
         raise Refused(f"{path} is no backup: it has no {INDEX}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"{path / INDEX} cannot be read ({error})") from error
 
 
 def check_backup(backup: Backup, progress: Advance | None = None) -> None:
     """Read all of a backup. Raises Refused, which names the first file that is not what it was."""
+    for name in _DATABASES:
+        if name not in backup.files:
+            raise Refused(f"{backup.path} is no whole backup: its {INDEX} names no {name}")
     for name, (size, sha) in backup.files.items():
         file = backup.path / name
         inside = file.resolve().is_relative_to(backup.path.resolve())
@@ -187,6 +194,11 @@ def restore(
     the backup has none. Raises Refused, OSError, StoreError.
     """
     backup = open_backup(path)
+    if backup.tenant != tenant.name:  # its keys and credentials name it
+        raise Refused(
+            f"{path} is a backup of tenant {backup.tenant!r}, which cannot become "
+            f"{tenant.name!r}; say --tenant {backup.tenant}"
+        )
     check_backup(backup, progress)
     there = tenant.dir.exists() and any(tenant.dir.iterdir())
     if there and not replace:
@@ -321,6 +333,15 @@ def _files_in(folder: Path) -> Iterator[str]:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 yield path.relative_to(folder).as_posix()
+
+
+def _ensure_log(tenant: Tenant) -> None:
+    """Begin the log of a tenant to which nothing has happened yet, as its server would."""
+    if not tenant.log_path.exists():
+        with closing(tenant.open_store()) as store:
+            if store.meta(LOG_KEY):
+                raise Refused(f"the log {tenant.log_path} is gone; restore it from a backup first")
+        schema.open_for_writing(tenant.log_path).close()
 
 
 def _check_log(path: Path) -> None:
