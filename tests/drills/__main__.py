@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import tempfile
 import time
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="where everything random comes from")
     parser.add_argument("--round", type=int, help="this round alone")
     args = parser.parse_args()
+    logging.getLogger("edge_sdk").setLevel(logging.CRITICAL)  # what is broken on purpose
     figures, failed = Figures(), 0
     for name in [args.only] if args.only else DRILLS:
         drill = find(name)
@@ -97,6 +99,8 @@ def main() -> int:
             print(f"  FAILED {failure}", flush=True)
         if len(found.failures) > _SHOWN:
             print(f"  … and {len(found.failures) - _SHOWN} more")
+        if found.failures and args.round is None:
+            print(f"  one of them again: make drill ONLY={name} SEED={args.seed} ROUND=…")
         print(f"  {time.monotonic() - began:.0f} s, seed {args.seed}")
         figures.add(f"drill.{name}.tried", found.tried, drill.UNIT)
         figures.add(f"drill.{name}.failed", len(found.failures), drill.UNIT)

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.outbox.frames import FrameKind
+from genome_edge.v1 import event_pb2
 from genome_server.cli import cli
 from genome_server.home import Tenant
 from genome_server.log import Committer
@@ -94,6 +96,17 @@ def test_an_export_goes_on_where_it_ended(tenant: Tenant, tmp_path: Path, kind: 
     first.unlink()
     lost = run(tenant, "log", "export", folder, "--format", kind, code=1)
     assert "lacks the part that begins at offset 0" in lost["error"]["message"]
+
+
+def test_ids_in_an_export_are_hex(tenant: Tenant, tmp_path: Path) -> None:
+    outcome = event_pb2.Outcome(decision_id=bytes(range(16)), kind="view")
+    body = event_pb2.Event(outcome=outcome).SerializeToString()
+    data = frames(6, (SUBJECTS[0], FrameKind.OUTCOME, body))
+    with Committer(tenant.log_path) as log:
+        log.append_batch("till", EPOCH, 0, 6, 6, data, hashlib.sha256(data).digest())
+    run(tenant, "log", "export", tmp_path / "out", "--format", "jsonl", "--kind", "outcome")
+    (row,) = read(tmp_path / "out", "jsonl")
+    assert row["event"]["outcome"]["decision_id"] == bytes(range(16)).hex()
 
 
 def test_an_export_of_some_events(tenant: Tenant, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _for_ever(store: DeviceStore, config: Config, output: Output) -> int:
     outbox = Outbox(store, config)
     updater = Updater(store, outbox, config, changed.set)
     updater.start()
-    said = ""
+    said: tuple[object, ...] = ()
     while not stop.is_set():
         changed.wait()
         changed.clear()
@@ -79,7 +79,10 @@ def _for_ever(store: DeviceStore, config: Config, output: Output) -> int:
             + (f"; refused: {state.last_nack}" if state.last_nack else "")
             + (f"; {state.cause}" if state.cause else "")
         )
-        if line != said and not stop.is_set():
-            said = line
+        # The kind of trouble: its words name now this address of the server, now that one.
+        trouble = state.last_nack, type(state.cause)
+        news = (state.connected, data["release"], data["genomes"], *trouble)
+        if news != said and not stop.is_set():
+            said = news
             output.result(data, [line])
     return DONE if updater.stop(5.0) else REFUSED

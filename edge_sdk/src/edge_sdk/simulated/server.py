@@ -6,7 +6,7 @@
         actions = machine.receive(message, server.now_ms())
 
 What is said is well made: signed by the right keys, whole, newest, in order. What is not, a test
-makes so. `keys` and `thresholds` are the roles' own, `signers` who signs instead of them; `offered`
+makes so. `keys` and `thresholds` are the roles' own; `signers` sign instead, by role; `offered`
 is the release that devices get (an older one rolls them back), `contents` are the bytes sent for
 each digest, `instead` what is said in place of a signed statement, `frozen` stops the signing of
 fresh timestamps. `publish`, `pause` and `rotate` take an `edit` that may change what they sign.
@@ -57,7 +57,9 @@ def _as_it_is(_: Any) -> None:
 class SimulatedServer:
     """Keys, roots, releases, timestamps, stop lists and genomes of one tenant. Not thread-safe.
 
-    `now_ms` is its clock (Unix milliseconds); timestamps are good for `life_ms`.
+    `now_ms` is its clock (Unix milliseconds); timestamps are good for `life_ms`. What it says is
+    true until a test changes `signers`, `offered`, `contents`, `instead` or `frozen`: see
+    `help("edge_sdk.simulated.server")`.
     """
 
     def __init__(

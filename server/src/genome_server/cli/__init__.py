@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from genome_server.cli.output import (
+    EXIT_REFUSED,
     HOME_KEY,
     JSON_KEY,
     TENANT_KEY,
@@ -117,6 +120,10 @@ class LazyGroup(click.Group):
             if ctx.meta[_JSON_SAID]:
                 fail_usage(error)
             raise
+        except BrokenPipeError:
+            # Whoever read what is printed has enough of it; what is left has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(EXIT_REFUSED) from None
         except Exception as error:  # noqa: BLE001 - a person gets a sentence, not a traceback
             fail(ctx, error)
 

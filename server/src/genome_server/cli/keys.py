@@ -118,7 +118,7 @@ def rotate(
     wanted = Wanted(role, not no_new, public, retire, threshold or 0, expires_days or 0)
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
-        _say(console, run(tenant, store, wanted))
+        _say(console, run(tenant, store, wanted), tenant.keys_dir)
 
 
 @command.command("make")
@@ -196,7 +196,7 @@ def import_(console: Console, file: Path) -> None:
 
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
-        _say(console, import_root(tenant, store, file))
+        _say(console, import_root(tenant, store, file), tenant.keys_dir)
 
 
 @command.command("life")
@@ -220,7 +220,7 @@ def life(console: Console, span: int) -> None:
     )
 
 
-def _say(console: Console, drafted: Drafted) -> None:
+def _say(console: Console, drafted: Drafted, keys_dir: Path) -> None:
     data = {
         "root_version": drafted.root.version,
         "in_force": not drafted.lacking,
@@ -232,11 +232,14 @@ def _say(console: Console, drafted: Drafted) -> None:
     def render() -> None:
         if not drafted.lacking:
             console.print(f"Root {drafted.root.version} is in force; devices follow it.")
+            console.note(f"note: back up anew: {keys_dir}")
             if drafted.unsigned:
+                many = len(drafted.unsigned) > 1
+                named = ", ".join(map(str, drafted.unsigned))
                 console.note(
-                    f"note: release {', '.join(map(str, drafted.unsigned))} was signed by the key "
-                    "that is gone; devices that have it keep it, others wait for: "
-                    "genome-server publish"
+                    f"note: {f'releases {named} were' if many else f'release {named} was'} signed "
+                    "by a key that is gone; devices that have it keep it, others wait for: "
+                    f"genome-server publish{', in each channel (--to)' if many else ''}"
                 )
             if drafted.staying:
                 console.note(

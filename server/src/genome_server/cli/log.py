@@ -140,7 +140,7 @@ def export_(
     """Write events to FOLDER, in parts; an export that was cut goes on where it ended.
 
     Repeat it to add what has happened since. Events name subjects, which are random; the ids of
-    customers are not in the log.
+    customers are not in the log. Bytes are in hex.
     """
     from genome_server.log.export import KINDS, Choice, export
 
