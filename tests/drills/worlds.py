@@ -23,6 +23,8 @@ _STEPS: Final = (15, 40)
 _MOST_DEVICES: Final = 3
 _CUSTOMERS: Final = 6
 _NOBODY: Final = bytes(16)
+#: At the end every device syncs and says something so often.
+_AWAKE: Final = 2
 
 
 class History:
@@ -349,14 +351,17 @@ class World:
     def _heal(self) -> None:
         self._note("all is well again")
         self.town.release(2)
-        for _ in range(2 * len(self.devices) + 2):
+        for round_ in range(2 * len(self.devices) + 3):
             for at, device in enumerate(self.devices):
-                self._sync(at)
                 self._good(at)
-                self._say(at, _NOBODY, urgent=False)
+                if round_ < _AWAKE:
+                    self._sync(at)
+                    self._say(at, _NOBODY, urgent=False)
                 device.report(self.town, self.lines[at], 60)
             if self.town.log.backed_up:
                 self.town.log.back_up()
+            if round_ >= _AWAKE and not any(one.outbox.unsent() for one in self.devices):
+                break
         self._check()
         for at, device in enumerate(self.devices):
             if device.outbox.unsent():
