@@ -5,7 +5,8 @@ Rules
 1. `put` never waits for the disk: it is on the path of every decision. Below half of the bound it
    costs an append and one more in a count, under a lock that nobody holds for longer than that.
 2. Beyond half of it impressions are given up by the flip of a coin, beyond three quarters all of
-   them, at the bound everything but what somebody waits for, consents and links.
+   them, at the bound everything but what somebody waits for, consents and links; at twice the bound
+   those, too, and who waits is told.
 3. While the disk takes nothing, what is here is thinned instead, so that the end of a long trouble
    does not find its beginning only.
 4. What went is counted until a commit declares it. For those that stayed of the same coins it is
@@ -58,14 +59,19 @@ class Inbox:
         if taken:
             entry.gone_ppm = ppm
             self._queue.put(entry)
+        elif entry.ticket is not None:
+            trouble = "the disk takes nothing, and memory holds all that it may: free some room"
+            entry.ticket.settle(error=StoreError(trouble))
         else:
             self._lose(entry, ppm)
 
     def _at_risk(self, entry: Entry) -> int:
         """The probability with which an event is given up that comes now (rule 2)."""
         waiting, limit = self._waiting, self._limit
-        if 2 * waiting < limit or entry.ticket is not None or entry.kind in _KEPT:
+        if 2 * waiting < limit:
             return 0
+        if entry.ticket is not None or entry.kind in _KEPT:
+            return thinning.CERTAIN if waiting >= 2 * limit else 0
         if entry.kind is FrameKind.DECISION:
             return thinning.on_arrival(waiting, limit)
         return thinning.CERTAIN if waiting >= limit else 0
