@@ -155,6 +155,16 @@ def test_an_event_that_cannot_be_encoded_keeps_no_other_from_disk(
         desk.writer.put_durably(Entry(FrameKind.OUTCOME, SOMEBODY, 1, broken), 5)
 
 
+def test_many_events_do_not_wait_for_a_turn_each(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    monkeypatch.setattr("edge_sdk.outbox.writer.time.sleep", turns.append)
+    group = [entry(str(number)) for number in range(2_000)]
+    assert len(desk.writer._prepare(group)) == 2_000
+    assert len(turns) <= 51, "each takes milliseconds where many threads are busy"
+
+
 # A full disk -----------------------------------------------------------------------------------
 
 

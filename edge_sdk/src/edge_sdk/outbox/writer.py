@@ -53,6 +53,8 @@ log = logging.getLogger("edge_sdk.outbox.writer")
 _GROUP: Final = 5_000
 # Up to so many events are encoded in slices.
 _MANY: Final = 500
+# Whoever else is at work gets about so many turns while a group is encoded.
+_TURNS: Final = 50
 _RETRY_S: Final = (0.1, 5.0)
 # Room is made for more than the one event that was too many.
 _EVICT_TO: Final = 0.9
@@ -219,14 +221,17 @@ class Writer:
     def _prepare(self, group: list[Entry]) -> list[_Prepared]:
         """Encode them; one that cannot be must not keep the others from disk, and is taken out."""
         prepared = []
-        for entry in list(group):
+        turns = 1 + len(group) // _TURNS
+        for at, entry in enumerate(list(group)):
             try:
                 body, full = entry.bodies()
                 frame = encode_frame(Frame(0, entry.subject, entry.kind, entry.time_ms, body))
                 prepared.append(_Prepared(entry, frame, full))
-                # Encoding is Python at work: a thread that decides would wait for it.
+                # Encoding is Python at work: a thread that decides would wait for it. But among
+                # many busy threads each turn takes milliseconds, and then nothing reaches the disk.
                 rest()
-                time.sleep(0)
+                if at % turns == 0:
+                    time.sleep(0)
             except Exception:
                 log.exception("an event could not be encoded and is lost")
                 group[:] = [one for one in group if one is not entry]
