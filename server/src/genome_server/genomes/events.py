@@ -109,7 +109,15 @@ Effect = Imprint | ConsentSaid | LinkSaid | Skip
 def event_ms(time: event_pb2.EventTime, received_ms: int) -> int:
     """The one time of an event, in Unix milliseconds, from its clocks and its receipt."""
     wall = time.wall_ms + (time.server_offset_ms if time.offset_known else 0)
-    return max(0, min(wall, received_ms + FUTURE_MS))
+    return _bounded(wall, received_ms)
+
+
+def _bounded(at_ms: int, received_ms: int) -> int:
+    """Neither before 1970 nor long after its receipt."""
+    latest = received_ms + FUTURE_MS
+    if 0 <= at_ms <= latest:
+        return at_ms
+    return max(0, min(at_ms, latest))
 
 
 def interaction_key(interaction_id: str) -> bytes:
@@ -147,9 +155,11 @@ class EventReader:
         except DecodeError:
             return Skip.UNREADABLE
         payload = event.WhichOneof("payload")
-        time = event.time
-        at_ms = event_ms(time, frame.received_ms) if event.HasField("time") else frame.time_ms
-        at_ms = max(0, min(at_ms, frame.received_ms + FUTURE_MS))
+        at_ms = (
+            event_ms(event.time, frame.received_ms)
+            if event.HasField("time")
+            else _bounded(frame.time_ms, frame.received_ms)
+        )
         if frame.subject == NOBODY:
             return Skip.NOBODY
         if payload == "interaction":

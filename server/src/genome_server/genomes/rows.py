@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -152,7 +152,7 @@ class RowEncoder:
             for subject, state in states.items():
                 customer = customers.get(subject)
                 consents = customer.consents or 0 if customer is not None else 0
-                own = replace(row, subject=subject, consents=consents)
+                own = Row(subject, consents, row.as_of_hour, row.indices, row.codes)
                 yield GenomeRecord(
                     subject=subject,
                     epoch=self._schema.epoch,

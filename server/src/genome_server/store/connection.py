@@ -23,6 +23,9 @@ from genome_server.store.migrations import migrate
 BUSY_TIMEOUT_S = 60.0
 #: Rows per statement or page; below SQLite's limit of 32,766 bound values.
 CHUNK = 2_000
+#: What a connection may keep of the file. Events on their way to genomes touch pages all over it,
+#: and a transaction that does not fit writes pages more than once.
+_CACHE_KIB = 16 * 1024
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -96,6 +99,7 @@ class Connections:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
                 db = Database(connection, execute_plugins=False)
             except BaseException:
                 connection.close()

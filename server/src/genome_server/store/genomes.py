@@ -100,7 +100,8 @@ class Genomes(People, Changes):
         )
         fresh = [s for s in changed if s not in stored]
         self.run_many(
-            f"UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing = {RETURNED}",
+            "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? "
+            f"AND standing = {RETURNED}",
             (
                 (PRESENT if agreed.get(s, 0) & CONSENT_PERSONALISATION else WITHDRAWN, stamps[s], s)
                 for s in fresh

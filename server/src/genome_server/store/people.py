@@ -7,6 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from genome_server.store.connection import Connections, Row, chunked
 from genome_server.store.journal import StoredRow, written
@@ -250,5 +251,7 @@ def _merged(old: Row | None, row: CustomerRow) -> Row:
     return (row.subject, markers, consents, stated, consents_ms, newest)
 
 
+# Profiles are segments, mostly: many customers have the same one.
+@lru_cache(maxsize=8_192)
 def _markers(text: str) -> tuple[tuple[str, int], ...]:
     return tuple((str(marker), int(salience)) for marker, salience in json.loads(text))
