@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
 
 from genome_edge.v1 import sync_pb2
+from genome_server.errors import StoreBusy
 from genome_server.home import Home, Tenant
-from genome_server.services import shipping
+from genome_server.releases import trust
+from genome_server.services import live, shipping
 from genome_server.services.desk import CONTENTS
+from genome_server.services.room import News
 from genome_server.services.serve import House
-from tests.serving import make_home, publish_release, serving
-from tests.unit.syncing import NEW, Copy, enrolled
+from tests.serving import info, make_home, publish_release, serving, until
+from tests.unit.syncing import NEW, Copy, buy, current, enrolled
 
 
 @pytest.fixture
@@ -109,3 +115,59 @@ def test_a_content_that_is_swept_while_it_is_sent_ends_with_a_goodbye(
     assert message is not None
     assert message.goodbye.retry_after_ms > 0
     assert opened.next() is None
+
+
+def test_a_key_that_breaks_while_serving_stops_only_what_it_would_have_signed(
+    house: House,
+    channel: grpc.Channel,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(trust, "_KEYS_S", 0.1)
+    device, opened, copy = current(channel, tenant, features=NEW)
+    key = tenant.timestamp_key_path.read_bytes()
+    tenant.timestamp_key_path.write_bytes(b"no key")
+    with closing(tenant.open_store()) as store:
+        store.withdraw_release(1)  # due to be signed
+    desk = house.rooms["default"].trust
+    before = desk.versions
+    until(lambda: "cannot sign" in caplog.text, "it is said")
+    buy(device, tenant, "ann", 1)
+    assert copy.take(opened.transaction()) == "patch", "genomes go on"
+    other = Copy().hello(enrolled(channel, tenant), features=NEW)
+    message = other.next()
+    assert message is not None
+    assert message.HasField("heartbeat")
+    other.close()
+    tenant.timestamp_key_path.write_bytes(key)
+    until(lambda: desk.versions > before, "it is found again")
+    with closing(tenant.open_store()) as store:
+        store.revoke_device(device.id)
+    with pytest.raises(grpc.RpcError) as caught:
+        opened.skip_beats()
+    assert info(caught.value).reason == "CREDENTIAL_REVOKED"
+    assert caplog.text.count("cannot sign") == 1
+
+
+def test_genomes_go_on_after_a_look_that_failed(
+    house: House, channel: grpc.Channel, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, opened, copy = current(channel, tenant, features=NEW)
+    monkeypatch.setattr(live, "WATCH_S", 1_000.0)  # from now on only who applied events looks
+    time.sleep(0.4)
+    room = house.rooms["default"]
+    look, failed = room.look, threading.Event()
+
+    def fails_once() -> News:
+        if not failed.is_set():
+            failed.set()
+            raise StoreBusy("for a test")
+        return look()
+
+    monkeypatch.setattr(room, "look", fails_once)
+    for sequence in (1, 2):
+        buy(device, tenant, "ann", sequence)
+        assert copy.take(opened.transaction()) == "patch"
+    assert failed.is_set()
+    opened.close()

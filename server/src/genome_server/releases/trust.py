@@ -50,6 +50,8 @@ LIFE_HOURS: Final = 7 * 24
 _HOUR_MS: Final = 3_600_000
 #: Seconds between two answers to devices that hold something newer: none can make us sign for ever.
 _HEARD_EVERY_S: Final = 10.0
+#: Seconds between two looks for keys that are missing.
+_KEYS_S: Final = 5.0
 #: How far a version that a device names may lie in the future and still be one that was given.
 _LEEWAY_S: Final = 3_600
 
@@ -64,6 +66,7 @@ class _Held:
     roots: tuple[release_pb2.SignedRoot, ...]
     root: release_pb2.TrustRoot
     keys: tuple[DeviceKey, ...] = ()
+    unreadable: str = ""
     signed: release_pb2.SignedTimestamp | None = None
     timestamp: release_pb2.Timestamp | None = None
     signed_stops: stop_pb2.SignedStopList | None = None
@@ -93,6 +96,7 @@ class TrustDesk:
         self._now_ms = now_ms
         self._lock = threading.RLock()
         self._looked = 0.0
+        self._read_at = 0.0
         self._heard = -math.inf
         self._told = ""
         ensure_roots(tenant, store, now_ms())
@@ -147,13 +151,15 @@ class TrustDesk:
         `versions` tells afterwards whether there is anything new.
         """
         with self._lock:
-            if self._store.trusted_versions() != self._held.versions:
+            missing = not self._held.able and time.monotonic() - self._read_at > _KEYS_S
+            if missing or self._store.trusted_versions() != self._held.versions:
                 self._held = self._read()
             if self._due(self._held):
                 try:
                     with self._store.transaction():
                         self._held = self._read()
-                        self._renew()
+                        if self._due(self._held):  # still, and the keys are still here
+                            self._renew()
                 except StoreBusy as error:
                     log.warning("tenant %s: the timestamp waits: %s", self._tenant.name, error)
             self._looked = time.monotonic()
@@ -235,13 +241,18 @@ class TrustDesk:
         return self._held
 
     def _read(self) -> _Held:
+        self._read_at = time.monotonic()
         store = self._store
         versions = store.trusted_versions()
         roots = tuple(release_pb2.SignedRoot.FromString(one) for one in store.trusted(ROOT))
         root = release_pb2.TrustRoot.FromString(roots[-1].root)
         life = int(store.meta(LIFE_KEY) or LIFE_HOURS)
-        keys = tuple(here(self._tenant, root, TIMESTAMP))
-        held = _Held(versions, roots, root, keys, life_ms=life * _HOUR_MS)
+        keys, unreadable = [], ""
+        try:
+            keys = here(self._tenant, root, TIMESTAMP)
+        except (Refused, OSError) as error:  # as good as none
+            unreadable = f"tenant {self._tenant.name} cannot sign: {error}"
+        held = _Held(versions, roots, root, tuple(keys), unreadable, life_ms=life * _HOUR_MS)
         for content in store.trusted(TIMESTAMP):
             signed = release_pb2.SignedTimestamp.FromString(content)
             stated = release_pb2.Timestamp.FromString(signed.timestamp)
@@ -276,7 +287,7 @@ class TrustDesk:
     def _unable(self, held: _Held) -> str:
         """Why nothing can be signed that devices believe; empty: it can."""
         if not held.able:
-            return str(missing_key(self._tenant, held.root, TIMESTAMP))
+            return held.unreadable or str(missing_key(self._tenant, held.root, TIMESTAMP))
         if 0 < held.root.expires_ms <= self._now_ms():
             return (
                 f"tenant {self._tenant.name}: root {held.root.version} has expired, and devices "

@@ -75,11 +75,15 @@ class Live:
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _consume(self) -> None:
-        retry_s = _FIRST_RETRY_S
+        retry_s, unseen = _FIRST_RETRY_S, False
         while True:
             self._grown.clear()
             try:
                 applied = await self._catch_up()
+                if applied or unseen:
+                    unseen = True
+                    await self._look(self._room.unsettled)
+                    unseen = False
                 retry_s = _FIRST_RETRY_S
             except Exception:
                 # The log is the truth: nothing is lost while this does not work.
@@ -88,9 +92,7 @@ class Live:
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
                 self._grown.set()
                 continue
-            if applied:
-                await self._look(self._room.unsettled)
-            else:
+            if not applied:
                 await self._grown.wait()
 
     async def _catch_up(self) -> int:
@@ -101,17 +103,19 @@ class Live:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        end = -1
+        end, wait_s = -1, WATCH_S
         while True:
             try:
                 await self._look()
+                wait_s = WATCH_S
                 now = await loop.run_in_executor(self._pool, self._room.reader.end)
                 if now != end:
                     end = now
                     self._grown.set()
             except Exception:
                 log.exception("tenant %s: its files cannot be read", self._room.name)
-            await asyncio.sleep(WATCH_S)
+                wait_s = min(wait_s * 2, _LAST_RETRY_S)
+            await asyncio.sleep(wait_s)
 
     async def _keep_facts(self) -> None:
         while True:
