@@ -147,6 +147,27 @@ def bundle_of(server: SimulatedServer, root: release_pb2.TrustRoot) -> bytes:
     ).SerializeToString()
 
 
+def test_a_device_takes_a_good_release_after_one_of_a_thief(tmp_path: Path) -> None:
+    server = SimulatedServer()
+    server.publish([TAXI])
+    with serve(server) as house:
+        house.enrol(tmp_path / "store")
+        client = EdgeClient(tmp_path / "store", config=FAST)
+        try:
+            assert client.wait_ready(20)
+            server.signers["release"] = [server.new_key()]
+            server.publish([TAXI, {"id": "casino"}])
+            until(lambda: house.nacks)
+            assert house.nacks == ["SIGNATURE"]
+            assert _shown(client) == "taxi"
+            del server.signers["release"]
+            server.publish([TAXI, {"id": "casino"}, {"id": "tram", "value": 9}])
+            until(lambda: _shown(client) == "tram")
+            assert house.nacks == ["SIGNATURE"]
+        finally:
+            client.close()
+
+
 def test_keys_that_were_given_up_open_no_bundle(tmp_path: Path) -> None:
     server = SimulatedServer()
     server.publish([TAXI, BUS])

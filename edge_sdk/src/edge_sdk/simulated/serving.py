@@ -20,7 +20,7 @@ from edge_sdk.errors import UnreachableError
 from edge_sdk.outbox.frames import Frame, iter_frames
 from edge_sdk.simulated.server import SimulatedServer
 from edge_sdk.simulated.world import SimulatedNetwork
-from genome_edge.v1 import enrolment_pb2, report_pb2, sync_pb2
+from genome_edge.v1 import enrolment_pb2, release_pb2, report_pb2, sync_pb2
 
 _BEAT_S = 0.1
 
@@ -82,9 +82,11 @@ class SimulatedHouse:
         context.add_callback(ended.set)
         hello = next(requests)
         self.said.append(hello)
-        threading.Thread(target=self._listen, args=(requests, ended), daemon=True).start()
+        refused: list[str] = []
+        listen = (requests, refused, ended)
+        threading.Thread(target=self._listen, args=listen, daemon=True).start()
         try:
-            for message in self.network.carry(self._follow(hello.hello, ended)):
+            for message in self.network.carry(self._follow(hello.hello, refused, ended)):
                 if self._over.is_set():
                     return
                 yield message
@@ -125,23 +127,36 @@ class SimulatedHouse:
             server_time_ms=self.server.now_ms(),
         )
 
-    def _listen(self, requests: Iterator[Any], ended: threading.Event) -> None:
+    def _listen(self, requests: Iterator[Any], refused: list[str], ended: threading.Event) -> None:
         with contextlib.suppress(Exception):  # the call ended
-            self.said.extend(requests)
+            for request in requests:
+                if request.nack.nonce:
+                    refused.append(request.nack.reason)
+                self.said.append(request)
         ended.set()
 
-    def _follow(self, hello: sync_pb2.Hello, ended: threading.Event) -> Iterator[Any]:
+    def _follow(
+        self, hello: sync_pb2.Hello, refused: list[str], ended: threading.Event
+    ) -> Iterator[Any]:
         server = self.server
         while not ended.is_set():
-            changes = server.changes
+            changes, refusals = server.changes, len(refused)
+            offered = server.releases.get(server.offered, release_pb2.SignedManifest())
+            parts = release_pb2.Manifest.FromString(offered.manifest).parts
+            has = sync_pb2.Hello(
+                root_version=len(server.roots),
+                timestamp_version=len(server.timestamps),
+                active_release=server.offered,
+                genome_cursor=server.genome_cursor,
+                held_parts={*hello.held_parts, *(part.sha256 for part in parts)},
+            )
             yield from server.answer(hello)
-            # What the device has now, as far as this server knows, if it took all of it.
-            hello.root_version, hello.timestamp_version = len(server.roots), len(server.timestamps)
-            hello.active_release, hello.genome_cursor = server.offered, server.genome_cursor
-            del hello.partials[:]
-            hello.held_parts[:] = server.contents
             while server.changes == changes and not ended.wait(_BEAT_S):
                 yield server.beat(hello.nonce)
+            if len(refused) == refusals:  # it took all of it
+                for name in ("partials", "held_parts"):
+                    hello.ClearField(name)
+                hello.MergeFrom(has)
 
 
 def _lose(context: Any, error: UnreachableError) -> Any:

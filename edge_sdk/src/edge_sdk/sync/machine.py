@@ -159,7 +159,9 @@ class SyncMachine:
         if kind is None:
             return []  # said by a newer server to newer devices
         nonce: int = getattr(message, kind).nonce
-        if nonce == self._refused and kind != "begin":
+        if kind == "begin":
+            self._refused = None  # a nonce may come again
+        if nonce == self._refused:
             self._dropped += message.ByteSize()
             return [Leave(_AWAY_S)] if self._dropped > _MOST_DROPPED else []
         try:
