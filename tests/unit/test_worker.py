@@ -104,6 +104,19 @@ def test_an_interpreter_that_never_starts_says_nothing_of_the_release(
     assert "says nothing" in caplog.text
 
 
+def test_odd_places_to_import_from_keep_no_child_from_its_work(
+    shelf: tuple[Path, release_pb2.Manifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), tmp_path, *sys.path])
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-16")
+    try_release(*shelf)
+    assert not caplog.text, "not here"
+
+
 def test_an_app_that_is_its_own_interpreter_is_not_started_again(
     shelf: tuple[Path, release_pb2.Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

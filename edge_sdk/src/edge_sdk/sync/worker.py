@@ -96,8 +96,9 @@ def _ask(verb: str, root: Path, data: bytes, size: int, timeout_s: float) -> dic
     if getattr(sys, "frozen", False):  # another one of the app would start
         return _do_here(verb, root, data, "this app is its own interpreter")
     command = [sys.executable or "python", "-m", __name__, verb, str(root), str(size)]
-    # The child finds the packages where this process found them.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # The child finds the packages where this process found them; an import looks only at text.
+    found_in = os.pathsep.join(path for path in sys.path if isinstance(path, str) and path)
+    environment = {**os.environ, "PYTHONPATH": found_in, "PYTHONIOENCODING": "utf-8"}
     try:
         done = subprocess.run(
             command,
@@ -108,20 +109,29 @@ def _ask(verb: str, root: Path, data: bytes, size: int, timeout_s: float) -> dic
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        if not (late.stdout or b"").startswith(_STARTED.encode()):
+        if _answer(late.stdout or b"") is None:
             return _do_here(verb, root, data, f"{command[0]} says nothing")
         raise _Died(f"was not done within {timeout_s:g} s") from None
     except OSError as error:
         return _do_here(verb, root, data, str(error))
-    said = done.stdout.decode(errors="replace").splitlines()
-    if not said or said[0] != _STARTED:
+    said = _answer(done.stdout)
+    if said is None:
         return _do_here(verb, root, data, f"{command[0]} ended with {done.returncode}")
-    if len(said) < 2:
+    if not said:
         raise _Died(f"ends the process that reads it (exit status {done.returncode})")
-    answer: dict[str, Any] = json.loads(said[1])
+    answer: dict[str, Any] = json.loads(said)
     if "failed" in answer:
         raise _raised(**answer)
     return answer
+
+
+def _answer(said: bytes) -> str | None:
+    """The line of the child that comes after it has started; None: it has not. What is said before
+    is somebody else's, who has a word in the start of every interpreter here."""
+    lines = said.decode(errors="replace").splitlines()
+    if _STARTED not in lines:
+        return None
+    return next(iter(lines[lines.index(_STARTED) + 1 :]), "")
 
 
 def _do_here(verb: str, root: Path, data: bytes, why: str) -> dict[str, Any]:
