@@ -297,3 +297,17 @@ def test_a_disk_fails_loses_and_is_damaged(tmp_path: Path) -> None:
         with pytest.raises(StoreCorrupt):
             store.read_part(digest)
     store.close()
+
+
+def test_an_asset_that_is_here_but_for_its_end_is_offered() -> None:
+    server = SimulatedServer("town", seed=1)
+    server.publish([TAXI], assets={"taxi.png": b"picture"})
+    manifest = release_pb2.Manifest.FromString(server.releases[1].manifest)
+    asset = next(part for part in manifest.parts if part.asset)
+    hello = sync_pb2.Hello(
+        active_release=1,
+        held_parts=[part.sha256 for part in manifest.parts if not part.asset],
+        partials=[sync_pb2.Partial(sha256=asset.sha256, size=asset.size)],
+    )
+    kinds = [said.begin.kind for said in server.answer(hello) if said.HasField("begin")]
+    assert kinds == [sync_pb2.Begin.KIND_ASSETS]

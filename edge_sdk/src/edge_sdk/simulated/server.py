@@ -304,10 +304,10 @@ class SimulatedServer:
         yield from self._transaction(hello, begin, asset=False)
 
     def _assets(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        begin = sync_pb2.Begin(nonce=2, kind=sync_pb2.Begin.KIND_ASSETS)
-        messages = list(self._transaction(hello, begin, asset=True))
-        if len(messages) > 2:
-            yield from messages
+        manifest = release_pb2.Manifest.FromString(self.releases[self.offered].manifest)
+        if any(part.asset and part.sha256 not in hello.held_parts for part in manifest.parts):
+            begin = sync_pb2.Begin(nonce=2, kind=sync_pb2.Begin.KIND_ASSETS)
+            yield from self._transaction(hello, begin, asset=True)
 
     def _transaction(
         self, hello: sync_pb2.Hello, begin: sync_pb2.Begin, *, asset: bool
