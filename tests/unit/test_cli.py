@@ -138,6 +138,8 @@ def test_enrol_then_sync_then_status(house: ContractServer, shell: Shell) -> Non
     before = shell.json("status")
     assert (before["device"], before["release"], before["tier"]) == ("dev-1", 0, "empty")
     assert shell.json("sync", "--once") == {"release": 1, "genomes": 0, "reported": 0}
+    last = house.streams[-1].wait_for(lambda message: message.heartbeat.active_release == 1)
+    assert last is not None, "what it holds in the end is said, too"
     after = shell.json("status")
     assert (after["release"], after["tier"], after["highest_seen"]) == (1, "fresh", 1)
     assert after["last_contact_ms"] > 0

@@ -296,8 +296,10 @@ def network(patient: Patient) -> list[Check]:
     try:
         patient.server_ms = probe(patient.store, patient.config, identity, clock)
     except RefusedError as error:
-        todo = "enrol again, with a new store" if "REVOKED" in error.reason else "see docs/wire.md"
-        return [Check("network", FAIL, f"{identity.server} refuses: {error.reason}", todo)]
+        lost = error.reason in ("CREDENTIAL_REVOKED", "UNAUTHENTICATED")
+        todo = "enrol again, with a new store" if lost else "see docs/wire.md"
+        said = f"{identity.server} refuses: {error} ({error.reason})"
+        return [Check("network", FAIL, said, todo)]
     except UnreachableError as error:
         todo = "decisions go on without it; check the address, the network, TLS (--ca at enrolment)"
         return [Check("network", FAIL, str(error), todo)]

@@ -149,6 +149,8 @@ class SyncSession:
     def _leave(self, leave: Leave) -> None:
         """Half-close, so that the last answer arrives; the server ends the stream, or we do."""
         self._leaving = leave
+        if self._once:
+            self._outgoing.put("last")
         self._outgoing.put(None)
         timer = threading.Timer(_FAREWELL_S, self.cancel)
         timer.daemon = True
@@ -166,6 +168,11 @@ class SyncSession:
                 return
             if isinstance(message, sync_pb2.SyncRequest):
                 yield message
+                continue
+            if message == "last":  # what it holds now: people look for it on the server
+                beat = self._pulse.heartbeat(self._machine)
+                beat.outbox_age_ms = 0  # what waits is sent right after this
+                yield sync_pb2.SyncRequest(heartbeat=beat)
                 continue
             if self._is_over():
                 return
@@ -202,7 +209,6 @@ class SyncSession:
             return True
         if self._once and self._machine.at_rest and self._silence.lasts(now) > _QUIET_S:
             self._leave(Leave(0.0))
-            return True
         return False
 
     def _perform(self, actions: Sequence[Action]) -> None:
