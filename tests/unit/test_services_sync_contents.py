@@ -125,6 +125,21 @@ def test_all_rows_come_as_one_content_and_changes_as_patches(
     opened.close()
 
 
+def test_a_content_of_before_is_followed_by_what_has_changed_since(
+    channel: grpc.Channel, tenant: Tenant
+) -> None:
+    _, opened, _ = current(channel, tenant, features=NEW)
+    guest = subject_of(tenant, "guest-3")
+    put_rows(tenant, {guest: {100: 51, 101: 7}})
+    opened.transaction()
+    opened.close()
+    _, opened, copy = current(channel, tenant, features=NEW)  # the content is that of the first one
+    if copy.rows[guest].markers != {100: 51, 101: 7}:
+        assert copy.take(opened.transaction()) == "patch"
+    assert copy.rows[guest].markers == {100: 51, 101: 7}
+    opened.close()
+
+
 def test_a_device_of_before_is_sent_rows(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home")
     publish_release(home.tenant("default"))

@@ -21,6 +21,8 @@ from genome_server.store.protocol import ReleaseRow
 
 #: After a refusal of genomes, before all rows are offered again.
 RETRY_S = 30.0
+#: Before a release that could not be sent is looked at again: it may have been repaired.
+REPAIR_S = 60.0
 #: Marks that come without a row concern events that changed none: nobody waits for them.
 MARKS_S = 15.0
 #: The device holds other rows than it was sent: it needs all of them, at once.
@@ -59,6 +61,7 @@ class Keeper:
         "_planned",
         "_refused",
         "_release",
+        "_release_at",
         "_retry_at",
         "_room",
         "_settled",
@@ -94,6 +97,7 @@ class Keeper:
         self._wants_genomes = hello.wants_genomes
         # The release that the device refused or cannot have; the one whose assets it has.
         self._refused: ReleaseRow | None = None
+        self._release_at = math.inf
         self._assets_of = 0
         self._full_refused = False
         # The versions that the device was sent, where it lacked any of them.
@@ -143,7 +147,7 @@ class Keeper:
         row = self._room.release_for(self._device)
         if (
             row is None
-            or row is self._refused
+            or (row is self._refused and time.monotonic() < self._release_at)
             or row.version <= self._release
             or row.version < self._highest
         ):
@@ -151,6 +155,7 @@ class Keeper:
         shipment = await self._shipping.release(row.version)
         if shipment is None or not self._may_have(shipment):
             self._refused = row
+            self._release_at = time.monotonic() + REPAIR_S
             return False
         async with stream.turn():
             nonce = await stream.begin(shipment.begin)
@@ -165,7 +170,7 @@ class Keeper:
             self._release = self._highest = row.version
             stream.note(release=row.version, held_back="", last_nack="")
         else:
-            self._refused = row
+            self._refused, self._release_at = row, math.inf
             stream.note(held_back=f"release {row.version}: refused, {nack.reason}"[:200])
         return True
 
@@ -266,7 +271,8 @@ class Keeper:
         if plan is not None:
             self._full_refused = False
             self._cursor = plan.cursor
-        self._planned = seen
+        # A content was made some time ago: what has changed since is asked for at once.
+        self._planned = None if plan is not None and plan.full else seen
         if settled:
             self._settled = reports
             if not self._unsettled():
