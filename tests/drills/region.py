@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import random
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ from edge_sdk.outbox.frames import FrameKind, iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.writer import Writer
 from edge_sdk.store.database import Database
-from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.device import DeviceStore, Identity
 from edge_sdk.store.files import Parts
 from edge_sdk.store.genome_files import Files, write_content
 from edge_sdk.sync import holding, installing, trust, worker
@@ -39,6 +41,9 @@ from genome_edge.v1 import dna_pb2, event_pb2, release_pb2, report_pb2, sync_pb2
 from tests.drills.town import BEGIN_MS, Town
 
 CONFIG: Final = Config(batch_events=3, reconnect_min_s=0, reconnect_max_s=0, group_commit_s=0)
+
+
+CUSTOMERS: Final = 6
 
 
 class Crash(BaseException):
@@ -238,3 +243,23 @@ def in_place(fuse: Fuse) -> Iterator[None]:
         stack.enter_context(put(Database, "write", write))
         stack.enter_context(put(os, "fsync", lambda _: fuse.tick()))
         yield
+
+
+class History:
+    """What all worlds begin with: a server that has published, and devices that know it or not."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        clock, dice = SimulatedClock(BEGIN_MS), random.Random(f"{seed}")
+        self.town = Town(clock, seed)
+        for number in range(CUSTOMERS // 2):
+            self.town.put_row(number, dice)
+        self.new, self.synced = folder / "new", folder / "synced"
+        self.root = self.town.root.SerializeToString()
+        store = DeviceStore.open(self.new)
+        store.set_identity(Identity("http://town", "town", "one", "all", b"credential", self.root))
+        store.close()
+        self.town.release(2)
+        shutil.copytree(self.new, self.synced)
+        device = Device(self.synced, "one", clock)
+        assert not device.sync(self.town, SimulatedNetwork())
+        device.stop()

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.drills.findings import Findings
-from tests.drills.region import Fuse, in_place
-from tests.drills.worlds import History, World
+from tests.drills.region import Fuse, History, in_place
+from tests.drills.worlds import World
 
 SHORT: Final = 150
 LONG: Final = 10_000
