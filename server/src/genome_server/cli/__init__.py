@@ -55,6 +55,7 @@ COMMANDS: dict[str, Entry] = {
     "backup": Entry("backup", "Back a tenant up while it is served."),
     "restore": Entry("restore", "Make a tenant what a backup says."),
     "status": Entry("status", "Say what there is and what to do next."),
+    "doctor": Entry("doctor", "Check keys, signatures, log, store, disk and devices."),
 }
 
 

@@ -104,6 +104,13 @@ class LogReader:
         with self._lock:
             return schema.end_offset(self._connection)
 
+    def start_of_last(self, count: int) -> int:
+        """Return the offset at which the last `count` batches begin; 0 where there are fewer."""
+        row = self._one(
+            "SELECT offset FROM batches ORDER BY offset DESC LIMIT 1 OFFSET ?", (count - 1,)
+        )
+        return 0 if row is None else row[0]
+
     def batches(
         self, start: int = 0, *, stop: int | None = None, max_events: int | None = None
     ) -> Iterator[LogBatch]:

@@ -77,6 +77,34 @@ def verify_log(path: Path, progress: Callable[[int], object] | None = None) -> L
         )
 
 
+def verify_end(path: Path, batches: int = 1_000) -> tuple[int, tuple[LogFault, ...]]:
+    """Read the last batches only: how many events they hold, and every fault in them.
+
+    Raises FileNotFoundError where there is no log, LogFormatError where it is another format.
+    """
+    faults: list[LogFault] = []
+    with LogReader(path) as reader:
+        tally = _Tally()
+        try:
+            tally.end = reader.start_of_last(batches)
+            for batch in reader.batches(tally.end):
+                # Where a lane came to before these batches is not known.
+                key = (batch.device, batch.epoch, batch.lane)
+                tally.through.setdefault(key, batch.first - 1)
+                faults += [LogFault(batch.offset, problem) for problem in tally.add(batch)]
+            marks = {
+                (device, epoch, lane): through for device, epoch, lane, through in reader.lanes()
+            }
+            for key, found in tally.through.items():
+                # Marks were read after the rows: a server that runs may have moved them on.
+                if (said := marks.get(key, 0)) < found:
+                    name = f"{key[0]}/{key[1].hex()}/{key[2]}"
+                    faults.append(LogFault(None, f"lane {name}: mark {said}, rows end at {found}"))
+        except sqlite3.DatabaseError as error:
+            faults.append(LogFault(tally.end, f"nothing can be read from here on: {error}"))
+    return tally.events, tuple(faults)
+
+
 class _Tally:
     def __init__(self) -> None:
         self.through: dict[tuple[str, bytes, int], int] = {}
