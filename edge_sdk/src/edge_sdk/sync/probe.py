@@ -37,26 +37,27 @@ def probe(store: DeviceStore, config: Config, identity: Identity, clock: ServerC
 def _greeting(link: Link, store: DeviceStore, timeout_s: float) -> int:
     leave: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def hello() -> Iterator[sync_pb2.SyncRequest]:
-        active, standing = store.active_release(), store.standing()
-        yield sync_pb2.SyncRequest(
-            hello=sync_pb2.Hello(
-                sdk_version=sdk_version(),
-                features=FEATURES,
-                # As if everything were here: nothing is to be sent for a question.
-                active_release=active.version if active else 0,
-                highest_release=(1 << 64) - 1,
-                epoch=store.epoch(),
-                wants_genomes=False,
-                # The server shows people what was said last.
-                root_version=standing.root.version,
-                timestamp_version=standing.timestamp.version if standing.timestamp else 0,
-                stop_list_version=standing.stop_list_version,
-            )
-        )
+    # Read now: gRPC asks when it likes, be it after all is closed.
+    active, standing = store.active_release(), store.standing()
+    hello = sync_pb2.Hello(
+        sdk_version=sdk_version(),
+        features=FEATURES,
+        # As if everything were here: nothing is to be sent for a question.
+        active_release=active.version if active else 0,
+        highest_release=(1 << 64) - 1,
+        epoch=store.epoch(),
+        wants_genomes=False,
+        # The server shows people what was said last.
+        root_version=standing.root.version,
+        timestamp_version=standing.timestamp.version if standing.timestamp else 0,
+        stop_list_version=standing.stop_list_version,
+    )
+
+    def requests() -> Iterator[sync_pb2.SyncRequest]:
+        yield sync_pb2.SyncRequest(hello=hello)
         leave.get()
 
-    call = link.open_sync(hello())
+    call = link.open_sync(requests())
     timer = threading.Timer(timeout_s, call.cancel)
     timer.daemon = True
     timer.start()
