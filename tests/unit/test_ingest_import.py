@@ -396,6 +396,10 @@ def test_files_of_offers_are_taken_in_by_content(tmp_path: Path, home: TenantSto
     # Another picture under the same name is another offer.
     (pictures / "b").write_bytes(b"three")
     assert counts(run(tenant, store, "offers", path)) == (0, 1, 0, 0)
+    # What was damaged since is put right.
+    (tenant.parts_dir / one).write_bytes(b"eno")
+    assert counts(run(tenant, store, "offers", path)) == (0, 0, 1, 0)
+    assert (tenant.parts_dir / one).read_bytes() == b"one"
 
 
 def test_a_file_of_an_offer_that_cannot_be_used_is_named(tmp_path: Path, home: TenantStore) -> None:
@@ -407,7 +411,9 @@ def test_a_file_of_an_offer_that_cannot_be_used_is_named(tmp_path: Path, home: T
     (folder / "empty").touch()
     with (folder / "huge").open("wb") as file:
         file.truncate(Limits().asset_bytes + 1)
+    (folder / "ring").symlink_to(folder / "ring")
     named = ["none.png", "../secret", str(tmp_path / "secret"), "link", "empty", "huge", "."]
+    named += ["ring", "zero\0"]
     rows = [
         {"id": f"o{n}", "dna": ["a:b"], "assets": {"image": name}} for n, name in enumerate(named)
     ]
@@ -415,7 +421,8 @@ def test_a_file_of_an_offer_that_cannot_be_used_is_named(tmp_path: Path, home: T
     assert counts(report) == (0, 0, 0, len(named))
     assert [reject.line for reject in report.rejects] == list(range(1, len(named) + 1))
     assert {reject.column for reject in report.rejects} == {"assets.image"}
-    words = ("no file", "outside", "outside", "outside", "empty", "are allowed", "no file")
+    words = ["no file", "outside", "outside", "outside", "empty", "are allowed", "no file"]
+    words += ["no path", "no path"]
     for reject, word in zip(report.rejects, words, strict=True):
         assert word in reject.cause
     assert not list(tenant.parts_dir.iterdir())

@@ -15,7 +15,7 @@ from genome_edge.v1 import sync_pb2
 from genome_server.errors import StoreBusy
 from genome_server.home import Home, Tenant
 from genome_server.releases import trust
-from genome_server.services import live, shipping
+from genome_server.services import keeper, live, shipping, stream
 from genome_server.services.desk import CONTENTS
 from genome_server.services.room import News
 from genome_server.services.serve import House
@@ -170,4 +170,22 @@ def test_genomes_go_on_after_a_look_that_failed(
         buy(device, tenant, "ann", sequence)
         assert copy.take(opened.transaction()) == "patch"
     assert failed.is_set()
+    opened.close()
+
+
+def test_a_release_that_is_repaired_on_the_server_is_offered_again(
+    channel: grpc.Channel, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "REPAIR_S", 0.1)
+    monkeypatch.setattr(shipping, "_WHOLE_S", 0.1)
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.3)
+    parts = {part: part.read_bytes() for part in tenant.parts_dir.iterdir()}
+    for part in parts:
+        part.unlink()
+    copy = Copy()
+    opened = copy.hello(enrolled(channel, tenant), features=NEW)
+    assert opened.quiet(0.5)
+    for part, content in parts.items():
+        part.write_bytes(content)
+    assert copy.take(opened.transaction()) == "release"
     opened.close()

@@ -34,7 +34,7 @@ def take_assets(row: Mapping[str, Any], folder: Path, parts: Path | None) -> dic
         if parts is not None:
             parts.mkdir(parents=True, exist_ok=True)
             kept = parts / digest
-            if not kept.is_file() or kept.stat().st_size != len(content):
+            if not kept.is_file() or kept.read_bytes() != content:  # lost, or damaged since
                 write_whole(kept, content)
         extension = Path(path).suffix.lower()
         taken[name] = f"{PREFIX}{digest[:16]}" + (
@@ -53,17 +53,20 @@ def asset_path(parts: Path, name: str) -> Path | None:
 
 def _read(field: str, folder: Path, path: str) -> bytes:
     root = folder.resolve()
-    file = (root / path).resolve()
+    try:
+        file = (root / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a ring, a zero byte
+        raise RowError(field, f"{path!r} is no path that can be read: {error}") from error
     if not file.is_relative_to(root):
         raise RowError(field, f"{path!r} lies outside of the imported file's folder")
-    if not file.is_file():
-        raise RowError(field, f"there is no file {path!r} in {root}")
-    size, most = file.stat().st_size, Limits().asset_bytes
-    if not size:
-        raise RowError(field, f"{path!r} is empty")
-    if size > most:
-        raise RowError(field, f"{path!r} has {size:,} bytes; {most:,} are allowed")
     try:
+        if not file.is_file():
+            raise RowError(field, f"there is no file {path!r} in {root}")
+        size, most = file.stat().st_size, Limits().asset_bytes
+        if not size:
+            raise RowError(field, f"{path!r} is empty")
+        if size > most:
+            raise RowError(field, f"{path!r} has {size:,} bytes; {most:,} are allowed")
         return file.read_bytes()
     except OSError as error:
         raise RowError(field, f"{path!r} cannot be read: {error.strerror}") from error

@@ -83,6 +83,8 @@ def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
     elif wanted.new:
         made = DeviceKey.generate()
         keys.append(made.public)
+    if not keys:
+        raise UsageError(f"the role {role!r} would have no key any more; add one with --add")
     threshold = wanted.threshold or min(role_threshold(old, role), max(1, len(keys)))
     if role == "timestamp" and threshold > 1:
         raise UsageError("timestamps are signed by the running server alone: its threshold is 1")
@@ -147,13 +149,17 @@ def import_root(tenant: Tenant, store: Store, path: Path) -> Drafted:
             f"{path} holds root {root.version} of tenant {root.tenant!r}; what follows here is "
             f"root {old.version + 1} of {tenant.name!r}"
         )
-    every = {one.key_id: one for one in signed.signatures}
+    every = list(signed.signatures)
     if tenant.next_root_path.exists():
         waiting, _ = read_root(tenant.next_root_path)
         if waiting.root == signed.root:
-            every = {one.key_id: one for one in waiting.signatures} | every
+            every += waiting.signatures
+    keys = [*root_role(old)[0], *root_role(root)[0]]
+    good = {one.key_id: one for one in every if _good(signed, one, keys)}
+    if not good:
+        raise Refused(f"{path} has no good signature of a root key; export and sign it again")
     return _proceed(
-        tenant, store, desk, release_pb2.SignedRoot(root=signed.root, signatures=every.values())
+        tenant, store, desk, release_pb2.SignedRoot(root=signed.root, signatures=good.values())
     )
 
 

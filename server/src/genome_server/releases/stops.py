@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,15 +69,17 @@ def pause(
             if name not in known:
                 raise Refused(f"{known.unknown(name)} (--force stops it all the same)")
     before = stops(store)
-    TrustDesk(tenant, store).pause(offers)
-    for name in offers:
-        # Who stops it once more without a word leaves standing why and since when it is stopped.
-        known_why = before.why.get(name, {})
-        why = {
-            "reason": reason or known_why.get("reason", ""),
-            "since_ms": known_why.get("since_ms") or time.time_ns() // 1_000_000,
-        }
-        store.set_meta(_WHY + name, json.dumps(why))
+    desk = TrustDesk(tenant, store)
+    with store.transaction():  # on disk once, however many they are
+        desk.pause(offers)
+        for name in offers:
+            # Who stops it once more without a word leaves standing why and since when it is.
+            known_why = before.why.get(name, {})
+            why = {
+                "reason": reason or known_why.get("reason", ""),
+                "since_ms": known_why.get("since_ms") or time.time_ns() // 1_000_000,
+            }
+            store.set_meta(_WHY + name, json.dumps(why))
     return stops(store)
 
 
@@ -96,6 +99,7 @@ def _known(tenant: Tenant, store: Store) -> set[str]:
     known = {name for name, _ in store.documents("offer")}
     for row in store.releases_in_force():
         part = next(part for part in manifest_of(row).parts if part.name == "offers")
-        catalogue = release_pb2.OfferCatalogue.FromString(part_content(tenant, part))
-        known |= {offer.id for offer in catalogue.offers}
+        with suppress(Refused):  # damaged or gone: a stop must not wait for its repair
+            catalogue = release_pb2.OfferCatalogue.FromString(part_content(tenant, part))
+            known |= {offer.id for offer in catalogue.offers}
     return known
