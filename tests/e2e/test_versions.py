@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import collections
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.state import decision_of, recent_decisions
 from genome_edge.v1 import event_pb2
 from genome_server.home import Home
 from genome_server.log import LogReader, verify_log
@@ -107,6 +110,30 @@ def test_a_kept_store_goes_on_under_this_version(version: str, tmp_path: Path) -
     with NOW.serving(home) as address:
         assert play(NOW, "use", store, address)["outbox"] == 0
     assert sum((kinds_in_log(home) - before).values()) == UNSENT + 3 + 3
+
+
+def test_kept_records_replay_under_this_version(version: str, tmp_path: Path) -> None:
+    store = unzip(version, "store", tmp_path)
+    with closing(DeviceStore.open(store)) as opened, opened.read() as connection:
+        kept = [decision_of(frame).decision_id.hex() for frame in recent_decisions(connection, 100)]
+    assert kept
+    for decision in kept:
+        assert json.loads(NOW.device("replay", decision, "--store", store, "--json"))["identical"]
+
+
+def test_a_home_of_this_version_is_not_harmed_by_an_earlier_one(
+    old: Released, version: str, tmp_path: Path
+) -> None:
+    home = unzip(version, "home", tmp_path)
+    NOW.server(home, "publish", "--untrained")
+    before = kinds_in_log(home)
+    # The earlier version refuses in words, or goes on.
+    said = old.server(home, "status", "--json", codes=(0, 1, 2))
+    assert "Traceback" not in said
+    with NOW.serving(home) as address:
+        enrol(NOW, NOW, home, address, tmp_path / "device")
+        assert_all_went_well(play(NOW, "use", tmp_path / "device", address))
+    assert sum((kinds_in_log(home) - before).values()) == 3
 
 
 def test_a_store_of_this_version_is_not_harmed_by_an_earlier_one(
