@@ -175,3 +175,14 @@ def test_what_is_in_a_file_does_not_steer_the_terminal(tmp_path: Path, tenant: T
     assert done.exit_code == 1
     assert "\x1b" not in done.output
     assert "\\x1b]0;owned\\x07" in done.output
+
+
+def test_who_stops_reading_is_told_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = "from genome_server.cli import main; main(['schema', 'offers'])"
+    done = subprocess.run(
+        [sys.executable, "-c", command], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
