@@ -1,10 +1,11 @@
 """The power is cut at any moment: what was acknowledged is there, and nothing is half there.
 
-A device's store and a server's log are written to while everything that reaches the disk is
-recorded (`tape`). Each round then takes a moment of the recording, makes one of the disks that a
-power cut at that moment can leave (what was not synced is dropped, torn or reordered), opens it and
-looks: events, redemptions, releases and genomes that were acknowledged before that moment are
-there, genomes are of one generation, and nothing needs a rescue.
+A device's store and a server's log are written to, and a store and a server's home of the first
+version are upgraded, while everything that reaches the disk is recorded (`tape`). Each round then
+takes a moment of the recording, makes one of the disks that a power cut at that moment can leave
+(what was not synced is dropped, torn or reordered), opens it and looks: events, redemptions,
+releases and genomes that were acknowledged before that moment are there, genomes are of one
+generation, and nothing needs a rescue; after an upgrade that was cut, all is there that was before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import event_pb2
 from genome_server.log import Committer, LogReader, verify_log
 from genome_server.log.framing import Batch
-from tests.drills import stores
+from tests.drills import stores, upgrades
 from tests.drills.findings import Findings
 from tests.drills.tape import Disk, Op, Tape, recording
 
@@ -39,17 +41,27 @@ def play(
 ) -> Findings:
     """Record once, then cut in each round."""
     found, seen = Findings(), collections.Counter[str]()
-    tapes = {"store": record_store(folder / "store", seed), "log": record_log(folder / "log", seed)}
+    tapes = {
+        "store": record_store(folder / "store", seed),
+        "log": record_log(folder / "log", seed),
+        "old store": upgrades.record("store", folder / "old-store"),
+        "old home": upgrades.record("home", folder / "old-home"),
+    }
+    checks: dict[str, Callable[[Path, list[Any]], list[str]]] = {
+        "store": check_store,
+        "log": check_log,
+        "old store": partial(upgrades.check, "store"),
+        "old home": partial(upgrades.check, "home"),
+    }
     found.note(", ".join(f"{name}: {len(tape[1].ops)} operations" for name, tape in tapes.items()))
     for number in range(first, first + rounds):
         rng = random.Random(f"{seed}:{number}")
-        name = rng.choice(["store", "store", "log"])
+        name = rng.choice(["store", "store", "store", "log", "log", "old store", "old home"])
         begin, tape = tapes[name]
         at = rng.randrange(len(tape.ops) + 1)
         target = folder / f"cut-{number}"
         marks = cut(begin, tape.ops[:at], rng, target)
-        problems = (check_store if name == "store" else check_log)(target, marks)
-        for problem in problems:
+        for problem in checks[name](target, marks):
             found.fail(number, f"{name} cut before operation {at}: {problem}")
         seen[name] += 1
         shutil.rmtree(target)
