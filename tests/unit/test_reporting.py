@@ -206,6 +206,25 @@ def test_a_refusal_that_asks_for_time_gets_it(device: Device, reason: str) -> No
     assert device.outbox.unsent() == 5
 
 
+@pytest.mark.parametrize("said", ["9" * 18, "9" * 400, "9" * 5_000])
+@pytest.mark.parametrize("reason", ["CREDENTIAL_REVOKED", "SEQUENCE_GAP", "FORKED_EPOCH", "BUSY"])
+def test_absurd_numbers_in_a_refusal_end_nothing(device: Device, reason: str, said: str) -> None:
+    device.happen(*WORDS[:5])
+    facts = dict.fromkeys(("retry_after_ms", "sequence", "expected"), said)
+
+    def refuse(_: object) -> None:
+        raise RefusedError(reason, "", facts)
+
+    log = Log(before=refuse)
+    pump = make_pump(device, log)
+    wait = pump.step()
+    assert wait is not None
+    assert wait <= 2 * 3_600.0
+    log.before = lambda _: None
+    drain(pump)
+    assert device.outbox.unsent() == 0
+
+
 @pytest.mark.parametrize("reason", ["BAD_FRAME", "TOO_LARGE", "INVALID_ARGUMENT"])
 @pytest.mark.parametrize(
     "poison", [{"w000"}, {"w007"}, {"w015"}, {"w031", "w032"}, set(WORDS[3:6])]

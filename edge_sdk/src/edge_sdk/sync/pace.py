@@ -6,7 +6,7 @@ import random
 from typing import Final
 
 # Nobody stays away for longer, whatever is asked: a number that is wrong must not cost a device.
-_MOST_ASKED_S: Final = 3_600.0
+MOST_ASKED_S: Final = 3_600.0
 
 
 class Backoff:
@@ -31,7 +31,7 @@ class Backoff:
         back at once."""
         ceiling = min(self._most_s, self._first_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        asked_s = min(at_least_s, _MOST_ASKED_S) * self._random.uniform(1.0, 1.5)
+        asked_s = min(at_least_s, MOST_ASKED_S) * self._random.uniform(1.0, 1.5)
         return asked_s + self._random.uniform(self._first_s / 2, ceiling)
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from edge_sdk.errors import BadFrame, EdgeError, RefusedError, UnreachableError
 from edge_sdk.outbox.frames import HEADER_BYTES, iter_frames
 from edge_sdk.outbox.queue import Batch
-from edge_sdk.sync.pace import Backoff
+from edge_sdk.sync.pace import MOST_ASKED_S, Backoff
 from edge_sdk.sync.transport import CREDENTIAL_REASONS, ErrorReason
 from genome_edge.v1 import report_pb2
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Sender = Callable[[report_pb2.ReportRequest], report_pb2.ReportResponse]
 
+# What is longer is no sequence and no time.
+_DIGITS = 18
 _CONTENT_REASONS = frozenset(
     {ErrorReason.BAD_FRAME, ErrorReason.TOO_LARGE, ErrorReason.INVALID_ARGUMENT}
 )
@@ -107,7 +109,7 @@ class ReportPump:
 
     def _refused(self, batch: Batch, piece: Batch, error: RefusedError) -> float:
         asked = error.facts.get("retry_after_ms")
-        asked_s = int(str(asked)) / 1000 if _is_number(asked) else 0.0
+        asked_s = min(int(str(asked)) / 1000, MOST_ASKED_S) if _is_number(asked) else 0.0
         if error.reason in CREDENTIAL_REASONS:
             return max(self._refused_wait_s, asked_s)
         if error.reason == ErrorReason.FORKED_EPOCH:
@@ -173,4 +175,6 @@ def _count(batch: Batch) -> int:
 
 
 def _is_number(text: str | None) -> bool:
-    return bool(text) and str(text).isascii() and str(text).isdecimal() and int(str(text)) > 0
+    """Whether a fact of a refusal is a number above 0 that a sequence can have."""
+    digits = str(text) if text and len(text) <= _DIGITS and text.isascii() else ""
+    return digits.isdecimal() and int(digits) > 0
