@@ -7,6 +7,8 @@ byte, opens them as their owners do, and compares with what had been acknowledge
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import random
 import shutil
@@ -20,9 +22,11 @@ from tests.drills.findings import Findings
 from tests.drills.power_cut import make_batch
 
 SHORT: Final = 400
-LONG: Final = 20_000
+LONG: Final = 20_050  # 20,000 different ones
 UNIT: Final = "offsets"
 _EPOCH: Final = bytes(16)
+_GOLDEN: Final = 0.618
+_FAR: Final = 7_919  # another seed begins elsewhere
 
 
 class Written(NamedTuple):
@@ -37,19 +41,15 @@ class Written(NamedTuple):
 def play(
     folder: Path, seed: int, rounds: int, progress: Callable[[int], None], first: int = 0
 ) -> Findings:
-    """Half of the rounds on each; the offsets are spread over the whole length."""
-    found = Findings()
+    """Half of the rounds on each; no offset of a log comes twice before each has come once."""
+    found, tried = Findings(), set[tuple[str, int]]()
     written = {"store": write_store(folder / "store"), "log": write_log(folder / "log", seed)}
     found.note(", ".join(f"{name}: {one.length} bytes" for name, one in written.items()))
     for number in range(first, first + rounds):
         name = ("store", "log")[number % 2]
         one = written[name]
-        rng = random.Random(f"{seed}:{number}")
-        at = rng.randrange(one.length + 1)
-        # Where frames and transactions end is where mistakes are: look there more often.
-        if rng.random() < 0.3:
-            edge = rng.choice(one.marks)[0]
-            at = min(one.length, max(0, edge + rng.choice((-1, 0, 1))))
+        at = offset(one, number // 2, seed)
+        tried.add((name, at))
         target = folder / "cut"
         copy(one, target, at)
         acknowledged = [what for length, what in one.marks if length <= at]
@@ -58,7 +58,20 @@ def play(
         shutil.rmtree(target)
         found.tried += 1
         progress(number - first + 1)
+    found.note(f"{len(tried)} different offsets")
     return found
+
+
+def offset(one: Written, number: int, seed: int) -> int:
+    """Where to cut: first around where frames and transactions end, where mistakes are; then
+    everywhere, in steps that come to every byte once."""
+    ends = {edge + by for edge, _ in one.marks for by in (-1, 0, 1)}
+    edges = sorted(at for at in ends if 0 <= at <= one.length)
+    if number < len(edges):
+        return edges[number]
+    count = one.length + 1
+    step = next(n for n in itertools.count(int(count * _GOLDEN)) if math.gcd(n, count) == 1)
+    return (seed * _FAR + number * step) % count
 
 
 def copy(one: Written, target: Path, at: int) -> None:
