@@ -65,6 +65,28 @@ def test_verify_shows_what_is_wrong_and_where(tenant: Tenant) -> None:
     assert "damaged in 3 places" in told.stdout
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("frames = substr(frames, 1, 50)", "offset 2 is cut off"),
+        ("frames = substr(frames, 1, 10)", "offset 2 is cut off"),
+        ("frames = NULL", "offset 2 is no batch"),
+        ("digest = 7", "offset 2 is no batch"),
+        ("device = CAST(x'cc41' AS TEXT)", "is damaged"),
+    ],
+)
+def test_a_damaged_batch_is_named(tenant: Tenant, tmp_path: Path, damage: str, words: str) -> None:
+    with closing(sqlite3.connect(tenant.log_path)) as log, log:
+        log.execute("ALTER TABLE batches RENAME TO kept_as_they_were")  # whose types are strict
+        log.execute("CREATE TABLE batches AS SELECT * FROM kept_as_they_were")
+        log.execute(f"UPDATE batches SET {damage} WHERE offset = 2")
+    assert not run(tenant, "log", "verify", code=1)["whole"]
+    for command in (["log", "replay"], ["log", "export", str(tmp_path / "out")], ["build"]):
+        said = run(tenant, *command, code=1)["error"]
+        assert words in said["message"]
+    assert "damaged" in run(tenant, "backup", tmp_path / "backup", code=1)["error"]["message"]
+
+
 def test_replay_compares_and_commits(tenant: Tenant) -> None:
     assert run(tenant, "log", "replay")["same"]
     with closing(sqlite3.connect(tenant.db_path)) as database, database:

@@ -176,7 +176,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
-    if isinstance(error, sqlite3.OperationalError):  # the store has words of its own
+    # The store has words of its own. Text that is none is damage.
+    if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
         return f"the log (log.sqlite) cannot be used: {error}; is there room on the disk?"
     if isinstance(error, sqlite3.DatabaseError):
         return f"the log (log.sqlite) is damaged ({error}); restore it from a backup"

@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 from genome_server.log import schema
 from genome_server.log.framing import FRAME_HEADER
+from genome_server.log.schema import LogFormatError
 
 # Batches per query, so that no read transaction stays open between two of them.
 _PAGE = 64
+_KINDS = (int, str, bytes, int, int, int, int, bytes, int, bytes)
 _COLUMNS = "offset, device, epoch, lane, first, last, count, digest, received_ms, frames"
 
 
@@ -65,13 +67,20 @@ class LogBatch:
         return self.offset + self.count
 
     def frames(self, kinds: Container[int] | None = None) -> Iterator[LoggedFrame]:
-        """Yield its frames in order; with `kinds`, only those of these kinds."""
+        """Yield its frames in order; with `kinds`, only those of these kinds.
+
+        Raises LogFormatError where a frame is cut off.
+        """
         raw, size, unpack = self.raw, FRAME_HEADER.size, FRAME_HEADER.unpack_from
         position, end, offset = 0, len(self.raw), self.offset
         while position < end:
+            if position + size > end:
+                raise self._damaged(offset)
             length, sequence, subject, kind, time_ms = unpack(raw, position)
             body = position + size
             position = body + length
+            if position > end:
+                raise self._damaged(offset)
             if kinds is None or kind in kinds:
                 yield LoggedFrame(
                     offset,
@@ -86,6 +95,12 @@ class LogBatch:
                     raw[body:position],
                 )
             offset += 1
+
+    def _damaged(self, offset: int) -> LogFormatError:
+        return LogFormatError(
+            f"the log is damaged: the event at offset {offset} is cut off; see: genome-server log "
+            "verify, and restore a backup"
+        )
 
 
 class LogReader:
@@ -176,7 +191,7 @@ class LogReader:
             if not rows:
                 return
             for row in rows:
-                yield LogBatch(*row)
+                yield _batch(row)
             first = rows[-1][4]
 
     def kept(self, key: bytes, now_ms: int) -> tuple[bytes, bytes] | None:
@@ -210,9 +225,19 @@ class LogReader:
                 " ORDER BY offset LIMIT ?",
                 (start, 2**63 - 1 if stop is None else stop, _PAGE),
             ).fetchall()
-        return [LogBatch(*row) for row in rows]
+        return [_batch(row) for row in rows]
 
     def _one(self, sql: str, parameters: tuple[object, ...]) -> tuple[int, ...] | None:
         with self._lock:
             row: tuple[int, ...] | None = self._connection.execute(sql, parameters).fetchone()
         return row
+
+
+def _batch(row: tuple[object, ...]) -> LogBatch:
+    """A row as a batch. Raises LogFormatError where damage left another kind of value in it."""
+    if tuple(map(type, row)) != _KINDS:
+        raise LogFormatError(
+            f"the log is damaged: the batch at offset {row[0]!r} is no batch; see: genome-server "
+            "log verify, and restore a backup"
+        )
+    return LogBatch(*row)  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def verify_log(path: Path, progress: Callable[[int], object] | None = None) -> L
                 faults += [LogFault(batch.offset, problem) for problem in tally.add(batch)]
                 if progress is not None:
                     progress(batch.count)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, schema.LogFormatError) as error:
             faults.append(LogFault(tally.end, f"nothing can be read from here on: {error}"))
         marks = {(device, epoch, lane): through for device, epoch, lane, through in reader.lanes()}
         for key in sorted(marks.keys() | tally.through.keys()):
@@ -100,7 +100,7 @@ def verify_end(path: Path, batches: int = 1_000) -> tuple[int, tuple[LogFault, .
                 if (said := marks.get(key, 0)) < found:
                     name = f"{key[0]}/{key[1].hex()}/{key[2]}"
                     faults.append(LogFault(None, f"lane {name}: mark {said}, rows end at {found}"))
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, schema.LogFormatError) as error:
             faults.append(LogFault(tally.end, f"nothing can be read from here on: {error}"))
     return tally.events, tuple(faults)
 
