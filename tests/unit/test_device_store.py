@@ -15,6 +15,7 @@ import pytest
 
 from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.store.device import DeviceStore, Identity
+from edge_sdk.store.files import write_file
 from edge_sdk.store.genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
 from edge_sdk.store.tables import VERSION
 from genome_edge.v1 import sync_pb2
@@ -369,3 +370,20 @@ def test_a_damaged_identity_is_said(store: DeviceStore) -> None:
     (store.path / "identity" / "identity.json").write_text("{")
     with pytest.raises(StoreCorrupt, match="enrol"):
         store.identity()
+
+
+def test_an_identity_that_may_not_be_read_is_no_damaged_one(store: DeviceStore) -> None:
+    path = store.path / "identity" / "identity.json"
+    path.mkdir()
+    with pytest.raises(StoreCorrupt, match=r"cannot be read: Is a directory$"):
+        store.identity()
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    said = set()
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError) as caught:
+            write_file(tmp_path / "nowhere" / "file", b"x")
+        said.add(str(caught.value))
+    assert len(said) == 1, "what fails again and again is no news"
+    assert said.pop().endswith("nowhere/file'")

@@ -47,7 +47,10 @@ def make_directories(root: Path) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file (0600) so that it is whole or not there, and stays. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE)
+    try:
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE)
+    except OSError as error:  # named as asked for: what is tried again and again is said once
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

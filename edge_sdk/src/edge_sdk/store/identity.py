@@ -53,7 +53,9 @@ def read_identity(root: Path) -> Identity | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise StoreCorrupt(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorrupt(f"{path} is damaged; enrol this device again: {error}") from error
 
 
