@@ -102,6 +102,18 @@ def test_an_offer_waits_for_its_files_in_each_language(
         until(lambda: first(edge, language="fr") == "taxi")
 
 
+def test_a_file_that_goes_from_the_disk_takes_its_offer_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.runtime.keeper._HOUSEKEEPING_S", 0.1)
+    bundle = Town(offers=OFFERS, files=PICTURES).bundle()
+    with EdgeClient(tmp_path / "edge", config=FAST, bundle=bundle) as edge:
+        assert edge.wait_ready(20)
+        assert first(edge) == "taxi"
+        decide(edge).offer.asset("image").unlink()
+        until(lambda: first(edge) == "train")
+
+
 def test_a_bundle_brings_its_files_where_a_store_can_take_them(tmp_path: Path) -> None:
     bundle = Town(offers=OFFERS, files=PICTURES).bundle()
     with EdgeClient(tmp_path / "edge", config=FAST, bundle=bundle) as edge:

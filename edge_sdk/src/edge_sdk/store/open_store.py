@@ -164,6 +164,8 @@ class OpenStore:
         if outdated:
             with self.store.write() as connection:
                 store_state.drop_caps(connection, outdated)
+        if self.standing is not None:  # files of offers may have gone from the disk
+            self._take_standing(room)
 
     # Syncing ------------------------------------------------------------------------------------
 
