@@ -11,10 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from genome_edge.v1 import sync_pb2
+from genome_edge.v1 import stop_pb2, sync_pb2
 from genome_server.errors import StoreBusy
 from genome_server.home import Home, Tenant
 from genome_server.releases import trust
+from genome_server.releases.stops import pause
 from genome_server.services import keeper, live, shipping, stream
 from genome_server.services.desk import CONTENTS
 from genome_server.services.room import News
@@ -188,4 +189,53 @@ def test_a_release_that_is_repaired_on_the_server_is_offered_again(
     for part, content in parts.items():
         part.write_bytes(content)
     assert copy.take(opened.transaction()) == "release"
+    opened.close()
+
+
+def test_a_stop_does_not_wait_for_a_device_that_does_not_answer(
+    channel: grpc.Channel, tenant: Tenant
+) -> None:
+    opened = Copy().hello(enrolled(channel, tenant), features=NEW)
+    message = opened.skip_beats()
+    while message is not None and not message.HasField("commit"):
+        message = opened.skip_beats()
+    before = len(opened.trust)
+    with closing(tenant.open_store()) as store:
+        pause(tenant, store, ["taxi"])
+    while (heard := opened.next(5.0)) is not None and not heard.HasField("trust"):
+        assert heard.HasField("heartbeat")
+    assert heard is not None
+    stops = stop_pb2.StopList.FromString(heard.trust.stop_list.stop_list)
+    assert (before, list(stops.offers)) == (1, ["taxi"])
+    opened.close()
+
+
+def test_a_stop_does_not_wait_for_a_file_that_is_on_its_way(
+    channel: grpc.Channel, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+
+    def slow(path: Path, start: int) -> bytes:
+        if path.parent.name != CONTENTS:
+            return path.read_bytes()
+        stopped.wait(2.0)
+        time.sleep(0.05)
+        return path.read_bytes()[start : start + 8]
+
+    monkeypatch.setattr(shipping, "_read", slow)
+    copy = Copy()
+    opened = copy.hello(enrolled(channel, tenant), features=NEW)
+    assert copy.take(opened.transaction()) == "release"
+    message = opened.skip_beats()
+    assert message is not None
+    assert message.HasField("begin")
+    with closing(tenant.open_store()) as store:
+        pause(tenant, store, ["taxi"])
+    stopped.set()
+    kinds: list[str | None] = []
+    while not kinds or kinds[-1] != "commit":
+        message = opened.next()
+        assert message is not None
+        kinds.append(message.WhichOneof("message"))
+    assert "chunk" in kinds[kinds.index("trust") :], "in the middle of it"
     opened.close()

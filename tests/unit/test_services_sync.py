@@ -274,11 +274,14 @@ def test_who_waits_in_line_is_served_though_others_are_slow(
 def test_a_place_is_given_back_once(keeps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "PLACE_S", keeps)
 
+    async def nothing() -> None:
+        pass
+
     async def scene() -> None:
         line = asyncio.Semaphore(1)
         one = stream.DeviceStream.__new__(stream.DeviceStream)
         one._line = line
-        async with one.turn():
+        async with one.turn(nothing):
             assert line.locked()
             await asyncio.sleep(0.15)
             assert line.locked() == (keeps > 1), "who takes long goes on without a place"

@@ -129,7 +129,10 @@ class Keeper:
     # Trust
 
     async def _offer_trust(self) -> None:
-        """Send what is in force where the device lacks any of it."""
+        """Send what is in force where the device lacks any of it.
+
+        A stop waits for nothing: this is also done while a transaction is on its way.
+        """
         ours, theirs = self._room.trust_versions, self._stream.trust
         if ROLES not in self._features or self._trusted == ours:
             return
@@ -157,7 +160,7 @@ class Keeper:
             self._refused = row
             self._release_at = time.monotonic() + REPAIR_S
             return False
-        async with stream.turn():
+        async with stream.turn(self._offer_trust):
             nonce = await stream.begin(shipment.begin)
             shelved = shipment.shelved
             # An SDK that knows nothing of assets wants every part.
@@ -165,7 +168,7 @@ class Keeper:
                 if part.sha256 not in self._held:
                     await self._send_part(nonce, part)
             await stream.commit(nonce, sync_pb2.Commit())
-        nack = await stream.answer()
+        nack = await stream.answer(self._offer_trust)
         if nack is None:
             self._release = self._highest = row.version
             stream.note(release=row.version, held_back="", last_nack="")
@@ -212,12 +215,12 @@ class Keeper:
         self._assets_of = self._release
         if not there:
             return False
-        async with stream.turn():
+        async with stream.turn(self._offer_trust):
             nonce = await stream.begin(sync_pb2.Begin(kind=sync_pb2.Begin.KIND_ASSETS))
             for part in there:
                 await self._send_part(nonce, part)
             await stream.commit(nonce, sync_pb2.Commit())
-        await stream.answer()
+        await stream.answer(self._offer_trust)
         return True
 
     async def _send_part(self, nonce: int, part: release_pb2.Part) -> None:
@@ -232,6 +235,7 @@ class Keeper:
         async for chunk in self._shipping.chunks(path, part, start):
             if self._stream.refused(nonce):
                 return False
+            await self._offer_trust()
             await self._stream.send(chunk, nonce)
         return not self._stream.refused(nonce)
 
@@ -311,7 +315,7 @@ class Keeper:
 
     async def _send_genomes(self, plan: GenomePlan) -> sync_pb2.Nack | None:
         stream = self._stream
-        async with stream.turn():
+        async with stream.turn(self._offer_trust):
             nonce = await stream.begin(plan.body.begin)
             content = plan.body.content
             if content is not None:
@@ -324,4 +328,4 @@ class Keeper:
                 if not stream.refused(nonce):
                     await stream.send(piece, nonce)
             await stream.commit(nonce, plan.commit())
-        return await stream.answer()
+        return await stream.answer(self._offer_trust)

@@ -213,8 +213,8 @@ class DeviceStream:
         raise StreamOverError
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait in line to be sent something; heartbeats go on meanwhile.
+    async def turn(self, meanwhile: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Wait in line to be sent something; heartbeats and `meanwhile` go on.
 
         Whoever takes long goes on without a place, so that slow devices hold up nobody.
         Raises what `check` raises.
@@ -234,6 +234,7 @@ class DeviceStream:
                 await asyncio.wait([waiting], timeout=_LINE_S)
                 if not waiting.done():
                     await self.check()
+                    await meanwhile()
                     if time.monotonic() >= self._beat_due:
                         await self.beat()
             leaving = asyncio.get_running_loop().call_later(PLACE_S, leave)
@@ -263,14 +264,18 @@ class DeviceStream:
         """End a transaction. The message comes without the nonce."""
         await self.send(("commit", commit.SerializeToString()), nonce)
 
-    async def answer(self) -> sync_pb2.Nack | None:
-        """Wait for the device's answer to the open transaction: None for Ack, or the Nack."""
+    async def answer(self, meanwhile: Callable[[], Awaitable[None]]) -> sync_pb2.Nack | None:
+        """Wait for the device's answer to the open transaction: None for Ack, or the Nack.
+
+        `meanwhile` is done whenever there may be news.
+        """
         deadline = time.monotonic() + ANSWER_S
         stirred = self._stirred = asyncio.Event()
         while self._answer is None:
             if time.monotonic() > deadline:
                 raise StreamOverError
             await self.check()
+            await meanwhile()
             if time.monotonic() >= self._beat_due:
                 await self.beat()
             if self._answer is None:
