@@ -19,6 +19,7 @@ import pytest
 
 from edge_sdk import Config, Context, EdgeClient, UsageError
 from edge_sdk.clock import LATEST_MS, DeviceClock
+from edge_sdk.outbox.frames import MAX_BODY_BYTES
 from edge_sdk.testing import FakeEdge
 from tests.unit.device_town import Town
 
@@ -204,3 +205,11 @@ def test_a_message_can_be_printed_anywhere() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "basket" in done.stdout
+
+
+def test_what_no_event_can_hold_is_refused_at_once(edge: FakeEdge) -> None:
+    longest = [f"place:{number:0120}" for number in range(1_001)]
+    with pytest.raises(UsageError, match="dna holds 1001 markers; at most 1000"):
+        edge.imprint(SOMEBODY, "view", dna=longest)
+    edge.imprint(SOMEBODY, "view", dna=longest[1:])
+    assert edge.events[-1].ByteSize() < MAX_BODY_BYTES

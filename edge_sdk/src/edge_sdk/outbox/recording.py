@@ -30,6 +30,8 @@ from genome_edge.v1 import dna_pb2, event_pb2
 
 MAX_ID: Final = 200
 _MAX_TEXT: Final = 128
+# With the longest of names they fit into one event.
+_MAX_MARKERS: Final = 1_000
 _MICROS: Final = 1_000_000
 _MILLI: Final = 1_000
 _MAX_AMOUNT: Final = 1e12
@@ -184,6 +186,8 @@ def read_interaction(
         raise UsageError("imprint is about one thing: give a product, an offer or dna")
     if dna is not None and not markers:
         raise UsageError("dna holds no marker")
+    if len(markers) > _MAX_MARKERS:
+        raise UsageError(f"dna holds {len(markers)} markers; at most {_MAX_MARKERS}")
     said = event_pb2.Interaction(
         interaction_id=interaction_id,
         kind=kind,
