@@ -214,6 +214,22 @@ def test_many_at_once_become_few_transactions(path: Path) -> None:
     assert whole(path)
 
 
+def test_groups_gather_for_a_moment_and_who_is_alone_never_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("genome_server.log.committer.time.sleep", waits.append)
+    with Committer(path) as log:
+        for sequence in range(1, 30):
+            append(log, sequence, sequence)
+        assert not waits
+        data = run(1, 1)
+        digest = hashlib.sha256(data).digest()
+        futures = [log.submit(Batch(f"d{n}", EPOCH, 0, 1, 1, data, digest)) for n in range(500)]
+        assert all(future.result().received_through == 1 for future in futures)
+    assert all(0 < wait <= 0.002 for wait in waits)
+
+
 def test_a_refusal_does_not_touch_its_neighbours(path: Path) -> None:
     with Committer(path) as log:
 
