@@ -215,6 +215,16 @@ def test_a_store_from_a_backup_goes_on_above_what_devices_have(
     assert desk.versions == versions
 
 
+def test_what_was_signed_while_the_clock_was_ahead_is_told_once(
+    desk: TrustDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = desk.versions
+    for _ in range(2):
+        desk.heard(versions[1] + 366 * 86_400, 0)
+    assert desk.versions == versions
+    assert caplog.text.count("keys rotate timestamp") == 1
+
+
 def test_without_the_timestamp_key_the_rest_goes_on(
     tenant: Tenant, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

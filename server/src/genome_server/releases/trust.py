@@ -98,7 +98,7 @@ class TrustDesk:
         self._looked = 0.0
         self._read_at = 0.0
         self._heard = -math.inf
-        self._told = ""
+        self._told, self._told_future = "", False
         ensure_roots(tenant, store, now_ms())
         self._held = self._read()
         self.look()
@@ -204,7 +204,17 @@ class TrustDesk:
         ours = self.versions
         latest = self._now_ms() // 1000 + _LEEWAY_S
         ahead = (timestamp_version > ours[1], stop_list_version > ours[2])
-        if not any(ahead) or max(timestamp_version, stop_list_version) > latest:
+        if not any(ahead):
+            return
+        if max(timestamp_version, stop_list_version) > latest:
+            if not self._told_future:  # once: a device may say anything
+                self._told_future = True
+                log.warning(
+                    "tenant %s: a device holds what was signed later than now. If this server's "
+                    "clock was once ahead, devices from then need: genome-server keys rotate "
+                    "timestamp",
+                    self._tenant.name,
+                )
             return
         if time.monotonic() - self._heard < _HEARD_EVERY_S:
             return
