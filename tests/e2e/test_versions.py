@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from edge_sdk.outbox.frames import iter_frames
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.state import decision_of, recent_decisions
 from genome_edge.v1 import event_pb2
 from genome_server.home import Home
 from genome_server.log import LogReader, verify_log
+from genome_server.log.framing import Batch, check_batch
 from tests.versions.released import HERE, VERSIONS, Released, unpack, unzip
 
 NOW = Released(None)
@@ -157,3 +159,13 @@ def test_a_kept_bundle_decides(version: str, tmp_path: Path) -> None:
         )
     )
     assert said["slots"][0]["offer"]
+
+
+def test_a_kept_report_is_read_as_it_was_written(version: str) -> None:
+    # What a device of that version had on the wire, byte for byte.
+    kept = json.loads((HERE / version / "report.json").read_text())
+    epoch, frames, digest = (bytes.fromhex(kept[name]) for name in ("epoch", "frames", "digest"))
+    batch = Batch("till", epoch, kept["lane"], kept["first"], kept["last"], frames, digest)
+    assert check_batch(batch)
+    said = [event_pb2.Event.FromString(frame.body) for frame in iter_frames(frames)]
+    assert [event.WhichOneof("payload") for event in said] == ["decision", "outcome", "interaction"]

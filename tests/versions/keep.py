@@ -54,6 +54,8 @@ def main(version: str) -> None:
         print(released.run(scenes, "offline", store))
         for what in (home, store):
             pack(what, target / f"{what.name}.zip")
+        report = released.run((HERE / "wires.py").read_text(), store)
+        (target / "report.json").write_text(report)
     shutil.copy(ROOT / "examples" / "town.bundle", target / "town.bundle")
 
 
