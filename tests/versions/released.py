@@ -1,8 +1,9 @@
 """Run a released version beside this one.
 
 `tests/versions/<version>/` holds its two wheels, and what it left behind: a device's store
-(store.zip), what that had to report (report.json), a server's home (home.zip) and a bundle. A wheel here is plain Python, so it is
-unpacked in front of what is installed; the packages that it needs are the environment's.
+(store.zip), what that had to report (report.json), a server's home (home.zip) and a bundle. A
+wheel here is plain Python, so it is unpacked in front of what is installed; the packages that it
+needs are the environment's.
 """
 
 from __future__ import annotations
