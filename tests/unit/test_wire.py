@@ -134,8 +134,8 @@ def test_every_kind_of_frame_is_listed(kind: frames.FrameKind) -> None:
 
 
 def test_the_server_never_sends_more_than_a_device_takes() -> None:
-    from genome_server.services import shelf, sync_plan
+    from genome_server.services import shelf, sync_pieces
 
     assert Limits().chunk_bytes >= shelf.CHUNK_BYTES
     # A row has at most max_markers indices of five bytes, a strength each, and its columns.
-    assert sync_plan.ROWS_PER_PUT * (64 * 6 + 16 + 32 + 20) < transport.MAX_RECEIVE_BYTES
+    assert sync_pieces.ROWS_PER_PUT * (64 * 6 + 16 + 32 + 20) < transport.MAX_RECEIVE_BYTES
