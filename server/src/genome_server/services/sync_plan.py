@@ -42,7 +42,7 @@ from genome_server.store.protocol import (
 FULL_SHARE = 1 / 4
 #: Fewer changes than this are always sent as changes: to take all rows costs a device more, and
 #: one that is late among few customers would be late again after it.
-FEW = 2_000
+FEW = 10_000
 _PAGE = 2_000
 # Format, what rows depend on, newest stamp, the marks that were said to be included.
 _CURSOR = struct.Struct("<B16sQ8s")
