@@ -72,9 +72,9 @@ for _strengths in STRENGTHS.values():
     _strengths.setflags(write=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Row:
-    """One customer's genome.
+    """One customer's genome. Nobody changes one; it is not frozen, for that costs a lookup a sixth.
 
     `as_of_hour` counts from the landmark of its schema and is 0 under quantiser 2;
     `indices` is uint32[n], strictly ascending; `codes` is uint8[n].
