@@ -155,8 +155,8 @@ def promote(
             )
         if share < row.share:
             raise Refused(
-                f"release {version} is out for {row.share * 100:.4g}% already, and devices never go "
-                "back to an older one; take it back with: genome-server releases rollback"
+                f"release {version} is out for {row.share * 100:.4g}% already, and devices never "
+                "go back to an older one; take it back with: genome-server releases rollback"
             )
         store.set_release_share(version, share)
         return Moved(replace(row, share=share), False, 0)

@@ -120,8 +120,8 @@ def publish(
         if before is not None and same and fresh and _trusted(tenant, store, before):
             if before.share < share:
                 notes += (
-                    f"release {before.version} is out for {before.share * 100:.4g}% of the channel; "
-                    f"for more: genome-server releases promote {before.version}",
+                    f"release {before.version} is out for {before.share * 100:.4g}% of the "
+                    f"channel; for more: genome-server releases promote {before.version}",
                 )
             return Published(before, known, (), True, model_name, notes, lacking)
         if dry_run:
