@@ -56,7 +56,7 @@ class Released:
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
             env=self.environment(home),
-            cwd=home.parent if home is not None else HERE.parent.parent / "build",
+            cwd=home.parent if home is not None else HERE,
             capture_output=True,
             text=True,
             check=False,
