@@ -22,7 +22,10 @@ TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors" / "trust.j
 NOW = 1_750_000_000_000
 JUMP = 1 << 32
 PREFIXES = {
-    kind: f"genome-edge/{kind}/v1\n".encode() for kind in ("root", "timestamp", "stop-list", "time")
+    "root": b"genome-edge/trust-root/v1\n",
+    "timestamp": b"genome-edge/timestamp/v1\n",
+    "stop-list": b"genome-edge/stop-list/v1\n",
+    "time": b"genome-edge/time/v1\n",
 }
 NONCE = bytes(range(16))
 SEEDS = {name: bytes([number]) * 32 for number, name in enumerate("abcrstx", 1)}

@@ -16,7 +16,6 @@ beginning. And in rest a device has everything that the server has.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,21 +24,29 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from edge_sdk.dna.columns import Columns, encode, row_sum_of
-from edge_sdk.dna.content import decode
-from edge_sdk.dna.genome import Row, block_from_rows, rows_from_block
-from edge_sdk.sync import actions, roles, trust
-from edge_sdk.sync.actions import Action, Held
+from edge_sdk.dna.columns import Columns, encode
+from edge_sdk.dna.genome import Row, block_from_rows
+from edge_sdk.sync import actions, trust
 from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.trust import Refusal
 from edge_sdk.testing import SimulatedServer
-from genome_edge.v1 import dna_pb2, release_pb2, stop_pb2, sync_pb2
+from genome_edge.v1 import release_pb2, sync_pb2
+from tests.drills.explore_device import (
+    NOW_MS,
+    Device,
+    Disk,
+    Hearing,
+    Stream,
+    held_by,
+    manifest_of,
+    nonce_of,
+    row_key,
+    stop_list_version,
+)
 
-NOW_MS: Final = 1_780_000_000_000
 _PARTS: Final = ("schema", "offers")
 _NAMES: Final = "ab"
 _FIRST: Final = ("publish", "pause", "rows")
-RowKey = tuple[bytes, int, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,58 +89,6 @@ ALLOWANCES: Final = {
         ("publish", "publish", "rotate", "pause"), current=True, cuts=1
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """What a device holds; messages as they came."""
-
-    root: release_pb2.TrustRoot
-    timestamp: release_pb2.SignedTimestamp | None = None
-    stop_list: stop_pb2.SignedStopList | None = None
-    active: release_pb2.SignedManifest | None = None
-    previous: release_pb2.SignedManifest | None = None
-    highest: int = 0
-    seen: bytes | None = None
-    failed: tuple[bytes, str] = (b"", "")
-    parts: frozenset[bytes] = frozenset()
-    partials: tuple[tuple[bytes, bytes], ...] = ()
-    rows: frozenset[RowKey] = frozenset()
-    cursor: bytes = b""
-    lineage: dna_pb2.Lineage | None = None
-
-    @property
-    def version(self) -> int:
-        """Of the release in use; 0: none."""
-        return _manifest(self.active).version if self.active is not None else 0
-
-    @property
-    def versions(self) -> tuple[int, ...]:
-        """What may never fall: of root, timestamp, stop list, any release seen, the one in use."""
-        stamp, stops = _statement(self.timestamp), _stops(self.stop_list)
-        return (self.root.version, stamp, stops, self.highest, self.version)
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """An open stream: what is under way to the device, and after how many changes that was said.
-    `refused` is the release that the device would not have; the server does not offer it again."""
-
-    machine: SyncMachine
-    said: int
-    under_way: tuple[sync_pb2.SyncResponse, ...]
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """`most`: the highest versions ever held. `refused`: its golden vectors have failed here."""
-
-    disk: Disk
-    stream: Stream | None = None
-    all_rows: bool = False
-    refused: bool = False
-    most: tuple[int, ...] = (0,) * 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +165,8 @@ class Server(SimulatedServer):
             here = {partial.sha256: partial.size for partial in hello.partials}
             said += self.chunks(3, digest, here.get(digest, 0))
         else:
-            known = {_row(row) for row in before.values()}
-            new = [row for _, row in sorted(self.rows.items()) if _row(row) not in known]
+            known = {row_key(row) for row in before.values()}
+            new = [row for _, row in sorted(self.rows.items()) if row_key(row) not in known]
             begin.rows = len(new)
             put = sync_pb2.Put(nonce=3, block=block_from_rows(self.lineage, new))
             said.append(sync_pb2.SyncResponse(put=put))
@@ -300,27 +255,27 @@ class World:
                 yield "is told more", False, _call(state, device, stream), ""
             return
         kind = stream.under_way[0].WhichOneof("message")
-        heard = _Hearing(device, stream.under_way[0], stream.under_way[1:])
+        heard = Hearing(device, stream.under_way[0], stream.under_way[1:])
         yield f"hears a {kind}", False, heard.device, ""
         if left.twice:
-            again = _Hearing(device, stream.under_way[0], stream.under_way)
+            again = Hearing(device, stream.under_way[0], stream.under_way)
             yield f"hears a {kind}, it is repeated", True, again.device, "twice"
         if left.overtaken and len(stream.under_way) > 1:
             late = (stream.under_way[0], *stream.under_way[2:])
-            over = _Hearing(device, stream.under_way[1], late)
+            over = Hearing(device, stream.under_way[1], late)
             yield f"hears what overtook a {kind}", True, over.device, "overtaken"
         for at, action in enumerate(heard.done):
             what = type(action).__name__
             if left.crashes:
-                killed = _Hearing(device, stream.under_way[0], (), killed=at)
+                killed = Hearing(device, stream.under_way[0], (), killed=at)
                 yield f"is killed in {what}", True, killed.device, "crashes"
             if left.full and isinstance(action, actions.Attempt):
-                full = _Hearing(
+                full = Hearing(
                     device, stream.under_way[0], stream.under_way[1:], fails=(at, "DISK_FULL")
                 )
                 yield f"has no room for {what}", True, full.device, "full"
             if left.golden and isinstance(action, actions.InstallRelease):
-                golden = _Hearing(
+                golden = Hearing(
                     device, stream.under_way[0], stream.under_way[1:], fails=(at, Refusal.GOLDEN)
                 )
                 after = replace(golden.device, refused=True)
@@ -340,8 +295,12 @@ class World:
     def check_rest(self, state: State) -> str:
         """What does not hold in a state in which nothing more happens by itself."""
         server = _server(state.history)
-        newest = (len(server.roots), len(server.timestamps), _stops(server.stop_lists[-1]))
-        rows = frozenset(map(_row, server.rows.values()))
+        newest = (
+            len(server.roots),
+            len(server.timestamps),
+            stop_list_version(server.stop_lists[-1]),
+        )
+        rows = frozenset(map(row_key, server.rows.values()))
         for name, device in zip(_NAMES, state.devices, strict=False):
             disk = device.disk
             if disk.versions[:3] != newest:
@@ -352,7 +311,7 @@ class World:
                 return f"{name} rests with release {disk.version} of {server.offered}"
             if disk.rows != rows or disk.cursor != server.genome_cursor:
                 return f"{name} rests with other rows than the server's"
-            lacking = {part.sha256 for part in _manifest(disk.active).parts} - disk.parts
+            lacking = {part.sha256 for part in manifest_of(disk.active).parts} - disk.parts
             if lacking:
                 return f"{name} rests without {len(lacking)} assets"
         return ""
@@ -364,7 +323,7 @@ def _wrong(device: Device, server: Server) -> str:
     if any(now < most for now, most in zip(disk.versions, device.most, strict=True)):
         return f"what was {device.most} is {disk.versions}"
     if disk.active is not None:
-        manifest = _manifest(disk.active)
+        manifest = manifest_of(disk.active)
         signed = server.releases.get(manifest.version)
         if signed is None or signed.manifest != disk.active.manifest:
             return "the release in use is none of the server's"
@@ -372,10 +331,10 @@ def _wrong(device: Device, server: Server) -> str:
             return "the release in use is not whole"
     if disk.cursor:
         rows = server.kept.get(disk.cursor)
-        if rows is None or disk.rows != frozenset(map(_row, rows.values())):
+        if rows is None or disk.rows != frozenset(map(row_key, rows.values())):
             return "the rows are not those of their cursor"
         if disk.active is None or not trust.same_lineage(
-            disk.lineage, _manifest(disk.active).lineage
+            disk.lineage, manifest_of(disk.active).lineage
         ):
             return "the rows are not of the lineage of the release"
     for sha256, data in disk.partials:
@@ -383,139 +342,6 @@ def _wrong(device: Device, server: Server) -> str:
         if whole is not None and not whole.startswith(data):
             return "what is here of a content is not its beginning"
     return ""
-
-
-class _Hearing:
-    """A device hears a message, and carries out what follows from it, or begins to."""
-
-    def __init__(
-        self,
-        device: Device,
-        message: sync_pb2.SyncResponse,
-        under_way: tuple[sync_pb2.SyncResponse, ...],
-        *,
-        killed: int | None = None,
-        fails: tuple[int, str] | None = None,
-    ) -> None:
-        """`killed`: in the middle of that action; `fails`: that action, for that reason."""
-        stream = device.stream
-        assert stream is not None
-        machine = _fork(stream.machine)
-        self.done: list[Action] = []
-        self._disk, self._all_rows, self._refused = device.disk, device.all_rows, device.refused
-        leaves = False
-        todo = list(machine.receive(message, NOW_MS))
-        while todo:
-            action = todo.pop(0)
-            at = len(self.done)
-            self.done.append(action)
-            if killed == at:
-                if isinstance(action, actions.AppendBytes):
-                    half = action.data[: len(action.data) // 2]
-                    self._do(replace(action, data=half))
-                self.device = self._after(device, None, all_rows=False)
-                return
-            leaves = leaves or isinstance(action, actions.Leave)
-            if not isinstance(action, actions.Attempt):
-                self._do(action)
-                continue
-            refusal = fails[1] if fails is not None and fails[0] == at else self._do(action)
-            if refusal or _ends(action):
-                follow_ups = machine.settle(action.nonce, refusal)
-                if follow_ups and not machine.is_open:
-                    todo.clear()
-                todo.extend(follow_ups)
-        followed = replace(stream, machine=machine, under_way=under_way)
-        kept = None if leaves else _heed(followed, self.done)
-        self.device = self._after(device, kept, all_rows=self._all_rows)
-
-    def _after(self, device: Device, stream: Stream | None, *, all_rows: bool) -> Device:
-        most = tuple(map(max, device.most, self._disk.versions))
-        return Device(self._disk, stream, all_rows, self._refused, most)
-
-    def _do(self, action: Action) -> str:
-        """Change the disk; why that could not be, or nothing."""
-        disk = self._disk
-        match action:
-            case actions.PutTrust(root, timestamp, stop_list):
-                self._disk = replace(
-                    disk,
-                    root=root or disk.root,
-                    timestamp=timestamp or disk.timestamp,
-                    stop_list=stop_list or disk.stop_list,
-                )
-            case actions.RememberVersion(version, digest):
-                self._disk = replace(disk, highest=max(disk.highest, version), seen=digest)
-            case actions.StagePart(_, part, content):
-                return self._stage(part, content)
-            case actions.AppendBytes(_, sha256, offset, data):
-                here = dict(disk.partials).get(sha256, b"") if offset else b""
-                if len(here) != offset:
-                    return Refusal.STORE
-                self._disk = replace(disk, partials=_with(disk.partials, sha256, here + data))
-            case actions.FinishPart(_, part):
-                content = dict(disk.partials)[part.sha256]
-                self._disk = replace(disk, partials=_with(disk.partials, part.sha256, b""))
-                return self._stage(part, content)
-            case actions.InstallRelease(_, signed, manifest):
-                if not {part.sha256 for part in manifest.parts if not part.asset} <= disk.parts:
-                    return Refusal.PARTS
-                self._disk = replace(disk, active=signed, previous=disk.active)
-                self._refused = False
-            case actions.ApplyGenomes():
-                return self._apply(action)
-        return ""
-
-    def _stage(self, part: release_pb2.Part, content: bytes) -> str:
-        if hashlib.sha256(content).digest() != part.sha256:
-            return Refusal.DIGEST
-        self._disk = replace(self._disk, parts=self._disk.parts | {part.sha256})
-        return ""
-
-    def _apply(self, action: actions.ApplyGenomes) -> str:
-        disk = self._disk
-        if action.content:
-            data = dict(disk.partials)[action.content]
-            disk = replace(disk, partials=_with(disk.partials, action.content, b""))
-            if hashlib.sha256(data).digest() != action.content:
-                self._disk = disk
-                return Refusal.DIGEST
-            rows = {row.subject: row for row in decode(data).rows()}
-        else:
-            rows = {} if action.full else {one[0]: _row_of(one) for one in disk.rows}
-        for block in action.blocks:
-            rows |= {row.subject: row for row in rows_from_block(block)}
-        for subject, _ in action.deletes:
-            rows.pop(subject, None)
-        total = sum(map(row_sum_of, rows.values())) % (1 << 64)
-        if len(rows) != action.total_rows or total != action.row_sum:
-            self._all_rows = True
-            return Refusal.DIGEST
-        self._all_rows = False
-        kept = frozenset(map(_row, rows.values()))
-        self._disk = replace(disk, rows=kept, cursor=action.cursor, lineage=action.lineage)
-        return ""
-
-
-def _heed(stream: Stream, done: list[Action]) -> Stream:
-    """A server that hears a Nack says no more of that, and then something else."""
-    nonces = {one.message.nack.nonce for one in done if isinstance(one, actions.Send)} - {0}
-    if not nonces:
-        return stream
-    # It was on its way already.
-    late = tuple(one for one in stream.under_way if _nonce(one) in nonces)
-    return replace(stream, said=0, under_way=late, refused=stream.machine._highest)
-
-
-def _nonce(message: sync_pb2.SyncResponse) -> int:
-    nonce = getattr(getattr(message, message.WhichOneof("message") or ""), "nonce", 0)
-    return nonce if isinstance(nonce, int) else 0
-
-
-def _ends(action: Action) -> bool:
-    """Whether a transaction is complete after it."""
-    ends = (actions.InstallRelease, actions.AssetsArrived, actions.ApplyGenomes)
-    return isinstance(action, ends)
 
 
 def _gone_back(device: Device) -> Device:
@@ -530,7 +356,7 @@ def _gone_back(device: Device) -> Device:
 
 def _call(state: State, device: Device, stream: Stream | None = None) -> Device:
     """Open a stream; or go on with one, whose server knows from its answers what a device has."""
-    machine = SyncMachine(_held(device))
+    machine = SyncMachine(held_by(device))
     server = _server(state.history)
     nonces = 10 * len(state.history)
     refused = 0 if stream is None else stream.refused
@@ -543,39 +369,9 @@ def _call(state: State, device: Device, stream: Stream | None = None) -> Device:
 
 def _numbered(message: sync_pb2.SyncResponse, nonces: int) -> sync_pb2.SyncResponse:
     """A server gives no nonce twice on a stream."""
-    if _nonce(message):
+    if nonce_of(message):
         getattr(message, message.WhichOneof("message") or "").nonce += nonces
     return message
-
-
-def _held(device: Device) -> Held:
-    disk = device.disk
-    active = None if disk.active is None else _manifest(disk.active)
-    stamp, stops = disk.timestamp, disk.stop_list
-    return Held(
-        standing=roles.Standing(
-            disk.root,
-            release_pb2.Timestamp.FromString(stamp.timestamp) if stamp is not None else None,
-            stop_pb2.StopList.FromString(stops.stop_list) if stops is not None else None,
-        ),
-        epoch=bytes(16),
-        sdk_version="0",
-        active=active,
-        active_digest=b"" if disk.active is None else trust.manifest_digest(disk.active),
-        highest_release=disk.highest,
-        seen_digest=disk.seen,
-        failed=disk.failed,
-        parts=disk.parts,
-        partials={sha256: len(data) for sha256, data in disk.partials},
-        genome_cursor=disk.cursor,
-        genome_lineage=None if device.all_rows else disk.lineage,
-    )
-
-
-def _fork(machine: SyncMachine) -> SyncMachine:
-    """A machine that goes on from here by itself; what is never changed is shared."""
-    shared = (machine._held, machine._standing, machine._limits, machine._active, machine._late)
-    return copy.deepcopy(machine, {id(one): one for one in shared if one is not None})
 
 
 _UNTOLD: Final = ("_limits", "limits")
@@ -599,37 +395,3 @@ def _plain(value: Any) -> Any:
 
 def _put(devices: tuple[Device, ...], at: int, device: Device) -> tuple[Device, ...]:
     return (*devices[:at], device, *devices[at + 1 :])
-
-
-def _with(
-    partials: tuple[tuple[bytes, bytes], ...], sha256: bytes, data: bytes
-) -> tuple[tuple[bytes, bytes], ...]:
-    kept = {**dict(partials), sha256: data}
-    return tuple(sorted(one for one in kept.items() if one[1]))
-
-
-def _row(row: Row) -> RowKey:
-    return row.subject, row.consents, row.indices.tobytes(), row.codes.tobytes()
-
-
-def _row_of(kept: RowKey) -> Row:
-    import numpy as np
-
-    subject, consents, indices, codes = kept
-    return Row(
-        subject, consents, 0, np.frombuffer(indices, np.uint32), np.frombuffer(codes, np.uint8)
-    )
-
-
-def _manifest(signed: release_pb2.SignedManifest | None) -> release_pb2.Manifest:
-    return release_pb2.Manifest.FromString(signed.manifest if signed is not None else b"")
-
-
-def _statement(signed: release_pb2.SignedTimestamp | None) -> int:
-    stated = release_pb2.Timestamp.FromString(signed.timestamp if signed is not None else b"")
-    return stated.version
-
-
-def _stops(signed: stop_pb2.SignedStopList | None) -> int:
-    stated = stop_pb2.StopList.FromString(signed.stop_list if signed is not None else b"")
-    return stated.version

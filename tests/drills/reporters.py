@@ -12,6 +12,7 @@ from edge_sdk.sync.pace import Backoff
 from edge_sdk.sync.reporting import ReportPump
 from genome_edge.v1 import event_pb2, report_pb2
 from genome_server.log import BatchRefusedError, Committer, LogReader
+from genome_server.log.framing import Batch
 
 Send = Callable[[report_pb2.ReportRequest], report_pb2.ReportResponse]
 
@@ -21,15 +22,7 @@ def to_log(log: Committer, device: str) -> Send:
 
     def send(request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
         try:
-            taken = log.append_batch(
-                device,
-                request.epoch,
-                request.lane,
-                request.first_sequence,
-                request.last_sequence,
-                request.frames,
-                request.digest,
-            )
+            taken = log.submit(Batch.of(device, request)).result()
         except BatchRefusedError as error:
             raise RefusedError(error.reason, str(error), error.facts) from error
         return report_pb2.ReportResponse(

@@ -267,13 +267,7 @@ class Log:
     def take(self, device: str, request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
         """Append a batch of this device. Raises RefusedError."""
         key = (device, request.epoch, request.lane)
-        batch = Batch(
-            *key,
-            request.first_sequence,
-            request.last_sequence,
-            request.frames,
-            request.digest,
-        )
+        batch = Batch.of(device, request)
         self._disk.execute("BEGIN")
         transaction = Transaction(self._disk, self.incarnation, 1)
         try:

@@ -52,7 +52,7 @@ class Authority:
         self.version += 1
         self.expires_ms = expires_ms
         content = self.root.SerializeToString()
-        message = b"genome-edge/root/v1\n" + content
+        message = b"genome-edge/trust-root/v1\n" + content
         signed = release_pb2.SignedRoot(
             root=content, signatures=[signature(key, message) for key in (old, self.root_key)]
         )

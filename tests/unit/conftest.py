@@ -1,13 +1,17 @@
-"""Fixtures of the tests of what runs on a device."""
+"""Fixtures of more than one file: a device's client, and a served tenant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from edge_sdk import EdgeClient
+from genome_server.home import Home, Tenant
+from genome_server.services.serve import House
+from tests.serving import make_home, publish_release, serving
 from tests.unit.device_client import FAST
 from tests.unit.device_town import filled
 
@@ -27,3 +31,31 @@ def edge(tmp_path: Path) -> Iterator[EdgeClient]:
     with EdgeClient(tmp_path / "store", config=FAST) as made:
         assert made.wait_ready(10)
         yield made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with one tenant and a release."""
+    home = make_home(tmp_path / "home")
+    publish_release(home.tenant("default"))
+    return home
+
+
+@pytest.fixture
+def tenant(home: Home) -> Tenant:
+    """Its tenant."""
+    return home.tenant("default")
+
+
+@pytest.fixture
+def house(home: Home) -> Iterator[House]:
+    """A server for it, in this process."""
+    with serving(home) as house:
+        yield house
+
+
+@pytest.fixture
+def channel(house: House) -> Iterator[grpc.Channel]:
+    """A line to that server."""
+    with grpc.insecure_channel(house.address) as channel:
+        yield channel

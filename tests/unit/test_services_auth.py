@@ -54,17 +54,6 @@ def house(home: Home) -> Iterator[House]:
         yield house
 
 
-@pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
 def enrolled(channel: grpc.Channel, tenant: Tenant) -> RawDevice:
     device = RawDevice(channel)
     device.enrol(add_code(tenant))

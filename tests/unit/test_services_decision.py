@@ -80,11 +80,6 @@ def channel(home: Home) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
 def thin(channel: grpc.Channel, tenant: Tenant) -> Thin:
     return Thin(channel, add_thin(tenant))
 

@@ -34,11 +34,6 @@ def channel(home: Home) -> Iterator[grpc.Channel]:
         yield channel
 
 
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
 def refused(device: RawDevice, code: str) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         device.enrol(code)

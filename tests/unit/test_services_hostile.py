@@ -41,17 +41,6 @@ def house(home: Home) -> Iterator[House]:
 
 
 @pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
 def device(channel: grpc.Channel, tenant: Tenant) -> RawDevice:
     device = RawDevice(channel)
     device.enrol(add_code(tenant))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,39 +12,15 @@ import pytest
 
 from genome_edge.v1 import stop_pb2, sync_pb2
 from genome_server.errors import StoreBusy
-from genome_server.home import Home, Tenant
+from genome_server.home import Tenant
 from genome_server.releases import trust
 from genome_server.releases.stops import pause
 from genome_server.services import keeper, live, shipping, stream
 from genome_server.services.desk import CONTENTS
 from genome_server.services.room import News
 from genome_server.services.serve import House
-from tests.serving import info, make_home, publish_release, serving, until
+from tests.serving import info, until
 from tests.unit.syncing import NEW, Copy, buy, current, enrolled
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = make_home(tmp_path / "home")
-    publish_release(home.tenant("default"))
-    return home
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
-def house(home: Home) -> Iterator[House]:
-    with serving(home) as house:
-        yield house
-
-
-@pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
 
 
 @pytest.mark.parametrize("kind", ["ack", "nack"])

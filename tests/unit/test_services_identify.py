@@ -42,11 +42,6 @@ def channel(home: Home) -> Iterator[grpc.Channel]:
         yield channel
 
 
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
 def lineage(tenant: Tenant) -> dna_pb2.Lineage:
     with closing(tenant.open_store()) as store:
         row = store.release()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -34,30 +33,6 @@ from tests.unit.syncing import (
     lookup_hash,
     subject_of,
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = make_home(tmp_path / "home")
-    publish_release(home.tenant("default"))
-    return home
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
-def house(home: Home) -> Iterator[House]:
-    with serving(home) as house:
-        yield house
-
-
-@pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
 
 
 def seen_ms(tenant: Tenant, device: RawDevice) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -45,23 +44,6 @@ def home(tmp_path: Path) -> Home:
         # As a build does: else the server takes them for the genomes of a log that was lost.
         store.set_meta(LOG_KEY, log.incarnation.hex())
     return home
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
-def house(home: Home) -> Iterator[House]:
-    with serving(home) as house:
-        yield house
-
-
-@pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
 
 
 def put_rows(tenant: Tenant, rows: dict[bytes, dict[int, int]]) -> None:

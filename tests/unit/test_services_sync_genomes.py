@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import grpc
 import pytest
 
 from genome_edge.v1 import sync_pb2
-from genome_server.home import Home, Tenant
+from genome_server.home import Tenant
 from genome_server.services import keeper
-from genome_server.services.serve import House
 from genome_server.store.protocol import AudienceRow
 from tests.serving import (
     AGREED,
     add_audience,
     frames,
     interaction,
-    make_home,
-    publish_release,
-    serving,
 )
 from tests.unit.syncing import (
     buy,
@@ -31,30 +25,6 @@ from tests.unit.syncing import (
     lookup_hash,
     subject_of,
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = make_home(tmp_path / "home")
-    publish_release(home.tenant("default"))
-    return home
-
-
-@pytest.fixture
-def tenant(home: Home) -> Tenant:
-    return home.tenant("default")
-
-
-@pytest.fixture
-def house(home: Home) -> Iterator[House]:
-    with serving(home) as house:
-        yield house
-
-
-@pytest.fixture
-def channel(house: House) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(house.address) as channel:
-        yield channel
 
 
 def test_what_one_device_sold_reaches_another_within_moments(

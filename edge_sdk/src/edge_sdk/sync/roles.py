@@ -26,7 +26,7 @@ from edge_sdk.sync.trust import (
 )
 from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
 
-ROOT_PREFIX = b"genome-edge/root/v1\n"
+ROOT_PREFIX = b"genome-edge/trust-root/v1\n"
 TIMESTAMP_PREFIX = b"genome-edge/timestamp/v1\n"
 STOP_LIST_PREFIX = b"genome-edge/stop-list/v1\n"
 TIME_PREFIX = b"genome-edge/time/v1\n"

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from edge_sdk.outbox.frames import MAX_BODY_BYTES, FrameKind
-from genome_edge.v1 import event_pb2
+from genome_edge.v1 import event_pb2, report_pb2
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 5_000
@@ -77,6 +77,19 @@ class Batch:
     last: int
     frames: bytes
     digest: bytes
+
+    @classmethod
+    def of(cls, device: str, request: report_pb2.ReportRequest) -> Batch:
+        """Return the batch that a device reports."""
+        return cls(
+            device,
+            request.epoch,
+            request.lane,
+            request.first_sequence,
+            request.last_sequence,
+            request.frames,
+            request.digest,
+        )
 
 
 class Mark(NamedTuple):

@@ -31,15 +31,7 @@ class ReportService(report_pb2_grpc.ReportServiceServicer):
     ) -> report_pb2.ReportResponse:
         """Append one batch; answered when it is on disk."""
         who = caller()
-        batch = Batch(
-            who.name,
-            request.epoch,
-            request.lane,
-            request.first_sequence,
-            request.last_sequence,
-            request.frames,
-            request.digest,
-        )
+        batch = Batch.of(who.name, request)
         try:
             if len(batch.frames) <= _CHECKED_AT_ONCE:
                 written = who.room.log.submit(batch)
