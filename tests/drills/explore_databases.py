@@ -49,7 +49,7 @@ def database(content: bytes | None = None) -> sqlite3.Connection:
 
 ON_DISK: Final = (
     "SELECT key, value FROM meta ORDER BY key",
-    "SELECT lane, next, received, safe FROM lanes ORDER BY lane",
+    "SELECT lane, next, received, safe, epoch, address FROM lanes ORDER BY lane",
     "SELECT lane, first, last, frames, reason FROM outbox ORDER BY lane, first",
     "SELECT * FROM batches ORDER BY lane",
 )

@@ -28,8 +28,9 @@ from edge_sdk.errors import RefusedError, UnreachableError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.outbox.queue import Outbox
-from edge_sdk.store import rows, tables
+from edge_sdk.store import tables
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.lane_rows import lane_row, new_lane, put_lane
 from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.segments import write_segment
 from edge_sdk.sync.pace import Backoff
@@ -213,13 +214,10 @@ class World:
         number = state.written + 1
         connection = self._on(state, device)
         body = event_pb2.Event(interaction=event_pb2.Interaction(interaction_id=str(number)))
-        row = connection.execute("SELECT next FROM lanes WHERE lane = ?", (_LANE,)).fetchone()
-        sequence = 1 if row is None else int(row[0])
+        lane = lane_row(connection, _LANE) or new_lane(connection, _LANE)
+        sequence = lane.next
         frame = Frame(sequence, bytes(16), FrameKind.INTERACTION, number, body.SerializeToString())
-        connection.execute(
-            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = next + 1",
-            rows.sealed(_LANE, 1, 2, 0, 0),
-        )
+        put_lane(connection, lane._replace(next=sequence + 1))
         segment = lanes.Segment(sequence, sequence, number, encode_frame(frame))
         write_segment(connection, _LANE, segment)
         return replace(self._off(state, device), written=number, left=state.left.less("events"))

@@ -55,9 +55,9 @@ class Line:
         except BatchRefusedError as error:
             if error.reason is RefusalReason.SEQUENCE_GAP:
                 expected = int(error.facts["expected"])
-                self.desk.outbox.rewind(batch.epoch, batch.lane, expected - 1)
+                self.desk.outbox.rewind(batch, expected - 1)
             elif error.reason is RefusalReason.FORKED_EPOCH:
-                self.desk.outbox.new_epoch()
+                self.desk.outbox.forked(batch, int(error.facts["sequence"]))
             else:
                 raise
             return

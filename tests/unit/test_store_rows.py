@@ -15,6 +15,7 @@ import pytest
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.identity import Identity
+from edge_sdk.store.lane_rows import Lane, put_lane
 from edge_sdk.store.rows import CHECKED, check_all, read_rows, row_crc, seal_all, sealed
 from edge_sdk.sync.keys import DeviceKey
 from genome_edge.v1 import enrolment_pb2
@@ -111,9 +112,11 @@ def test_a_damaged_row_is_not_changed_and_so_made_good(tmp_path: Path) -> None:
         connection.execute("UPDATE lanes SET safe = 1")
     assert store.incident is not None
     with store.write() as connection:
-        connection.execute("INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?)", sealed(9, 1, 8, 7, 7))
+        put_lane(connection, Lane(9, 1, 8, 7, 7, bytes(16), 9))
         connection.execute("UPDATE lanes SET received = 6, safe = 5")
-        assert list(read_rows(connection, "lanes", "WHERE lane = ?", 9)) == [[9, 1, 8, 6, 5]]
+        assert list(read_rows(connection, "lanes", "WHERE lane = ?", 9)) == [
+            [9, 1, 8, 6, 5, bytes(16), 9]
+        ]
     store.close()
 
 

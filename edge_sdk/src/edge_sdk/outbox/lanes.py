@@ -12,7 +12,8 @@ Rules
    that they were flipped for, what stayed included.
 4. A batch is cut once and is the same bytes until it is acknowledged: it is determined by the
    segments and its first and last sequence, and segments of a batch that was cut are not touched.
-5. A new epoch shifts the sequences that were not received, so that they start at 1 again.
+5. A new epoch of a lane shifts the sequences that were not received, so that they start at 1
+   again. Those that were received and are not safe stay where they are, in a lane that has ended.
 """
 
 from __future__ import annotations
@@ -230,3 +231,11 @@ def shift(segment: Segment, by: int) -> Segment:
             frames += numbered(segment.frames[mark.start : mark.end], mark.sequence - by)
     first = max(segment.first - by, 1)
     return replace(segment, first=first, last=segment.last - by, frames=bytes(frames))
+
+
+def until(segment: Segment, last: int) -> Segment | None:
+    """The segment up to the sequence `last`; None: nothing of it."""
+    if segment.first > last:
+        return None
+    end = max((m.end for m in marks(segment.frames) if m.sequence <= last), default=0)
+    return replace(segment, last=min(segment.last, last), frames=segment.frames[:end])

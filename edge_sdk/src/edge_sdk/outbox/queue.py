@@ -10,11 +10,10 @@ that it is byte for byte the same when it is sent again, after whatever happened
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_sdk.clock import wall_ms
@@ -24,14 +23,18 @@ from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.files import write_file
-from edge_sdk.store.meta import count_loss, drop_meta, get_meta, set_meta
+from edge_sdk.store.lane_rows import Lane, lane_row, lane_rows, put_lane
+from edge_sdk.store.meta import count_loss, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.segments import put_rest, read_segments, write_segment
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch as it goes into a ReportRequest. The same bytes every time until it is acked."""
+    """One batch as it goes into a ReportRequest. The same bytes every time until it is acked.
+
+    `epoch` and `lane` are what the server knows; `held` is the number of the lane in the store.
+    """
 
     epoch: bytes
     lane: int
@@ -39,6 +42,13 @@ class Batch:
     last_sequence: int
     frames: bytes = field(repr=False)
     digest: bytes = field(repr=False)
+    held: int
+
+    @staticmethod
+    def of(row: Lane, last: int, frames: bytes) -> Batch:
+        """What follows on the part of a lane that was received, to sequence `last`."""
+        digest = hashlib.sha256(frames).digest()
+        return Batch(row.epoch, row.address, row.received + 1, last, frames, digest, row.lane)
 
 
 class Outbox:
@@ -59,16 +69,13 @@ class Outbox:
         StoreError.
         """
         with self._store.read() as connection:
-            compared = _is_compared(connection)
-            if not compared and _waiting_lane(connection) is None:
+            if _waiting_lane(connection) is None:
                 return None
-        if compared:
-            self.new_epoch()
         with self._store.write() as connection:
             waiting = _waiting_lane(connection)
             if waiting is None:
                 return None
-            lane, received = waiting
+            lane, received = waiting.lane, waiting.received
             extent = _handed_out(connection, lane, received)
             if extent is None:
                 extent = lanes.cut(
@@ -80,8 +87,7 @@ class Outbox:
                 )
             first, last = extent
             frames = lanes.assemble(read_segments(connection, lane, first, last), first, last)
-            epoch = get_meta(connection, "epoch") or bytes(16)
-        return Batch(epoch, lane, first, last, frames, hashlib.sha256(frames).digest())
+        return Batch.of(waiting, last, frames)
 
     def ack(
         self, batch: Batch, received_through: int, safe_through: int, incarnation: bytes = b""
@@ -92,15 +98,15 @@ class Outbox:
         is sent again. Raises StoreError.
         """
         with self._store.write() as connection:
-            if get_meta(connection, "epoch") != batch.epoch:
-                return  # said about an epoch that has ended meanwhile
+            if _lane_of(connection, batch) is None:
+                return
             _heed(connection, incarnation)
             connection.execute(
                 "UPDATE lanes SET received = max(received, min(?, next - 1)),"
                 " safe = max(min(safe, received), min(?, next - 1)) WHERE lane = ?",
-                (received_through, safe_through, batch.lane),
+                (received_through, safe_through, batch.held),
             )
-            _settle(connection, batch.lane)
+            _settle(connection, batch.held)
 
     def heed(self, incarnation: bytes) -> None:
         """The server's log is this one: where another one was known, a server was restored, and
@@ -112,86 +118,67 @@ class Outbox:
             _heed(connection, incarnation)
         self.notify()
 
-    def rewind(self, epoch: bytes, lane: int, received_through: int) -> None:
-        """Send again from `received_through` + 1: the server says that it holds less (or more).
+    def rewind(self, batch: Batch, received_through: int) -> None:
+        """Send a lane again from `received_through` + 1: the server holds less (or more) of it.
 
         What is no longer here is declared as given up. Raises StoreError.
         """
         with self._store.write() as connection:
-            if get_meta(connection, "epoch") != epoch:
-                return
-            row = connection.execute("SELECT next FROM lanes WHERE lane = ?", (lane,)).fetchone()
+            row = _lane_of(connection, batch)
             if row is None:
                 return
-            through = min(received_through, row[0] - 1)
+            through = min(received_through, row.next - 1)
             connection.execute(
                 "UPDATE lanes SET received = ?, safe = min(safe, ?) WHERE lane = ?",
-                (through, through, lane),
+                (through, through, row.lane),
             )
-            connection.execute("DELETE FROM batches WHERE lane = ?", (lane,))
+            connection.execute("DELETE FROM batches WHERE lane = ?", (row.lane,))
             oldest = connection.execute(
-                "SELECT min(first) FROM outbox WHERE lane = ? AND last > ?", (lane, through)
+                "SELECT min(first) FROM outbox WHERE lane = ? AND last > ?", (row.lane, through)
             ).fetchone()[0]
-            held_from = row[0] if oldest is None else oldest
+            held_from = row.next if oldest is None else oldest
             if held_from > through + 1:
                 gone = Segment(through + 1, held_from - 1, wall_ms(), b"", lanes.NO_LONGER_HELD)
-                write_segment(connection, lane, gone)
+                write_segment(connection, row.lane, gone)
                 count_loss(connection, gone.reason, held_from - 1 - through)
         self.notify()
 
     def forked(self, batch: Batch, differing: int) -> None:
         """After FORKED_EPOCH: under the sequence `differing` the server holds something else.
 
-        What lies below it is there. The other lanes are compared, by sending what they hold now
-        under the old epoch; then all that is not there goes under a new one, and nothing twice.
-        Raises StoreError.
+        What lies below it is there, and stays in a lane that has ended until it is safe; from there
+        on the lane goes under a new epoch. Copies of this disk that have the same to send under the
+        same numbers come to the same epoch, so that it arrives once. Raises StoreError.
         """
         with self._store.write() as connection:
-            if get_meta(connection, "epoch") != batch.epoch:
+            row = _lane_of(connection, batch)
+            if row is None:
                 return
-            connection.execute(
-                "UPDATE lanes SET received = max(received, min(?, next) - 1) WHERE lane = ?",
-                (differing, batch.lane),
-            )
-            connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
-            compare = _comparing(connection)
-            if compare is None:
-                compare = dict(connection.execute("SELECT lane, next - 1 FROM lanes").fetchall())
-            compare.pop(batch.lane, None)
-            set_meta(connection, comparing=json.dumps(list(compare.items())).encode())
-            compared = _is_compared(connection)
-        if compared:
-            self.new_epoch()
-
-    def new_epoch(self) -> bytes:
-        """After a fork: put what was not received under a new epoch and return it.
-
-        What the server has received under the old one stays there. Copies of this disk that have
-        the same to send under the same numbers come to the same epoch, so that it arrives once.
-        Raises StoreError.
-        """
-        with self._store.write() as connection:
-            old = get_meta(connection, "epoch") or bytes(16)
-            marks = connection.execute("SELECT lane, received FROM lanes ORDER BY lane").fetchall()
-            waiting = {lane: read_segments(connection, lane, r + 1) for lane, r in marks}
-            epoch = _epoch_after(old, marks, waiting)
-            for lane, received in marks:
-                segments = waiting[lane]
-                connection.execute("DELETE FROM outbox WHERE lane = ?", (lane,))
-                for segment in segments:
-                    write_segment(connection, lane, lanes.shift(segment, received))
-                for table in ("pending", "consents"):
-                    connection.execute(
-                        f"UPDATE {table} SET epoch = ?, sequence = sequence - ?"
-                        " WHERE epoch = ? AND lane = ? AND sequence > ?",
-                        (epoch, received, old, lane, received),
-                    )
-            connection.execute("UPDATE lanes SET next = next - received, received = 0, safe = 0")
-            connection.execute("DELETE FROM batches")
-            set_meta(connection, epoch=epoch)
-            drop_meta(connection, "comparing")
+            received = min(max(row.received, differing - 1), row.next - 1)
+            held = read_segments(connection, row.lane, 1)
+            waiting = read_segments(connection, row.lane, received + 1)
+            epoch = _epoch_after(row, received, waiting)
+            for table in ("outbox", "batches"):
+                connection.execute(f"DELETE FROM {table} WHERE lane = ?", (row.lane,))
+            behind = [rest for s in held if (rest := lanes.until(s, received)) is not None]
+            if behind:
+                (lowest,) = connection.execute("SELECT min(lane) FROM lanes").fetchone()
+                ended = row._replace(lane=min(lowest, 0) - 1, next=received + 1, received=received)
+                put_lane(connection, ended)
+                for segment in behind:
+                    write_segment(connection, ended.lane, segment)
+            for segment in waiting:
+                write_segment(connection, row.lane, lanes.shift(segment, received))
+            left = row.next - received
+            put_lane(connection, row._replace(next=left, received=0, safe=0, epoch=epoch))
+            set_meta(connection, epoch=epoch)  # the copies must not meet in the lanes to come
+            for table in ("pending", "consents"):
+                connection.execute(
+                    f"UPDATE {table} SET epoch = ?, sequence = sequence - ?"
+                    " WHERE epoch = ? AND lane = ? AND sequence > ?",
+                    (epoch, received, row.epoch, row.address, received),
+                )
         self.notify()
-        return epoch
 
     def set_aside(self, batch: Batch, reason: str) -> None:
         """After a refusal for good (BAD_FRAME, TOO_LARGE): keep the batch in `rejected/` and
@@ -204,17 +191,17 @@ class Outbox:
             raise translate(error, path) from error
         first, last = batch.first_sequence, batch.last_sequence
         with self._store.write() as connection:
-            if get_meta(connection, "epoch") != batch.epoch:
+            if _lane_of(connection, batch) is None:
                 return
-            connection.execute("DELETE FROM batches WHERE lane = ?", (batch.lane,))
-            for segment in read_segments(connection, batch.lane, first, last):
+            connection.execute("DELETE FROM batches WHERE lane = ?", (batch.held,))
+            for segment in read_segments(connection, batch.held, first, last):
                 rest = lanes.give_up(
                     segment,
                     lambda mark: first <= mark.sequence <= last,
                     lanes.REJECTED,
                     wall_ms(),
                 )
-                put_rest(connection, batch.lane, segment, rest)
+                put_rest(connection, batch.held, segment, rest)
         self.notify()
 
     def age_ms(self) -> int:
@@ -232,8 +219,7 @@ class Outbox:
         Raises StoreError.
         """
         with self._store.read() as connection:
-            marks = list(read_rows(connection, "lanes"))
-        unsent: int = sum(due - 1 - received for _, _, due, received, _ in marks)
+            unsent = sum(row.unsent for row in lane_rows(connection))
         return unsent + self.in_memory()
 
     def wait(self, timeout: float) -> bool:
@@ -248,38 +234,22 @@ class Outbox:
         self._committed.set()
 
 
-def _epoch_after(
-    old: bytes, marks: Iterable[tuple[int, int]], waiting: dict[int, list[Segment]]
-) -> bytes:
-    """The epoch for what waits behind the marks of an old one: named by the numbers that it gives,
-    and by the first event of each lane; random where nothing waits."""
-    if not any(segment.frames for segments in waiting.values() for segment in segments):
+def _epoch_after(row: Lane, received: int, waiting: list[Segment]) -> bytes:
+    """The epoch for what waits behind `received`: named by the numbers that it gives, and by the
+    first event; random where nothing waits."""
+    frames = b"".join(segment.frames for segment in waiting)
+    mark = next(lanes.marks(frames), None)
+    if mark is None:
         return secrets.token_bytes(16)
-    digest = hashlib.sha256(b"genome-edge/epoch/v1\n" + old)
-    for lane, received in marks:
-        frames = b"".join(segment.frames for segment in waiting[lane])
-        mark = next(lanes.marks(frames), None)
-        first = b"" if mark is None else frames[mark.start : mark.end]
-        digest.update(b"%d %d %d\n" % (lane, received, len(first)) + first)
+    digest = hashlib.sha256(b"genome-edge/epoch/v2\n" + row.epoch)
+    digest.update(b"%d %d\n" % (row.address, received) + frames[mark.start : mark.end])
     return digest.digest()[:16]
 
 
-def _comparing(connection: sqlite3.Connection) -> dict[int, int] | None:
-    """After a fork: the lanes that are compared with what the server holds, and how far.
-
-    All others wait for a new epoch. None: there was no fork.
-    """
-    value = get_meta(connection, "comparing")
-    return None if value is None else dict(json.loads(value))
-
-
-def _is_compared(connection: sqlite3.Connection) -> bool:
-    """Whether it is time for the new epoch."""
-    compare = _comparing(connection)
-    if compare is None:
-        return False
-    marks = connection.execute("SELECT lane, received FROM lanes").fetchall()
-    return all(received >= compare.get(lane, 0) for lane, received in marks)
+def _lane_of(connection: sqlite3.Connection, batch: Batch) -> Lane | None:
+    """The lane of a batch; None: what is said about the batch comes too late, its epoch ended."""
+    row = lane_row(connection, batch.held)
+    return row if row is not None and row.epoch == batch.epoch else None
 
 
 def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
@@ -292,24 +262,18 @@ def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
         connection.execute("DELETE FROM batches")
 
 
-def _waiting_lane(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    """The lane to send from, and how far it was received: priority first, then the oldest event."""
-    compare = _comparing(connection)
+def _waiting_lane(connection: sqlite3.Connection) -> Lane | None:
+    """The lane to send from: priority first, then the oldest event."""
     # Every row is read, and so checked: a mark that is too high must not hide its lane.
-    waiting = [
-        (priority, lane, received)
-        for lane, priority, due, received, _ in read_rows(connection, "lanes")
-        if due - 1 > received and (compare is None or lane in compare)
-    ]
+    waiting = [row for row in lane_rows(connection) if row.unsent > 0]
 
-    def order(waits: tuple[int, int, int]) -> tuple[int, int]:
-        priority, lane, received = waits
+    def order(row: Lane) -> tuple[int, int]:
         oldest = connection.execute(
-            "SELECT min(rowid) FROM outbox WHERE lane = ? AND last > ?", (lane, received)
+            "SELECT min(rowid) FROM outbox WHERE lane = ? AND last > ?", (row.lane, row.received)
         ).fetchone()[0]
-        return priority, oldest or 0
+        return row.priority, oldest or 0
 
-    return min(waiting, key=order)[1:] if waiting else None
+    return min(waiting, key=order, default=None)
 
 
 def _handed_out(connection: sqlite3.Connection, lane: int, received: int) -> tuple[int, int] | None:
@@ -328,3 +292,4 @@ def _settle(connection: sqlite3.Connection, lane: int) -> None:
         "DELETE FROM outbox WHERE lane = ?1 AND last <= (SELECT safe FROM lanes WHERE lane = ?1)",
         (lane,),
     )
+    connection.execute("DELETE FROM lanes WHERE lane = ? AND lane < 0 AND safe = next - 1", (lane,))

@@ -44,8 +44,9 @@ from edge_sdk.slices import in_slices, rest
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.meta import bump, count_loss, counter, get_meta
-from edge_sdk.store.rows import read_rows, sealed
+from edge_sdk.store.lane_rows import lane_row, new_lane, put_lane
+from edge_sdk.store.meta import bump, count_loss, counter
+from edge_sdk.store.rows import sealed
 from edge_sdk.store.segments import write_segment
 
 log = logging.getLogger("edge_sdk.outbox.writer")
@@ -293,15 +294,17 @@ class Writer:
         if not caps and not marked:
             return
         change = bump(connection, "state")
-        epoch = get_meta(connection, "epoch")
         connection.executemany(
             "INSERT INTO caps (subject, offer, kind, at_ms, lane, row_crc)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             [sealed(*row) for row in caps],
         )
+        rows = {p: lane_row(connection, self.lanes[p]) for p in (URGENT, ORDINARY)}
         for item in marked:
             entry = item.entry
-            where = (epoch, self.lanes[entry.priority], item.sequence)
+            row = rows[entry.priority]
+            assert row is not None  # the event has just been written to it
+            where = (row.epoch, row.address, item.sequence)
             if entry.imprint is not None:
                 id_, body = entry.imprint
                 connection.execute(
@@ -352,15 +355,10 @@ def _take_sequences(connection: sqlite3.Connection, lane: int, count: int) -> in
     last = connection.execute(
         "SELECT last FROM outbox WHERE lane = ? ORDER BY first DESC LIMIT 1", (lane,)
     ).fetchone()
-    new = [lane, lane % 2, 1, 0, 0]
-    _, priority, due, received, safe = next(
-        read_rows(connection, "lanes", "WHERE lane = ?", lane), new
-    )
-    first = int(max(due, received + 1, safe + 1) if last is None else last[0] + 1)
-    connection.execute(
-        "INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?, ?, ?)",
-        sealed(lane, priority, first + count, min(received, first - 1), safe),
-    )
+    row = lane_row(connection, lane) or new_lane(connection, lane)
+    behind = max(row.next, row.received + 1, row.safe + 1)
+    first = int(behind if last is None else last[0] + 1)
+    put_lane(connection, row._replace(next=first + count, received=min(row.received, first - 1)))
     return first
 
 

@@ -130,7 +130,7 @@ class DeviceStore(StandingStore):
             write_identity(self.path, identity)
 
     def epoch(self) -> bytes:
-        """The 16 random bytes made with the store; changed only by `Outbox.new_epoch`."""
+        """The 16 random bytes made with the store, of lanes to come; `Outbox.forked` changes it."""
         with self.read() as connection:
             return get_meta(connection, "epoch") or bytes(16)
 

@@ -15,6 +15,7 @@ import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
+from edge_sdk.store.lane_rows import Lane, new_lane, put_lane
 from edge_sdk.store.meta import set_meta
 from edge_sdk.store.rows import CHECKED, holds, seal_all
 from edge_sdk.store.segments import write_segment
@@ -44,6 +46,8 @@ _META: Final = (
 )
 _SEGMENT: Final = lanes.Limits(events=500, bytes=256 * 1024)
 _Row = tuple[Any, ...]
+# Epoch, lane and sequence of an event.
+_Place = tuple[bytes, int, int]
 
 
 def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
@@ -61,7 +65,8 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
         _insert(fresh, table, tables[table])
     epoch = secrets.token_bytes(16)
     set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
-    moved = _rescue_outbox(fresh, tables, now_ms)
+    lanes_of = _lanes_of(tables, meta.get("epoch", bytes(16)))
+    moved = _rescue_outbox(fresh, tables, lanes_of, now_ms)
     _rescue_marked(fresh, tables, moved, epoch)
     seal_all(fresh)
     # Higher than any count of changes can be: every process reads everything anew.
@@ -116,39 +121,43 @@ def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
 
 
 def _rescue_outbox(
-    fresh: sqlite3.Connection, tables: dict[str, list[_Row]], now_ms: int
-) -> dict[tuple[int, int], int]:
+    fresh: sqlite3.Connection, tables: dict[str, list[_Row]], lanes_of: dict[int, Lane], now_ms: int
+) -> dict[_Place, tuple[int, int]]:
     """Write the rescued events under the new epoch.
 
-    Returns where each (lane, old sequence) went in its lane.
+    Returns where each (epoch, lane, sequence) went: its lane and sequence. What a lane that has
+    ended still had to send goes before what followed on it.
     """
-    received = {_int(row[0]): _int(row[3]) for row in tables["lanes"] if len(row) == 5}
     by_lane: dict[int, list[tuple[int, bytes]]] = {}
     for row in tables["outbox"]:
         frames = row[-1]
         if len(row) == 9 and isinstance(frames, bytes) and zlib.crc32(frames) == row[7]:
             by_lane.setdefault(_int(row[0]), []).append((_int(row[1]), frames))
-    moved: dict[tuple[int, int], int] = {}
-    for lane in sorted(received.keys() | by_lane.keys()):
+    by_address: dict[int, list[Lane]] = {}
+    for number in sorted(lanes_of.keys() | by_lane.keys()):
+        lane = lanes_of.get(number) or new_lane(fresh, max(number, 0))._replace(lane=number)
+        by_address.setdefault(lane.address, []).append(lane)
+    moved: dict[_Place, tuple[int, int]] = {}
+    for address, held in by_address.items():
         encoded: list[bytes] = []
-        for _, frames in sorted(by_lane.get(lane, [])):
-            for frame in _whole_frames(frames):
-                if frame.sequence > received.get(lane, 0):
-                    sequence = len(encoded) + 1
-                    moved[lane, frame.sequence] = sequence
-                    encoded.append(
-                        encode_frame(
-                            Frame(sequence, frame.subject, frame.kind, frame.time_ms, frame.body)
-                        )
-                    )
+        for lane in held:
+            for _, frames in sorted(by_lane.get(lane.lane, [])):
+                for frame in _whole_frames(frames):
+                    if frame.sequence > lane.received:
+                        sequence = len(encoded) + 1
+                        moved[lane.epoch, address, frame.sequence] = (address, sequence)
+                        encoded.append(encode_frame(replace(frame, sequence=sequence)))
         encoded.append(_declaration(len(encoded) + 1, now_ms))
         for segment in lanes.segments_of(encoded, 1, now_ms, _SEGMENT):
-            write_segment(fresh, lane, segment)
-        fresh.execute(
-            "INSERT INTO lanes (lane, priority, next) VALUES (?, ?, ?)",
-            (lane, lane % 2, len(encoded) + 1),
-        )
+            write_segment(fresh, address, segment)
+        put_lane(fresh, new_lane(fresh, address)._replace(next=len(encoded) + 1))
     return moved
+
+
+def _lanes_of(tables: dict[str, list[_Row]], old: bytes) -> dict[int, Lane]:
+    """The lanes as far as they can be read; in the first format they were all of one epoch."""
+    found = [(*row, old, row[0]) if len(row) == 5 else row for row in tables["lanes"]]
+    return {row[0]: Lane(*row) for row in found if len(row) == len(Lane._fields)}
 
 
 def _whole_frames(frames: bytes) -> Iterator[Frame]:
@@ -176,19 +185,18 @@ def _declaration(sequence: int, now_ms: int) -> bytes:
 def _rescue_marked(
     fresh: sqlite3.Connection,
     tables: dict[str, list[_Row]],
-    moved: dict[tuple[int, int], int],
+    moved: dict[_Place, tuple[int, int]],
     epoch: bytes,
 ) -> None:
     """Copy pending imprints and consents, each with the new place of the event that says it."""
     for table, epoch_at in (("pending", 2), ("consents", 3)):
         rows: list[_Row] = []
         for row in tables[table]:
-            lane, sequence = _int(row[epoch_at + 1]), _int(row[epoch_at + 2])
-            place = moved.get((lane, sequence))
+            place = moved.get((row[epoch_at], *map(_int, row[epoch_at + 1 : epoch_at + 3])))
             if place is None:  # the server has the event already, under the old epoch
                 rows.append(row)
             else:
-                rows.append((*row[:epoch_at], epoch, lane, place, *row[epoch_at + 3 :]))
+                rows.append((*row[:epoch_at], epoch, *place, *row[epoch_at + 3 :]))
         _insert(fresh, table, rows)
 
 

@@ -25,7 +25,7 @@ CHECKED: Final[Mapping[str, str]] = {
     "ring_ids": "id, ids",
     "event_ids": "id, at_ms",
     "redemptions": "decision, slot, at_ms",
-    "lanes": "lane, priority, next, received, safe",
+    "lanes": "lane, priority, next, received, safe, epoch, address",
     "outbox": "lane, first, last, at_ms, impressions, reason, bytes, crc",
     "batches": "lane, first, last",
     "losses": "reason, events",

@@ -13,7 +13,8 @@ everything that this device has to remember by itself.
     ring, ring_ids  the last decisions in full, one row for each group commit
     event_ids       ids given by the app, so that the same event twice is one
     redemptions     what was redeemed
-    lanes           for each lane: the next sequence, received and safe marks
+    lanes           for each lane: the next sequence, received and safe marks, and its address at
+                    the server (see `lane_rows`)
     outbox          frames, one row for each group commit and lane
     batches         the batch of each lane that was handed out and must not change any more
     counters        sums over outbox and ring (kept by triggers), and one number for each kind
@@ -124,12 +125,15 @@ def _tables(connection: sqlite3.Connection) -> None:
 _CHECKED: Final = """
 ALTER TABLE releases ADD COLUMN sha256 BLOB NOT NULL DEFAULT x'';
 CREATE TABLE losses (reason TEXT PRIMARY KEY, events INTEGER NOT NULL) WITHOUT ROWID;
+ALTER TABLE lanes ADD COLUMN epoch BLOB NOT NULL DEFAULT x'';
+ALTER TABLE lanes ADD COLUMN address INTEGER NOT NULL DEFAULT 0;
+UPDATE lanes SET epoch = (SELECT value FROM meta WHERE key = 'epoch'), address = lane;
 INSERT INTO counters VALUES ('standing', 0);
 """
 
 
 def _checked(connection: sqlite3.Connection) -> None:
-    """Every row is checked when it is read; losses are counted."""
+    """Every row is checked when it is read, losses are counted, each lane has an epoch."""
     for statement in _statements(_CHECKED):
         connection.execute(statement)
     releases = connection.execute("SELECT role, manifest FROM releases").fetchall()

@@ -8,9 +8,8 @@ Rules
 3. Refused because the device is not believed: keep everything, say so, ask again rarely.
 4. Refused because of what is in it: send the first half of it, then a quarter ... until what goes
    through has gone and the one event that does not stands alone; only that one is set aside.
-5. A forked epoch (this disk is a copy) goes on under a new epoch, but for what the server has of
-   the old one, whoever sent it; a gap is sent again from where
-   the server stands.
+5. A lane whose epoch has forked (this disk is a copy) goes on under a new one, but for what the
+   server has of the old one, whoever sent it; a gap is sent again from where the server stands.
 
 `ReportPump.step` does one exchange and says how long to wait before the next; the thread that calls
 it is the updater's.
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import BadFrame, EdgeError, RefusedError, UnreachableError
@@ -117,7 +116,7 @@ class ReportPump:
             at = error.facts.get("sequence")
             self._outbox.forked(batch, int(str(at)) if _is_number(at) else batch.first_sequence)
         elif error.reason == ErrorReason.SEQUENCE_GAP and _is_number(error.facts.get("expected")):
-            self._outbox.rewind(batch.epoch, batch.lane, int(error.facts["expected"]) - 1)
+            self._outbox.rewind(batch, int(error.facts["expected"]) - 1)
         elif error.reason == ErrorReason.BAD_DIGEST and not _is_whole(batch):
             self._set_aside(batch, error)
         elif error.reason in _CONTENT_REASONS:
@@ -151,14 +150,8 @@ class ReportPump:
             if number == caution.events:
                 break
         frames = batch.frames[:end]
-        return Batch(
-            batch.epoch,
-            batch.lane,
-            batch.first_sequence,
-            last,
-            frames,
-            hashlib.sha256(frames).digest(),
-        )
+        digest = hashlib.sha256(frames).digest()
+        return replace(batch, last_sequence=last, frames=frames, digest=digest)
 
 
 def _is_whole(batch: Batch) -> bool:
