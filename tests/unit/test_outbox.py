@@ -313,11 +313,11 @@ def test_what_was_handed_out_is_not_given_up(tmp_path: Path) -> None:
 
 
 def test_a_long_absence_leaves_few_rows(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=2_000))
-    for _ in range(120):
+    desk = Desk(tmp_path / "store", replace(FAST, outbox_max_bytes=10_000))
+    for _ in range(300):
         desk.say("x" * 100, FrameKind.DECISION)
         desk.writer.flush(5)
-    assert desk.number("SELECT count(*) FROM outbox") < 40
+    assert desk.number("SELECT count(*) FROM outbox") < 100  # by the coins some 18, at times 40
     desk.close()
 
 
