@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from genome_server.errors import (
     CodeExpired,
@@ -145,6 +146,22 @@ def test_an_interaction_is_new_once_in_each_scope(store: SqliteStore) -> None:
     assert store.seen_interactions([a, b, c, b"x" * 16]) == {a, b, c}
     assert store.seen_interactions([a], scope="log") == set()
     assert store.add_interactions([a], scope="log") == {a}
+
+
+def test_ids_of_an_earlier_version_are_seen(tmp_path: Path) -> None:
+    path = tmp_path / "tenant.sqlite"
+    db = Database(path)
+    MIGRATIONS.apply(db, stop_before="m0014_id_scopes")
+    a, b, c = (bytes([n]) * 16 for n in range(3))
+    rows = [("genomes", b), ("genomes", a), ("log", c)]
+    db.conn.executemany("INSERT INTO interaction_ids VALUES (?, ?)", rows)
+    db.conn.commit()
+    db.close()
+    store = SqliteStore.open(path)
+    assert store.seen_interactions([a, b, c]) == {a, b}
+    assert store.add_interactions([a, c], scope="log") == {a}
+    assert store.seen_interactions([a, b, c], scope="log") == {a, c}
+    store.close()
 
 
 def test_counters_never_give_a_number_twice(store: SqliteStore) -> None:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 # Ids that are added together: the more, the more of them share a page.
 _IDS_AT_ONCE = 50_000
-_ADD_ID = "INSERT OR IGNORE INTO interaction_ids (scope, id) VALUES (?, ?)"
+# Ids of 16 bytes each, one after the other, in one statement: each step of a statement gives the
+# interpreter away, and threads that want it, too, hand it back late.
+_ADD_IDS = (
+    "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) "
+    "INSERT OR IGNORE INTO interaction_ids (scope, id) SELECT ?1, substr(?2, 16 * i + 1, 16) FROM n"
+)
 DOCUMENTS = "documents"
 """Counter that moves with every change of a document."""
 
@@ -114,32 +119,44 @@ class Reference(Connections):
 
     def seen_interactions(self, ids: Sequence[bytes], scope: str = "genomes") -> set[bytes]:
         """Those of the 16-byte ids that were added before in this scope."""
+        return self._seen(ids, self._scope(scope))
+
+    def _seen(self, ids: Sequence[bytes], scope: int) -> set[bytes]:
         query = "SELECT id FROM interaction_ids WHERE scope = ? AND id IN ({keys})"
         return {bytes(found) for (found,) in self.among(query, ids, scope)}
 
+    def _scope(self, name: str) -> int:
+        """The number of a scope; 0: nothing was added in it."""
+        return self.number("SELECT number FROM id_scopes WHERE name = ?", [name])
+
     def add_interactions(self, ids: Iterable[bytes], scope: str = "genomes") -> set[bytes]:
-        """Remember ids in this scope; returns the ones that are new."""
+        """Remember 16-byte ids in this scope; returns the ones that are new."""
         added: set[bytes] = set()
         with self.transaction():
+            self.run("INSERT OR IGNORE INTO id_scopes (name) VALUES (?)", [scope])
+            number = self._scope(scope)
             for chunk in chunked(ids, _IDS_AT_ONCE):
                 # In order, because neighbours share a page.
                 new = sorted(set(chunk))
-                if not self._add_all_new(new, scope):
-                    known = self.seen_interactions(new, scope)
+                if not self._add_all_new(new, number):
+                    known = self._seen(new, number)
                     new = [one for one in new if one not in known]
-                    self.run_many(_ADD_ID, ((scope, one) for one in new))
+                    self._add(new, number)
                 added.update(new)
         return added
 
-    def _add_all_new(self, ids: list[bytes], scope: str) -> bool:
+    def _add_all_new(self, ids: list[bytes], scope: int) -> bool:
         """Add ids that are all new, which is nearly always so; else add none and return False."""
         try:
             with self.transaction():
-                if self.run_many(_ADD_ID, ((scope, one) for one in ids)) < len(ids):
+                if self._add(ids, scope) < len(ids):
                     raise _NotAllNew
         except _NotAllNew:
             return False
         return True
+
+    def _add(self, ids: list[bytes], scope: int) -> int:
+        return self.run(_ADD_IDS, [scope, b"".join(ids), len(ids)]) if ids else 0
 
 
 class _NotAllNew(Exception):
