@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+class Wrong(Exception):
+    """Something does not hold."""
+
+
 @dataclass
 class Findings:
     """Filled by a drill while it plays. `tried` counts rounds, or what the drill's unit says."""

@@ -7,14 +7,12 @@ from typing import Final
 from edge_sdk.store.genomes import compatible
 from edge_sdk.sync.installing import read_parts
 from genome_edge.v1 import release_pb2
-from tests.drills.region import Device, events
-from tests.drills.town import Log, Print, Town, print_of
+from tests.drills.decisions import Answer, Consents
+from tests.drills.findings import Wrong
+from tests.drills.region import CUSTOMERS, Device, events
+from tests.drills.town import Log, Print, Town, print_of, subject_of
 
 _OFF_MS: Final = 1_000
-
-
-class Wrong(Exception):
-    """Something does not hold."""
 
 
 class Law:
@@ -24,6 +22,22 @@ class Law:
         self.marks: dict[str, int] = {}
         self.stopped: frozenset[str] = frozenset()
         self.rows: Print | None = None
+        self.consents = Consents()
+        self.answers: dict[str, Answer] = {}
+
+    def put_back(self) -> Law:
+        """That of a device whose disk is as it was once."""
+        law = Law()
+        law.answers, law.consents = self.answers, self.consents
+        law.consents.doubt()
+        return law
+
+    def copy(self) -> Law:
+        """That of a copy of the disk."""
+        law = Law()
+        law.marks, law.stopped, law.rows = self.marks, self.stopped, self.rows
+        law.consents.said, law.answers = self.consents.said, dict(self.answers)
+        return law
 
     def check(self, device: Device, town: Town) -> None:
         """Raises Wrong, StoreError."""
@@ -49,9 +63,9 @@ class Law:
         known, self.rows = self.rows, rows
         if not rows:
             return
-        lineage = town.held.get(rows)
+        lineage = town.held.get((device.name, rows))
         if lineage is None or view.lineage is None or len(rows) != view.count:
-            raise Wrong("its rows are not those of the server at any one moment")
+            raise Wrong("its rows are not those of its audience at any one moment")
         if not compatible(lineage, view.lineage):
             raise Wrong("its rows are called of another lineage than they are")
         # Rows may wait for a release to be followed, and are not read meanwhile.
@@ -106,5 +120,24 @@ def check_current(device: Device, town: Town, nack: str) -> None:
         raise Wrong(f"it does not have release {town.offered}: {nack}")
     if store.assets_held(manifest) != {p.name for p in manifest.parts if p.asset}:
         raise Wrong("it does not have all assets")
-    if print_of(store.genomes().rows()) != print_of(town.rows.values()):
-        raise Wrong("it does not have the rows of the server")
+    _check_audience(device, town)
+
+
+def _check_audience(device: Device, town: Town) -> None:
+    """Who is in its audience is here, and nobody else in any form."""
+    view, rows = device.store.genomes(), town.rows_for(device.name)
+    if print_of(view.rows()) != print_of(rows.values()):
+        raise Wrong("it does not have the rows of its audience")
+    for number in range(CUSTOMERS):
+        subject = subject_of(number)
+        if view.subject_of(str(number)) != (subject if subject in rows else None):
+            raise Wrong(f"customer {number} is not known as the server says")
+        if subject not in rows and (view.row(subject) is not None or view.consents(subject)):
+            raise Wrong(f"{subject.hex()[:6]} is not of its audience and still has a row")
+
+
+def check_erased(device: Device, town: Town) -> None:
+    """After a sync that brought rows: who was erased is nowhere on the disk."""
+    for subject in town.erased:
+        if where := device.remembers(subject):
+            raise Wrong(f"it remembers {subject.hex()[:6]}, who was erased: {where}")

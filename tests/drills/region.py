@@ -22,17 +22,24 @@ from typing import Any, Final, cast
 from unittest import mock
 
 from edge_sdk import slices
-from edge_sdk.clock import Clocks
+from edge_sdk.clock import Clocks, DeviceClock
 from edge_sdk.config import Config
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision
+from edge_sdk.dna.genome import Row
 from edge_sdk.errors import RefusedError, TrustError
-from edge_sdk.outbox.entries import Entry
+from edge_sdk.outbox import recording
+from edge_sdk.outbox.entries import WRITTEN, Entry
 from edge_sdk.outbox.frames import FrameKind, iter_frames
-from edge_sdk.outbox.queue import Outbox
-from edge_sdk.outbox.writer import Writer
+from edge_sdk.runtime.desk import Desk
+from edge_sdk.runtime.room import Room
+from edge_sdk.store import releases
 from edge_sdk.store.database import Database
 from edge_sdk.store.device import DeviceStore, Identity
 from edge_sdk.store.files import Parts
 from edge_sdk.store.genome_files import Files, write_content
+from edge_sdk.store.genomes import GenomeView
+from edge_sdk.store.open_store import OpenStore
 from edge_sdk.sync import holding, installing, trust, worker
 from edge_sdk.sync.pace import Backoff
 from edge_sdk.sync.updater import Updater
@@ -76,7 +83,7 @@ class Line:
     def open_sync(self, requests: Iterator[sync_pb2.SyncRequest]) -> Line:
         """The stream that this Hello opens."""
         self._hello = next(requests).hello
-        self._town.taken = self._device.taken
+        self._town.taken, self._town.asking = self._device.taken, self._device.name
         return self
 
     def __iter__(self) -> Iterator[sync_pb2.SyncResponse]:
@@ -111,12 +118,15 @@ class Device:
         self.store.clocks = Clocks(
             lambda: self.true.ms + self.ahead, lambda: self.true.ms - self.booted, self.boot
         )
-        self.outbox = Outbox(self.store, CONFIG)
-        self.writer = Writer(self.store, self.outbox, CONFIG)
+        self.room = Room(CONFIG, DeviceClock(*self.store.clocks))
+        self.open = OpenStore(self.store, self.room, CONFIG, lambda: None)
+        self.outbox, self.writer = self.open.outbox, self.open.writer
+        self.desk = Desk(self.room, cast("Any", SimpleNamespace(put=self.put, tell=id)))
         self.updater = Updater(self.store, self.outbox, CONFIG, lambda: None)
 
     def stop(self, *, reboot: bool = False) -> None:
         """Switched off: what is in memory is gone."""
+        self.open._watch.close()
         self.store.close()
         self.writer._lock.release()
         if reboot:
@@ -127,6 +137,50 @@ class Device:
         self.writer.put(entry)
         self.writer.inbox.gather()
         self.writer._write_out()
+
+    def happen(self, entry: Entry) -> None:
+        """Something that counts at once: an imprint is known before it is on disk."""
+        imprint, said = recording.stored(entry), entry.settled
+
+        def settled(outcome: str) -> None:
+            if imprint is not None:
+                self.room.local.imprint_settled(imprint.id, written=outcome == WRITTEN)
+            if said is not None:
+                said(outcome)
+
+        if imprint is not None:
+            self.room.local.imprint(imprint)
+        entry.settled = settled
+        self.put(entry)
+
+    def decide(
+        self, customer: str | None, context: Context, slots: int
+    ) -> tuple[Decision, frozenset[bytes]]:
+        """Decide as a client does, and say whose rows were read for it. Raises StoreError."""
+        self.open.look(self.room)
+        read: set[bytes] = set()
+        row = GenomeView.row
+
+        def watched(view: GenomeView, subject: bytes) -> Row | None:
+            read.add(subject)
+            return row(view, subject)
+
+        with mock.patch.object(GenomeView, "row", watched):
+            visitor = self.room.customers.visitor(self.room.live, customer)
+            return self.desk.decide(visitor, context, "any", slots), frozenset(read)
+
+    def consent(self, subject: bytes, granted: bool, settled: Callable[[str], None]) -> None:
+        """A customer agrees to personalisation, or withdraws: at once."""
+        local, purpose = self.room.local, dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+        local.consent(subject, purpose, granted)
+
+        def both(outcome: str) -> None:
+            local.consent_settled(subject, purpose)
+            settled(outcome)
+
+        entry = recording.consent(purpose, granted, subject, self.room.clock.stamp())
+        entry.settled = both
+        self.put(entry)
 
     def sync(self, town: Town, network: SimulatedNetwork) -> str:
         """One sync; what was refused. Raises UnreachableError and StoreError."""
@@ -150,10 +204,18 @@ class Device:
             rows = connection.execute("SELECT frames FROM outbox").fetchall()
         return {number for (frames,) in rows for number, _ in events(bytes(frames))}
 
-    def pending(self) -> set[bytes]:
-        """Whose imprints it keeps."""
+    def remembers(self, subject: bytes) -> str:
+        """Where there is still something of somebody; empty: nowhere, but for the outbox."""
+        mine = "SELECT 1 FROM {} WHERE subject = ?"
+        queries = {table: mine.format(table) for table in ("pending", "consents", "caps")}
+        queries["patches"] = mine.format("patches") + " AND row IS NOT NULL"
+        queries["ring"] = "SELECT 1 FROM ring WHERE instr(records, ?)"
         with self.store.read() as connection:
-            return {row[0] for row in connection.execute("SELECT subject FROM pending")}
+            for table, query in queries.items():
+                if connection.execute(query, (subject,)).fetchone():
+                    return table
+        files = (self.path / "genomes").iterdir()
+        return next((file.name for file in files if subject in file.read_bytes()), "")
 
 
 @lru_cache(maxsize=4096)
@@ -168,7 +230,9 @@ def events(frames: bytes) -> tuple[tuple[int, bytes], ...]:
 
 def event(number: int, subject: bytes, settled: Callable[[str], None], *, urgent: bool) -> Entry:
     """Something that a customer did, with its imprint."""
-    did = event_pb2.Interaction(interaction_id=str(number))
+    did = event_pb2.Interaction(
+        interaction_id=str(number), kind="view", offer=f"offer-{number % 3}"
+    )
     body = event_pb2.Event(interaction=did).SerializeToString()
     return Entry(
         FrameKind.INTERACTION,
@@ -237,7 +301,8 @@ def in_place(fuse: Fuse) -> Iterator[None]:
         put = mock.patch.object
         stack.enter_context(put(slices, "_SLICE_S", math.inf))
         stack.enter_context(put(trust, "_holds", _holds))
-        stack.enter_context(put(holding, "sdk_version", lambda: "0"))
+        for asks in (holding, releases):
+            stack.enter_context(put(asks, "sdk_version", lambda: "0"))
         stack.enter_context(put(worker, "try_release", _try_release))
         stack.enter_context(put(worker, "write_content", _write_content))
         stack.enter_context(put(Database, "write", write))

@@ -4,7 +4,8 @@ A round is a world made of its seed: a server that publishes, stops, rotates its
 customers and is restored from a backup; devices that are switched off in the middle of anything,
 whose disks are full, put back or copied, and whose clocks are set. Everything happens in an order
 drawn by chance. After each step must hold what `Law` says, and at the end, when nothing more
-goes wrong, every device has all that the server has and the log has every event once.
+goes wrong, every device has all of its audience and the log has every event once. Now and then a
+device decides: what it may read of whom, and that it can be made again, is in `decisions`.
 
 A failure tells the steps that led to it.
 """

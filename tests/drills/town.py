@@ -6,15 +6,18 @@ import copy
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 
-from edge_sdk.dna.columns import Columns, encode
+from edge_sdk.dna.columns import Columns, encode, row_sum_of
 from edge_sdk.dna.genome import Row, block_from_rows
 from edge_sdk.dna.schema import default_schema
+from edge_sdk.engine.release import Release
 from edge_sdk.errors import RefusedError
+from edge_sdk.store import lookup_file
 from edge_sdk.testing import SimulatedClock, SimulatedServer
 from genome_edge.v1 import dna_pb2, release_pb2, report_pb2, stop_pb2, sync_pb2
 from genome_server.log import schema
@@ -25,11 +28,35 @@ BEGIN_MS: Final = 1_775_000_000_000
 HOUR_MS: Final = 3_600_000
 MARKERS: Final = 12
 _PATCHED: Final = 4
+DEVICES: Final = ("one", "two")
+_NOBODY: Final[frozenset[bytes]] = frozenset()
+_PLACEMENTS: Final = ({"id": "any", "slots": 3, "explorer": "squarecb", "gamma": 10, "floor": 0.2},)
 ERASED: Final = sync_pb2.Delete.REASON_ERASED
 LEFT: Final = sync_pb2.Delete.REASON_LEFT_AUDIENCE
 
 #: What a device holds of genomes: whom, and exactly what of each.
 Print = frozenset[tuple[bytes, int, bytes, bytes]]
+
+
+lookup_hash = lru_cache(maxsize=256)(lookup_file.lookup_hash)
+
+# Releases of the same parts are compiled once for all worlds.
+_COMPILED: dict[tuple[bytes, ...], Release] = {}
+
+
+def subject_of(number: int) -> bytes:
+    """A customer's."""
+    return hashlib.blake2b(b"%d" % number, digest_size=16).digest()
+
+
+def offer(number: int) -> dict[str, Any]:
+    """What an offer says: one is capped, one is not for who has too much of something."""
+    said: dict[str, Any] = {"id": f"offer-{number}", "dna": [f"brand:{number}", "claim:organic"]}
+    if number % 3 == 1:
+        said["caps"] = [{"count": "view", "limit": 1, "window_hours": 24}]
+    if number % 3 == 2:
+        said["none_of"] = ["claim:organic"]
+    return said
 
 
 def print_of(rows: Iterable[Row]) -> Print:
@@ -45,14 +72,18 @@ class Town(SimulatedServer):
         self.log = Log()
         #: Rows by the cursor that named them, and by what they are; never taken back.
         self.moments: dict[bytes, dict[bytes, Row]] = {}
-        self.held: dict[Print, dna_pb2.Lineage] = {}
-        self.gone: dict[bytes, int] = {}
+        self.held: dict[tuple[str, Print], dna_pb2.Lineage] = {}
+        self.erased: set[bytes] = set()
+        #: By device: whom it may not hold, though others may.
+        self.outside: dict[str, frozenset[bytes]] = {}
+        #: The device on the stream.
+        self.asking = DEVICES[0]
         self.manifests: dict[int, release_pb2.Manifest] = {}
         self.broken: set[int] = set()
         self.in_chunks = False
         #: The release that the device on the stream has taken.
         self.taken: Callable[[], int] = int
-        self._sum: int | None = None
+        self._sums: dict[frozenset[bytes], int] = {}
 
     def copy(self, now_ms: Callable[[], int], dice: random.Random, log: Log) -> Town:
         """Another one that is as this one is now."""
@@ -87,7 +118,8 @@ class Town(SimulatedServer):
                 self.contents[part.sha256] = content
 
         version = self.publish(
-            [{"id": f"offer-{n}"} for n in range(offers)],
+            map(offer, range(offers)),
+            _PLACEMENTS,
             assets={"picture.png": asset} if asset else None,
             edit=edit,
         )
@@ -97,9 +129,21 @@ class Town(SimulatedServer):
         self.remember()
         return version
 
+    def compiled(self, version: int) -> Release:
+        """A release as it was published."""
+        manifest = self.manifests[version]
+        parts = {p.name: self.contents[p.sha256] for p in manifest.parts if not p.asset}
+        key = tuple(part.sha256 for part in manifest.parts if not part.asset)
+        if key not in _COMPILED:
+            _COMPILED[key] = Release.from_parts(manifest, parts)
+        release = copy.copy(_COMPILED[key])
+        release.manifest, release.version = manifest, version
+        return release
+
     def put_row(self, number: int, dice: random.Random) -> bytes:
-        """Give a customer some strengths, or other ones: most of them as before."""
-        subject = hashlib.blake2b(b"%d" % number, digest_size=16).digest()
+        """Give a customer some strengths, or other ones: most of them as before. Who left an
+        audience may come back to it so."""
+        subject = subject_of(number)
         before = self.rows.get(subject)
         markers = {} if before is None else dict(zip(before.indices, before.codes, strict=True))
         for _ in range(_PATCHED if markers else MARKERS):
@@ -108,16 +152,28 @@ class Town(SimulatedServer):
         codes = np.array([markers[index] for index in indices], np.uint8)
         self.rows[subject] = Row(subject, 2 + 2 * dice.randrange(2), 0, indices, codes)
         self.customers[str(number)] = subject
-        self.gone.pop(subject, None)
+        self.erased.discard(subject)
+        if dice.random() < 0.5:
+            self.outside = {device: them - {subject} for device, them in self.outside.items()}
         self.remember()
         return subject
 
-    def drop_row(self, subject: bytes, reason: int) -> None:
-        """Somebody is erased, or leaves the audience."""
+    def erase(self, subject: bytes) -> None:
+        """Somebody is to be forgotten."""
         del self.rows[subject]
         self.customers = {name: s for name, s in self.customers.items() if s != subject}
-        self.gone[subject] = reason
+        self.erased.add(subject)
         self.remember()
+
+    def leave(self, device: str, subject: bytes) -> None:
+        """Somebody is not in the audience of a device any more."""
+        self.outside[device] = self.outside.get(device, _NOBODY) | {subject}
+        self.remember()
+
+    def rows_for(self, device: str) -> dict[bytes, Row]:
+        """Its audience."""
+        outside = self.outside.get(device, _NOBODY)
+        return {subject: row for subject, row in self.rows.items() if subject not in outside}
 
     def change_schema(self, offers: int) -> int:
         """Another landmark: all rows are encoded anew, and a release goes with them."""
@@ -130,14 +186,21 @@ class Town(SimulatedServer):
     def remember(self) -> None:
         """Note what the rows are now."""
         self.changes += 1
-        self._sum = None
-        self.moments[self.genome_cursor] = dict(self.rows)
-        self.held[print_of(self.rows.values())] = self.lineage
+        self._sums = {}
+        asking, prints = self.asking, dict[bytes, Print]()
+        for self.asking in DEVICES:
+            cursor, rows = self.genome_cursor, self.rows_for(self.asking)
+            if cursor not in prints:
+                self.moments[cursor], prints[cursor] = rows, print_of(rows.values())
+            self.held[self.asking, prints[cursor]] = self.lineage
+        self.asking = asking
 
     def _row_sum(self) -> int:
-        if self._sum is None:
-            self._sum = super()._row_sum()
-        return self._sum
+        outside = self.outside.get(self.asking, _NOBODY)
+        if outside not in self._sums:
+            rows = self.rows_for(self.asking).values()
+            self._sums[outside] = sum(map(row_sum_of, rows)) % (1 << 64)
+        return self._sums[outside]
 
     # What is said -------------------------------------------------------------------------------
 
@@ -154,32 +217,44 @@ class Town(SimulatedServer):
     def _genomes(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
         if hello.genome_cursor == self.genome_cursor:
             return
+        rows = self.rows_for(self.asking)
         before = self.moments.get(hello.genome_cursor)
         of_now = hello.lineage.landmark_hour == self.schema.landmark_hour
         full = before is None or not of_now
         begin = sync_pb2.Begin(
-            nonce=3, kind=sync_pb2.Begin.KIND_GENOMES, full=full, lineage=self.lineage
+            nonce=3,
+            kind=sync_pb2.Begin.KIND_GENOMES,
+            full=full,
+            lineage=self.lineage,
+            lookup_key=self.lookup_key,
         )
-        body = self._whole(begin) if before is None or full else self._changed(begin, before)
-        for deleted, reason in sorted(self.gone.items()):
-            if reason == ERASED if full else deleted in (before or {}) or reason == ERASED:
-                delete = sync_pb2.Delete(nonce=3, subject=deleted, reason=cast("Any", reason))
-                body.append(sync_pb2.SyncResponse(delete=delete))
+        body = (
+            self._whole(begin, rows)
+            if before is None or full
+            else self._changed(begin, before, rows)
+        )
+        left = {} if before is None or full else dict.fromkeys(before.keys() - rows.keys(), LEFT)
+        for deleted, reason in sorted((left | dict.fromkeys(self.erased, ERASED)).items()):
+            delete = sync_pb2.Delete(nonce=3, subject=deleted, reason=reason)
+            body.append(sync_pb2.SyncResponse(delete=delete))
         yield sync_pb2.SyncResponse(begin=begin)
         yield from body
         commit = sync_pb2.Commit(
             nonce=3,
             genome_cursor=self.genome_cursor,
-            total_rows=len(self.rows),
+            total_rows=len(rows),
             row_sum=self._row_sum(),
         )
         yield sync_pb2.SyncResponse(commit=commit)
 
-    def _whole(self, begin: sync_pb2.Begin) -> list[sync_pb2.SyncResponse]:
-        begin.rows = len(self.rows)
-        rows = [self.rows[subject] for subject in sorted(self.rows)]
+    def _whole(
+        self, begin: sync_pb2.Begin, audience: Mapping[bytes, Row]
+    ) -> list[sync_pb2.SyncResponse]:
+        begin.rows = len(audience)
+        rows = [audience[subject] for subject in sorted(audience)]
         if self.in_chunks:
-            content = encode(Columns.of(rows))
+            pairs = [self._lookup(row.subject) for row in rows]
+            content = encode(Columns.of(rows, pairs))
             sha256 = hashlib.sha256(content).digest()
             self.contents[sha256] = content
             begin.content.MergeFrom(
@@ -189,10 +264,10 @@ class Town(SimulatedServer):
         return [self._put(row) for row in rows]
 
     def _changed(
-        self, begin: sync_pb2.Begin, before: dict[bytes, Row]
+        self, begin: sync_pb2.Begin, before: Mapping[bytes, Row], rows: Mapping[bytes, Row]
     ) -> list[sync_pb2.SyncResponse]:
         body = []
-        for subject, row in sorted(self.rows.items()):
+        for subject, row in sorted(rows.items()):
             known = before.get(subject)
             if known is None or len(known.indices) == 0:
                 body.append(self._put(row))
@@ -202,8 +277,18 @@ class Town(SimulatedServer):
         return body
 
     def _put(self, row: Row) -> sync_pb2.SyncResponse:
-        put = sync_pb2.Put(nonce=3, block=block_from_rows(self.lineage, [row]))
+        hash_, subject = self._lookup(row.subject)
+        put = sync_pb2.Put(
+            nonce=3,
+            block=block_from_rows(self.lineage, [row]),
+            lookup_hashes=hash_,
+            lookup_subjects=subject,
+        )
         return sync_pb2.SyncResponse(put=put)
+
+    def _lookup(self, subject: bytes) -> tuple[bytes, bytes]:
+        (name,) = (name for name, known in self.customers.items() if known == subject)
+        return lookup_hash(self.lookup_key, name), subject
 
 
 def _patch(known: Row, row: Row) -> sync_pb2.SyncResponse:

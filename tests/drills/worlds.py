@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import secrets
 import shutil
@@ -14,9 +15,11 @@ from unittest import mock
 
 from edge_sdk.errors import EdgeError, UnreachableError
 from edge_sdk.testing import SimulatedClock, SimulatedDisk, SimulatedNetwork
-from tests.drills.laws import Law, Wrong, check_current, check_log
+from tests.drills.decisions import agree, check_answers, decide
+from tests.drills.findings import Wrong
+from tests.drills.laws import Law, check_current, check_erased, check_log
 from tests.drills.region import CUSTOMERS, Crash, Device, Fuse, History, event
-from tests.drills.town import BEGIN_MS, ERASED, HOUR_MS, LEFT, Log, Town
+from tests.drills.town import BEGIN_MS, DEVICES, HOUR_MS, Log, Town
 
 _STEPS: Final = (15, 40)
 _MOST_DEVICES: Final = 3
@@ -63,6 +66,7 @@ class World:
         self.folder.mkdir()
         with (
             mock.patch.object(secrets, "token_bytes", names.randbytes),
+            mock.patch.object(os, "urandom", names.randbytes),
             mock.patch.object(secrets, "token_hex", lambda n: names.randbytes(n).hex()),
         ):
             return self._live()
@@ -89,7 +93,7 @@ class World:
     # What happens -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        for name in ("one", "two")[: self.dice.choice((1, 2))]:
+        for name in DEVICES[: self.dice.choice((1, 2))]:
             known = self.dice.random() < 0.5
             path = self.folder / name
             shutil.copytree(self.history.synced if known else self.history.new, path)
@@ -146,15 +150,19 @@ class World:
             self.town.put_row(number, self.dice)
         self._note("genomes change")
 
-    def _lose_customer(self, _: int) -> None:
-        if len(self.town.rows) < 2:
-            return
-        subject = self.dice.choice(sorted(self.town.rows))
-        reason = LEFT if self.copies or self.dice.random() < 0.3 else ERASED
-        if reason == ERASED:
+    def _lose_customer(self, at: int) -> None:
+        town, name = self.town, self.devices[at].name
+        subject = self.dice.choice(sorted(town.rows_for(name)))
+        if self.copies or self.dice.random() < 0.5:
+            if len(town.rows_for(name)) > 1:
+                town.leave(name, subject)
+                self._note(f"{subject.hex()[:6]} leaves its audience", at)
+        elif all(town.rows_for(one).keys() - {subject} for one in DEVICES):
             self.erased.add(subject)
-        self.town.drop_row(subject, reason)
-        self._note(f"{subject.hex()[:6]} {'is erased' if reason == ERASED else 'leaves'}")
+            town.erase(subject)
+            for law in self.laws:
+                law.consents.doubt([subject])
+            self._note(f"{subject.hex()[:6]} is erased")
 
     def _happen(self, at: int) -> None:
         device, dice = self.devices[at], self.dice
@@ -171,7 +179,7 @@ class World:
 
         self.said[number] = subject
         self._note(f"event {number}", at)
-        self.devices[at].put(event(number, subject, settled, urgent=urgent))
+        self.devices[at].happen(event(number, subject, settled, urgent=urgent))
 
     def _sync(self, at: int) -> None:
         """Over a good line: then the device has everything."""
@@ -181,8 +189,8 @@ class World:
         nack = device.sync(self.town, self.lines[at])
         self._note(f"syncs{': ' * bool(nack)}{nack}", at)
         check_current(device, self.town, nack)
-        if device.store.genome_cursor() != cursor and self._erased_now() & device.pending():
-            raise Wrong("it remembers somebody who was erased")
+        if device.store.genome_cursor() != cursor:
+            check_erased(device, self.town)
 
     def _sync_badly(self, at: int) -> None:
         line, dice = self.lines[at], self.dice
@@ -241,7 +249,7 @@ class World:
 
     def _switch_off_amid(self, at: int) -> None:
         """Off at a write to the disk."""
-        act = self.dice.choice((World._sync_badly, World._happen, World._report))
+        act = self.dice.choice((World._sync_badly, World._happen, World._report, decide, agree))
         self.fuse.left = self.dice.randrange(1, 16)
         try:
             if self.dice.random() < 0.5:
@@ -260,6 +268,7 @@ class World:
         self._note("its disk is full", at)
         with self.disks[at].full(), contextlib.suppress(EdgeError):
             self._happen(at)
+            decide(self, at)
             self._report(at)
             self._sync_badly(at)
         self._note("there is room again", at)
@@ -282,7 +291,7 @@ class World:
         device.stop()
         self.disks[at].lose()
         device.start()
-        self.laws[at] = Law()
+        self.laws[at] = self.laws[at].put_back()
         self.copied.add(at)
         lost = before - device.held()
         self.risky |= lost
@@ -298,7 +307,7 @@ class World:
         shutil.copytree(device.path, path)
         device.start()
         self._add(path, device.name)
-        self.laws[-1].__dict__.update(vars(self.laws[at]))
+        self.laws[-1] = self.laws[at].copy()
         self._copy(at)
         self.copied |= {at, len(self.devices) - 1}
         self._note(f"is cloned as {len(self.devices) - 1}", at)
@@ -335,9 +344,6 @@ class World:
             gone -= device.held()
         return {number for number in gone if self.said[number] not in self.erased}
 
-    def _erased_now(self) -> set[bytes]:
-        return {subject for subject, reason in self.town.gone.items() if reason == ERASED}
-
     def _heal(self) -> None:
         self._note("all is well again")
         self.town.release(2)
@@ -354,6 +360,7 @@ class World:
                 break
         self._check()
         for at, device in enumerate(self.devices):
+            check_answers(device, self.town, self.laws[at].answers)
             if device.outbox.unsent():
                 raise Wrong(f"{at} has {device.outbox.unsent()} events that it does not send")
         missing = self.written - check_log(self.town.log, self.said, self.twice) - self.doomed
@@ -370,6 +377,8 @@ _ACTS: Final[dict[Callable[[World, int], None], int]] = {
     World._put_customers: 8,
     World._lose_customer: 5,
     World._happen: 14,
+    decide: 8,
+    agree: 3,
     World._sync: 10,
     World._sync_badly: 14,
     World._sync_with_the_past: 5,
