@@ -200,7 +200,7 @@ def endless_refusals(world: World) -> None:
     world.publish()
     signed = world.server.releases[world.server.offered]
 
-    def answer(hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
+    def answer(hello: sync_pb2.Hello, *_: object) -> Iterator[sync_pb2.SyncResponse]:
         yield world.server.beat(hello.nonce)
         while world.carried < ENDLESS:
             nonce = 1 + world.carried
@@ -208,7 +208,7 @@ def endless_refusals(world: World) -> None:
             yield sync_pb2.SyncResponse(begin=begin)
             world.carried += begin.ByteSize()
 
-    world.server.answer = answer  # type: ignore[method-assign]
+    world.server.answer = answer  # type: ignore[method-assign, assignment]
     world.reasons = ("SIGNATURE",)
 
 

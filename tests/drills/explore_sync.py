@@ -130,13 +130,7 @@ class Server(SimulatedServer):
 
     def tell(self, hello: sync_pb2.Hello, refused: int) -> list[sync_pb2.SyncResponse]:
         """What a device with this Hello is told, that has refused this release on its stream."""
-        offered = self.offered
-        if offered == refused:
-            self.offered = hello.active_release
-        try:
-            return list(self.answer(hello))
-        finally:
-            self.offered = offered
+        return list(self.answer(hello, refused=refused))
 
     def chunks(self, nonce: int, sha256: bytes, start: int = 0) -> Iterator[sync_pb2.SyncResponse]:
         content = self.contents[sha256]

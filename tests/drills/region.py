@@ -83,11 +83,12 @@ class Line:
     def open_sync(self, requests: Iterator[sync_pb2.SyncRequest]) -> Line:
         """The stream that this Hello opens."""
         self._hello = next(requests).hello
-        self._town.taken, self._town.asking = self._device.taken, self._device.name
+        self._town.asking = self._device.name
         return self
 
     def __iter__(self) -> Iterator[sync_pb2.SyncResponse]:
-        return self._network.carry(self._town.answer(self._hello))
+        town, device = self._town, self._device
+        return self._network.carry(town.answer(self._hello, lambda: device.taken() == town.offered))
 
     def cancel(self) -> None:
         """Nothing is open."""

@@ -81,8 +81,6 @@ class Town(SimulatedServer):
         self.manifests: dict[int, release_pb2.Manifest] = {}
         self.broken: set[int] = set()
         self.in_chunks = False
-        #: The release that the device on the stream has taken.
-        self.taken: Callable[[], int] = int
         self._sums: dict[frozenset[bytes], int] = {}
 
     def copy(self, now_ms: Callable[[], int], dice: random.Random, log: Log) -> Town:
@@ -209,10 +207,6 @@ class Town(SimulatedServer):
         said = super().beat(nonce)
         said.heartbeat.incarnation = self.log.incarnation
         return said
-
-    def _assets(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        if self.taken() == self.offered:  # they follow the release once that was taken
-            yield from super()._assets(hello)
 
     def _genomes(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
         if hello.genome_cursor == self.genome_cursor:

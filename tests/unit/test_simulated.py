@@ -11,6 +11,7 @@ import pytest
 
 from edge_sdk import Config, Context, EdgeClient
 from edge_sdk.decision import Reason
+from edge_sdk.dna.schema import default_schema
 from edge_sdk.errors import DiskFull, StoreCorrupt, TrustError, UnreachableError
 from edge_sdk.runtime import loading
 from edge_sdk.simulated.parts import model_for
@@ -30,6 +31,9 @@ from tests.unit.device_town import until
 
 TAXI = {"id": "taxi", "content": {"title": "A taxi"}, "value": 5}
 BUS = {"id": "bus", "content": {"title": "A bus"}}
+RELEASE = sync_pb2.Begin.KIND_RELEASE
+ASSETS = sync_pb2.Begin.KIND_ASSETS
+GENOMES = sync_pb2.Begin.KIND_GENOMES
 FAST = Config(heartbeat_s=0.1, watch_s=0.05, reconnect_min_s=0.05)
 
 
@@ -160,6 +164,10 @@ def test_a_device_takes_a_good_release_after_one_of_a_thief(tmp_path: Path) -> N
             until(lambda: house.nacks)
             assert house.nacks == ["SIGNATURE"]
             assert _shown(client) == "taxi"
+            stamped = len(server.timestamps)
+            server.stamp()
+            until(lambda: any(one.heartbeat.timestamp_version == stamped + 1 for one in house.said))
+            assert house.nacks == ["SIGNATURE"], "what was refused on a stream stays away from it"
             del server.signers["release"]
             server.publish([TAXI, {"id": "casino"}, {"id": "tram", "value": 9}])
             until(lambda: _shown(client) == "tram")
@@ -311,3 +319,24 @@ def test_an_asset_that_is_here_but_for_its_end_is_offered() -> None:
     )
     kinds = [said.begin.kind for said in server.answer(hello) if said.HasField("begin")]
     assert kinds == [sync_pb2.Begin.KIND_ASSETS]
+
+
+def test_assets_and_rows_go_with_the_release_that_a_device_has() -> None:
+    server = SimulatedServer("town", seed=1)
+    server.publish([TAXI], assets={"taxi.png": b"one"})
+    server.publish([TAXI], assets={"taxi.png": b"another"})
+    server.put_customer("anna", {"daypart:morning": 1.0})
+    old, new = (hashlib.sha256(one).digest() for one in (b"one", b"another"))
+
+    def sent(active: int, **more: Any) -> tuple[set[bytes], list[Any]]:
+        hello = sync_pb2.Hello(active_release=active, wants_genomes=True)
+        said = list(server.answer(hello, **more))
+        kinds = [one.begin.kind for one in said if one.HasField("begin")]
+        return {one.chunk.sha256 for one in said} & {old, new}, kinds
+
+    assert sent(1) == ({new}, [RELEASE, ASSETS, GENOMES])
+    assert sent(1, took=lambda: False) == ({old}, [RELEASE, ASSETS, GENOMES])
+    assert sent(1, refused=2) == ({old}, [ASSETS, GENOMES])
+    assert sent(0, took=lambda: False) == (set(), [RELEASE])
+    server.schema = default_schema(server.schema.landmark_hour + 1)
+    assert sent(1, refused=2) == ({old}, [ASSETS]), "it could not read the rows"

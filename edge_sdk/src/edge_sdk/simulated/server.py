@@ -29,6 +29,7 @@ from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import ONE_Q24, default_schema
 from edge_sdk.engine.fake_release import read_documents
 from edge_sdk.simulated.parts import parts_of
+from edge_sdk.store.genomes import compatible
 from edge_sdk.store.lookup_file import lookup_hash
 from edge_sdk.sync.keys import DeviceKey
 from edge_sdk.sync.signing import (
@@ -43,6 +44,8 @@ from genome_edge.v1 import dna_pb2, release_pb2, stop_pb2, sync_pb2
 ROLES: Final = ("root", "release", "timestamp")
 HOUR_MS: Final = 3_600_000
 CHUNK_BYTES: Final = 64 << 10
+#: The nonces of its transactions.
+RELEASE, ASSETS, GENOMES = 1, 2, 3
 _PLACEMENTS: Final = ({"id": "any", "slots": 8},)
 _PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 
@@ -52,6 +55,10 @@ Edit = Callable[[Any], object]
 
 def _as_it_is(_: Any) -> None:
     return None
+
+
+def _yes() -> bool:
+    return True
 
 
 class SimulatedServer:
@@ -247,16 +254,28 @@ class SimulatedServer:
 
     # What is said -------------------------------------------------------------------------------
 
-    def answer(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        """Everything that a device with this Hello is told, up to the heartbeat that ends it."""
+    def answer(
+        self, hello: sync_pb2.Hello, took: Callable[[], bool] = _yes, refused: int = 0
+    ) -> Iterator[sync_pb2.SyncResponse]:
+        """Everything that a device with this Hello is told, up to the heartbeat that ends it.
+
+        `took` says whether the device took the release that it was just sent: assets and rows go
+        with the one that it has then. `refused` is one that it has refused on this stream: there
+        it is not offered again.
+        """
         yield self.beat(hello.nonce)
         trust = self.trust(hello)
         if trust.ByteSize():
             yield sync_pb2.SyncResponse(trust=trust)
-        if self.offered:
+        held = hello.active_release
+        if self.offered not in (0, held, refused):
             yield from self._release(hello)
-            yield from self._assets(hello)
-            if hello.wants_genomes and self.rows:
+            held = self.offered if took() else held
+        if held in self.releases:
+            manifest = release_pb2.Manifest.FromString(self.releases[held].manifest)
+            yield from self._assets(hello, manifest)
+            readable = compatible(self.lineage, manifest.lineage)
+            if hello.wants_genomes and self.rows and readable:
                 yield from self._genomes(hello)
         yield self.beat(hello.nonce)
 
@@ -297,23 +316,31 @@ class SimulatedServer:
         return release_pb2.Timestamp.FromString(self.timestamps[-1].timestamp).created_ms
 
     def _release(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        if hello.active_release == self.offered:
-            return
-        signed = self._said("manifest", self.releases[self.offered])
-        begin = sync_pb2.Begin(nonce=1, kind=sync_pb2.Begin.KIND_RELEASE, manifest=signed)
-        yield from self._transaction(hello, begin, asset=False)
+        signed = self.releases[self.offered]
+        manifest = release_pb2.Manifest.FromString(signed.manifest)
+        begin = sync_pb2.Begin(
+            nonce=RELEASE,
+            kind=sync_pb2.Begin.KIND_RELEASE,
+            manifest=self._said("manifest", signed),
+        )
+        yield from self._transaction(hello, begin, manifest, asset=False)
 
-    def _assets(self, hello: sync_pb2.Hello) -> Iterator[sync_pb2.SyncResponse]:
-        manifest = release_pb2.Manifest.FromString(self.releases[self.offered].manifest)
+    def _assets(
+        self, hello: sync_pb2.Hello, manifest: release_pb2.Manifest
+    ) -> Iterator[sync_pb2.SyncResponse]:
         if any(part.asset and part.sha256 not in hello.held_parts for part in manifest.parts):
-            begin = sync_pb2.Begin(nonce=2, kind=sync_pb2.Begin.KIND_ASSETS)
-            yield from self._transaction(hello, begin, asset=True)
+            begin = sync_pb2.Begin(nonce=ASSETS, kind=sync_pb2.Begin.KIND_ASSETS)
+            yield from self._transaction(hello, begin, manifest, asset=True)
 
     def _transaction(
-        self, hello: sync_pb2.Hello, begin: sync_pb2.Begin, *, asset: bool
+        self,
+        hello: sync_pb2.Hello,
+        begin: sync_pb2.Begin,
+        manifest: release_pb2.Manifest,
+        *,
+        asset: bool,
     ) -> Iterator[sync_pb2.SyncResponse]:
         yield sync_pb2.SyncResponse(begin=begin)
-        manifest = release_pb2.Manifest.FromString(self.releases[self.offered].manifest)
         partials = {partial.sha256: partial.size for partial in hello.partials}
         for part in manifest.parts:
             if part.asset == asset and part.sha256 not in hello.held_parts:
@@ -325,7 +352,7 @@ class SimulatedServer:
         if hello.genome_cursor == self.genome_cursor:
             return
         begin = sync_pb2.Begin(
-            nonce=3,
+            nonce=GENOMES,
             kind=sync_pb2.Begin.KIND_GENOMES,
             full=True,
             lineage=self.lineage,
@@ -335,14 +362,14 @@ class SimulatedServer:
         yield sync_pb2.SyncResponse(begin=begin)
         rows = [self.rows[subject] for subject in sorted(self.rows)]
         put = sync_pb2.Put(
-            nonce=3,
+            nonce=GENOMES,
             block=block_from_rows(self.lineage, rows),
             lookup_hashes=b"".join(lookup_hash(self.lookup_key, one) for one in self.customers),
             lookup_subjects=b"".join(self.customers.values()),
         )
         yield sync_pb2.SyncResponse(put=put)
         commit = sync_pb2.Commit(
-            nonce=3,
+            nonce=GENOMES,
             genome_cursor=self.genome_cursor,
             total_rows=len(rows),
             row_sum=self._row_sum(),

@@ -18,11 +18,14 @@ from typing import Any
 
 from edge_sdk.errors import UnreachableError
 from edge_sdk.outbox.frames import Frame, iter_frames
-from edge_sdk.simulated.server import SimulatedServer
+from edge_sdk.simulated.server import ASSETS, GENOMES, RELEASE, SimulatedServer
 from edge_sdk.simulated.world import SimulatedNetwork
 from genome_edge.v1 import enrolment_pb2, release_pb2, report_pb2, sync_pb2
 
 _BEAT_S = 0.1
+# A device loads a release in a process of its own before it answers.
+_ANSWER_S = 60.0
+_LOST_S = 1.0
 
 
 class SimulatedHouse:
@@ -82,11 +85,10 @@ class SimulatedHouse:
         context.add_callback(ended.set)
         hello = next(requests)
         self.said.append(hello)
-        refused: list[str] = []
-        listen = (requests, refused, ended)
-        threading.Thread(target=self._listen, args=listen, daemon=True).start()
+        answers = _Answers(ended)
+        threading.Thread(target=self._listen, args=(requests, answers), daemon=True).start()
         try:
-            for message in self.network.carry(self._follow(hello.hello, refused, ended)):
+            for message in self.network.carry(self._follow(hello.hello, answers)):
                 if self._over.is_set():
                     return
                 yield message
@@ -127,36 +129,79 @@ class SimulatedHouse:
             server_time_ms=self.server.now_ms(),
         )
 
-    def _listen(self, requests: Iterator[Any], refused: list[str], ended: threading.Event) -> None:
+    def _listen(self, requests: Iterator[Any], answers: _Answers) -> None:
         with contextlib.suppress(Exception):  # the call ended
             for request in requests:
-                if request.nack.nonce:
-                    refused.append(request.nack.reason)
+                answers.take(request)
                 self.said.append(request)
-        ended.set()
+        answers.ended.set()
 
-    def _follow(
-        self, hello: sync_pb2.Hello, refused: list[str], ended: threading.Event
-    ) -> Iterator[Any]:
-        server = self.server
-        while not ended.is_set():
-            changes, refusals = server.changes, len(refused)
-            offered = server.releases.get(server.offered, release_pb2.SignedManifest())
-            parts = release_pb2.Manifest.FromString(offered.manifest).parts
-            has = sync_pb2.Hello(
-                root_version=len(server.roots),
-                timestamp_version=len(server.timestamps),
-                active_release=server.offered,
-                genome_cursor=server.genome_cursor,
-                held_parts={*hello.held_parts, *(part.sha256 for part in parts)},
-            )
-            yield from server.answer(hello)
-            while server.changes == changes and not ended.wait(_BEAT_S):
+    def _follow(self, hello: sync_pb2.Hello, answers: _Answers) -> Iterator[Any]:
+        server, refused = self.server, 0
+        while not answers.ended.is_set():
+            changes, offered = server.changes, server.offered
+            cursor, trusted = server.genome_cursor, (len(server.roots), len(server.timestamps))
+            parts = {one.sha256 for one in _manifest_of(server.releases.get(offered)).parts}
+            answers.forget()
+            for message in server.answer(hello, lambda: answers.took(RELEASE), refused):
+                yield message
+                if message.HasField("commit"):
+                    answers.wait(message.commit.nonce, self._patience_s)
+            hello.root_version, hello.timestamp_version = trusted
+            if answers.took(RELEASE):
+                hello.active_release = offered
+            elif answers.refused(RELEASE):
+                refused = offered
+            if answers.took(RELEASE) or answers.took(ASSETS):
+                hello.held_parts.extend(parts.difference(hello.held_parts))
+            if answers.took(GENOMES):
+                hello.genome_cursor = cursor
+            while server.changes == changes and not answers.ended.wait(_BEAT_S):
                 yield server.beat(hello.nonce)
-            if len(refused) == refusals:  # it took all of it
-                for name in ("partials", "held_parts"):
-                    hello.ClearField(name)
-                hello.MergeFrom(has)
+
+    @property
+    def _patience_s(self) -> float:
+        """How long an answer may take; on a line that loses messages it may never come."""
+        return _LOST_S if self.network.drop or self.network.reorder else _ANSWER_S
+
+
+class _Answers:
+    """What a device says of the transactions that it was sent last."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        #: The stream is over.
+        self.ended = ended
+        self._said: dict[int, bool] = {}
+        self._heard = threading.Condition()
+
+    def forget(self) -> None:
+        """Others are sent now."""
+        self._said = {}
+
+    def take(self, request: sync_pb2.SyncRequest) -> None:
+        """An answer, or anything else that the device says."""
+        for nonce, took in ((request.ack.nonce, True), (request.nack.nonce, False)):
+            if nonce:
+                with self._heard:
+                    self._said[nonce] = took
+                    self._heard.notify_all()
+
+    def wait(self, nonce: int, timeout_s: float) -> None:
+        """Wait for the answer to a transaction."""
+        with self._heard:
+            self._heard.wait_for(lambda: nonce in self._said or self.ended.is_set(), timeout_s)
+
+    def took(self, nonce: int) -> bool:
+        """Whether it was taken."""
+        return self._said.get(nonce, False)
+
+    def refused(self, nonce: int) -> bool:
+        """Whether it was refused."""
+        return not self._said.get(nonce, True)
+
+
+def _manifest_of(signed: release_pb2.SignedManifest | None) -> release_pb2.Manifest:
+    return release_pb2.Manifest.FromString(signed.manifest if signed is not None else b"")
 
 
 def _lose(context: Any, error: UnreachableError) -> Any:
