@@ -36,8 +36,8 @@ FUTURE_MS: Final = 5 * 60 * 1000
 """How far ahead of its receipt an event may claim to be."""
 
 _MAX_PURPOSE: Final = 30
-# Different (product or offer, kind, amount) whose votes are remembered; then it begins anew.
-_MOST_GIVEN: Final = 50_000
+MOST_GIVEN: Final = 50_000
+"""Different (product or offer, kind, amount) whose votes are remembered; then it begins anew."""
 READ: Final = frozenset(
     {FrameKind.INTERACTION, FrameKind.OUTCOME, FrameKind.CONSENT, FrameKind.LINK}
 )
@@ -68,7 +68,8 @@ class MarkerVote(NamedTuple):
 
 
 Exploded = tuple[tuple[str, int, int], ...]
-_Given = tuple[int, tuple[MarkerVote, ...]]
+Given = tuple[int, tuple[MarkerVote, ...]]
+"""The shortest half-life among some votes (0: none), and the votes."""
 
 
 class Imprint(NamedTuple):
@@ -125,6 +126,11 @@ def interaction_key(interaction_id: str) -> bytes:
     return hashlib.blake2b(interaction_id.encode(), digest_size=16).digest()
 
 
+def outcome_key(kind: str, event_id: str) -> bytes:
+    """The 16 bytes under which the id of an outcome of a kind is remembered."""
+    return interaction_key(f"outcome\0{kind}\0{event_id}")
+
+
 class EventReader:
     """Turns frames of the log into effects on genomes.
 
@@ -141,7 +147,7 @@ class EventReader:
         self._schema = schema
         self._sources = {"product": product_dna, "offer": offer_dna}
         self._exploded: dict[tuple[str, str, str], Exploded | None] = {}
-        self._given: dict[tuple[str, str, str, int], _Given] = {}
+        self._given: dict[tuple[str, str, str, int], Given] = {}
 
     def read(self, frame: LoggedFrame) -> Effect | None:
         """What the event does; None for kinds that have nothing to do with genomes.
@@ -181,26 +187,31 @@ class EventReader:
     ) -> Imprint | Skip:
         name = said.interaction_id
         once = interaction_key(name) if name else None
-        kind, amount_micros = said.kind, said.amount_micros
         if said.dna:
             return self._explicit(subject, at_ms, said, once)
-        product, offer = said.product, said.offer
-        if product:
-            source, name, unknown = "product", product, Skip.UNKNOWN_PRODUCT
-        elif offer:
-            source, name, unknown = "offer", offer, Skip.UNKNOWN_OFFER
-        else:
-            return Skip.NO_DNA if self._schema.has_kind(kind) else Skip.UNKNOWN_KIND
-        return self._named(subject, at_ms, (source, name, kind, amount_micros), once, unknown)
+        given = self.interaction(said.kind, said.product, said.offer, said.amount_micros)
+        return given if isinstance(given, Skip) else self._imprint(subject, at_ms, given, once)
 
     def _outcome(self, subject: bytes, at_ms: int, said: event_pb2.Outcome) -> Imprint | Skip:
-        once = interaction_key(f"outcome\0{said.kind}\0{said.event_id}") if said.event_id else None
-        if not self._schema.has_kind(said.kind):
+        once = outcome_key(said.kind, said.event_id) if said.event_id else None
+        given = self.outcome(said.kind, said.offer, said.value_micros)
+        return given if isinstance(given, Skip) else self._imprint(subject, at_ms, given, once)
+
+    def interaction(self, kind: str, product: str, offer: str, amount_micros: int) -> Given | Skip:
+        """What an interaction gives that names no DNA itself."""
+        if product:
+            return self._named(("product", product, kind, amount_micros), Skip.UNKNOWN_PRODUCT)
+        if offer:
+            return self._named(("offer", offer, kind, amount_micros), Skip.UNKNOWN_OFFER)
+        return Skip.NO_DNA if self._schema.has_kind(kind) else Skip.UNKNOWN_KIND
+
+    def outcome(self, kind: str, offer: str, value_micros: int) -> Given | Skip:
+        """What an outcome gives."""
+        if not self._schema.has_kind(kind):
             return Skip.UNKNOWN_KIND
-        if not said.offer:
+        if not offer:
             return Skip.UNKNOWN_OFFER
-        key = ("offer", said.offer, said.kind, said.value_micros)
-        return self._named(subject, at_ms, key, once, Skip.UNKNOWN_OFFER)
+        return self._named(("offer", offer, kind, value_micros), Skip.UNKNOWN_OFFER)
 
     def _explicit(
         self, subject: bytes, at_ms: int, said: event_pb2.Interaction, once: bytes | None
@@ -216,15 +227,8 @@ class EventReader:
         given = _give(exploded, event_weight(self._schema, said.kind, said.amount_micros))
         return self._imprint(subject, at_ms, given, once)
 
-    def _named(
-        self,
-        subject: bytes,
-        at_ms: int,
-        key: tuple[str, str, str, int],
-        once: bytes | None,
-        unknown: Skip,
-    ) -> Imprint | Skip:
-        """What happened to a product or offer: (which, its id, kind, amount in micros)."""
+    def _named(self, key: tuple[str, str, str, int], unknown: Skip) -> Given | Skip:
+        """What happened to a product or offer gives: (which, its id, kind, amount in micros)."""
         given = self._given.get(key)
         if given is None:
             source, name, kind, amount_micros = key
@@ -233,11 +237,11 @@ class EventReader:
             exploded = self._behind(source, name, kind)
             if exploded is None:
                 return unknown
-            if len(self._given) >= _MOST_GIVEN:
+            if len(self._given) >= MOST_GIVEN:
                 self._given.clear()
             weight = event_weight(self._schema, kind, amount_micros)
             given = self._given[key] = _give(exploded, weight)
-        return self._imprint(subject, at_ms, given, once)
+        return given if given[1] else Skip.NO_DNA
 
     def _behind(self, source: str, name: str, kind: str) -> Exploded | None:
         """(marker, salience, half-life) that a kind imprints of a product or offer."""
@@ -249,12 +253,17 @@ class EventReader:
         return self._exploded[key]
 
     def _imprint(
-        self, subject: bytes, at_ms: int, given: _Given, once: bytes | None
+        self, subject: bytes, at_ms: int, given: Given, once: bytes | None
     ) -> Imprint | Skip:
-        shortest, votes = given
-        if not votes:
+        if not given[1]:
             return Skip.NO_DNA
         hour = hour_of(at_ms)
+        self.check(given, hour)
+        return Imprint(subject, hour, given[1], once)
+
+    def check(self, given: Given, hour: int) -> None:
+        """Raise LandmarkExhausted where this hour lies too far after the landmark for these."""
+        shortest, votes = given
         since = hour - self._schema.landmark_hour
         if shortest and since // shortest > MAX_DOUBLINGS:
             marker = next(v.marker for v in votes if v.half_life == shortest)
@@ -262,10 +271,9 @@ class EventReader:
                 f"an event lies {since} hours after the landmark, more than "
                 f"{MAX_DOUBLINGS} half-lives of {marker}"
             )
-        return Imprint(subject, hour, votes, once)
 
 
-def _give(exploded: Exploded, weight: int) -> _Given:
+def _give(exploded: Exploded, weight: int) -> Given:
     """The votes of one event of this weight, and the shortest half-life among them (0: none)."""
     votes = tuple(MarkerVote(m, half_life, vote(weight, s)) for m, s, half_life in exploded)
     return min((v.half_life for v in votes if v.half_life), default=0), votes

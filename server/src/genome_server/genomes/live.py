@@ -1,9 +1,10 @@
 """Increments: what is new in the log goes into the genomes that it speaks of.
 
-The same rules as a build, event by event, on the subjects concerned; the same
-integers come out, whatever the order and however the log is cut. Genomes,
-offset, marks and seen ids change in one transaction, so that a consumer that
-dies half-way has done nothing.
+The same rules as a build, on the subjects concerned; the same integers come out,
+whatever the order and however the log is cut. Events are read and added up in
+columns: what many of them give to one marker is one number by the time that a
+state is touched. Genomes, offset, marks and seen ids change in one transaction,
+so that a consumer that dies half-way has done nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from edge_sdk.dna.imprint import grow
+import numpy as np
+
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.events import READ, ConsentSaid, EventReader, Imprint, LinkSaid
+from genome_server.genomes.events import ConsentSaid, EventReader, LinkSaid
+from genome_server.genomes.gains import Gains, gains
+from genome_server.genomes.reading import BulkReader, Told
 from genome_server.genomes.rows import (
     GENOMES,
     LOG_KEY,
@@ -34,8 +38,6 @@ from genome_server.store.protocol import Store
 
 _MAX_EVENTS = 20_000
 
-Effects = Sequence[Imprint | ConsentSaid | LinkSaid]
-
 
 class LiveConsumer:
     """Keeps the genomes of one tenant current. Use it from one thread at a time.
@@ -50,7 +52,7 @@ class LiveConsumer:
         self._log = LogReader(tenant.log_path)
         self._dna_path = tenant.dna_path
         self._now_ms = now_ms
-        self._reader: tuple[tuple[object, int], EventReader] | None = None
+        self._reader: tuple[tuple[object, int], BulkReader] | None = None
 
     def close(self) -> None:
         """Close the store and the log."""
@@ -104,12 +106,12 @@ class LiveConsumer:
         store.set_consumer_offset(ONCE, 0, max(end, store.consumer_offset(ONCE, 0)))
         return end - start
 
-    def _event_reader(self, schema: DnaSchema) -> EventReader:
+    def _event_reader(self, schema: DnaSchema) -> BulkReader:
         """One that knows what it read before, as long as products and offers are what they were."""
         key = (schema, self._store.documents_version())
         if self._reader is None or self._reader[0] != key:
             dna = StoreDna(self._store)
-            self._reader = (key, EventReader(schema, dna.product, dna.offer))
+            self._reader = (key, BulkReader(EventReader(schema, dna.product, dna.offer)))
         return self._reader[1]
 
 
@@ -120,9 +122,9 @@ class Increment:
         self,
         store: Store,
         schema: DnaSchema,
-        batches: Iterable[LogBatch],
+        batches: Sequence[LogBatch],
         scope: str,
-        reader: EventReader,
+        reader: BulkReader,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -133,65 +135,47 @@ class Increment:
 
     def apply(self) -> None:
         """Apply all of it. Raises LandmarkExhausted."""
-        effects = self._effects()
-        if not effects:
+        told = self._reader.read(self._batches)
+        found = self._gains(told)
+        heard = {one for said in told.words for one in _spoken_of(said)}
+        subjects = sorted(heard.union(found.subjects))
+        if not subjects:
             return
-        subjects = _subjects(effects)
         self._load(subjects)
-        gains = self._gains(effects)
-        consents: dict[bytes, dict[int, bool]] = {}
-        newest: dict[bytes, int] = {}
-        for effect in effects:
-            if isinstance(effect, Imprint):
-                self._states[effect.subject].imprints.gain(
-                    gains[id(effect.votes), effect.hour], effect.hour
-                )
-            elif isinstance(effect, ConsentSaid):
-                if self._states[effect.subject].hear_consent(effect):
-                    consents.setdefault(effect.subject, {})[effect.purpose] = effect.granted
-                    at_ms = max(newest.get(effect.subject, 0), effect.time_ms)
-                    newest[effect.subject] = at_ms
-            else:
-                self._states[effect.subject].hear_link(effect.other, effect)
-                self._states[effect.other].hear_link(effect.subject, effect)
-        for subject, said in sorted(consents.items()):
-            apply_consent(self._store, subject, said, newest[subject])
+        for subject, hour, contributions in found:
+            self._states[subject].imprints.gain(contributions, hour)
+        self._hear(told.words)
         encoder = RowEncoder(self._schema, self._store.vocabulary())
         self._store.put_genomes(encoder.people(self._people(subjects)), self._schema.epoch)
 
-    def _gains(self, effects: Effects) -> dict[tuple[int, int], list[tuple[int, int]]]:
-        """(index, contribution) of every different (votes, hour); events share both mostly.
-
-        Votes are known by their identity: the effects keep them alive.
-        """
-        different = {(id(e.votes), e.hour): e.votes for e in effects if isinstance(e, Imprint)}
-        names = dict.fromkeys(v.marker for votes in different.values() for v in votes)
-        vocabulary = self._store.extend_vocabulary(names)
-        landmark = self._schema.landmark_hour
-        gains = {}
-        for (votes_id, hour), votes in different.items():
-            gains[votes_id, hour] = [
-                (index, grow(vote, hour - landmark, half_life))
-                for name, half_life, vote in votes
-                if (index := vocabulary.index(name)) is not None
-            ]
-        return gains
-
-    def _effects(self) -> Effects:
-        """What the events do, without those whose id was seen before."""
-        frames = (frame for batch in self._batches for frame in batch.frames(READ))
-        read = [self._reader.read(frame) for frame in frames]
-        effects = [e for e in read if isinstance(e, Imprint | ConsentSaid | LinkSaid)]
-        ids = [e.once for e in effects if isinstance(e, Imprint) and e.once is not None]
+    def _gains(self, told: Told) -> Gains:
+        """What the imprints come to, without those whose id was seen before."""
+        ids = [one for one in told.once if one is not None]
         new = self._store.add_interactions(ids, self._scope)
-        counted = []
-        for effect in effects:
-            if isinstance(effect, Imprint) and effect.once is not None:
-                if effect.once not in new:
-                    continue
-                new.discard(effect.once)
-            counted.append(effect)
-        return counted
+        counted = None
+        if len(new) < len(ids):
+            counted = np.ones(len(told.once), bool)
+            for i, one in enumerate(told.once):
+                if one is not None:
+                    counted[i] = one in new
+                    new.discard(one)
+        names = dict.fromkeys(vote.marker for votes, _ in told.doses for vote in votes)
+        vocabulary = self._store.extend_vocabulary(names)
+        return gains(told, counted, vocabulary, self._schema.landmark_hour)
+
+    def _hear(self, words: Sequence[ConsentSaid | LinkSaid]) -> None:
+        consents: dict[bytes, dict[int, bool]] = {}
+        newest: dict[bytes, int] = {}
+        for said in words:
+            state = self._states[said.subject]
+            if isinstance(said, LinkSaid):
+                state.hear_link(said.other, said)
+                self._states[said.other].hear_link(said.subject, said)
+            elif state.hear_consent(said):
+                consents.setdefault(said.subject, {})[said.purpose] = said.granted
+                newest[said.subject] = max(newest.get(said.subject, 0), said.time_ms)
+        for subject, purposes in sorted(consents.items()):
+            apply_consent(self._store, subject, purposes, newest[subject])
 
     def _load(self, subjects: Iterable[bytes]) -> None:
         missing = [one for one in subjects if one not in self._states]
@@ -217,6 +201,5 @@ class Increment:
         ]
 
 
-def _subjects(effects: Effects) -> list[bytes]:
-    found = {e.subject for e in effects} | {e.other for e in effects if isinstance(e, LinkSaid)}
-    return sorted(found)
+def _spoken_of(said: ConsentSaid | LinkSaid) -> tuple[bytes, ...]:
+    return (said.subject, said.other) if isinstance(said, LinkSaid) else (said.subject,)

@@ -12,6 +12,7 @@ a consumer that remembers `batch.next_offset` never sees a batch twice or in par
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from genome_server.log import schema
 from genome_server.log.framing import FRAME_HEADER
 from genome_server.log.schema import LogFormatError
 
+_LENGTH = struct.Struct("<I")
 # Batches per query, so that no read transaction stays open between two of them.
 _PAGE = 64
 _KINDS = (int, str, bytes, int, int, int, int, bytes, int, bytes)
@@ -95,6 +97,18 @@ class LogBatch:
                     raw[body:position],
                 )
             offset += 1
+
+    def places(self) -> list[int]:
+        """Where in `raw` its frames begin, in order. Raises LogFormatError like `frames`."""
+        raw, size, unpack = self.raw, FRAME_HEADER.size, _LENGTH.unpack_from
+        position, last = 0, len(self.raw) - size
+        found = []
+        while position <= last:
+            found.append(position)
+            position += size + unpack(raw, position)[0]
+        if position != len(raw):
+            raise self._damaged(self.offset + max(len(found) - (position > len(raw)), 0))
+        return found
 
     def _damaged(self, offset: int) -> LogFormatError:
         return LogFormatError(

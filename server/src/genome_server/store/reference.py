@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 # Ids that are added together: the more, the more of them share a page.
 _IDS_AT_ONCE = 50_000
 # Ids of 16 bytes each, one after the other, in one statement: each step of a statement gives the
-# interpreter away, and threads that want it, too, hand it back late.
+# interpreter away, and threads that want it, too, hand it back late. (INSERT comes first: Python
+# counts no rows of a statement that begins with WITH.)
 _ADD_IDS = (
+    "INSERT OR IGNORE INTO interaction_ids (scope, id) "
     "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) "
-    "INSERT OR IGNORE INTO interaction_ids (scope, id) SELECT ?1, substr(?2, 16 * i + 1, 16) FROM n"
+    "SELECT ?1, substr(?2, 16 * i + 1, 16) FROM n"
 )
 DOCUMENTS = "documents"
 """Counter that moves with every change of a document."""

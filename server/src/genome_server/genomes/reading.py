@@ -1,0 +1,227 @@
+"""Many events at once: what `EventReader.read` says, in columns.
+
+What `bodies` finds unusual is left to `EventReader.read`; so the effects are the same for every
+input, and only their cost differs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.schema import HOUR_MS
+from genome_server.genomes.bodies import (
+    AMOUNT,
+    ID,
+    INTERACTION,
+    KIND,
+    KNOWN,
+    OFFER,
+    OFFSET,
+    OUTCOME,
+    PADDING,
+    PRODUCT,
+    WALL,
+    Fields,
+    take_apart,
+)
+from genome_server.genomes.events import (
+    FUTURE_MS,
+    MOST_GIVEN,
+    READ,
+    ConsentSaid,
+    EventReader,
+    Given,
+    Imprint,
+    LinkSaid,
+    MarkerVote,
+    Skip,
+    outcome_key,
+)
+from genome_server.log.framing import FRAME_HEADER
+from genome_server.log.reader import LogBatch
+
+_Ints = npt.NDArray[np.int64]
+_Bytes = npt.NDArray[np.uint8]
+
+_HEADER: Final = np.dtype(
+    [("length", "<u4"), ("sequence", "<u8"), ("subject", "V16"), ("kind", "<u2"), ("time", "<i8")]
+)
+_READ: Final = np.array(sorted(READ))
+_NOBODY: Final = np.void(NOBODY)
+
+_HOUR_BITS: Final = 40
+_HOUR_MASK: Final = (1 << _HOUR_BITS) - 1
+
+
+Dose = tuple[tuple[MarkerVote, ...], int]
+"""Votes and the hour, since the Unix epoch, at which they are given; many events share one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What n imprints do, in the order of the log, and what else was said.
+
+    Imprint i gives `doses[dose[i]]` to `subjects[i]` at `hours[i]` since the Unix epoch. `once[i]`
+    is its 16-byte id, if any.
+    """
+
+    subjects: npt.NDArray[np.void]  # V16[n]
+    hours: _Ints
+    dose: _Ints
+    doses: list[Dose]
+    once: list[bytes | None]
+    words: list[ConsentSaid | LinkSaid]
+
+
+class BulkReader:
+    """Turns batches of the log into effects. Good for one schema and one set of documents."""
+
+    def __init__(self, reader: EventReader) -> None:
+        self._reader = reader
+        # By payload: what was done to what, as it lies in a body, and what that gives.
+        self._numbers: dict[int, dict[bytes, int]] = {INTERACTION: {}, OUTCOME: {}}
+        self._given: list[Given] = []
+
+    def read(self, batches: Sequence[LogBatch]) -> Told:
+        """What the events of these batches do. Raises LandmarkExhausted, LogFormatError."""
+        if len(self._given) > MOST_GIVEN:
+            self._numbers = {payload: {} for payload in self._numbers}
+            self._given = []
+        raw = b"".join([*(batch.raw for batch in batches), PADDING])
+        data = np.frombuffer(raw, np.uint8)
+        starts, base = [], 0
+        for batch in batches:
+            starts.append(np.array(batch.places(), np.int64) + base)
+            base += len(batch.raw)
+        counts = [len(part) for part in starts]
+        at = np.concatenate(starts)
+        received = np.repeat([batch.received_ms for batch in batches], counts)
+        offsets = np.repeat([b.offset for b in batches], counts)
+        offsets += np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        headers = np.lib.stride_tricks.sliding_window_view(data, FRAME_HEADER.size)[at]
+        head = headers.reshape(-1).view(_HEADER)
+        read = np.isin(head["kind"], _READ)
+        if not read.all():
+            at, received, offsets, head = at[read], received[read], offsets[read], head[read]
+        return self._told(batches, raw, at + FRAME_HEADER.size, head, received, offsets)
+
+    def _told(
+        self,
+        batches: Sequence[LogBatch],
+        raw: bytes,
+        begin: _Ints,
+        head: npt.NDArray[np.void],
+        received: _Ints,
+        offsets: _Ints,
+    ) -> Told:
+        fields = take_apart(np.frombuffer(raw, np.uint8), begin, begin + head["length"])
+        wall = fields.values[WALL] + np.where(fields.values[KNOWN] != 0, fields.values[OFFSET], 0)
+        at_ms = np.minimum(np.where(fields.timed, wall, head["time"]), received + FUTURE_MS)
+        hours = np.maximum(at_ms, 0) // HOUR_MS
+        given = np.full(len(begin), -1, np.int64)
+        once: list[bytes | None] = [None] * len(begin)
+        usual = ~fields.unusual & (head["subject"] != _NOBODY)
+        for payload in (INTERACTION, OUTCOME):
+            rows = np.flatnonzero(usual & (fields.payload == payload))
+            if len(rows):
+                self._name(payload, raw, fields, rows, given)
+                self._identify(payload, raw, fields, rows, given, once)
+        words = []
+        for i, effect in self._one_by_one(batches, np.flatnonzero(fields.unusual), offsets):
+            if isinstance(effect, Imprint):
+                hours[i], once[i], given[i] = effect.hour, effect.once, len(self._given)
+                self._given.append((0, effect.votes))
+            else:
+                words.append(effect)
+        kept = np.flatnonzero(given >= 0)
+        hours, given = hours[kept], given[kept]
+        if len(kept) < len(once):
+            once = [once[i] for i in kept.tolist()]
+        keys, dose = np.unique(given << _HOUR_BITS | hours, return_inverse=True)
+        pairs = [(self._given[key >> _HOUR_BITS], key & _HOUR_MASK) for key in keys.tolist()]
+        for pair in pairs:
+            self._reader.check(*pair)
+        doses = [(votes, hour) for (_, votes), hour in pairs]
+        return Told(head["subject"][kept], hours, dose, doses, once, words)
+
+    def _name(self, payload: int, raw: bytes, fields: Fields, rows: _Ints, given: _Ints) -> None:
+        """Find what these events give."""
+        known = self._numbers[payload]
+        bounds = zip(fields.low[rows].tolist(), fields.high[rows].tolist(), strict=True)
+        parts = [raw[low:high] for low, high in bounds]
+        for place, part in enumerate(parts):
+            if part not in known:
+                known[part] = self._number(payload, raw, fields, int(rows[place]))
+        given[rows] = [known[part] for part in parts]
+
+    def _number(self, payload: int, raw: bytes, fields: Fields, row: int) -> int:
+        """The number of what one event gives; -1: nothing."""
+        amount = int(fields.values[AMOUNT][row])
+        try:
+            kind, product, offer = (
+                fields.text(raw, code, row).decode() for code in (KIND, PRODUCT, OFFER)
+            )
+        except UnicodeDecodeError:
+            return -1
+        if payload == INTERACTION:
+            gives = self._reader.interaction(kind, product, offer, amount)
+        else:
+            gives = self._reader.outcome(kind, offer, amount)
+        if isinstance(gives, Skip):
+            return -1
+        self._given.append(gives)
+        return len(self._given) - 1
+
+    def _identify(
+        self,
+        payload: int,
+        raw: bytes,
+        fields: Fields,
+        rows: _Ints,
+        given: _Ints,
+        once: list[bytes | None],
+    ) -> None:
+        """Find the ids of these events; one that is no text makes the event unreadable."""
+        bounds = (fields.begin[ID][rows].tolist(), fields.end[ID][rows].tolist())
+        for row, begin, end in zip(rows.tolist(), *bounds, strict=True):
+            if begin == end:
+                continue
+            name = raw[begin:end]
+            if not name.isascii() and not _is_text(name):
+                given[row] = -1
+            elif payload == INTERACTION:
+                once[row] = blake2b(name, digest_size=16).digest()
+            elif given[row] >= 0:
+                kind = fields.text(raw, KIND, row).decode()
+                once[row] = outcome_key(kind, name.decode())
+
+    def _one_by_one(
+        self, batches: Sequence[LogBatch], rows: _Ints, offsets: _Ints
+    ) -> Iterator[tuple[int, Imprint | ConsentSaid | LinkSaid]]:
+        """The effects of unusual events, by their place."""
+        wanted = dict(zip(offsets[rows].tolist(), rows.tolist(), strict=True))
+        if not wanted:
+            return
+        ends = [batch.next_offset for batch in batches]
+        for at in sorted({bisect_right(ends, offset) for offset in wanted}):
+            for frame in batches[at].frames():
+                if frame.offset in wanted:
+                    effect = self._reader.read(frame)
+                    if isinstance(effect, Imprint | ConsentSaid | LinkSaid):
+                        yield wanted[frame.offset], effect
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,221 @@
+"""Events in columns: what `EventReader.read` says of each, for every body that there may be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.errors import LandmarkExhausted
+from edge_sdk.outbox.frames import FrameKind
+from genome_edge.v1 import dna_pb2, event_pb2
+from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
+from genome_server.genomes.reading import BulkReader
+from genome_server.log.framing import FRAME_HEADER
+from genome_server.log.reader import LogBatch
+
+HOUR_MS = 3_600_000
+LANDMARK = 490_000
+NOW_MS = (LANDMARK + 200) * HOUR_MS
+SCHEMA = DnaSchema.from_proto(
+    dna_pb2.DnaSchema(
+        epoch=1,
+        landmark_hour=LANDMARK,
+        default_half_life_hours=48,
+        max_markers=64,
+        quantiser=2,
+        # Its markers use the landmark up shortly before NOW_MS.
+        namespaces=[dna_pb2.NamespaceRule(name="claim", half_life_hours=7)],
+        kinds=[
+            dna_pb2.KindRule(name="buy", weight_q24=2 << 24, money_weight_q24=1 << 22),
+            dna_pb2.KindRule(name="view", weight_q24=1 << 22),
+        ],
+    )
+)
+DNA = {"soap": [("brand:acme", 256), ("claim:organic", 128)], "rock": [], "käse": [("food:x", 1)]}
+
+TEXT = st.sampled_from(["", "soap", "käse", "rock", "nope", "x" * 200])
+KIND = st.sampled_from(["buy", "view", "", "nope", "ü"])
+ID = st.sampled_from(["", "a", "b", "ä", "0" * 32])
+NUMBER = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 300), st.integers(0, 2**33))
+TIME = st.builds(
+    event_pb2.EventTime,
+    wall_ms=st.one_of(NUMBER, st.integers(NOW_MS - 200 * HOUR_MS, NOW_MS + 10 * HOUR_MS)),
+    monotonic_ms=NUMBER,
+    boot_id=st.binary(max_size=3),
+    server_offset_ms=st.one_of(NUMBER, st.integers(-5_000, 5_000)),
+    offset_known=st.booleans(),
+)
+INTERACTION = st.builds(
+    event_pb2.Interaction,
+    interaction_id=ID,
+    kind=KIND,
+    product=TEXT,
+    offer=TEXT,
+    dna=st.lists(
+        st.builds(dna_pb2.WeightedMarker, marker=TEXT, salience_q8=st.just(256)), max_size=1
+    ),
+    amount_micros=NUMBER,
+    currency=TEXT,
+    quantity_milli=NUMBER,
+    dwell_ms=NUMBER,
+    context_markers=st.lists(TEXT, max_size=2),
+)
+OUTCOME = st.builds(
+    event_pb2.Outcome,
+    decision_id=st.binary(max_size=3),
+    slot=st.integers(0, 2**32 - 1),
+    kind=KIND,
+    offer=TEXT,
+    value_micros=NUMBER,
+    event_id=ID,
+    placement=TEXT,
+)
+OTHER = st.sampled_from(
+    [
+        event_pb2.Event(consent=event_pb2.ConsentChange(purpose="CONSENT_PURPOSE_LEARNING")),
+        event_pb2.Event(link=event_pb2.SubjectLink(other_subject=b"o" * 16, linked=True)),
+        event_pb2.Event(),
+    ]
+)
+EVENT = st.one_of(
+    st.builds(event_pb2.Event, time=TIME, interaction=INTERACTION),
+    st.builds(event_pb2.Event, time=TIME, outcome=OUTCOME),
+    st.builds(event_pb2.Event, interaction=INTERACTION),
+    OTHER,
+).map(lambda event: event.SerializeToString())
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A body; often two in one, which protobuf merges, or one that is damaged."""
+    body = draw(EVENT)
+    how = draw(st.integers(0, 5))
+    if how == 0:
+        return body + draw(EVENT)
+    if how == 1 and body:
+        place = draw(st.integers(0, len(body) - 1))
+        return body[:place] + bytes([draw(st.integers(0, 255))]) + body[place + 1 :]
+    if how == 2:
+        return body[: draw(st.integers(0, len(body)))]
+    return body
+
+
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from([NOBODY, b"a" * 16, b"b" * 15 + b"\0"]),
+        st.sampled_from([int(kind) for kind in FrameKind]),
+        st.one_of(st.just(NOW_MS), st.integers(-(2**63), 2**63 - 1)),
+        bodies(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+_Frames = Sequence[tuple[bytes, int, int, bytes]]
+
+
+def batches_of(frames: _Frames, cut: int) -> list[LogBatch]:
+    made = []
+    for at in range(0, len(frames), cut):
+        part = frames[at : at + cut]
+        raw = b"".join(
+            FRAME_HEADER.pack(len(body), at + i + 1, subject, kind, time_ms) + body
+            for i, (subject, kind, time_ms, body) in enumerate(part)
+        )
+        digest = hashlib.sha256(raw).digest()
+        last = at + len(part)
+        made.append(
+            LogBatch(at, "till", b"e" * 16, 1, at + 1, last, len(part), digest, NOW_MS, raw)
+        )
+    return made
+
+
+def reader() -> EventReader:
+    return EventReader(SCHEMA, DNA.get, DNA.get)
+
+
+def one_by_one(batches: Sequence[LogBatch]) -> tuple[list[Imprint], list[ConsentSaid | LinkSaid]]:
+    single = reader()
+    effects = [single.read(frame) for batch in batches for frame in batch.frames()]
+    imprints = [e for e in effects if isinstance(e, Imprint)]
+    return imprints, [e for e in effects if isinstance(e, ConsentSaid | LinkSaid)]
+
+
+def in_columns(
+    bulk: BulkReader, batches: Sequence[LogBatch]
+) -> tuple[list[Imprint], list[ConsentSaid | LinkSaid]]:
+    told = bulk.read(batches)
+    imprints = []
+    for i, subject in enumerate(told.subjects):
+        votes, hour = told.doses[told.dose[i]]
+        assert hour == told.hours[i]
+        imprints.append(Imprint(subject.tobytes(), hour, votes, told.once[i]))
+    return imprints, told.words
+
+
+def check(frames: _Frames, cut: int) -> None:
+    batches = batches_of(frames, cut)
+    bulk = BulkReader(reader())
+    try:
+        expected = one_by_one(batches)
+    except LandmarkExhausted:
+        with pytest.raises(LandmarkExhausted):
+            bulk.read(batches)
+        return
+    assert in_columns(bulk, batches) == expected
+    assert in_columns(bulk, batches) == expected  # now that it knows what was done to what
+
+
+@settings(max_examples=40, deadline=None)
+@given(frames=FRAMES, cut=st.integers(1, 5))
+def test_they_are_the_events_one_by_one(frames: _Frames, cut: int) -> None:
+    check(frames, cut)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None)
+@given(frames=FRAMES, cut=st.integers(1, 5))
+def test_they_are_the_events_one_by_one_of_many(frames: _Frames, cut: int) -> None:
+    check(frames, cut)
+
+
+def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = event_pb2.Event(
+        time=event_pb2.EventTime(
+            wall_ms=NOW_MS - 50 * HOUR_MS,
+            monotonic_ms=5,
+            boot_id=b"\xff",
+            server_offset_ms=-9,
+            offset_known=True,
+        ),
+        interaction=event_pb2.Interaction(
+            interaction_id="i",
+            kind="buy",
+            product="soap",
+            amount_micros=7_990_000,
+            currency="EUR",
+            quantity_milli=1_000,
+            context_markers=["daypart:evening", "c" * 150],
+        ),
+    )
+    seen = event_pb2.Event(
+        time=event_pb2.EventTime(wall_ms=NOW_MS - 50 * HOUR_MS),
+        outcome=event_pb2.Outcome(
+            decision_id=b"\xff" * 16, slot=1, kind="view", offer="soap", event_id="o"
+        ),
+    )
+    frames = [
+        (b"a" * 16, int(FrameKind.INTERACTION), NOW_MS, event.SerializeToString()),
+        (b"a" * 16, int(FrameKind.OUTCOME), NOW_MS, seen.SerializeToString()),
+    ] * 3
+    batches = batches_of(frames, 4)
+    expected = one_by_one(batches)
+    assert len(expected[0]) == 6
+    bulk = BulkReader(reader())
+    monkeypatch.setattr(EventReader, "read", None)
+    assert in_columns(bulk, batches) == expected
