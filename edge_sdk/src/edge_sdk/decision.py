@@ -44,6 +44,8 @@ class Reason(StrEnum):
     CAPPED = "CAPPED"  #: seen, redeemed or dismissed often enough
     NO_MORE = "NO_MORE"  #: fewer eligible offers than slots
     TOO_MANY_SLOTS = "TOO_MANY_SLOTS"  #: beyond what the placement has
+    HELD_OUT = "HELD_OUT"  #: held out, so that what showing does can be measured
+    TOO_LITTLE = "TOO_LITTLE"  #: nothing is worth what the placement asks at least
 
     # No eligible offer may be shown on this device; also why one was not shown.
     STOPPED = "STOPPED"  #: it is on the stop list
@@ -56,17 +58,26 @@ class Reason(StrEnum):
     AREA = "AREA"  #: for another area
     NEAR_PLACE = "NEAR_PLACE"  #: not near such a place
     NOT_STARTED = "NOT_STARTED"  #: valid later
+    BETWEEN = "BETWEEN"  #: between two times at which it is valid
     ENDED = "ENDED"  #: no longer valid
     DAY = "DAY"  #: not on this day of the week
     HOUR = "HOUR"  #: not at this hour
     CHANNEL = "CHANNEL"  #: not on this channel
     PLACEMENT = "PLACEMENT"  #: not for this placement
+    SIZE = "SIZE"  #: in no size that fits the placement
     CONSENT = "CONSENT"  #: the customer did not agree to its purpose
     ALL_OF = "ALL_OF"  #: a marker that it asks for is missing
     ANY_OF = "ANY_OF"  #: none of the markers that it asks for is there
     NONE_OF = "NONE_OF"  #: a marker that rules it out is there
     PRIORITY = "PRIORITY"  #: another offer comes first whatever the score
     EXCLUSIVE = "EXCLUSIVE"  #: another one of its group is shown
+    CATEGORY = "CATEGORY"  #: enough of its category are shown
+    COOL_DOWN = "COOL_DOWN"  #: shown to this customer a short while ago
+    PACED = "PACED"  #: shown as often as the share of its window that has passed allows
+    REDEEMED = "REDEEMED"  #: this customer has redeemed it
+    CONVERTED = "CONVERTED"  #: it has done with this customer what it is for
+    DISMISSED = "DISMISSED"  #: this customer does not want it
+    BUDGET = "BUDGET"  #: what there is of it is spent
     SCORE = "SCORE"  #: eligible, and another one was drawn
 
 

@@ -72,13 +72,17 @@ KNOWN_PARTS = (*REQUIRED_PARTS, "products", "places", "golden")
 # What this SDK can do beyond the first format; a release may require features by these names.
 FEATURES: tuple[str, ...] = (
     "assets-1",
+    "caps-2",
     "genome-content-1",
     "offer-model-1",
     "offline-age-1",
     "quantiser-1",
     "quantiser-2",
+    "sizes-1",
     "squarecb",
     "trust-roles-1",
+    "windows-1",
+    "zones-1",
 )
 
 

@@ -1,5 +1,6 @@
 from genome_edge.v1 import authorisation_pb2 as _authorisation_pb2
 from genome_edge.v1 import dna_pb2 as _dna_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Moment(_message.Message):
-    __slots__ = ("cell", "place", "activity", "time", "channel", "basket", "stage", "attributes")
+    __slots__ = ("cell", "place", "activity", "time", "channel", "basket", "stage", "attributes", "language", "recent")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +26,8 @@ class Moment(_message.Message):
     BASKET_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     cell: str
     place: str
     activity: str
@@ -33,7 +36,17 @@ class Moment(_message.Message):
     basket: _containers.RepeatedScalarFieldContainer[str]
     stage: str
     attributes: _containers.ScalarMap[str, str]
-    def __init__(self, cell: _Optional[str] = ..., place: _Optional[str] = ..., activity: _Optional[str] = ..., time: _Optional[str] = ..., channel: _Optional[str] = ..., basket: _Optional[_Iterable[str]] = ..., stage: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    language: str
+    recent: _containers.RepeatedCompositeFieldContainer[RecentActivity]
+    def __init__(self, cell: _Optional[str] = ..., place: _Optional[str] = ..., activity: _Optional[str] = ..., time: _Optional[str] = ..., channel: _Optional[str] = ..., basket: _Optional[_Iterable[str]] = ..., stage: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., language: _Optional[str] = ..., recent: _Optional[_Iterable[_Union[RecentActivity, _Mapping]]] = ...) -> None: ...
+
+class RecentActivity(_message.Message):
+    __slots__ = ("activity", "ago_s")
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    AGO_S_FIELD_NUMBER: _ClassVar[int]
+    activity: str
+    ago_s: int
+    def __init__(self, activity: _Optional[str] = ..., ago_s: _Optional[int] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
     __slots__ = ("placement", "slots", "moment", "customer", "request_id")
@@ -64,8 +77,15 @@ class DecideResponse(_message.Message):
     def __init__(self, decision_id: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[DecidedSlot, _Mapping]]] = ..., reason: _Optional[str] = ..., release_version: _Optional[int] = ..., unknown: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DecidedSlot(_message.Message):
-    __slots__ = ("offer", "reason", "score", "propensity", "content")
+    __slots__ = ("offer", "reason", "score", "propensity", "content", "assets")
     class ContentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AssetsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -77,12 +97,14 @@ class DecidedSlot(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
+    ASSETS_FIELD_NUMBER: _ClassVar[int]
     offer: str
     reason: str
     score: float
     propensity: float
     content: _containers.ScalarMap[str, str]
-    def __init__(self, offer: _Optional[str] = ..., reason: _Optional[str] = ..., score: _Optional[float] = ..., propensity: _Optional[float] = ..., content: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    assets: _containers.ScalarMap[str, str]
+    def __init__(self, offer: _Optional[str] = ..., reason: _Optional[str] = ..., score: _Optional[float] = ..., propensity: _Optional[float] = ..., content: _Optional[_Mapping[str, str]] = ..., assets: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
     __slots__ = ("decision_id", "slot", "kind", "value_micros", "event_id")
@@ -127,3 +149,51 @@ class ImprintResponse(_message.Message):
     INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
     interaction_id: str
     def __init__(self, interaction_id: _Optional[str] = ...) -> None: ...
+
+class RedeemRequest(_message.Message):
+    __slots__ = ("decision_id", "slot")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    slot: int
+    def __init__(self, decision_id: _Optional[str] = ..., slot: _Optional[int] = ...) -> None: ...
+
+class RedeemResponse(_message.Message):
+    __slots__ = ("granted", "reason", "offer", "event_id")
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    granted: bool
+    reason: str
+    offer: str
+    event_id: str
+    def __init__(self, granted: _Optional[bool] = ..., reason: _Optional[str] = ..., offer: _Optional[str] = ..., event_id: _Optional[str] = ...) -> None: ...
+
+class SetConsentRequest(_message.Message):
+    __slots__ = ("customer", "purpose", "granted")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    customer: str
+    purpose: _dna_pb2.ConsentPurpose
+    granted: bool
+    def __init__(self, customer: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., granted: _Optional[bool] = ...) -> None: ...
+
+class SetConsentResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("decision_id",)
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    def __init__(self, decision_id: _Optional[str] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("explanation", "text")
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    explanation: _struct_pb2.Struct
+    text: str
+    def __init__(self, explanation: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...

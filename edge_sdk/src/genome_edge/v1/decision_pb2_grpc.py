@@ -45,6 +45,21 @@ class DecisionServiceStub:
                 request_serializer=genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeRequest.SerializeToString,
                 response_deserializer=genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeResponse.FromString,
                 _registered_method=True)
+        self.Redeem = channel.unary_unary(
+                '/genome_edge.v1.DecisionService/Redeem',
+                request_serializer=genome__edge_dot_v1_dot_decision__pb2.RedeemRequest.SerializeToString,
+                response_deserializer=genome__edge_dot_v1_dot_decision__pb2.RedeemResponse.FromString,
+                _registered_method=True)
+        self.SetConsent = channel.unary_unary(
+                '/genome_edge.v1.DecisionService/SetConsent',
+                request_serializer=genome__edge_dot_v1_dot_decision__pb2.SetConsentRequest.SerializeToString,
+                response_deserializer=genome__edge_dot_v1_dot_decision__pb2.SetConsentResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/genome_edge.v1.DecisionService/Explain',
+                request_serializer=genome__edge_dot_v1_dot_decision__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=genome__edge_dot_v1_dot_decision__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.Imprint = channel.unary_unary(
                 '/genome_edge.v1.DecisionService/Imprint',
                 request_serializer=genome__edge_dot_v1_dot_decision__pb2.ImprintRequest.SerializeToString,
@@ -70,6 +85,27 @@ class DecisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Redeem(self, request, context):
+        """Redeems what a decision offered; on disk before it is granted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetConsent(self, request, context):
+        """Says what a customer agrees to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explains a decision that was made here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Imprint(self, request, context):
         """Says what a customer did.
         """
@@ -89,6 +125,21 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.ReportOutcome,
                     request_deserializer=genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeRequest.FromString,
                     response_serializer=genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'Redeem': grpc.unary_unary_rpc_method_handler(
+                    servicer.Redeem,
+                    request_deserializer=genome__edge_dot_v1_dot_decision__pb2.RedeemRequest.FromString,
+                    response_serializer=genome__edge_dot_v1_dot_decision__pb2.RedeemResponse.SerializeToString,
+            ),
+            'SetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetConsent,
+                    request_deserializer=genome__edge_dot_v1_dot_decision__pb2.SetConsentRequest.FromString,
+                    response_serializer=genome__edge_dot_v1_dot_decision__pb2.SetConsentResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=genome__edge_dot_v1_dot_decision__pb2.ExplainRequest.FromString,
+                    response_serializer=genome__edge_dot_v1_dot_decision__pb2.ExplainResponse.SerializeToString,
             ),
             'Imprint': grpc.unary_unary_rpc_method_handler(
                     servicer.Imprint,
@@ -151,6 +202,87 @@ class DecisionService:
             '/genome_edge.v1.DecisionService/ReportOutcome',
             genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeRequest.SerializeToString,
             genome__edge_dot_v1_dot_decision__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Redeem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/genome_edge.v1.DecisionService/Redeem',
+            genome__edge_dot_v1_dot_decision__pb2.RedeemRequest.SerializeToString,
+            genome__edge_dot_v1_dot_decision__pb2.RedeemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/genome_edge.v1.DecisionService/SetConsent',
+            genome__edge_dot_v1_dot_decision__pb2.SetConsentRequest.SerializeToString,
+            genome__edge_dot_v1_dot_decision__pb2.SetConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/genome_edge.v1.DecisionService/Explain',
+            genome__edge_dot_v1_dot_decision__pb2.ExplainRequest.SerializeToString,
+            genome__edge_dot_v1_dot_decision__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

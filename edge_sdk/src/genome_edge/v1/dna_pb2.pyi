@@ -49,14 +49,16 @@ class Lineage(_message.Message):
     def __init__(self, vocabulary_lineage: _Optional[bytes] = ..., vocabulary_size: _Optional[int] = ..., schema_epoch: _Optional[int] = ..., landmark_hour: _Optional[int] = ..., quantiser: _Optional[int] = ...) -> None: ...
 
 class NamespaceRule(_message.Message):
-    __slots__ = ("name", "half_life_hours", "profile_weight_q24")
+    __slots__ = ("name", "half_life_hours", "profile_weight_q24", "moment_half_life_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     HALF_LIFE_HOURS_FIELD_NUMBER: _ClassVar[int]
     PROFILE_WEIGHT_Q24_FIELD_NUMBER: _ClassVar[int]
+    MOMENT_HALF_LIFE_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     half_life_hours: int
     profile_weight_q24: int
-    def __init__(self, name: _Optional[str] = ..., half_life_hours: _Optional[int] = ..., profile_weight_q24: _Optional[int] = ...) -> None: ...
+    moment_half_life_s: int
+    def __init__(self, name: _Optional[str] = ..., half_life_hours: _Optional[int] = ..., profile_weight_q24: _Optional[int] = ..., moment_half_life_s: _Optional[int] = ...) -> None: ...
 
 class KindRule(_message.Message):
     __slots__ = ("name", "weight_q24", "money_weight_q24", "marker_prefix", "label")

@@ -149,13 +149,25 @@ class PartContent(_message.Message):
     def __init__(self, name: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class OfferCatalogue(_message.Message):
-    __slots__ = ("offers",)
+    __slots__ = ("offers", "zones")
     OFFERS_FIELD_NUMBER: _ClassVar[int]
+    ZONES_FIELD_NUMBER: _ClassVar[int]
     offers: _containers.RepeatedCompositeFieldContainer[OfferSpec]
-    def __init__(self, offers: _Optional[_Iterable[_Union[OfferSpec, _Mapping]]] = ...) -> None: ...
+    zones: _containers.RepeatedCompositeFieldContainer[TimeZone]
+    def __init__(self, offers: _Optional[_Iterable[_Union[OfferSpec, _Mapping]]] = ..., zones: _Optional[_Iterable[_Union[TimeZone, _Mapping]]] = ...) -> None: ...
+
+class TimeZone(_message.Message):
+    __slots__ = ("name", "from_ms", "offsets_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    from_ms: _containers.RepeatedScalarFieldContainer[int]
+    offsets_s: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., from_ms: _Optional[_Iterable[int]] = ..., offsets_s: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class OfferSpec(_message.Message):
-    __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss", "max_offline_age_hours", "texts", "assets")
+    __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss", "max_offline_age_hours", "texts", "assets", "cost_micros", "cool_down_hours", "stop_after_convert", "category", "sizes")
     class ContentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +191,11 @@ class OfferSpec(_message.Message):
     MAX_OFFLINE_AGE_HOURS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     ASSETS_FIELD_NUMBER: _ClassVar[int]
+    COST_MICROS_FIELD_NUMBER: _ClassVar[int]
+    COOL_DOWN_HOURS_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_CONVERT_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
     id: str
     campaign: str
     content: _containers.ScalarMap[str, str]
@@ -195,7 +212,12 @@ class OfferSpec(_message.Message):
     max_offline_age_hours: int
     texts: _containers.RepeatedCompositeFieldContainer[OfferText]
     assets: _containers.RepeatedCompositeFieldContainer[OfferAsset]
-    def __init__(self, id: _Optional[str] = ..., campaign: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., value_micros: _Optional[int] = ..., priority: _Optional[int] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., exclusivity_group: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., required_features: _Optional[_Iterable[str]] = ..., stop_after_redeem: _Optional[bool] = ..., stop_after_dismiss: _Optional[bool] = ..., max_offline_age_hours: _Optional[int] = ..., texts: _Optional[_Iterable[_Union[OfferText, _Mapping]]] = ..., assets: _Optional[_Iterable[_Union[OfferAsset, _Mapping]]] = ...) -> None: ...
+    cost_micros: int
+    cool_down_hours: int
+    stop_after_convert: bool
+    category: str
+    sizes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., campaign: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., value_micros: _Optional[int] = ..., priority: _Optional[int] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., exclusivity_group: _Optional[str] = ..., purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., required_features: _Optional[_Iterable[str]] = ..., stop_after_redeem: _Optional[bool] = ..., stop_after_dismiss: _Optional[bool] = ..., max_offline_age_hours: _Optional[int] = ..., texts: _Optional[_Iterable[_Union[OfferText, _Mapping]]] = ..., assets: _Optional[_Iterable[_Union[OfferAsset, _Mapping]]] = ..., cost_micros: _Optional[int] = ..., cool_down_hours: _Optional[int] = ..., stop_after_convert: _Optional[bool] = ..., category: _Optional[str] = ..., sizes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OfferText(_message.Message):
     __slots__ = ("language", "content")
@@ -223,7 +245,7 @@ class OfferAsset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., language: _Optional[str] = ..., part: _Optional[str] = ...) -> None: ...
 
 class Targeting(_message.Message):
-    __slots__ = ("cells", "near_places", "valid_from_ms", "valid_until_ms", "days", "hours", "any_of", "all_of", "none_of", "channels", "placements")
+    __slots__ = ("cells", "near_places", "valid_from_ms", "valid_until_ms", "days", "hours", "any_of", "all_of", "none_of", "channels", "placements", "windows", "zone")
     CELLS_FIELD_NUMBER: _ClassVar[int]
     NEAR_PLACES_FIELD_NUMBER: _ClassVar[int]
     VALID_FROM_MS_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +257,8 @@ class Targeting(_message.Message):
     NONE_OF_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
     cells: _containers.RepeatedScalarFieldContainer[str]
     near_places: _containers.RepeatedScalarFieldContainer[str]
     valid_from_ms: int
@@ -246,10 +270,20 @@ class Targeting(_message.Message):
     none_of: _containers.RepeatedScalarFieldContainer[str]
     channels: _containers.RepeatedScalarFieldContainer[str]
     placements: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, cells: _Optional[_Iterable[str]] = ..., near_places: _Optional[_Iterable[str]] = ..., valid_from_ms: _Optional[int] = ..., valid_until_ms: _Optional[int] = ..., days: _Optional[_Iterable[int]] = ..., hours: _Optional[_Iterable[int]] = ..., any_of: _Optional[_Iterable[str]] = ..., all_of: _Optional[_Iterable[str]] = ..., none_of: _Optional[_Iterable[str]] = ..., channels: _Optional[_Iterable[str]] = ..., placements: _Optional[_Iterable[str]] = ...) -> None: ...
+    windows: _containers.RepeatedCompositeFieldContainer[Window]
+    zone: str
+    def __init__(self, cells: _Optional[_Iterable[str]] = ..., near_places: _Optional[_Iterable[str]] = ..., valid_from_ms: _Optional[int] = ..., valid_until_ms: _Optional[int] = ..., days: _Optional[_Iterable[int]] = ..., hours: _Optional[_Iterable[int]] = ..., any_of: _Optional[_Iterable[str]] = ..., all_of: _Optional[_Iterable[str]] = ..., none_of: _Optional[_Iterable[str]] = ..., channels: _Optional[_Iterable[str]] = ..., placements: _Optional[_Iterable[str]] = ..., windows: _Optional[_Iterable[_Union[Window, _Mapping]]] = ..., zone: _Optional[str] = ...) -> None: ...
+
+class Window(_message.Message):
+    __slots__ = ("from_ms", "until_ms")
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    from_ms: int
+    until_ms: int
+    def __init__(self, from_ms: _Optional[int] = ..., until_ms: _Optional[int] = ...) -> None: ...
 
 class Cap(_message.Message):
-    __slots__ = ("scope", "count", "limit", "window_hours")
+    __slots__ = ("scope", "count", "limit", "window_hours", "over", "calendar", "paced")
     class Count(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         COUNT_UNSPECIFIED: _ClassVar[Cap.Count]
@@ -266,15 +300,43 @@ class Cap(_message.Message):
     SCOPE_UNSPECIFIED: Cap.Scope
     SCOPE_CUSTOMER: Cap.Scope
     SCOPE_DEVICE: Cap.Scope
+    class Over(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OVER_UNSPECIFIED: _ClassVar[Cap.Over]
+        OVER_OFFER: _ClassVar[Cap.Over]
+        OVER_CAMPAIGN: _ClassVar[Cap.Over]
+        OVER_GROUP: _ClassVar[Cap.Over]
+    OVER_UNSPECIFIED: Cap.Over
+    OVER_OFFER: Cap.Over
+    OVER_CAMPAIGN: Cap.Over
+    OVER_GROUP: Cap.Over
+    class Calendar(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CALENDAR_UNSPECIFIED: _ClassVar[Cap.Calendar]
+        CALENDAR_HOUR: _ClassVar[Cap.Calendar]
+        CALENDAR_DAY: _ClassVar[Cap.Calendar]
+        CALENDAR_WEEK: _ClassVar[Cap.Calendar]
+        CALENDAR_MONTH: _ClassVar[Cap.Calendar]
+    CALENDAR_UNSPECIFIED: Cap.Calendar
+    CALENDAR_HOUR: Cap.Calendar
+    CALENDAR_DAY: Cap.Calendar
+    CALENDAR_WEEK: Cap.Calendar
+    CALENDAR_MONTH: Cap.Calendar
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    CALENDAR_FIELD_NUMBER: _ClassVar[int]
+    PACED_FIELD_NUMBER: _ClassVar[int]
     scope: Cap.Scope
     count: Cap.Count
     limit: int
     window_hours: int
-    def __init__(self, scope: _Optional[_Union[Cap.Scope, str]] = ..., count: _Optional[_Union[Cap.Count, str]] = ..., limit: _Optional[int] = ..., window_hours: _Optional[int] = ...) -> None: ...
+    over: Cap.Over
+    calendar: Cap.Calendar
+    paced: bool
+    def __init__(self, scope: _Optional[_Union[Cap.Scope, str]] = ..., count: _Optional[_Union[Cap.Count, str]] = ..., limit: _Optional[int] = ..., window_hours: _Optional[int] = ..., over: _Optional[_Union[Cap.Over, str]] = ..., calendar: _Optional[_Union[Cap.Calendar, str]] = ..., paced: _Optional[bool] = ...) -> None: ...
 
 class PlacementList(_message.Message):
     __slots__ = ("placements",)
@@ -283,7 +345,7 @@ class PlacementList(_message.Message):
     def __init__(self, placements: _Optional[_Iterable[_Union[PlacementSpec, _Mapping]]] = ...) -> None: ...
 
 class PlacementSpec(_message.Message):
-    __slots__ = ("id", "max_slots", "channel", "shown", "house_offer", "explorer", "gamma", "floor", "outcome_window_hours")
+    __slots__ = ("id", "max_slots", "channel", "shown", "house_offer", "explorer", "gamma", "floor", "outcome_window_hours", "holdout_ppm", "holdout_seed", "most_per_category", "least_worth_micros", "sizes")
     class Shown(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SHOWN_UNSPECIFIED: _ClassVar[PlacementSpec.Shown]
@@ -301,6 +363,11 @@ class PlacementSpec(_message.Message):
     GAMMA_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
+    HOLDOUT_PPM_FIELD_NUMBER: _ClassVar[int]
+    HOLDOUT_SEED_FIELD_NUMBER: _ClassVar[int]
+    MOST_PER_CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    LEAST_WORTH_MICROS_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
     id: str
     max_slots: int
     channel: str
@@ -310,7 +377,12 @@ class PlacementSpec(_message.Message):
     gamma: float
     floor: float
     outcome_window_hours: int
-    def __init__(self, id: _Optional[str] = ..., max_slots: _Optional[int] = ..., channel: _Optional[str] = ..., shown: _Optional[_Union[PlacementSpec.Shown, str]] = ..., house_offer: _Optional[str] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., outcome_window_hours: _Optional[int] = ...) -> None: ...
+    holdout_ppm: int
+    holdout_seed: str
+    most_per_category: int
+    least_worth_micros: int
+    sizes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., max_slots: _Optional[int] = ..., channel: _Optional[str] = ..., shown: _Optional[_Union[PlacementSpec.Shown, str]] = ..., house_offer: _Optional[str] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., outcome_window_hours: _Optional[int] = ..., holdout_ppm: _Optional[int] = ..., holdout_seed: _Optional[str] = ..., most_per_category: _Optional[int] = ..., least_worth_micros: _Optional[int] = ..., sizes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ProductTable(_message.Message):
     __slots__ = ("ids", "counts", "indices", "saliences_q8")
