@@ -29,6 +29,7 @@ from edge_sdk import _posix
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.onnx_file import check_self_contained
 from edge_sdk.errors import FormatError, TrustError
+from edge_sdk.sync import worker
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.towers import Shape, random_towers
 from tests.drills.findings import Findings
@@ -40,9 +41,7 @@ UNIT: Final = "models"
 
 LINEAGE: Final = bytes(range(16))
 WORDS: Final = Vocabulary(LINEAGE, [f"m:{n}" for n in range(50)])
-MEMORY: Final = 1 << 30
-CPU_S: Final = 20
-WALL_S: Final = 40.0
+_SLACK: Final = 1 << 29
 _OPEN: Final = 0x20 | 0x1 | 0x2  # IN_OPEN, IN_ACCESS, IN_MODIFY
 _EVENT: Final = struct.Struct("iIII")
 
@@ -81,8 +80,8 @@ def play(
             if opened := watch.events():
                 found.fail(number, f"{name}: a file was opened ({opened})")
             if outcome == "hung":
-                found.fail(number, f"{name}: it was still at it after {WALL_S:g} s")
-            if peak > MEMORY + (1 << 29):
+                found.fail(number, f"{name}: it was still at it after {worker.TIMEOUT_S:g} s")
+            if peak > worker.limits(len(data))[0] + _SLACK:
                 found.fail(number, f"{name}: {peak >> 20} MiB of memory")
             if expected and outcome not in expected.split():
                 found.fail(number, f"{name}: {outcome} instead of {expected}")
@@ -122,7 +121,7 @@ class Child:
             return "refused", 0
         line = self._open()
         line.send_bytes(model)
-        if not line.poll(WALL_S):
+        if not line.poll(worker.TIMEOUT_S):
             self._end()
             return "hung", 0
         try:
@@ -165,7 +164,7 @@ def _serve(line: Connection, cwd: str) -> None:
             model = line.recv_bytes()
         except EOFError:
             return
-        _posix.restrain(MEMORY, CPU_S)
+        _posix.restrain(*worker.limits(len(model)))
         try:
             scorer = OnnxScorer(model, WORDS)
             vectors = scorer.vectors([[(1, 1.0)], [(2, 0.5), (3, 1.0)]])

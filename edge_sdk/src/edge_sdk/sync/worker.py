@@ -39,6 +39,12 @@ _MEMORY: Final = 2 << 30
 _GROWTH: Final = 6
 
 
+def limits(size: int) -> tuple[int, int]:
+    """What a child may take that reads `size` bytes: memory beyond what it has, in bytes, and
+    seconds of the processor."""
+    return _MEMORY + _GROWTH * size, int(TIMEOUT_S)
+
+
 class _Died(Exception):
     """The child ended without a word, or was too slow; the text says which."""
 
@@ -195,7 +201,7 @@ def main(verb: str, root: str, size: str) -> None:
     sys.stdout = sys.stderr  # what a library prints is no answer
     print(_STARTED, file=answer, flush=True)
     data = sys.stdin.buffer.read()
-    _posix.restrain(_MEMORY + _GROWTH * int(size), int(TIMEOUT_S))
+    _posix.restrain(*limits(int(size)))
     said: dict[str, Any]
     try:
         said = _VERBS[verb](Path(root), data)
