@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from edge_sdk.arguments import MAX_NAME, is_text, is_whole, shown
@@ -30,7 +30,7 @@ from edge_sdk.engine.choosing import answer
 from edge_sdk.engine.explain import check_replay, explain, replay
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
 from edge_sdk.engine.policy import Floats, Indices
-from edge_sdk.engine.record import NO_INDICES, NO_WEIGHTS, Inputs, Record, coarse
+from edge_sdk.engine.record import NO_INDICES, NO_REASONS, NO_WEIGHTS, Inputs, Record, coarse
 from edge_sdk.engine.withheld import NOTHING, Terms, languages_of
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import dna_pb2
@@ -70,13 +70,15 @@ def decide(
     now_ms: int | None = None,
     decision_id: bytes | None = None,
     places: PlaceResolver | None = None,
+    why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS,
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
     """Choose offers for a moment.
 
     `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
     a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
-    clock's where left out), `places` a place layer instead of the release's. `stage`, for
+    clock's where left out), `places` a place layer instead of the release's, `why_blocked` why each
+    of `blocked` is kept away and until when, for the record alone. `stage`, for
     measurements, is called with the name of each stage when it is done.
 
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
@@ -132,6 +134,7 @@ def decide(
         blocked,
         withheld,
         language,
+        why_blocked,
     )
     if stage is not None:
         stage("context")

@@ -7,6 +7,8 @@ resolution 5, no genome, no scores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 NO_INDICES: Final[Indices] = np.zeros(0, np.int64)
 NO_WEIGHTS: Final[Floats] = np.zeros(0, np.float32)
+NO_REASONS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType({})
 _FULL_FORM_FROM: Final = 20
 
 
@@ -34,7 +37,8 @@ class Inputs(NamedTuple):
     """Everything that a decision is a function of, besides the release.
 
     `parents` are the cells that stand for `cell` at the resolutions of the catalogue's areas;
-    `blocked` the offers that caps keep away; `language` the one that offers are shown in, as BCP 47
+    `blocked` the offers that caps keep away and `why_blocked` by offer the reason and until when
+    (Unix milliseconds; 2^63 - 1: for ever); `language` the one that offers are shown in, as BCP 47
     in lower case (empty: none was said); `genome_indices` int64[n] and `genome_weights`
     float32[n] are empty where no genome was read.
     """
@@ -55,6 +59,7 @@ class Inputs(NamedTuple):
     blocked: frozenset[str]
     withheld: Withheld = NOTHING
     language: str = ""
+    why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS
 
 
 class Record(NamedTuple):
