@@ -45,10 +45,6 @@ class World:
         #: has not, the log cannot tell that it was the same.
         self.copies = self.dice.random() < 0.5
         self.kept: set[int] = set()
-        #: What a disk held that was copied though it was a copy, and may not have noticed: its two
-        #: copies cannot always agree on the epoch to which both move it.
-        self.copied: set[int] = set()
-        self.twice: set[int] = set()
         self.steps: list[str] = []
         self.touched: set[int] = set()
         self.tried = Counter[str]()
@@ -280,7 +276,6 @@ class World:
         self.disks[at].keep()
         self.kept.add(at)
         self.devices[at].start()
-        self._copy(at)
         self._note("its disk is copied", at)
 
     def _put_disk_back(self, at: int) -> None:
@@ -292,7 +287,6 @@ class World:
         self.disks[at].lose()
         device.start()
         self.laws[at] = self.laws[at].put_back()
-        self.copied.add(at)
         lost = before - device.held()
         self.risky |= lost
         self.doomed |= self._gone() & lost
@@ -308,13 +302,7 @@ class World:
         device.start()
         self._add(path, device.name)
         self.laws[-1] = self.laws[at].copy()
-        self._copy(at)
-        self.copied |= {at, len(self.devices) - 1}
         self._note(f"is cloned as {len(self.devices) - 1}", at)
-
-    def _copy(self, at: int) -> None:
-        if at in self.copied:
-            self.twice |= self.devices[at].held()
 
     def _back_up(self, _: int) -> None:
         if self.town.log.backed_up:
@@ -339,7 +327,7 @@ class World:
 
     def _gone(self) -> set[int]:
         """Events that are nowhere and should be somewhere."""
-        gone = self.written - check_log(self.town.log, self.said, self.twice) - self.doomed
+        gone = self.written - check_log(self.town.log, self.said) - self.doomed
         for device in self.devices if gone else ():
             gone -= device.held()
         return {number for number in gone if self.said[number] not in self.erased}
@@ -363,7 +351,7 @@ class World:
             check_answers(device, self.town, self.laws[at].answers)
             if device.outbox.unsent():
                 raise Wrong(f"{at} has {device.outbox.unsent()} events that it does not send")
-        missing = self.written - check_log(self.town.log, self.said, self.twice) - self.doomed
+        missing = self.written - check_log(self.town.log, self.said) - self.doomed
         missing = {number for number in missing if self.said[number] not in self.erased}
         if missing:
             raise Wrong(f"event {min(missing)} never came to the log")
