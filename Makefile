@@ -48,7 +48,12 @@ proto: $(VENV)/.done ## generate the stubs and the other derived files anew
 	$(PY) tools/configuration.py
 	$(PY) -m tools.import_formats
 
-bench: $(VENV)/.done ## figures; ONLY=decide|during_sync|cold|sync|audience|workers|fanout|ingest|loop|model
+$(VENV)/.rivals: $(VENV)/.done pyproject.toml constraints.txt
+	@echo "installing what decisions are measured against ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	@touch $@
+
+bench: $(VENV)/.rivals ## figures; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|loop|model
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1
