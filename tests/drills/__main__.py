@@ -28,6 +28,7 @@ DRILLS = (
     "power_cut",
     "bit_flip",
     "disk_full",
+    "server_full",
     "clone",
     "line",
     "attack",

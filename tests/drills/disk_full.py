@@ -101,7 +101,7 @@ def full_disk(store: Path, left: int) -> Iterator[None]:
 def limited_files(store: Path, left: int) -> Iterator[None]:
     """No file of this process grows by more than so many bytes beyond the store's largest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    sizes = [file.stat().st_size for file in store.glob("edge.sqlite*")]
+    sizes = [file.stat().st_size for file in store.rglob("*.sqlite*")]
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) + left, hard))
     try:
         yield

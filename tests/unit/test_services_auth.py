@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,6 +21,7 @@ from genome_edge.v1 import (
     report_pb2,
     report_pb2_grpc,
 )
+from genome_server.errors import StoreError
 from genome_server.home import Home, Tenant
 from genome_server.log import LogReader
 from genome_server.services import credentials
@@ -200,3 +202,21 @@ def test_what_breaks_inside_is_an_error_without_details(
     assert refused(lambda: device.report(1, filler(1, 1), 1), internal) == "INTERNAL"
     until(lambda: "KeyError" in caplog.text)
     assert "4711" not in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_failure_of_the_server(
+    channel: grpc.Channel, tenant: Tenant, house: House, monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:  # fmt: skip
+    device = enrolled(channel, tenant)
+
+    def full(*_: object) -> None:
+        try:
+            raise OSError(number, "no room for customer-4711")
+        except OSError as error:
+            raise StoreError("the tenant's database") from error
+
+    monkeypatch.setattr(house.rooms["default"].log, "submit", full)
+    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused(lambda: device.report(1, filler(1, 1), 1), exhausted) == "NO_ROOM"

@@ -214,6 +214,10 @@ def test_a_server_that_never_agrees_on_the_time_is_asked_twice(house: ContractSe
             lambda e: isinstance(e, UnreachableError),
         ),
         (
+            Refuse("NO_ROOM", grpc.StatusCode.RESOURCE_EXHAUSTED),
+            lambda e: isinstance(e, UnreachableError),
+        ),
+        (
             Refuse("SOMETHING_NEW", grpc.StatusCode.OUT_OF_RANGE, {"a": "b"}),
             lambda e: (
                 isinstance(e, RefusedError) and (e.reason, e.facts) == ("SOMETHING_NEW", {"a": "b"})

@@ -67,6 +67,7 @@ class ErrorReason(StrEnum):
     UNKNOWN_DECISION = "UNKNOWN_DECISION"
     NO_RELEASE = "NO_RELEASE"
     DRAINING = "DRAINING"
+    NO_ROOM = "NO_ROOM"
     INTERNAL = "INTERNAL"
 
 
@@ -301,7 +302,7 @@ def explain(error: Any, address: Address) -> EdgeError:
             f"{address.text} is about to stop",
             (_number(info.metadata.get("retry_after_ms")) or 0) / 1000,
         )
-    if info is not None and info.reason == ErrorReason.INTERNAL:
+    if info is not None and info.reason in (ErrorReason.INTERNAL, ErrorReason.NO_ROOM):
         return UnreachableError(f"{address.text} failed: {details}")
     if info is not None:
         return RefusedError(info.reason, details, info.metadata)

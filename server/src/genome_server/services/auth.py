@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError
 from genome_edge.v1 import authorisation_pb2
 from genome_server.errors import GenomeServerError
 from genome_server.services import credentials
-from genome_server.services.errors import CallRefusedError, abort
+from genome_server.services.errors import CallRefusedError, abort, failed
 from genome_server.services.room import Room
 from genome_server.services.rooms import Rooms
 
@@ -228,7 +228,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise
             except Exception as error:  # noqa: BLE001  a caller gets a status, the log the place
                 log.error("failed %s: %s", method, _place(error))
-                await abort(context, CallRefusedError("INTERNAL", "the server failed"))
+                await abort(context, failed(error))
 
         return guarded
 

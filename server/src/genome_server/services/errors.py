@@ -6,7 +6,9 @@ status whose trailing metadata carries a google.rpc.Status with one ErrorInfo.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import errno
+import sqlite3
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -16,6 +18,7 @@ from genome_edge.v1 import errors_pb2
 DOMAIN = "genome-edge"
 DETAILS_KEY = "grpc-status-details-bin"
 _MAX_TEXT = 200
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
 _CODES: dict[str, grpc.StatusCode] = {
@@ -39,6 +42,7 @@ _CODES: dict[str, grpc.StatusCode] = {
     "UNKNOWN_DECISION": grpc.StatusCode.NOT_FOUND,
     "NO_RELEASE": grpc.StatusCode.FAILED_PRECONDITION,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "NO_ROOM": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 
@@ -62,6 +66,23 @@ class NotNowError(CallRefusedError):
 
     def __init__(self, message: str) -> None:
         super().__init__("", message)
+
+
+def failed(error: BaseException | None) -> CallRefusedError:
+    """What a caller is told of an error that nobody meant to raise."""
+    while error is not None:
+        if _no_room(error):
+            return CallRefusedError("NO_ROOM", "the server has no room on its disk")
+        error = error.__cause__
+    return CallRefusedError("INTERNAL", "the server failed")
+
+
+def _no_room(error: BaseException) -> bool:
+    """Whether the disk took nothing more. SQLite says "full" for ENOSPC only; a quota, or a limit
+    on the size of files, looks like a write that failed."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _short(text: str) -> str:
