@@ -27,7 +27,9 @@ from edge_sdk.store.device import DeviceStore
 from tests.unit.device_client import FAST, MOMENT
 from tests.unit.device_town import Town, customer, filled, until
 
-WAITS = {"wait_ready", "report", "redeem", "set_consent", "flush", "close", "identify"}
+WAITS = {
+    "wait_ready", "report", "redeem", "set_consent", "explain", "flush", "close", "identify",
+}  # fmt: skip
 
 
 def surface(one: type) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 What never waits is called as in `EdgeClient`: `decide`, `imprint`, `genome`, `session`, `status`.
 What may wait for the disk, the server or another thread is awaited, and waits in a thread of the
-loop's executor: `report`, `redeem`, `set_consent`, `identify`, `wait_ready`, `flush`, `close`. An
+loop's executor: `report`, `redeem`, `explain`, `set_consent`, `identify`, `wait_ready`, `flush`, `close`. An
 await that is cancelled stops waiting; what it asked for is done all the same where that has begun.
 Why: docs/adr/0011.
 """
@@ -99,6 +99,7 @@ class AsyncEdgeClient:
     report = _awaited(EdgeClient.report)
     redeem = _awaited(EdgeClient.redeem)
     set_consent = _awaited(EdgeClient.set_consent)
+    explain = _awaited(EdgeClient.explain)
     flush = _awaited(EdgeClient.flush)
     close = _awaited(EdgeClient.close)
     decide = _at_once(EdgeClient.decide)

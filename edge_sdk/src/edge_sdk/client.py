@@ -22,7 +22,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -32,13 +32,13 @@ from edge_sdk import _posix
 from edge_sdk.arguments import seconds, shown
 from edge_sdk.config import Config
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Tier, Unknown
+from edge_sdk.decision import Decision, Explanation, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.plugins import Plugins
-from edge_sdk.runtime import opening
+from edge_sdk.runtime import looking_back, opening
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.session import Session
@@ -173,6 +173,17 @@ class EdgeClient:
         desk = self._current()
         visitor = desk.room.customers.visitor(desk.room.live, customer)
         return desk.decide(visitor, context, placement, slots)
+
+    def explain(
+        self, decision: Decision | str, *, offers: Collection[str] | None = None
+    ) -> Explanation:
+        """Why a decision (or the id of one, of any process of this device) came out as it did.
+
+        `offers` names those whose losing is asked about; None: all. Raises UsageError
+        (UnknownDecision for one that the device does not keep any more) and EdgeError where its
+        release is gone.
+        """
+        return looking_back.explain(self._current(), decision, offers)
 
     def session(self, customer: str | None = None) -> Session:
         """A visit: one person before one screen, wiped at its end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -189,7 +189,7 @@ class Decision:
     _unknown: Callable[[], tuple[Unknown, ...]] | None = field(
         default=None, repr=False, compare=False
     )
-    _explain: Callable[[Decision], Explanation] | None = field(
+    _explain: Callable[[Decision, Collection[str] | None], Explanation] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -203,11 +203,14 @@ class Decision:
         """Names that the release does not know, each with the nearest that it does."""
         return self._unknown() if self._unknown is not None else ()
 
-    def explain(self) -> Explanation:
-        """Who lost and why, and which markers carried the score. Costs milliseconds."""
+    def explain(self, offers: Collection[str] | None = None) -> Explanation:
+        """Who lost and why, and which markers carried the score. Costs milliseconds.
+
+        `offers` names those whose losing is asked about; None: all.
+        """
         if self._explain is None:
             return Explanation(self, (), ())
-        return self._explain(self)
+        return self._explain(self, offers)
 
     def __str__(self) -> str:
         shown = ", ".join(

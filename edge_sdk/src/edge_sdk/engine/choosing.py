@@ -6,7 +6,7 @@ record; the same inputs, scores and release give the same decision and the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -261,7 +261,7 @@ def _unknown(release: Release, names: Sequence[tuple[str, str]]) -> tuple[Unknow
     return tuple(release.nearest(kind, name) for kind, name in names)
 
 
-def _explain(record: Record, decision: Decision) -> Explanation:
+def _explain(record: Record, decision: Decision, offers: Collection[str] | None) -> Explanation:
     from edge_sdk.engine.explain import explain_record  # explains what this room makes
 
-    return explain_record(record, decision)
+    return explain_record(record, decision, offers)

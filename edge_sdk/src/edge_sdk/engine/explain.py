@@ -63,17 +63,24 @@ def check_replay(release: Release, record: event_pb2.DecisionRecord) -> list[str
     return differences
 
 
-def explain(release: Release, record: event_pb2.DecisionRecord) -> Explanation:
-    """Why the recorded decision came out as it did. Raises like `replay`."""
+def explain(
+    release: Release, record: event_pb2.DecisionRecord, offers: Collection[str] | None = None
+) -> Explanation:
+    """Why the recorded decision came out as it did. Raises like `replay`.
+
+    `offers` names those whose losing is asked about; None: all.
+    """
     decision, again = _again(release, record)
-    return _explanation(decision, release, again)
+    return _explanation(decision, release, again, offers)
 
 
-def explain_record(record: Record, decision: Decision) -> Explanation:
+def explain_record(
+    record: Record, decision: Decision, offers: Collection[str] | None = None
+) -> Explanation:
     """Why a decision that was just made came out as it did."""
     if record.release is None:
         return Explanation(decision, (), ())
-    return _explanation(decision, record.release, record)
+    return _explanation(decision, record.release, record, offers)
 
 
 def failing(offer: release_pb2.OfferSpec, inputs: Inputs, names: frozenset[str]) -> list[Reason]:
@@ -107,13 +114,17 @@ def _any_of(asked: Collection[str], names: frozenset[str]) -> bool:
     return not asked or not names.isdisjoint(asked)
 
 
-def _explanation(decision: Decision, release: Release, record: Record) -> Explanation:
+def _explanation(
+    decision: Decision, release: Release, record: Record, offers: Collection[str] | None
+) -> Explanation:
     placed = decision.placement in release.placements
-    losers = tuple(_losers(decision, release, record)) if placed else ()
+    losers = tuple(_losers(decision, release, record, offers)) if placed else ()
     return Explanation(decision, losers, tuple(_carriers(decision, release, record)))
 
 
-def _losers(decision: Decision, release: Release, record: Record) -> list[Loser]:
+def _losers(
+    decision: Decision, release: Release, record: Record, offers: Collection[str] | None
+) -> list[Loser]:
     catalogue = release.catalogue
     inputs = record.inputs
     shown = {slot.offer.id for slot in decision.slots if slot.offer is not None}
@@ -126,7 +137,9 @@ def _losers(decision: Decision, release: Release, record: Record) -> list[Loser]
         scores = dict(zip(record.rows.tolist(), record.scores.tolist(), strict=True))
     names = _names(release, inputs)
     losers = []
-    for row, offer in enumerate(catalogue.offers):
+    asked = range(len(catalogue)) if offers is None else catalogue.rows_of(frozenset(offers))
+    for row in map(int, asked):
+        offer = catalogue.offers[row]
         if offer.id in shown:
             continue
         reasons = [*inputs.withheld.reasons(row), *failing(offer, inputs, names)]
