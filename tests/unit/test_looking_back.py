@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 from edge_sdk import EdgeClient, EdgeError, UnknownDecision
 from tests.unit.device_client import FAST, MOMENT, store_of
 from tests.unit.device_town import Town, customer, filled, until
+
+
+def follows(edge: EdgeClient, version: int) -> bool:
+    return edge.status.release == version
 
 
 def test_a_decision_is_explained_by_its_id_at_once_and_in_another_process(tmp_path: Path) -> None:
@@ -42,7 +47,7 @@ def test_what_cannot_be_explained_any_more_is_said(edge: EdgeClient) -> None:
     told = edge.explain(decision.id)
     for version in (2, 3):
         Town(version=version).commit(store_of(edge))
-        until(lambda version=version: edge.status.release == version)
+        until(partial(follows, edge, version))
         if version == 2:  # the one before is kept
             assert edge.explain(decision.id) == told
     with pytest.raises(EdgeError, match="release 1 is not on this device any more"):

@@ -2,8 +2,9 @@
 
 What never waits is called as in `EdgeClient`: `decide`, `imprint`, `genome`, `session`, `status`.
 What may wait for the disk, the server or another thread is awaited, and waits in a thread of the
-loop's executor: `report`, `redeem`, `explain`, `set_consent`, `identify`, `wait_ready`, `flush`, `close`. An
-await that is cancelled stops waiting; what it asked for is done all the same where that has begun.
+loop's executor: `report`, `redeem`, `explain`, `set_consent`, `identify`, `wait_ready`, `flush`,
+`close`. An await that is cancelled stops waiting; what it asked for is done all the same where
+that has begun.
 Why: docs/adr/0011.
 """
 
