@@ -118,7 +118,7 @@ def found(catalogue: Catalogue, now: Situation) -> list[str]:
 def test_the_compiled_catalogue_says_what_the_rules_say(
     specs: list[release_pb2.OfferSpec], now: list[Situation]
 ) -> None:
-    catalogue = Catalogue.compile(specs, WORDS)
+    catalogue = Catalogue(specs, WORDS)
     # Every situation twice, in both orders: the second time out of the caches. And as others, who
     # must not get what was cached for the first.
     now += [replace(situation, consents=14, genome=None) for situation in now]
@@ -136,7 +136,7 @@ def test_a_block_ends_when_an_offer_begins_or_ends() -> None:
         spec("later", valid={"from": "1970-01-01T05:00:00+00:00"}),
         spec("until", valid={"until": "1970-01-01T10:00:00+00:00"}),
     ]
-    catalogue = Catalogue.compile(specs, WORDS)
+    catalogue = Catalogue(specs, WORDS)
     assert found(catalogue, Situation(ms=0)) == ["always", "until"]
     assert found(catalogue, Situation(ms=5 * HOUR - 1)) == ["always", "until"]
     assert found(catalogue, Situation(ms=5 * HOUR)) == ["always", "later", "until"]
@@ -149,7 +149,7 @@ def test_blocks_are_shared_by_what_offers_can_tell_apart() -> None:
         spec("area", areas={"cells": [h3.int_to_str(CELLS[7])]}),
         spec("morning", hours=["8-11"]),
     ]
-    catalogue = Catalogue.compile(specs, WORDS)
+    catalogue = Catalogue(specs, WORDS)
     near = [h3.cell_to_center_child(CELLS[7], res) for res in (8, 9, 11)]
     blocks = {
         id(catalogue.near(where(catalogue, Situation(cell=cell, hour=hour, channel=channel))))
@@ -164,16 +164,16 @@ def test_blocks_are_shared_by_what_offers_can_tell_apart() -> None:
 
 def test_a_record_finds_the_same_regions_by_the_parents() -> None:
     specs = [spec(f"o{n}", areas={"cells": [h3.int_to_str(CELLS[n])]}) for n in (5, 7, 9)]
-    catalogue = Catalogue.compile(specs, WORDS)
+    catalogue = Catalogue(specs, WORDS)
     assert catalogue.parents(HERE) == (CELLS[5], CELLS[7], CELLS[9])
     assert catalogue.regions_of(catalogue.parents(HERE)) == catalogue.regions(HERE) != ()
     assert catalogue.parents(CELLS[8]) == (CELLS[5], CELLS[7])
     assert catalogue.regions(None) == ()
-    assert Catalogue.compile([], WORDS).regions(HERE) == ()
+    assert Catalogue([], WORDS).regions(HERE) == ()
 
 
 def test_genome_indices_of_a_newer_vocabulary_are_no_conditions() -> None:
-    catalogue = Catalogue.compile([spec("rare", all_of=["rare:x"])], WORDS)
+    catalogue = Catalogue([spec("rare", all_of=["rare:x"])], WORDS)
     beyond = np.arange(len(WORDS), len(WORDS) + 40)
     block = catalogue.near(where(catalogue, Situation()))
     assert len(block.eligible([], beyond, 0).rows) == 0
@@ -184,30 +184,30 @@ def test_genome_indices_of_a_newer_vocabulary_are_no_conditions() -> None:
 
 def test_offers_that_cannot_be_read() -> None:
     with pytest.raises(FormatError, match="'a' stands twice"):
-        Catalogue.compile([spec("a"), spec("a")], WORDS)
+        Catalogue([spec("a"), spec("a")], WORDS)
     broken = release_pb2.OfferSpec(id="b")
     broken.targeting.cells.append("no cell")
     with pytest.raises(FormatError, match="'b'"):
-        Catalogue.compile([broken], WORDS)
+        Catalogue([broken], WORDS)
 
 
 def test_days_and_hours_that_do_not_exist_are_none() -> None:
     wrong = release_pb2.OfferSpec(id="w")
     wrong.targeting.days.append(0)
     wrong.targeting.hours.append(77)
-    catalogue = Catalogue.compile([wrong], WORDS)
+    catalogue = Catalogue([wrong], WORDS)
     assert found(catalogue, Situation(weekday=7, hour=23)) == []
 
 
 def test_caches_stay_bounded() -> None:
     specs = [spec(f"o{n}", any_of=["brand:a", "brand:b"]) for n in range(3000)]
-    catalogue = Catalogue.compile(specs, WORDS)
+    catalogue = Catalogue(specs, WORDS)
     for n in range(3000):
         now = Situation(placement=f"p{n}", cell=h3.latlng_to_cell(n / 100, n / 50, 11))
         assert len(found(catalogue, now)) == 0
         assert len(found(catalogue, Situation(context=frozenset(["brand:a"])))) == 3000
     assert len(catalogue._blocks) < 50
-    assert len(catalogue._regions_known) <= 4096
+    assert len(catalogue._areas._known) <= 4096
 
 
 def test_the_cost_follows_what_is_near() -> None:
@@ -217,7 +217,7 @@ def test_the_cost_follows_what_is_near() -> None:
         cells = [h3.int_to_str(c) for c in h3.grid_disk(h3.latlng_to_cell(52, 13, 8), 80)]
         specs = [spec(f"far{n}", areas={"cells": [cells[n % len(cells)]]}) for n in range(far)]
         specs += [spec(f"near{n}", areas={"cells": [h3.int_to_str(CELLS[8])]}) for n in range(300)]
-        catalogue = Catalogue.compile(specs, WORDS)
+        catalogue = Catalogue(specs, WORDS)
         best = float("inf")
         for n in range(30):
             started = time.perf_counter()

@@ -39,8 +39,8 @@ class Predicate(NamedTuple):
 class Eligible:
     """Offers that are eligible, ascending rows, with what choosing among them needs.
 
-    `worth` is float64[k], what a success is worth in 2^-16; `priorities` int32[k] and `groups`
-    int32[k] (0: none) are None where they make no difference.
+    `worth` is float64[k], what a success is worth in 2^-16, net of its cost; `priorities` int32[k],
+    `groups` and `categories` int32[k] (0: none) are None where they make no difference.
 
     Where most of the block is eligible, the whole block is valued and `positions` int64[k] picks
     the eligible: its vectors are the same for every customer and stay in the processor's cache,
@@ -48,7 +48,16 @@ class Eligible:
     vectors of their own.
     """
 
-    __slots__ = ("_block", "_vectors", "groups", "positions", "priorities", "rows", "worth")
+    __slots__ = (
+        "_block",
+        "_vectors",
+        "categories",
+        "groups",
+        "positions",
+        "priorities",
+        "rows",
+        "worth",
+    )
 
     def __init__(self, block: Block, positions: npt.NDArray[np.int64]) -> None:
         self._block = block
@@ -57,6 +66,7 @@ class Eligible:
         self.worth = block.worth[positions]
         self.priorities = None if block.priorities is None else block.priorities[positions]
         self.groups = None if block.groups is None else block.groups[positions]
+        self.categories = None if block.categories is None else block.categories[positions]
         shared = len(positions) * _MOST >= len(block.rows)
         self.positions = positions if shared else None
 
@@ -88,6 +98,8 @@ class Block:
         priorities, groups = catalogue.priorities[rows], catalogue.groups[rows]
         self.priorities = priorities if len(set(priorities.tolist())) > 1 else None
         self.groups = groups if groups.any() else None
+        categories = catalogue.categories[rows]
+        self.categories = categories if categories.any() else None
         self._remember = catalogue.remember
         ids, self._local = np.unique(catalogue.predicate_ids[rows], return_inverse=True)
         self._size = len(ids)

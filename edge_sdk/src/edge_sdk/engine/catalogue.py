@@ -6,8 +6,7 @@ An offer is eligible where all of this holds; what is left out asks for nothing:
 - area: the cell, or a cell that holds it, is one of `cells`; without a cell only offers without
   an area are near;
 - place: one of `near_places` is among the place markers of the moment;
-- `valid_from_ms` <= moment < `valid_until_ms`; local weekday in `days`, local hour in `hours`;
-- channel and placement are among `channels` and `placements`;
+- time, channel, placement and size pass its gate; see `edge_sdk.engine.gates`;
 - every `all_of`, at least one `any_of` and no `none_of` is among the markers of the moment or of
   the genome (without a genome: of the moment);
 - the customer agreed to `purpose`; this SDK has every one of `required_features`;
@@ -16,15 +15,14 @@ An offer is eligible where all of this holds; what is left out asks for nothing:
 
 Theory of operation
 -------------------
-Areas that are equal are one region. One sorted array of cells leads to regions, a region to its
-offers; the parents of a cell are bit operations, so one `searchsorted` answers all resolutions.
-Offers that hang on a place and not on an area are found by place marker, the rest is everywhere.
+Areas lead to offers by way of regions; see `edge_sdk.engine.areas`. Offers that hang on a place and
+not on an area are found by place marker, the rest is everywhere.
 
 What is near depends on little: the regions, the places, the hour of the week (as far as any offer
-cares), channel and placement. A `Block` holds the offers that pass everything which only depends
-on these, and the time from which and until which that is so; blocks are cached under these and
-not under the cell. What is left are conditions on markers and consents, which the block
-settles; see `edge_sdk.engine.blocks`.
+cares, by the moment's clock and in each zone that offers name), channel and placement. A `Block`
+holds the offers that pass everything which only depends on these, and the time from which and until
+which that is so; blocks are cached under these and not under the cell. What is left are conditions
+on markers and consents, which the block settles; see `edge_sdk.engine.blocks`.
 
 Caches hold what can be computed again and are emptied when they have grown too large; they are
 replaced or extended in single steps, so that any number of threads may decide at once.
@@ -32,20 +30,19 @@ replaced or extended in single steps, so that any number of threads may decide a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.areas import AreaIndex
 from edge_sdk.engine.blocks import Block, Predicate, Rows
 from edge_sdk.engine.caps import CapRule
-from edge_sdk.engine.cells import ancestors
+from edge_sdk.engine.gates import Gate, Periods, ZoneHours
 from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.policy import ONE
+from edge_sdk.engine.zones import FOREVER_MS, zones_of
 from edge_sdk.errors import FormatError
 from edge_sdk.slices import rest
 from edge_sdk.sync.trust import FEATURES
@@ -53,15 +50,12 @@ from genome_edge.v1 import release_pb2
 
 __all__ = ["FOREVER_MS", "Catalogue", "Where", "check_offer"]
 
-HOURS_OF_WEEK: Final = 168
 _HOUR_MS: Final = 3_600_000
-FOREVER_MS: Final = (1 << 62) - 1
-_RESOLUTION_SHIFT: Final = np.uint64(52)
-_MAX_CELLS_KNOWN: Final = 4096
 _MAX_BLOCKS: Final = 1024
 # Rows in cached outcomes: some tens of megabytes.
 _MAX_ROWS_KNOWN: Final = 1 << 20
 _MAX_SELECTIONS: Final = 256
+_NO_SIZES: Final[frozenset[str]] = frozenset()
 
 
 class Where(NamedTuple):
@@ -77,49 +71,12 @@ class Where(NamedTuple):
     restricted: bool = False
 
 
-class Gate(NamedTuple):
-    """What an offer asks of the moment beyond area and markers; equal ones are one."""
-
-    hours: int  # bit (weekday - 1) * 24 + hour
-    channels: frozenset[str]
-    placements: frozenset[str]
-    places: frozenset[str]
-    supported: bool
-
-    def open(self, where: Where, bit: int) -> bool:
-        """Whether the moment passes."""
-        return (
-            self.supported
-            and bool(self.hours & bit)
-            and (not self.channels or where.channel in self.channels)
-            and (not self.placements or where.placement in self.placements)
-            and (not self.places or not self.places.isdisjoint(where.places))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Postings:
-    """Lists of int32 numbers end to end; entry i is `values[starts[i]:starts[i + 1]]`."""
-
-    starts: npt.NDArray[np.int64]
-    values: npt.NDArray[np.int32]
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[int]]) -> _Postings:
-        starts = np.zeros(len(lists) + 1, np.int64)
-        np.cumsum([len(one) for one in lists], out=starts[1:])
-        flat = [number for one in lists for number in one]
-        return cls(starts, np.array(flat, np.int32))
-
-    def __getitem__(self, at: int) -> npt.NDArray[np.int32]:
-        return self.values[self.starts[at] : self.starts[at + 1]]
-
-
 class Catalogue:
     """The offers of a release. Immutable but for its caches; thread-safe.
 
-    A row is an offer's position in the part; `ids[row]` names it. Raises FormatError where an
-    offer cannot be read.
+    A row is an offer's position in the part; `ids[row]` names it. `zones` and `placements` are
+    those of the release. Raises FormatError where an offer cannot be read, or is of a zone that is
+    not among `zones`.
     """
 
     def __init__(
@@ -127,14 +84,21 @@ class Catalogue:
         offers: Sequence[release_pb2.OfferSpec],
         vocabulary: Vocabulary,
         features: Collection[str] = FEATURES,
+        *,
+        zones: Iterable[release_pb2.TimeZone] = (),
+        placements: Iterable[release_pb2.PlacementSpec] = (),
     ) -> None:
         number = len(offers)
         self.offers = offers
         self.ids = [""] * number
         self.row_of: dict[str, int] = {}
+        self.zones = zones_of(zones)
+        #: By placement: the sizes that fit; those that name none are not here.
+        self.sizes = {one.id: frozenset(one.sizes) for one in placements if one.sizes}
         self.worth = np.zeros(number, np.float64)
         self.priorities = np.zeros(number, np.int32)
         self.groups = np.zeros(number, np.int32)
+        self.categories = np.zeros(number, np.int32)
         self.caps: dict[str, CapRule] = {}
         # By limit in milliseconds: the rows that may not be shown after so long without the server.
         self.offline_limits: dict[int, list[int]] = {}
@@ -146,23 +110,24 @@ class Catalogue:
         self._extra: dict[str, int] = {}
         self._from = np.zeros(number, np.int64)
         self._until = np.full(number, FOREVER_MS, np.int64)
+        # By row: when an offer is valid, where that is more than one time.
+        self._periods: dict[int, Periods] = {}
         self._gates: list[Gate] = []
         self._gate_ids = np.zeros(number, np.int32)
         self._compile(features)
         self._blocks: dict[tuple[Any, ...], Block] = {}
-        self._regions_known: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._rows_known = 0
         self._selections: dict[frozenset[str], Rows] = {}
 
     @classmethod
     def compile(
         cls,
-        offers: Sequence[release_pb2.OfferSpec],
+        part: release_pb2.OfferCatalogue,
         vocabulary: Vocabulary,
-        features: Collection[str] = FEATURES,
+        placements: Iterable[release_pb2.PlacementSpec] = (),
     ) -> Catalogue:
-        """The same as the constructor."""
-        return cls(offers, vocabulary, features)
+        """The catalogue of a release's part. Raises like the constructor."""
+        return cls(part.offers, vocabulary, zones=part.zones, placements=placements)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -176,30 +141,25 @@ class Catalogue:
 
     def parents(self, cell: int | None) -> tuple[int, ...]:
         """The cells that stand for `cell` at the resolutions that areas have."""
-        return () if cell is None else self._located(cell)[0]
+        return () if cell is None else self._areas.located(cell)[0]
 
     def regions(self, cell: int | None) -> tuple[int, ...]:
         """The regions that a cell is in, ascending."""
-        return () if cell is None else self._located(cell)[1]
+        return () if cell is None else self._areas.located(cell)[1]
 
     def regions_of(self, parents: Sequence[int]) -> tuple[int, ...]:
         """The same for what `parents` gave: a record holds these instead of the cell."""
-        if not len(self._cells):
-            return ()
-        wanted = np.array(parents, np.uint64)
-        at = self._cells.searchsorted(wanted)
-        at[at == len(self._cells)] = 0
-        hits = at[self._cells[at] == wanted]
-        return tuple(sorted({int(r) for hit in hits.tolist() for r in self._cell_regions[hit]}))
+        return self._areas.regions_of(parents)
 
     def near(self, where: Where) -> Block:
         """The block of a moment: built once, then found."""
         key = (
             where.regions,
             where.places & self._near_markers,
-            self._hour_class[(where.weekday - 1) * 24 + where.hour],
+            self._hours.own[(where.weekday - 1) * 24 + where.hour],
+            self._hours.classes(where.ms),
             where.channel if where.channel in self._channels else "",
-            where.placement if where.placement in self._placements else "",
+            self._placements.get(where.placement),
             where.restricted,
         )
         block = self._blocks.get(key)
@@ -212,7 +172,9 @@ class Catalogue:
     def presentable(self, row: int, ms: int) -> bool:
         """Whether an offer may be shown at all at this time: within its validity, by this SDK."""
         supported = self._gates[self._gate_ids[row]].supported
-        return supported and bool(self._from[row] <= ms < self._until[row])
+        periods = self._periods.get(row)
+        begins, ends = periods.edges(ms) if periods else (self._from[row], self._until[row])
+        return supported and bool(begins <= ms < ends)
 
     def rows_of(self, ids: frozenset[str]) -> Rows:
         """The rows of the offers among `ids` that are in the catalogue, ascending.
@@ -236,27 +198,20 @@ class Catalogue:
 
     # Building -----------------------------------------------------------------------------------
 
-    def _located(self, cell: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        known = self._regions_known.get(cell)
-        if known is None:
-            line = ancestors(cell)
-            parents = tuple(line[res] for res in self._resolutions if res < len(line))
-            known = (parents, self.regions_of(parents))
-            if len(self._regions_known) >= _MAX_CELLS_KNOWN:
-                self._regions_known = {}
-            self._regions_known[cell] = known
-        return known
-
     def _build(self, where: Where) -> Block:
-        found = [self._everywhere, *(self._region_rows[r] for r in where.regions)]
+        found = [self._everywhere, *(self._areas.rows(r) for r in where.regions)]
         found += [self._place_rows[p] for p in where.places if p in self._place_rows]
         rows = np.unique(np.concatenate(found)).astype(np.int32)
         near = len(rows)
-        bit = 1 << (where.weekday - 1) * 24 + where.hour
+        bits = self._hours.bits(where)
+        fitting = self.sizes.get(where.placement, _NO_SIZES)
         gates, local = np.unique(self._gate_ids[rows], return_inverse=True)
-        passing = [self._gates[gate].open(where, bit) for gate in gates.tolist()]
+        passing = [self._gates[gate].open(where, bits, fitting) for gate in gates.tolist()]
         rows = rows[np.array(passing, bool)[local]]
         begins, ends = self._from[rows], self._until[rows]
+        for at, row in enumerate(rows.tolist()) if self._periods else ():
+            if row in self._periods:
+                begins[at], ends[at] = self._periods[row].edges(where.ms)
         edges = np.concatenate((begins, ends))
         from_ms = int(edges[edges <= where.ms].max(initial=-FOREVER_MS))
         until_ms = int(edges[edges > where.ms].min(initial=FOREVER_MS))
@@ -269,6 +224,7 @@ class Catalogue:
         gates: dict[Gate, int] = {}
         predicates: dict[Predicate, int] = {}
         groups: dict[str, int] = {}
+        categories: dict[str, int] = {}
         areas: dict[frozenset[int], list[int]] = {}
         places: dict[str, list[int]] = {}
         everywhere: list[int] = []
@@ -277,17 +233,20 @@ class Catalogue:
             name = self.ids[row] = offer.id
             if self.row_of.setdefault(name, row) != row:
                 raise FormatError(f"offer {name!r} stands twice in the catalogue")
-            self.worth[row] = offer.value_micros / 1_000_000 * ONE
+            self.worth[row] = (offer.value_micros - offer.cost_micros) / 1_000_000 * ONE
             self.priorities[row] = offer.priority
             targeting = offer.targeting
-            gate = _gate(offer, features)
+            if targeting.zone and targeting.zone not in self.zones:
+                raise FormatError(f"offer {name!r} is of a zone without a table: {targeting.zone}")
+            gate = Gate.of(offer, features)
             self._gate_ids[row] = gates.setdefault(gate, len(gates))
             predicate = self._predicate(offer)
             self.predicate_ids[row] = predicates.setdefault(predicate, len(predicates))
-            self._from[row] = targeting.valid_from_ms
-            self._until[row] = targeting.valid_until_ms or FOREVER_MS
+            self._bound(row, targeting)
             if offer.exclusivity_group:
                 self.groups[row] = groups.setdefault(offer.exclusivity_group, len(groups) + 1)
+            if offer.category:
+                self.categories[row] = categories.setdefault(offer.category, len(categories) + 1)
             rule = CapRule.of(offer)
             if rule is not None:
                 self.caps[name] = rule
@@ -304,26 +263,26 @@ class Catalogue:
             else:
                 everywhere.append(row)
         self._gates, self.predicates = list(gates), list(predicates)
+        self._areas = AreaIndex(areas)
         self._everywhere = np.array(everywhere, np.int32)
         self._place_rows = {place: np.array(rows, np.int32) for place, rows in places.items()}
         self._near_markers = frozenset(place for gate in gates for place in gate.places)
         self._channels = frozenset(channel for gate in gates for channel in gate.channels)
-        self._placements = frozenset(name for gate in gates for name in gate.placements)
-        self._hour_class = _hour_classes({gate.hours for gate in gates})
-        self._index_areas(areas)
+        self._hours = ZoneHours(gates, self.zones)
+        # By placement: what of it offers can tell apart, its name or its sizes.
+        self._placements: dict[str, Any] = dict(self.sizes) if any(g.sizes for g in gates) else {}
+        self._placements |= {name: name for gate in gates for name in gate.placements}
 
-    def _index_areas(self, areas: Mapping[frozenset[int], list[int]]) -> None:
-        self._region_rows = _Postings.of(list(areas.values()))
-        regions: dict[int, list[int]] = {}
-        for region, cells in enumerate(areas):
-            rest()
-            for cell in cells:
-                regions.setdefault(cell, []).append(region)
-        ordered = sorted(regions)
-        self._cells = np.array(ordered, np.uint64)
-        self._cell_regions = _Postings.of([regions[cell] for cell in ordered])
-        found = np.unique(self._cells >> _RESOLUTION_SHIFT & np.uint64(0xF))
-        self._resolutions: list[int] = found.tolist()
+    def _bound(self, row: int, targeting: release_pb2.Targeting) -> None:
+        """Take from when until when an offer is valid; of more than one time their hull."""
+        self._from[row] = targeting.valid_from_ms
+        self._until[row] = targeting.valid_until_ms or FOREVER_MS
+        if targeting.windows:
+            try:
+                periods = self._periods[row] = Periods.of(targeting)
+            except FormatError as error:
+                raise FormatError(f"offer {self.ids[row]!r}: {error}") from error
+            self._from[row], self._until[row] = periods.starts[0], periods.ends[-1]
 
     def _predicate(self, offer: release_pb2.OfferSpec) -> Predicate:
         def conditions(markers: Iterable[str]) -> frozenset[int]:
@@ -344,40 +303,8 @@ class Catalogue:
         return known
 
 
-def _gate(offer: release_pb2.OfferSpec, features: Collection[str]) -> Gate:
-    targeting = offer.targeting
-    return Gate(
-        hours=_hours(tuple(targeting.days), tuple(targeting.hours)),
-        channels=frozenset(targeting.channels),
-        placements=frozenset(targeting.placements),
-        places=frozenset(targeting.near_places),
-        supported=all(feature in features for feature in offer.required_features),
-    )
-
-
-@lru_cache(maxsize=1024)
-def _hours(days: tuple[int, ...], hours: tuple[int, ...]) -> int:
-    """The hours of the week as bits; days and hours that do not exist are none of them."""
-    return sum(
-        1 << (day - 1) * 24 + hour
-        for day in range(1, 8)
-        for hour in range(24)
-        if (not days or day in days) and (not hours or hour in hours)
-    )
-
-
 def _area(offer: release_pb2.OfferSpec) -> frozenset[int]:
     try:
         return frozenset(int(cell, 16) for cell in offer.targeting.cells)
     except ValueError as error:
         raise FormatError(f"offer {offer.id!r} has an area with a cell that is none") from error
-
-
-def _hour_classes(masks: Collection[int]) -> list[int]:
-    """Numbers the hours of the week: equal where no offer can tell them apart."""
-    classes: dict[tuple[bool, ...], int] = {}
-    ordered = sorted(masks)
-    return [
-        classes.setdefault(tuple(bool(mask >> hour & 1) for mask in ordered), len(classes))
-        for hour in range(HOURS_OF_WEEK)
-    ]

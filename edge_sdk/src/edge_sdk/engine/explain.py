@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edge_sdk.decision import Carrier, Decision, Explanation, Loser, Reason, Tier
-from edge_sdk.engine.catalogue import Where
+from edge_sdk.engine.catalogue import Catalogue, Where
 from edge_sdk.engine.choosing import answer, score
+from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
 from edge_sdk.engine.moments import LANGUAGE, recorded_moment
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record, candidate_rows, recorded_scores
@@ -83,25 +84,26 @@ def explain_record(
     return _explanation(decision, record.release, record, offers)
 
 
-def failing(offer: release_pb2.OfferSpec, inputs: Inputs, names: frozenset[str]) -> list[Reason]:
+def failing(
+    offer: release_pb2.OfferSpec, inputs: Inputs, names: frozenset[str], catalogue: Catalogue
+) -> list[Reason]:
     """Every reason why an offer as it is written is not eligible; empty where it is.
 
-    `names` are the markers of the moment and of the genome, where one was read.
+    `names` are the markers of the moment and of the genome, where one was read; zones and the
+    sizes of placements are those of `catalogue`.
     """
     where, targeting = inputs.where, offer.targeting
-    hours = targeting.hours or range(24)
+    untimely_for = untimely(targeting, where, catalogue.zones)
     cells = [int(cell, 16) for cell in targeting.cells]
     holds = {
         Reason.FEATURE: set(FEATURES).issuperset(offer.required_features),
         Reason.TIER: not where.restricted or targeting.valid_until_ms > 0,
         Reason.AREA: not cells or not set(inputs.parents).isdisjoint(cells),
         Reason.NEAR_PLACE: _any_of(targeting.near_places, where.places),
-        Reason.NOT_STARTED: where.ms >= targeting.valid_from_ms,
-        Reason.ENDED: not targeting.valid_until_ms or where.ms < targeting.valid_until_ms,
-        Reason.DAY: not targeting.days or where.weekday in targeting.days,
-        Reason.HOUR: where.hour in hours,
+        **{reason: reason not in untimely_for for reason in TIME_REASONS},
         Reason.CHANNEL: not targeting.channels or where.channel in targeting.channels,
         Reason.PLACEMENT: not targeting.placements or where.placement in targeting.placements,
+        Reason.SIZE: fits(offer, catalogue.sizes.get(where.placement, ())),
         Reason.CONSENT: not offer.purpose or bool(inputs.consents >> offer.purpose & 1),
         Reason.ALL_OF: names.issuperset(targeting.all_of),
         Reason.ANY_OF: _any_of(targeting.any_of, names),
@@ -142,7 +144,7 @@ def _losers(
         offer = catalogue.offers[row]
         if offer.id in shown:
             continue
-        reasons = [*inputs.withheld.reasons(row), *failing(offer, inputs, names)]
+        reasons = [*inputs.withheld.reasons(row), *failing(offer, inputs, names, catalogue)]
         if inputs.tier in (Tier.HOUSE, Tier.EMPTY):
             reasons.insert(0, Reason.EXPIRED)
         if row in capped:

@@ -99,7 +99,7 @@ class Release:
         self.version = int(manifest.version)
         self.schema = schema
         self.vocabulary = vocabulary
-        self.catalogue = Catalogue.compile(offers.offers, vocabulary)
+        self.catalogue = Catalogue.compile(offers, vocabulary, placements.placements)
         self.placements = {p.id: self._placement(p) for p in placements.placements}
         self.products = ProductLookup.from_proto(products)
         self.places: PlaceResolver = PlaceLayer.from_proto(places)

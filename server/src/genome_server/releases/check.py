@@ -30,7 +30,7 @@ def check_parts(parts: Mapping[str, bytes]) -> None:
             explorer(placement.explorer, placement.gamma, placement.floor)
 
     def read_offers(content: bytes) -> None:
-        Catalogue.compile(release_pb2.OfferCatalogue.FromString(content).offers, vocabulary[0])
+        Catalogue.compile(release_pb2.OfferCatalogue.FromString(content), vocabulary[0])
 
     readers: dict[str, Callable[[bytes], object]] = {
         "schema": lambda content: DnaSchema.from_proto(dna_pb2.DnaSchema.FromString(content)),
