@@ -40,23 +40,19 @@ def encode_rows(
     row, index, value = _columns([state.values for state in states])
     half_lives = schema.half_lives(vocabulary).astype(np.int64)[index]
     strength, unsafe = _shrink(value, as_of[row], half_lives)
+    broken = np.unique(row[unsafe]).tolist()
     facts_row, facts_index, facts = _columns(profiles)
-    row, index, strength, value = (
-        np.concatenate(pair)
-        for pair in (
-            (row, facts_row),
-            (index, facts_index),
-            (strength, facts),
-            (value, facts),
-        )
+    row, index, strength, value = _merged(
+        np.concatenate((row, facts_row)),
+        np.concatenate((index, facts_index)),
+        np.concatenate((strength, facts)),
+        np.concatenate((value, facts)),
     )
-    seen = np.nonzero(strength >= _SMALLEST)[0]
-    kept = _strongest(row[seen], index[seen], strength[seen], schema.max_markers, len(states))
-    kept = seen[kept]
+    seen = np.flatnonzero(strength >= _SMALLEST)
+    kept = seen[_strongest(row[seen], strength[seen], schema.max_markers, len(states))]
     if schema.quantiser == 1:
         codes = np.searchsorted(_steps(1), strength[kept], side="right").astype(np.uint8)
     else:
-        value = _greatest(row, index, value)
         codes = np.searchsorted(_steps(2), value[kept], side="right").astype(np.uint8)
         as_of = np.zeros_like(as_of)
     ends = np.cumsum(np.bincount(row[kept], minlength=len(states))).tolist()
@@ -66,7 +62,7 @@ def encode_rows(
     for hour, end in zip(as_of.tolist(), ends, strict=True):
         rows.append(Row(NOBODY, 0, hour, markers[begin:end], codes[begin:end]))
         begin = end
-    for i in np.unique(row[unsafe]).tolist():
+    for i in broken:
         rows[i] = encode_row(states[i], profiles[i], schema, vocabulary)
     return rows
 
@@ -101,28 +97,35 @@ def _shrink(value: _Ints, hours: _Ints, half_life: _Ints) -> tuple[_Ints, _Ints]
     return strength, np.concatenate(unsafe)
 
 
-def _strongest(row: _Ints, index: _Ints, strength: _Ints, most: int, rows: int) -> _Ints:
-    """Positions of what stays of each row, by row and index; of equal indices the strongest."""
-    order = np.lexsort((-strength, index, row))
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (np.diff(row[order]) != 0) | (np.diff(index[order]) != 0)
+def _merged(
+    row: _Ints, index: _Ints, strength: _Ints, value: _Ints
+) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """The entries by row and index. Of equals, a state's and a profile's, the greater counts."""
+    keys = row << 32 | index
+    # Stable, because that sort is quick where much is in order already.
+    order = np.argsort(keys, kind="stable")
+    keys, strength, value = keys[order], strength[order], value[order]
+    again = np.flatnonzero(keys[1:] == keys[:-1])
+    for column in (strength, value):
+        column[again] = np.maximum(column[again], column[again + 1])
+    fresh = np.ones(len(keys), dtype=bool)
+    fresh[again + 1] = False
     order = order[fresh]
-    counts = np.bincount(row[order], minlength=rows)
-    if counts.max(initial=0) <= most:
-        return order
-    ranked = order[np.lexsort((index[order], -strength[order], row[order]))]
-    starts = np.cumsum(counts) - counts
-    place = np.arange(len(ranked)) - np.repeat(starts, counts)
-    kept = ranked[place < most]
-    return kept[np.lexsort((index[kept], row[kept]))]
+    return row[order], index[order], strength[fresh], value[fresh]
 
 
-def _greatest(row: _Ints, index: _Ints, value: _Ints) -> _Ints:
-    """For each entry the greatest value of its row and index: a state's, or a profile's."""
-    _, group = np.unique((row << 32) | index, return_inverse=True)
-    greatest = np.zeros(group.max(initial=-1) + 1, dtype=np.int64)
-    np.maximum.at(greatest, group, value)
-    return greatest[group]
+def _strongest(row: _Ints, strength: _Ints, most: int, rows: int) -> _Ints:
+    """Positions of what stays of entries that are ordered by row; of equals the first stays."""
+    counts = np.bincount(row, minlength=rows)
+    full = np.flatnonzero(counts[row] > most)
+    ranked = full[np.argsort(-strength[full], kind="stable")]
+    # The smaller the numbers, the quicker is a stable sort.
+    ranked = ranked[np.argsort(row[ranked].astype(np.min_scalar_type(rows)), kind="stable")]
+    sizes = counts[counts > most]
+    place = np.arange(len(ranked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    stays = np.ones(len(row), dtype=bool)
+    stays[ranked[place >= most]] = False
+    return np.flatnonzero(stays)
 
 
 @lru_cache(maxsize=2)

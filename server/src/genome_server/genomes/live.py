@@ -179,22 +179,26 @@ class Increment:
 
     def _load(self, subjects: Iterable[bytes]) -> None:
         missing = [one for one in subjects if one not in self._states]
-        for one in missing:
-            self._states[one] = SubjectState()
-        for record in self._store.genomes(missing):
-            self._states[record.subject] = SubjectState.from_bytes(record.state)
+        for subject, state in self._store.genome_states(missing):
+            self._states[subject] = SubjectState.from_bytes(state)
+        for subject in missing:
+            if subject not in self._states:
+                self._states[subject] = SubjectState()
 
     def _linked(self, subject: bytes) -> list[bytes]:
         self._load([subject])
         return self._states[subject].linked
 
     def _people(self, touched: list[bytes]) -> list[Person]:
-        persons = sorted({tuple(person_of(subject, self._linked)) for subject in touched})
+        states = self._states
+        alone = {(subject,) for subject in touched if not states[subject].links}
+        linked = {tuple(person_of(s, self._linked)) for s in touched if states[s].links}
+        persons = sorted(alone | linked)
         everybody = [one for person in persons for one in person]
         known = {row.subject: row for row in self._store.customers(everybody)}
         return [
             (
-                {one: self._states[one] for one in person},
+                {one: states[one] for one in person},
                 {one: known[one] for one in person if one in known},
             )
             for person in persons

@@ -58,6 +58,12 @@ class Genomes(People, Changes):
         for row in rows:
             yield GenomeRecord(*row)
 
+    def genome_states(self, subjects: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """(subject, state) of those of these subjects that have a genome."""
+        query = "SELECT subject, state FROM genomes WHERE subject IN ({keys})"
+        for subject, state in self.among(query, subjects):
+            yield bytes(subject), bytes(state)
+
     def genome_count(self) -> int:
         """How many genomes there are."""
         return self.number("SELECT count(*) FROM genomes")

@@ -204,6 +204,10 @@ class Store(FleetStore, Protocol):
         """All genomes by subject, or those of these subjects."""
         ...
 
+    def genome_states(self, subjects: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """(subject, state) of those of these subjects that have a genome."""
+        ...
+
     def genome_count(self) -> int:
         """How many genomes there are."""
         ...
