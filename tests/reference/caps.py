@@ -1,0 +1,159 @@
+"""What has happened, and what it keeps away: everything is kept, and counted anew each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from genome_edge.v1 import release_pb2
+from tests.reference.calendars import HOUR_MS, period
+
+NOBODY = bytes(16)
+NEVER = inf
+Cap = release_pb2.Cap
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Something that was done with an offer: view, redeem, dismiss, or a kind of success."""
+
+    at_ms: int
+    subject: bytes
+    offer: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A view that a decision keeps a place for, until it is seen or lapses."""
+
+    from_ms: int
+    until_ms: int
+    subject: bytes
+    offer: str
+
+
+@dataclass
+class History:
+    """Everything that happened on a device. `converting`: the kinds that are a success."""
+
+    happened: list[Happened] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    converting: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an offer is kept away, and until which moment (NEVER: for ever)."""
+
+    reason: str
+    until_ms: float
+
+
+def causes(
+    offer: release_pb2.OfferSpec,
+    offers: Iterable[release_pb2.OfferSpec],
+    history: History,
+    subject: bytes,
+    now_ms: int,
+) -> list[Cause]:
+    """Everything that keeps an offer away from somebody now; empty: nothing does."""
+    found = _stops(offer, history, subject)
+    if offer.cool_down_hours > 0:
+        seen = [h.at_ms for h in history.happened if _is(h, {offer.id}, "view", subject)]
+        found += [
+            Cause("COOL_DOWN", at + offer.cool_down_hours * HOUR_MS)
+            for at in seen
+            if now_ms < at + offer.cool_down_hours * HOUR_MS
+        ]
+    everything = list(offers)
+    for cap in offer.caps:
+        cause = _reached(cap, offer, _counted(cap, offer, everything), history, subject, now_ms)
+        if cause is not None:
+            found.append(cause)
+    return found
+
+
+def _stops(offer: release_pb2.OfferSpec, history: History, subject: bytes) -> list[Cause]:
+    """What a customer did once and for all. Nobody in particular is not a customer."""
+    if subject == NOBODY:
+        return []
+    done = {h.kind for h in history.happened if h.offer == offer.id and h.subject == subject}
+    found = []
+    if offer.stop_after_redeem and "redeem" in done:
+        found.append(Cause("REDEEMED", NEVER))
+    if offer.stop_after_dismiss and "dismiss" in done:
+        found.append(Cause("DISMISSED", NEVER))
+    if offer.stop_after_convert and done & history.converting:
+        found.append(Cause("CONVERTED", NEVER))
+    return found
+
+
+def _counted(
+    cap: Cap, offer: release_pb2.OfferSpec, offers: Sequence[release_pb2.OfferSpec]
+) -> set[str]:
+    """The offers that a cap counts together."""
+    if cap.over == Cap.OVER_CAMPAIGN and offer.campaign:
+        return {one.id for one in offers if one.campaign == offer.campaign}
+    if cap.over == Cap.OVER_GROUP and offer.exclusivity_group:
+        return {one.id for one in offers if one.exclusivity_group == offer.exclusivity_group}
+    return {offer.id}
+
+
+def _is(event: Happened | Held, offers: set[str], kind: str, subject: bytes | None) -> bool:
+    """`subject` None: whoever it was."""
+    return (
+        event.offer in offers
+        and (subject is None or event.subject == subject)
+        and (isinstance(event, Held) or event.kind == kind)
+    )
+
+
+def _reached(
+    cap: Cap,
+    offer: release_pb2.OfferSpec,
+    counted: set[str],
+    history: History,
+    subject: bytes,
+    now_ms: int,
+) -> Cause | None:
+    """Why a cap keeps the offer away now; None: it does not."""
+    who = None if cap.scope == Cap.SCOPE_DEVICE else subject
+    kind = "redeem" if cap.count == Cap.COUNT_REDEEM else "view"
+    times = sorted(h.at_ms for h in history.happened if _is(h, counted, kind, who))
+    held = []
+    if kind == "view":
+        held = [h.until_ms for h in history.held if _is(h, counted, kind, who)]
+    limit = max(cap.limit, 1)
+    calendar = cap.calendar != Cap.CALENDAR_UNSPECIFIED
+    begin, end = period(now_ms, cap.calendar, offer.targeting.zone) if calendar else (0, 0)
+
+    def full(at_ms: float) -> bool:
+        """Whether the cap is reached at a moment, if nothing else happens until then."""
+        ahead = sum(until > at_ms for until in held)
+        if calendar:
+            share = limit
+            if cap.paced and at_ms < end:
+                passed = int(at_ms) - begin
+                share = max(1, -(-limit * passed // (end - begin)))
+            used = sum(at >= begin for at in times) if at_ms < end else 0
+            return used + ahead >= share
+        if cap.window_hours == 0:
+            return len(times) + ahead >= limit
+        return sum(at_ms < at + cap.window_hours * HOUR_MS for at in times) + ahead >= limit
+
+    if not full(now_ms):
+        return None
+    moments = {at + cap.window_hours * HOUR_MS for at in times} | set(held)
+    if calendar:
+        moments = {end, *held}
+        if cap.paced:
+            # From just after each share of the window has passed, one more is allowed.
+            length = end - begin
+            moments |= {begin + number * length // limit + 1 for number in range(limit)}
+    later = sorted(at for at in moments if at > now_ms and not full(at))
+    used = sum(begin <= at for at in times) if calendar else 0
+    waiting = sum(until > now_ms for until in held)
+    paced = cap.paced and calendar and used + waiting < limit
+    return Cause("PACED" if paced else "CAPPED", later[0] if later else NEVER)
