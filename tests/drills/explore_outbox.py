@@ -83,6 +83,9 @@ ALLOWANCES: Final = {
     "a cloned disk and a restored server": Allowance(
         events=2, given_up=1, clones=1, backups=1, restores=1
     ),
+    "a cloned disk, a restored server, three events": Allowance(
+        events=3, clones=1, backups=1, restores=1
+    ),
     "a server restored twice": Allowance(events=3, given_up=1, backups=2, restores=2),
 }
 

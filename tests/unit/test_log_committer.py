@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,18 @@ def test_an_overlap_with_another_content_is_a_fork(log: Committer, path: Path) -
         append(log, 3, 6, partly)
     assert caught.value.facts == {"sequence": "5"}
     assert sequences(path) == [1, 2, 3, 4, 5]
+
+
+def test_a_device_that_knows_another_log_is_told_which_this_is(log: Committer, path: Path) -> None:
+    frames = run(1, 2)
+    digest = hashlib.sha256(frames).digest()
+    batch = Batch("d", EPOCH, 0, 1, 2, frames, digest, b"another log 1234")
+    with pytest.raises(BatchRefusedError) as caught:
+        log.submit(batch).result(5)
+    assert caught.value.reason == "LOG_CHANGED"
+    assert caught.value.facts == {"incarnation": log.incarnation.hex()}
+    assert log.submit(replace(batch, known=log.incarnation)).result(5).received_through == 2
+    assert whole(path)
 
 
 def test_a_gap_says_what_is_due(log: Committer, path: Path) -> None:

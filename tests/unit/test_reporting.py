@@ -74,12 +74,15 @@ class Log:
     lanes: dict[tuple[bytes, int], dict[int, bytes]] = field(default_factory=dict)
     requests: list[report_pb2.ReportRequest] = field(default_factory=list)
     incarnation: bytes = b"i" * 16
+    is_safe: bool = True
     before: Callable[[report_pb2.ReportRequest], None] = lambda _: None
     after: Callable[[report_pb2.ReportRequest], None] = lambda _: None
 
     def send(self, request: report_pb2.ReportRequest) -> report_pb2.ReportResponse:
         self.requests.append(request)
         self.before(request)
+        if request.incarnation not in (b"", self.incarnation):
+            raise RefusedError("LOG_CHANGED", "", {"incarnation": self.incarnation.hex()})
         assert hashlib.sha256(request.frames).digest() == request.digest
         lane = self.lanes.setdefault((request.epoch, request.lane), {})
         expected = max(lane, default=0) + 1
@@ -94,8 +97,9 @@ class Log:
         assert sequences[-1] == request.last_sequence
         self.after(request)
         through = max(lane)
+        safe = through if self.is_safe else 0
         return report_pb2.ReportResponse(
-            incarnation=self.incarnation, received_through=through, safe_through=through
+            incarnation=self.incarnation, received_through=through, safe_through=safe
         )
 
     @property
@@ -265,6 +269,21 @@ def test_an_answer_lost_while_a_batch_is_divided_does_no_harm(device: Device) ->
     assert log.words == [word for word in WORDS[:16] if word != "w011"]
     # A new process, which knows nothing of the division, goes on from the same store.
     drain(make_pump(device, log))
+
+
+def test_nothing_is_appended_to_what_a_restored_server_lost(device: Device) -> None:
+    log = Log(is_safe=False)
+    device.happen("a", "b", "c")
+    drain(make_pump(device, log))
+    log.lanes.clear()
+    log.incarnation = b"r" * 16
+    copies = [event_pb2.Interaction(interaction_id=f"of a copy {n}") for n in (1, 2, 3)]
+    said = {n: event_pb2.Event(interaction=c).SerializeToString() for n, c in enumerate(copies, 1)}
+    log.lanes[device.store.epoch(), 1] = dict(said)  # as many as were lost
+    device.happen("d")
+    drain(make_pump(device, log))
+    assert sorted(log.words) == ["a", "b", "c", "d", *(c.interaction_id for c in copies)]
+    assert said in log.lanes.values()  # ours are under an epoch of their own
 
 
 def test_a_cloned_disk_goes_on_under_a_new_epoch(device: Device) -> None:

@@ -33,7 +33,8 @@ from edge_sdk.store.segments import put_rest, read_segments, write_segment
 class Batch:
     """One batch as it goes into a ReportRequest. The same bytes every time until it is acked.
 
-    `epoch` and `lane` are what the server knows; `held` is the number of the lane in the store.
+    `epoch` and `lane` are what the server knows; `held` is the number of the lane in the store, and
+    `incarnation` the log that is known (empty: none yet).
     """
 
     epoch: bytes
@@ -43,12 +44,14 @@ class Batch:
     frames: bytes = field(repr=False)
     digest: bytes = field(repr=False)
     held: int
+    incarnation: bytes
 
     @staticmethod
-    def of(row: Lane, last: int, frames: bytes) -> Batch:
+    def of(row: Lane, last: int, frames: bytes, incarnation: bytes) -> Batch:
         """What follows on the part of a lane that was received, to sequence `last`."""
         digest = hashlib.sha256(frames).digest()
-        return Batch(row.epoch, row.address, row.received + 1, last, frames, digest, row.lane)
+        first = row.received + 1
+        return Batch(row.epoch, row.address, first, last, frames, digest, row.lane, incarnation)
 
 
 class Outbox:
@@ -87,7 +90,8 @@ class Outbox:
                 )
             first, last = extent
             frames = lanes.assemble(read_segments(connection, lane, first, last), first, last)
-        return Batch.of(waiting, last, frames)
+            known = get_meta(connection, "incarnation") or b""
+        return Batch.of(waiting, last, frames, known)
 
     def ack(
         self, batch: Batch, received_through: int, safe_through: int, incarnation: bytes = b""
@@ -112,7 +116,7 @@ class Outbox:
         """The server's log is this one: where another one was known, a server was restored, and
         everything that is not safe is sent again. Raises StoreError."""
         with self._store.read() as connection:
-            if get_meta(connection, "incarnation") in (None, incarnation):
+            if not incarnation or get_meta(connection, "incarnation") in (None, incarnation):
                 return
         with self._store.write() as connection:
             _heed(connection, incarnation)

@@ -81,6 +81,7 @@ class ReportPump:
                     last_sequence=piece.last_sequence,
                     frames=piece.frames,
                     digest=piece.digest,
+                    incarnation=piece.incarnation,
                 )
             )
         except UnreachableError as error:
@@ -115,6 +116,8 @@ class ReportPump:
             self._cautions.clear()
             at = error.facts.get("sequence")
             self._outbox.forked(batch, int(str(at)) if _is_number(at) else batch.first_sequence)
+        elif error.reason == ErrorReason.LOG_CHANGED:
+            self._outbox.heed(_bytes(error.facts.get("incarnation")))
         elif error.reason == ErrorReason.SEQUENCE_GAP and _is_number(error.facts.get("expected")):
             self._outbox.rewind(batch, int(error.facts["expected"]) - 1)
         elif error.reason == ErrorReason.BAD_DIGEST and not _is_whole(batch):
@@ -171,3 +174,11 @@ def _is_number(text: str | None) -> bool:
     """Whether a fact of a refusal is a number above 0 that a sequence can have."""
     digits = str(text) if text and len(text) <= _DIGITS and text.isascii() else ""
     return digits.isdecimal() and int(digits) > 0
+
+
+def _bytes(text: str | None) -> bytes:
+    """A fact of a refusal in hex digits; empty where it is none."""
+    try:
+        return bytes.fromhex(text or "")
+    except ValueError:
+        return b""

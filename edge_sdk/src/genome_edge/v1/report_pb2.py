@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from genome_edge.v1 import authorisation_pb2 as genome__edge_dot_v1_dot_authorisation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgenome_edge/v1/report.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\"{\n\rReportRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\"m\n\x0eReportResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x14\n\x0csafe_through\x18\x03 \x01(\x04\x12\x16\n\x0eserver_time_ms\x18\x04 \x01(\x03\x32\x61\n\rReportService\x12P\n\x06Report\x12\x1d.genome_edge.v1.ReportRequest\x1a\x1e.genome_edge.v1.ReportResponse\"\x07\xba\xe1\x18\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgenome_edge/v1/report.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\"\x90\x01\n\rReportRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x07 \x01(\x0c\"m\n\x0eReportResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x0c\x12\x18\n\x10received_through\x18\x02 \x01(\x04\x12\x14\n\x0csafe_through\x18\x03 \x01(\x04\x12\x16\n\x0eserver_time_ms\x18\x04 \x01(\x03\x32\x61\n\rReportService\x12P\n\x06Report\x12\x1d.genome_edge.v1.ReportRequest\x1a\x1e.genome_edge.v1.ReportResponse\"\x07\xba\xe1\x18\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['Report']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['Report']._serialized_options = b'\272\341\030\003\n\001\002'
-  _globals['_REPORTREQUEST']._serialized_start=83
-  _globals['_REPORTREQUEST']._serialized_end=206
-  _globals['_REPORTRESPONSE']._serialized_start=208
-  _globals['_REPORTRESPONSE']._serialized_end=317
-  _globals['_REPORTSERVICE']._serialized_start=319
-  _globals['_REPORTSERVICE']._serialized_end=416
+  _globals['_REPORTREQUEST']._serialized_start=84
+  _globals['_REPORTREQUEST']._serialized_end=228
+  _globals['_REPORTRESPONSE']._serialized_start=230
+  _globals['_REPORTRESPONSE']._serialized_end=339
+  _globals['_REPORTSERVICE']._serialized_start=341
+  _globals['_REPORTSERVICE']._serialized_end=438
 # @@protoc_insertion_point(module_scope)

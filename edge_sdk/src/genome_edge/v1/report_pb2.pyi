@@ -6,20 +6,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportRequest(_message.Message):
-    __slots__ = ("epoch", "lane", "first_sequence", "last_sequence", "frames", "digest")
+    __slots__ = ("epoch", "lane", "first_sequence", "last_sequence", "frames", "digest", "incarnation")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     epoch: bytes
     lane: int
     first_sequence: int
     last_sequence: int
     frames: bytes
     digest: bytes
-    def __init__(self, epoch: _Optional[bytes] = ..., lane: _Optional[int] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., frames: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    incarnation: bytes
+    def __init__(self, epoch: _Optional[bytes] = ..., lane: _Optional[int] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., frames: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
     __slots__ = ("incarnation", "received_through", "safe_through", "server_time_ms")

@@ -52,6 +52,7 @@ class RefusalReason(StrEnum):
     BAD_FRAME = "BAD_FRAME"
     TOO_LARGE = "TOO_LARGE"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    LOG_CHANGED = "LOG_CHANGED"
 
 
 class BatchRefusedError(Exception):
@@ -68,7 +69,10 @@ class BatchRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of one lane as it was sent: `first` … `last` are inclusive."""
+    """A batch of one lane as it was sent: `first` … `last` are inclusive.
+
+    `known` is the incarnation of the log that the device knows; empty: none yet.
+    """
 
     device: str
     epoch: bytes
@@ -77,6 +81,7 @@ class Batch:
     last: int
     frames: bytes
     digest: bytes
+    known: bytes = b""
 
     @classmethod
     def of(cls, device: str, request: report_pb2.ReportRequest) -> Batch:
@@ -89,6 +94,7 @@ class Batch:
             request.last_sequence,
             request.frames,
             request.digest,
+            request.incarnation,
         )
 
 

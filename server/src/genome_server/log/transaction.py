@@ -98,6 +98,12 @@ class Transaction:
     def append(self, checked: CheckedBatch) -> int:
         """Append one batch; return how far its lane now is. Raises BatchRefusedError."""
         batch = checked.batch
+        if batch.known not in (b"", self._incarnation):
+            raise BatchRefusedError(
+                RefusalReason.LOG_CHANGED,
+                "this is another log than the device knows",
+                incarnation=self._incarnation.hex(),
+            )
         key = (batch.device, batch.epoch, batch.lane)
         through = self._read_through(key)
         due = through + 1

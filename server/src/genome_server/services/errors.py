@@ -34,6 +34,7 @@ _CODES: dict[str, grpc.StatusCode] = {
     "TOKEN_EXPIRED": grpc.StatusCode.FAILED_PRECONDITION,
     "FORKED_EPOCH": grpc.StatusCode.FAILED_PRECONDITION,
     "SEQUENCE_GAP": grpc.StatusCode.OUT_OF_RANGE,
+    "LOG_CHANGED": grpc.StatusCode.FAILED_PRECONDITION,
     "BAD_DIGEST": grpc.StatusCode.INVALID_ARGUMENT,
     "BAD_FRAME": grpc.StatusCode.INVALID_ARGUMENT,
     "TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
