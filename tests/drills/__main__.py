@@ -36,6 +36,7 @@ DRILLS = (
     "clock",
     "simulation",
     "explore",
+    "replay",
 )
 _SHOWN = 10
 
