@@ -152,7 +152,7 @@ class Child:
 
 
 def _serve(line: Connection, cwd: str) -> None:
-    from edge_sdk.engine.policy import OnnxScorer
+    from edge_sdk.engine.scoring import OnnxScorer
 
     os.chdir(cwd)  # where a runtime would look for files
     silence = os.open(os.devnull, os.O_WRONLY)

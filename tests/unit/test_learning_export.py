@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine.policy import OnnxScorer
+from edge_sdk.engine.scoring import OnnxScorer
 from edge_sdk.errors import TrustError
 from genome_server.learning.export import (
     CONTRACT,

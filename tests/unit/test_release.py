@@ -12,13 +12,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_sdk.context import Context
+from edge_sdk.decision import Reason
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.engine.decide import decide
 from edge_sdk.engine.fake_release import SharedDna
 from edge_sdk.engine.offers import offer_from_document, placement_from_document
-from edge_sdk.engine.policy import OnnxScorer, SquareCB
+from edge_sdk.engine.policy import SquareCB
 from edge_sdk.engine.release import Release, load_bundle
+from edge_sdk.engine.scoring import OnnxScorer
+from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.errors import TrustError
 from edge_sdk.sync.trust import MANIFEST_PREFIX, Refusal, key_id
 from genome_edge.v1 import dna_pb2, release_pb2
@@ -190,6 +193,34 @@ def test_a_broken_model_is_found_before_the_swap(model: bytes) -> None:
         with pytest.raises(TrustError) as caught:
             check()
         assert caught.value.reason == Refusal.MODEL
+
+
+@pytest.mark.parametrize("with_golden", [True, False])
+def test_a_model_that_is_evaluated_wrongly_here_is_left_to_the_runtime(
+    with_golden: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tower_model(random_towers(5, len(WORDS)), ModelFacts(WORDS.lineage, len(WORDS)))
+    runtime = OnnxScorer(model, WORDS)
+    at, weights = np.array([3]), np.ones(1, np.float32)
+    values = runtime.values(at, weights, runtime.vectors([[(WORDS.index("ride:taxi") or 0, 1.0)]]))
+    vector = release_pb2.GoldenVector(
+        indices=[3], weights=[1.0], offers=["taxi"], values=values.tolist()
+    )
+    said = release_pb2.GoldenVectors(vectors=[vector]).SerializeToString()
+    changed = {"model": model, "golden": said if with_golden else None}
+    made = release(**changed)
+    made.warm()
+    made.check_golden()
+    assert isinstance(made.scorer, TowerScorer)
+    inner = TowerScorer.values
+    monkeypatch.setattr(TowerScorer, "values", lambda *args: inner(*args) + np.float32(2e-5))
+    made = release(**changed)
+    made.warm()
+    made.check_golden()
+    assert isinstance(made.scorer, OnnxScorer)
+    assert "left to the runtime" in caplog.text
+    assert isinstance(made.renewed().scorer, OnnxScorer)
+    assert decide(made, Context(), "lobby")[0].reason is not Reason.UNSCORED
 
 
 def test_golden_vectors_tell_another_model() -> None:

@@ -16,14 +16,19 @@ Rules
 What a well-formed model does with memory and time when it runs cannot be seen in the file: for this
 it is first run in a child process under limits (`sync.worker`).
 
+`read_graph` gives the graph of such a file, for whoever can evaluate some graphs without a runtime.
+
 The reader walks the message types of the ONNX format that can hold any of these, by field number;
 everything else is skipped unread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from edge_sdk.errors import FormatError
 
@@ -53,6 +58,8 @@ _LEARNED: Final = frozenset(
 )
 _OPERATORS: Final = {b"": _STANDARD, b"ai.onnx": _STANDARD, b"ai.onnx.ml": _LEARNED}
 
+# The kind of an attribute that is one whole number.
+_WHOLE: Final = 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -64,6 +71,116 @@ def check_self_contained(model: bytes) -> None:
     if len(model) > MAX_BYTES:
         raise FormatError(f"the model has {len(model)} bytes; at most {MAX_BYTES}")
     _Check(len(model)).model(memoryview(model))
+
+
+class Node(NamedTuple):
+    """An operation of a graph, by the names of its values; `attributes` are whole numbers."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, int]
+
+
+class Tensor(NamedTuple):
+    """Numbers of a graph as the file holds them."""
+
+    shape: tuple[int, ...]
+    kind: int
+    data: bytes
+
+    def array(self) -> npt.NDArray[Any] | None:
+        """As an array of its shape; None where it holds neither float32 nor int64."""
+        kind = {1: "<f4", 7: "<i8"}.get(self.kind)
+        if kind is None or len(self.data) != np.dtype(kind).itemsize * np.prod(self.shape):
+            return None
+        return np.frombuffer(self.data, kind).reshape(self.shape)
+
+
+class Graph(NamedTuple):
+    """A graph with the numbers that stand in it, and what the file says of the model.
+
+    `inputs` and `outputs` are (name, kind of number, dimensions).
+    """
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[tuple[str, int, int], ...]
+    outputs: tuple[tuple[str, int, int], ...]
+    opsets: Mapping[str, int]
+    metadata: Mapping[str, str]
+
+
+def read_graph(model: bytes) -> Graph:
+    """The graph of a model that `check_self_contained` let through.
+
+    Raises FormatError where it holds what a `Graph` cannot: operators of other domains, attributes
+    that are not whole numbers, tensors that are not written as bytes, names that are not text.
+    """
+    try:
+        return _read_graph(model)
+    except UnicodeDecodeError as error:
+        raise FormatError("the graph has a name that is not text") from error
+
+
+def _read_graph(model: bytes) -> Graph:
+    nodes: list[Node] = []
+    tensors: dict[str, Tensor] = {}
+    declared: dict[int, list[tuple[str, int, int]]] = {11: [], 12: []}
+    opsets: dict[str, int] = {}
+    metadata: dict[str, str] = {}
+    for field, value in _fields(memoryview(model)):
+        if field == 8:
+            opsets[_one(_bytes(value), 1).decode()] = _number(_bytes(value), 2)
+        elif field == 14:
+            metadata[_one(_bytes(value), 1).decode()] = _one(_bytes(value), 2).decode()
+        elif field == 7:
+            for part, held in _fields(_bytes(value)):
+                if part == 1:
+                    nodes.append(_read_node(_bytes(held)))
+                elif part == 5:
+                    tensors[_one(_bytes(held), 8).decode()] = _read_tensor(_bytes(held))
+                elif part in declared:
+                    declared[part].append(_read_declared(_bytes(held)))
+    return Graph(tuple(nodes), tensors, tuple(declared[11]), tuple(declared[12]), opsets, metadata)
+
+
+def _read_declared(value_info: memoryview) -> tuple[str, int, int]:
+    """Value info → type → tensor: its name, kind of number and how many dimensions it has."""
+    tensor = _one_message(_one_message(value_info, 2), 1)
+    shape = _one_message(tensor, 2)
+    rank = sum(field == 1 for field, _ in _fields(shape))
+    return _one(value_info, 1).decode(), _number(tensor, 1), rank
+
+
+def _one_message(message: memoryview, number: int) -> memoryview:
+    return memoryview(_one(message, number))
+
+
+def _read_node(node: memoryview) -> Node:
+    if _one(node, 7) not in (b"", b"ai.onnx"):
+        raise FormatError("the graph uses operators of another domain")
+    texts: dict[int, list[str]] = {1: [], 2: []}
+    attributes = {}
+    for field, value in _fields(node):
+        if field in texts:
+            texts[field].append(bytes(_bytes(value)).decode())
+        elif field == 5:
+            attribute = _bytes(value)
+            if _number(attribute, 20) != _WHOLE:
+                raise FormatError("the graph has an attribute that is not a whole number")
+            attributes[_one(attribute, 1).decode()] = _number(attribute, 3)
+    return Node(_one(node, 4).decode(), tuple(texts[1]), tuple(texts[2]), attributes)
+
+
+def _read_tensor(tensor: memoryview) -> Tensor:
+    shape: list[int] = []
+    for field, value in _fields(tensor):
+        if field == 1:
+            shape += [value] if isinstance(value, int) else _packed(value)
+        elif field not in (2, 8, 9):
+            raise FormatError("the graph has a tensor that is not written as bytes")
+    return Tensor(tuple(shape), _number(tensor, 2), _one(tensor, 9))
 
 
 class _Check:
@@ -169,6 +286,15 @@ def _one(message: memoryview, number: int) -> bytes:
     if len(found) > 1:
         raise FormatError("the model names something twice")
     return found[0] if found else b""
+
+
+def _number(message: memoryview, number: int) -> int:
+    """The last number of a field; 0 where there is none."""
+    found = 0
+    for field, value in _fields(message):
+        if field == number and isinstance(value, int):
+            found = value
+    return found
 
 
 def _shown(name: bytes) -> str:

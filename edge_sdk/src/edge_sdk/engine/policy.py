@@ -20,16 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine.onnx_file import check_self_contained
-from edge_sdk.errors import FormatError, TrustError
-from edge_sdk.slices import rest
-from edge_sdk.sync.trust import Refusal
+from edge_sdk.errors import FormatError
 
 CONTRACT: Final = "genome-edge/offer/1"
 P: Final = 1 << 32
@@ -39,20 +35,15 @@ SCORE_MAX: Final = (1 << 31) - 1
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _MASK: Final = (1 << 64) - 1
-_BATCH: Final = 2048
+# The sum of the squares of scores that are all within bounds may be up to this.
+_SMALL: Final = float(SCORE_MAX) ** 2
+# Longer sums are shared among threads by numpy's library; a decision does not wait for them.
+_SUMMED_ALONE: Final = 10_000
+_TOP: Final = float(P * ONE)
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.int32]
-
-_INPUTS: Final = {
-    "query_index": ("tensor(int64)", 1),
-    "query_weight": ("tensor(float)", 1),
-    "offer_index": ("tensor(int64)", 2),
-    "offer_weight": ("tensor(float)", 2),
-    "offer_vector": ("tensor(float)", 2),
-}
-_OUTPUTS: Final = {"vector": ("tensor(float)", 2), "value": ("tensor(float)", 1)}
 
 
 class Scorer(Protocol):
@@ -65,88 +56,6 @@ class Scorer(Protocol):
     def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
         """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
         ...
-
-
-class OnnxScorer:
-    """A model of the contract "genome-edge/offer/1" in ONNX Runtime, on one thread.
-
-    `model` is the file's bytes. Markers at or beyond the model's `vocabulary_size` are ignored.
-    Raises TrustError MODEL, with the reason, for a model that is cut, keeps another contract,
-    numbers its markers otherwise or reaches outside itself.
-    """
-
-    def __init__(self, model: bytes, vocabulary: Vocabulary) -> None:
-        try:
-            check_self_contained(model)
-        except FormatError as error:
-            raise _refuse(str(error)) from error
-        self._session = _open(model)
-        self.metadata = _metadata(self._session)
-        self._check(vocabulary)
-        self.vocabulary_size = int(self.metadata["vocabulary_size"])
-        self.dimension = int(self.metadata["dimension"])
-        nothing = np.zeros((0, 0), np.float32)
-        # Everything that `value` does not need, and everything that `vector` does not need.
-        self._no_offers = {"offer_index": nothing.astype(np.int64), "offer_weight": nothing}
-        self._no_query = {
-            "query_index": np.zeros(0, np.int64),
-            "query_weight": np.zeros(0, np.float32),
-            "offer_vector": np.zeros((0, self.dimension), np.float32),
-        }
-        self._values = ["value"]
-
-    def vectors(self, dna: Sequence[Sequence[tuple[int, float]]]) -> Floats:
-        """Each offer's DNA, (marker index, weight), as one row: float32[m, d]."""
-        out = np.zeros((len(dna), self.dimension), np.float32)
-        for begin in range(0, len(dna), _BATCH):
-            part = [
-                [pair for pair in markers if pair[0] < self.vocabulary_size]
-                for markers in dna[begin : begin + _BATCH]
-            ]
-            width = max(1, *(len(markers) for markers in part))
-            index = np.zeros((len(part), width), np.int64)
-            weight = np.zeros((len(part), width), np.float32)
-            for row, markers in enumerate(part):
-                rest()
-                for column, (marker, salience) in enumerate(markers):
-                    index[row, column], weight[row, column] = marker, salience
-            feed = {**self._no_query, "offer_index": index, "offer_weight": weight}
-            out[begin : begin + len(part)] = self._session.run(["vector"], feed)[0]
-        return out
-
-    def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
-        """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
-        if len(indices) and indices.max() >= self.vocabulary_size:
-            known = indices < self.vocabulary_size
-            indices, weights = indices[known], weights[known]
-        feed = {
-            **self._no_offers,
-            "query_index": indices,
-            "query_weight": weights,
-            "offer_vector": vectors,
-        }
-        values: Floats = self._session.run(self._values, feed)[0]
-        return values
-
-    def _check(self, vocabulary: Vocabulary) -> None:
-        facts = self.metadata
-        if facts.get("contract") != CONTRACT:
-            raise _refuse(f"it keeps the contract {facts.get('contract')!r}, not {CONTRACT!r}")
-        if facts.get("vocabulary_lineage") != vocabulary.lineage.hex():
-            raise _refuse("it was trained on another vocabulary than the release's")
-        for name in ("vocabulary_size", "dimension"):
-            if not facts.get(name, "").isdecimal():
-                raise _refuse(f"it does not say its {name}")
-        if int(facts["vocabulary_size"]) > len(vocabulary):
-            raise _refuse(
-                f"it was trained on {facts['vocabulary_size']} markers; the release's vocabulary "
-                f"has {len(vocabulary)}"
-            )
-        _check_tensors("input", self._session.get_inputs(), _INPUTS)
-        _check_tensors("output", self._session.get_outputs(), _OUTPUTS)
-        shape = next(i.shape for i in self._session.get_inputs() if i.name == "offer_vector")
-        if not 1 <= int(facts["dimension"]) <= 4096 or shape[1] != int(facts["dimension"]):
-            raise _refuse(f"it says dimension {facts['dimension']} and takes vectors of {shape[1]}")
 
 
 class Drawn(NamedTuple):
@@ -204,8 +113,9 @@ class SquareCB:
     def __init__(self, gamma: float, floor: float) -> None:
         if not 0.0 <= gamma <= 1e6 or not 0.0 <= floor <= 1.0:
             raise FormatError(f"SquareCB takes gamma 0 to 1e6 and floor 0 to 1: {gamma}, {floor}")
-        self.gamma = gamma
+        self.gamma = float(gamma)
         self.floor = floor
+        self._is_whole = self.gamma.is_integer()
         self._floor_p = math.floor(floor * P)
 
     def distribution(self, scores: Scores) -> npt.NDArray[np.int64]:
@@ -222,17 +132,26 @@ class SquareCB:
         return Drawn(position, int(chances[position]), best)
 
     def _chances(self, scores: Scores, best: int) -> npt.NDArray[np.int64]:
-        number = len(scores)
-        # A gap is below 2^32 and gamma at most 1e6: exact in float64 up to the product, whose
-        # rounding is the same on every machine.
-        gaps = int(scores[best]) - scores.astype(np.int64)
-        shares: npt.NDArray[np.int64] = (gaps * self.gamma).astype(np.int64)
-        shares += number * ONE
-        np.floor_divide(P * ONE, shares, out=shares)
-        np.maximum(shares, self._floor_p // number, out=shares)
-        shares[best] = 0
-        shares[best] = P - int(shares.sum())
-        return shares
+        # Exact in float64, which takes a third of the time of whole numbers. A gap is below 2^32
+        # and gamma at most 1e6, so that their product is below 2^53 (its rounding, where gamma is
+        # not whole, is the same on every machine). 2^48 / s of a whole s below 2^53 is at least
+        # 1 / s below the next whole number where it is none, and is rounded by less: no quotient
+        # is rounded up to one.
+        number, top = len(scores), int(scores[best])
+        if self._is_whole:
+            shares = scores * -self.gamma
+            shares += top * self.gamma + number * ONE
+        else:
+            shares = np.floor((top - scores.astype(np.float64)) * self.gamma)
+            shares += number * ONE
+        np.divide(_TOP, shares, out=shares)
+        chances = shares.astype(np.int64)
+        least = self._floor_p // number
+        if least:
+            np.maximum(chances, least, out=chances)
+        chances[best] = 0
+        chances[best] = P - int(np.add.reduce(chances))
+        return chances
 
 
 def explorer(name: str, gamma: float, floor: float) -> Explorer:
@@ -265,45 +184,10 @@ def fixed_scores(values: Floats, worth: npt.NDArray[np.float64]) -> Scores:
 
     What is not a number scores least, so that it is drawn last and never breaks a draw.
     """
-    products = np.rint(values * worth)
-    np.fmax(products, SCORE_MIN, out=products)
-    np.fmin(products, SCORE_MAX, out=products)
+    products = values * worth
+    np.rint(products, out=products)
+    # One sum shows that all of them are numbers, and small; in doubt each is looked at.
+    if len(products) > _SUMMED_ALONE or not float(products.dot(products)) < _SMALL:
+        np.fmax(products, SCORE_MIN, out=products)
+        np.fmin(products, SCORE_MAX, out=products)
     return products.astype(np.int32)
-
-
-def _open(model: bytes) -> Any:
-    import onnxruntime  # a tenth of a second: only where a model is used
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises a dozen types of its own
-        raise _refuse(f"the runtime cannot read it: {error}") from error
-
-
-def _metadata(session: Any) -> dict[str, str]:
-    return dict(session.get_modelmeta().custom_metadata_map)
-
-
-def _check_tensors(what: str, found: Sequence[Any], wanted: dict[str, tuple[str, int]]) -> None:
-    given = {tensor.name: (tensor.type, len(tensor.shape)) for tensor in found}
-    for name, (kind, rank) in wanted.items():
-        if name not in given:
-            raise _refuse(f"it has no {what} {name!r}")
-        if given[name] != (kind, rank):
-            raise _refuse(
-                f"its {what} {name!r} is {given[name][0]} of rank {given[name][1]}; the contract "
-                f"says {kind} of rank {rank}"
-            )
-    extra = sorted(set(given) - set(wanted))
-    if what == "input" and extra:
-        raise _refuse(f"it asks for inputs that nobody gives: {', '.join(extra)}")
-
-
-def _refuse(why: str) -> TrustError:
-    return TrustError(f"the model was refused: {why}", Refusal.MODEL)

@@ -12,6 +12,7 @@ first question after loading what it decides from, and not the runtime's whole l
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,17 +28,23 @@ from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
-from edge_sdk.engine.policy import Explorer, Floats, OnnxScorer, Scorer, explorer
+from edge_sdk.engine.policy import Explorer, Floats, Scorer, explorer
+from edge_sdk.engine.scoring import OnnxScorer, open_scorer
+from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.errors import FormatError, TrustError, UsageError
 from edge_sdk.slices import rest
 from edge_sdk.sync.roles import verify_root, verify_timestamp
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
 from genome_edge.v1 import dna_pb2, release_pb2
 
+log = logging.getLogger("edge_sdk")
+
 GOLDEN_TOLERANCE: Final = 1e-5
 _MAX_SLOTS: Final = 64
 _TOGETHER: Final = 512
 _MAX_NEAREST: Final = 1024
+# Offers that are valued in two ways, to compare them.
+_PROBED: Final = 256
 
 _M = TypeVar("_M", bound=Message)
 
@@ -140,7 +147,7 @@ class Release:
                 products=_optional(parts, "products", release_pb2.ProductTable),
                 places=_optional(parts, "places", release_pb2.PlaceTable),
                 golden=_optional(parts, "golden", release_pb2.GoldenVectors),
-                scorer=lambda: OnnxScorer(model, vocabulary),
+                scorer=lambda: open_scorer(model, vocabulary),
                 model=model,
                 assets=assets,
             )
@@ -176,22 +183,64 @@ class Release:
     def warm(self) -> None:
         """Do what the first decision would do: open the model, value an offer.
 
-        Raises TrustError MODEL.
+        A model that is evaluated without the runtime is compared with it here, unless golden
+        vectors, which came out of the runtime, do so. Raises TrustError MODEL.
         """
         scoring = self.scoring
+        if isinstance(scoring.scorer, TowerScorer) and not self._golden.vectors:
+            self._prove(scoring)
+            scoring = self.scoring
         nothing = np.zeros(0, np.int64)
         scoring.scorer.values(nothing, nothing.astype(np.float32), scoring.vectors[:1])
+
+    def dna(self, row: int) -> list[tuple[int, float]]:
+        """What an offer of the catalogue is made of: marker indices and weights."""
+        rest()
+        pairs = (
+            (self.vocabulary.index(m.marker), m.salience_q8 / 256)
+            for m in self.catalogue.offers[row].dna
+        )
+        return [(at, weight) for at, weight in pairs if at is not None]
 
     def check_golden(self) -> None:
         """Check that the model gives on this device what it gave where it was published.
 
         Raises TrustError GOLDEN, with the first difference, or MODEL.
         """
+        try:
+            self._try_vectors()
+        except TrustError as error:
+            if error.reason != Refusal.GOLDEN or not isinstance(self.scorer, TowerScorer):
+                raise
+            self._use_runtime(str(error))
+            self._try_vectors()
+
+    def _try_vectors(self) -> None:
         for number, vector in enumerate(self._golden.vectors):
             try:
                 self._check_vector(vector)
             except FormatError as error:
                 raise TrustError(f"golden vector {number}: {error}", Refusal.GOLDEN) from error
+
+    def _prove(self, scoring: Scoring) -> None:
+        """Compare what is evaluated here with the runtime, for queries of any length."""
+        rng = np.random.default_rng(self.version)
+        rows = np.sort(rng.choice(len(self.catalogue), min(_PROBED, len(self.catalogue)), False))
+        scorer = OnnxScorer(self.model, self.vocabulary)
+        theirs = scorer.vectors([self.dna(row) for row in rows.tolist()])
+        for number in (0, 1, 8, 64):
+            indices = np.sort(rng.integers(0, len(self.vocabulary), number))
+            weights = rng.uniform(0.1, 6.0, number).astype(np.float32)
+            found = scoring.scorer.values(indices, weights, scoring.vectors[rows])
+            apart = np.abs(found - scorer.values(indices, weights, theirs))
+            if not bool((apart <= GOLDEN_TOLERANCE).all()):
+                self._use_runtime(f"a query of {number} markers is {apart.max():.2g} off")
+                return
+
+    def _use_runtime(self, why: str) -> None:
+        log.warning("the model is left to the runtime, which values offers otherwise: %s", why)
+        self._make_scorer = lambda: OnnxScorer(self.model, self.vocabulary)
+        self._scoring = None
 
     def nearest(self, kind: str, name: str) -> Unknown:
         """What is said about a name that is not known; worked out once per name."""
@@ -220,24 +269,19 @@ class Release:
         )
 
     def _open_scorer(self) -> Scoring | TrustError:
-        offers = self.catalogue.offers
+        number = len(self.catalogue)
         try:
             scorer = self._make_scorer()
             # A few at a time: what lives for long makes the interpreter look through everything.
             vectors = [
-                scorer.vectors([self._dna(offer) for offer in offers[at : at + _TOGETHER]])
-                for at in range(0, len(offers) or 1, _TOGETHER)
+                scorer.vectors([self.dna(row) for row in range(at, min(at + _TOGETHER, number))])
+                for at in range(0, number or 1, _TOGETHER)
             ]
             return Scoring(scorer, np.ascontiguousarray(np.concatenate(vectors), np.float32))
         except TrustError as error:
             return error
         except Exception as error:  # noqa: BLE001 a broken model fails in its runtime's own ways
             return TrustError(f"the model cannot value the offers: {error}", Refusal.MODEL)
-
-    def _dna(self, offer: release_pb2.OfferSpec) -> list[tuple[int, float]]:
-        rest()
-        pairs = ((self.vocabulary.index(m.marker), m.salience_q8 / 256) for m in offer.dna)
-        return [(at, weight) for at, weight in pairs if at is not None]
 
     def _check_vector(self, vector: release_pb2.GoldenVector) -> None:
         rows = self.catalogue.row_of

@@ -11,8 +11,9 @@ from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer
-from edge_sdk.engine.policy import OnnxScorer, explorer
+from edge_sdk.engine.policy import explorer
 from edge_sdk.engine.release import Release
+from edge_sdk.engine.scoring import OnnxScorer
 from edge_sdk.errors import EdgeError
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused

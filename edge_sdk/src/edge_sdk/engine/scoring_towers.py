@@ -1,0 +1,268 @@
+"""The default architecture of a model, evaluated without a runtime.
+
+What trainers export by default is always the same small graph with other numbers in it. Such a
+file is recognised by its graph, which must be that one to the last name and attribute; its numbers
+are taken out and evaluated here. Every other graph is for the general runtime, and so is one of
+this architecture with sizes for which that is faster. What is computed, with relu(x) = max(x, 0):
+
+    x     = sum of weight · query_table[query_row[index]] + query_bias     as (members, width)
+    h     = relu(relu(x) · hidden_weight + hidden_bias)                    (members, 1, hidden)
+    q     = h · output_weight + output_bias                                flat: (dimension,)
+    value = sigmoid(offer_vector · q) = tanh(offer_vector · q / 2) / 2 + 1/2
+    vector = sum of weight · offer_table[offer_row[index]] + offer_constant
+
+Both ways agree to 1e-5; `Release` proves that for each release before it relies on it, and goes on
+with the runtime where it is not so. docs/adr/0012 has the measurements.
+
+numpy's library shares a product of more than some nine thousand numbers among threads of its own,
+which then have to be woken; a decision does not wait for them, so products are made in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.onnx_file import Node, Tensor, read_graph
+from edge_sdk.engine.policy import CONTRACT, Floats, Indices
+from edge_sdk.errors import FormatError
+from edge_sdk.slices import rest
+
+#: A matrix of fewer numbers is multiplied with a vector by the thread that asks for it.
+_ALONE: Final = 9_216
+# Columns of the sum of a query that are added up at once.
+_STRIP: Final = 64
+_MOST_MARKERS: Final = _ALONE // _STRIP - 1
+_BATCH: Final = 2048
+# The operators mean the same from the first of these sets to the last.
+_OPSETS: Final = range(13, 22)
+_HALF: Final = np.float32(0.5)
+_ZERO: Final = np.float32(0.0)
+
+
+def _node(kind: str, inputs: str, output: str, **attributes: int) -> Node:
+    return Node(kind, tuple(inputs.split()), (output,), attributes)
+
+
+_NODES: Final = (
+    _node("Gather", "query_row query_index", "query_rows", axis=0),
+    _node("Gather", "query_table query_rows", "query_embeddings", axis=0),
+    _node("Unsqueeze", "query_weight axis_0", "query_line"),
+    _node("MatMul", "query_line query_embeddings", "query_sum"),
+    _node("Add", "query_sum query_bias", "query_shifted"),
+    _node("Relu", "query_shifted", "query_flat"),
+    _node("Reshape", "query_flat members_shape", "query_wide"),
+    _node("MatMul", "query_wide hidden_weight", "hidden_product"),
+    _node("Add", "hidden_product hidden_bias", "hidden_shifted"),
+    _node("Relu", "hidden_shifted", "hidden"),
+    _node("MatMul", "hidden output_weight", "output_product"),
+    _node("Add", "output_product output_bias", "output"),
+    _node("Reshape", "output flat_shape", "query_vector"),
+    _node("MatMul", "offer_vector query_vector", "logit"),
+    _node("Sigmoid", "logit", "probability"),
+    _node("Squeeze", "probability axis_1", "value"),
+    _node("Gather", "offer_row offer_index", "offer_rows", axis=0),
+    _node("Gather", "offer_table offer_rows", "offer_embeddings", axis=0),
+    _node("Unsqueeze", "offer_weight axis_2", "offer_column"),
+    _node("Mul", "offer_embeddings offer_column", "offer_weighted"),
+    _node("ReduceSum", "offer_weighted axis_1", "offer_sum", keepdims=0),
+    _node("Add", "offer_sum offer_constant", "vector"),
+)
+_FLOAT, _INT64 = 1, 7
+_INPUTS: Final = (
+    ("query_index", _INT64, 1),
+    ("query_weight", _FLOAT, 1),
+    ("offer_index", _INT64, 2),
+    ("offer_weight", _FLOAT, 2),
+    ("offer_vector", _FLOAT, 2),
+)
+_OUTPUTS: Final = (("vector", _FLOAT, 2), ("value", _FLOAT, 1))
+_TABLES: Final = ("query_row", "query_table", "query_bias", "hidden_weight", "hidden_bias",
+    "output_weight", "output_bias", "offer_row", "offer_table", "offer_constant",
+)  # fmt: skip
+
+
+class _Towers(NamedTuple):
+    """The numbers of a model: rows int64[V], everything else float32."""
+
+    query_row: npt.NDArray[np.int64]
+    query_table: Floats
+    query_bias: Floats
+    hidden_weight: Floats
+    hidden_bias: Floats
+    output_weight: Floats
+    output_bias: Floats
+    offer_row: npt.NDArray[np.int64]
+    offer_table: Floats
+    offer_constant: Floats
+
+
+class TowerScorer:
+    """A model of the default architecture. Thread-safe; made by `read_towers`."""
+
+    #: What `DecisionRecord.scored_by` says of it.
+    runtime = f"numpy {np.__version__}"
+
+    def __init__(self, towers: _Towers) -> None:
+        self.vocabulary_size = len(towers.query_row)
+        self.dimension = len(towers.offer_constant)
+        # One entry more, for every marker that the model does not know.
+        self._query_row = np.append(towers.query_row, 0)
+        self._query_table = np.vstack((towers.query_table, np.zeros_like(towers.query_table[:1])))
+        self._query_row[-1] = len(towers.query_table)
+        members, width, _ = towers.hidden_weight.shape
+        self._query_bias = towers.query_bias.reshape(-1, _STRIP)
+        self._wide = (members, 1, width)
+        self._hidden_weight, self._hidden_bias = towers.hidden_weight, towers.hidden_bias
+        # Halved, so that what comes out is what tanh takes: exact, it is a power of two.
+        self._output_weight = towers.output_weight * _HALF
+        self._output_bias = towers.output_bias * _HALF
+        self._offers = towers
+        self._piece = (_ALONE - 1) // self.dimension
+
+    def vectors(self, dna: Sequence[Sequence[tuple[int, float]]]) -> Floats:
+        """Each offer's DNA, (marker index, weight), as one row: float32[m, d]."""
+        towers = self._offers
+        out = np.zeros((len(dna), self.dimension), np.float32)
+        for begin in range(0, len(dna), _BATCH):
+            rest()
+            part = dna[begin : begin + _BATCH]
+            flat = [
+                (row, marker, weight)
+                for row, markers in enumerate(part, start=begin)
+                for marker, weight in markers
+                if marker < self.vocabulary_size
+            ]
+            if flat:
+                rows, markers, weights = zip(*flat, strict=True)
+                table = towers.offer_table[towers.offer_row[np.array(markers)]]
+                table *= np.array(weights, np.float32)[:, None]
+                at = np.array(rows)
+                starts = np.flatnonzero(np.diff(at, prepend=-1))
+                out[at[starts]] = np.add.reduceat(table, starts)
+        out += towers.offer_constant
+        return out
+
+    def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
+        """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
+        query = self._query(indices, weights)
+        number, piece = len(vectors), self._piece
+        values = np.empty(number, np.float32)
+        whole = number - number % piece
+        if whole:
+            stacked = vectors[:whole].reshape(-1, piece, self.dimension)
+            np.matmul(stacked, query, out=values[:whole].reshape(-1, piece))
+        if whole < number:
+            np.matmul(vectors[whole:], query, out=values[whole:])
+        np.tanh(values, out=values)
+        values *= _HALF
+        values += _HALF
+        return values
+
+    def _query(self, indices: Indices, weights: Floats) -> Floats:
+        """What an offer's vector is multiplied with, float32[d], halved."""
+        rows = self._query_row.take(indices, mode="clip")
+        found = self._query_table.take(rows, axis=0, mode="clip")
+        strips = found.reshape(len(rows), len(self._query_bias), _STRIP).transpose(1, 0, 2)
+        if len(rows) <= _MOST_MARKERS:
+            wide = np.matmul(weights, strips)
+        else:
+            wide = np.zeros_like(self._query_bias)
+            for at in range(0, len(rows), _MOST_MARKERS):
+                end = at + _MOST_MARKERS
+                wide += np.matmul(weights[at:end], strips[:, at:end])
+        wide += self._query_bias
+        np.maximum(wide, _ZERO, out=wide)
+        hidden = np.matmul(wide.reshape(self._wide), self._hidden_weight)
+        hidden += self._hidden_bias
+        np.maximum(hidden, _ZERO, out=hidden)
+        query = np.matmul(hidden, self._output_weight)
+        query += self._output_bias
+        flat: Floats = query.reshape(self.dimension)
+        return flat
+
+
+def read_towers(model: bytes, vocabulary: Vocabulary) -> TowerScorer | None:
+    """The scorer of a model of the default architecture; None for every other model, and for one
+    that does not fit the vocabulary: the runtime's scorer says what is wrong with it.
+
+    `model` has been looked at by `check_self_contained`.
+    """
+    try:
+        graph = read_graph(model)
+    except FormatError:
+        return None
+    if (
+        graph.nodes != _NODES
+        or graph.inputs != _INPUTS
+        or graph.outputs != _OUTPUTS
+        or graph.opsets.keys() - {"ai.onnx"} != {""}
+        or graph.opsets[""] not in _OPSETS
+    ):
+        return None
+    towers = _towers(graph.tensors)
+    if towers is None or not _fits(towers, graph.metadata, vocabulary):
+        return None
+    return TowerScorer(towers)
+
+
+def _fits(towers: _Towers, facts: Mapping[str, str], vocabulary: Vocabulary) -> bool:
+    return (
+        facts.get("contract") == CONTRACT
+        and facts.get("vocabulary_lineage") == vocabulary.lineage.hex()
+        and facts.get("vocabulary_size") == str(len(towers.query_row))
+        and facts.get("dimension") == str(len(towers.offer_constant))
+        and len(towers.query_row) <= len(vocabulary)
+    )
+
+
+def _towers(tensors: Mapping[str, Tensor]) -> _Towers | None:
+    """The numbers, where they have the shapes that belong together; None where not."""
+    read = {name: tensor.array() for name, tensor in tensors.items()}
+    arrays = {name: array for name, array in read.items() if array is not None}
+    if not arrays.keys() >= set(_TABLES):
+        return None
+    found = [arrays[name] for name in _TABLES]
+    towers = _Towers(*found)
+    if towers.hidden_weight.ndim != 3 or towers.output_weight.ndim != 3:
+        return None
+    members, width, hidden = towers.hidden_weight.shape
+    each = towers.output_weight.shape[2]
+    known, rows = len(towers.query_row), len(towers.query_table)
+    offer_rows = len(towers.offer_table)
+    dimension = members * each
+    shapes = (
+        (known,), (rows, members * width), (members * width,), (members, width, hidden),
+        (members, 1, hidden), (members, hidden, each), (members, 1, each),
+        (known,), (offer_rows, dimension), (dimension,),
+    )  # fmt: skip
+    constants = {
+        "members_shape": [members, 1, width],
+        "flat_shape": [dimension, 1],
+        **{f"axis_{axis}": [axis] for axis in range(3)},
+    }
+    if (
+        any(array.shape != shape for array, shape in zip(found, shapes, strict=True))
+        or any(
+            array.dtype != (np.int64 if name.endswith("_row") else np.float32)
+            for name, array in zip(_TABLES, found, strict=True)
+        )
+        or arrays.keys() != {*_TABLES, *constants}
+        or any(arrays[name].tolist() != wanted for name, wanted in constants.items())
+        or not (known and rows and offer_rows and 0 < dimension < _ALONE)
+        or max(width * hidden, hidden * each) >= _ALONE
+        or (members * width) % _STRIP
+        or not all(bool(np.isfinite(array).all()) for array in found)
+        or not _within(towers.query_row, rows)
+        or not _within(towers.offer_row, offer_rows)
+    ):
+        return None
+    return towers
+
+
+def _within(rows: npt.NDArray[np.int64], number: int) -> bool:
+    return bool((rows >= 0).all() and (rows < number).all())
