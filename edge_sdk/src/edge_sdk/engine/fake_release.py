@@ -22,10 +22,13 @@ from edge_sdk.engine.offers import (
 )
 from edge_sdk.engine.policy import Floats, Greedy, Indices, Scorer
 from edge_sdk.engine.release import Placement, Release
+from edge_sdk.engine.zones import tables_for
 from genome_edge.v1 import dna_pb2, release_pb2
 
 LINEAGE: Final = bytes(range(16))
 _REFUSED: Final = "not-"
+# Whatever a test's clock says: from 1970 until 2100.
+_ZONED_MS: Final = (0, 4_102_444_800_000)
 
 
 class SharedDna:
@@ -95,7 +98,7 @@ def read_documents(
     words = Vocabulary(LINEAGE, list(dict.fromkeys((*known, *names, *refused))))
     return Documents(
         words,
-        release_pb2.OfferCatalogue(offers=specs),
+        release_pb2.OfferCatalogue(offers=specs, zones=tables_for(specs, *_ZONED_MS)),
         release_pb2.PlacementList(placements=kinds),
         _product_table(assortment, words),
     )

@@ -1,4 +1,4 @@
-"""Turn the documents that people write about offers and placements into the contract's messages.
+"""Turn the documents that people write about offers into the contract's messages.
 
 One definition serves the server's import, `FakeEdge` and anybody's tests. A document is a plain
 mapping, as it comes out of JSON, YAML or a CSV row with dotted headers:
@@ -6,37 +6,53 @@ mapping, as it comes out of JSON, YAML or a CSV row with dotted headers:
     {"id": "taxi", "content": {"title": "A taxi to the airport"}, "dna": ["ride:taxi"],
      "near": ["hotel"], "all_of": ["activity:flight-search"], "value": 4.5}
 
-`near` and `cells` may stand at the top or in `areas`. `assets` names parts of the release: `image`,
-or `image.de` for one language. Everything but `id` may be left out. A field
+`near`, `cells` and their rings may stand at the top or in `areas`. `assets` names parts of the
+release: `image`, or `image.de` for one language. Everything but `id` may be left out. A field
 that is not known, or whose value is not allowed, raises `InvalidDocument` with the field's path.
-Whether an offer can ever be shown is another question: see `edge_sdk.engine.catalogue.check_offer`.
+Whether an offer can ever be shown is another question: see `edge_sdk.engine.offer_check`.
+
+`rings` become cells here. `near_rings` become markers of their own: `around-2:hotel` is at most two
+cells away from a hotel; whoever makes the place layer puts them there.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Iterator, Mapping
+from datetime import tzinfo
+from itertools import chain
+from typing import Any, Final
 
-from edge_sdk.dna.markers import marker, nearest_name
-from edge_sdk.engine.cells import format_cell, parse_cell
+from edge_sdk.engine import documents as read
+from edge_sdk.engine.cells import format_cell
+from edge_sdk.engine.covers import MAX_RINGS, compacted, with_rings
+from edge_sdk.engine.documents import InvalidDocument, dna_from_document
+from edge_sdk.engine.placements import (
+    DEFAULT_GAMMA,
+    DEFAULT_OUTCOME_WINDOW_HOURS,
+    MAX_SLOTS,
+    placement_from_document,
+)
+from edge_sdk.engine.zones import known_zone
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import dna_pb2, release_pb2
 
-_T = TypeVar("_T")
+__all__ = [
+    "DEFAULT_GAMMA",
+    "DEFAULT_OUTCOME_WINDOW_HOURS",
+    "MAX_SLOTS",
+    "InvalidDocument",
+    "around",
+    "dna_from_document",
+    "offer_from_document",
+    "placement_from_document",
+    "rings_of",
+]
 
-DEFAULT_GAMMA: Final = 100.0
-DEFAULT_OUTCOME_WINDOW_HOURS: Final = 24
-MAX_SLOTS: Final = 64
-_MICROS: Final = 1_000_000
-_MAX_SALIENCE: Final = 16.0
-_MAX_VALUE: Final = 1_000_000.0
-_MAX_ID: Final = 128
-_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+MAX_NEAR_RINGS: Final = 20
+_AROUND: Final = re.compile(r"around-([1-9][0-9]?):(.+)")
+_MAX_HOURS: Final = 24 * 3660
 
-_DAY_NAMES: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _CONSENTS: Final = {
     "personalisation": dna_pb2.CONSENT_PURPOSE_PERSONALISATION,
     "learning": dna_pb2.CONSENT_PURPOSE_LEARNING,
@@ -50,23 +66,33 @@ _SCOPES: Final = {
     "customer": release_pb2.Cap.SCOPE_CUSTOMER,
     "device": release_pb2.Cap.SCOPE_DEVICE,
 }
-_SHOWN: Final = {
-    "decide": release_pb2.PlacementSpec.SHOWN_ON_DECIDE,
-    "view": release_pb2.PlacementSpec.SHOWN_ON_VIEW,
+_OVER: Final = {
+    "offer": release_pb2.Cap.OVER_UNSPECIFIED,  # what earlier devices count
+    "campaign": release_pb2.Cap.OVER_CAMPAIGN,
+    "group": release_pb2.Cap.OVER_GROUP,
 }
-_EXPLORERS: Final = {"greedy": "greedy", "squarecb": "squarecb"}
-
-_OFFER_FIELDS: Final = (
+_CALENDARS: Final = {
+    "hour": release_pb2.Cap.CALENDAR_HOUR,
+    "day": release_pb2.Cap.CALENDAR_DAY,
+    "week": release_pb2.Cap.CALENDAR_WEEK,
+    "month": release_pb2.Cap.CALENDAR_MONTH,
+}
+_FIELDS: Final = (
     "id",
     "campaign",
     "content",
     "dna",
     "value",
+    "cost",
     "priority",
     "areas",
     "near",
+    "near_rings",
     "cells",
+    "rings",
     "valid",
+    "windows",
+    "zone",
     "days",
     "hours",
     "any_of",
@@ -74,8 +100,11 @@ _OFFER_FIELDS: Final = (
     "none_of",
     "channels",
     "placements",
+    "sizes",
     "caps",
+    "cool_down_hours",
     "exclusivity_group",
+    "category",
     "consent",
     "required_features",
     "stop_after",
@@ -83,333 +112,212 @@ _OFFER_FIELDS: Final = (
     "texts",
     "assets",
 )
-_PLACEMENT_FIELDS: Final = (
-    "id",
-    "slots",
-    "channel",
-    "shown",
-    "house_offer",
-    "explorer",
-    "gamma",
-    "floor",
-    "outcome_window_hours",
-)
-
-
-class InvalidDocument(UsageError):
-    """A document breaks the format: `field` is the path, `value` what stood there."""
-
-    def __init__(self, field: str, value: object, allowed: str) -> None:
-        self.field = field
-        self.value = value
-        self.allowed = allowed
-        super().__init__(f"{field}: {value!r} is not allowed; expected {allowed}")
+_AREA_FIELDS: Final = ("cells", "rings", "near", "near_rings")
+_CAP_FIELDS: Final = ("count", "limit", "window_hours", "scope", "over", "calendar", "paced")
 
 
 def offer_from_document(doc: Mapping[str, Any]) -> release_pb2.OfferSpec:
     """The offer that `doc` describes.
 
-    Raises InvalidDocument with the path of the first field that is wrong.
+    What it needs of an SDK is among its `required_features`. Raises InvalidDocument with the path
+    of the first field that is wrong.
     """
-    _known(doc, _OFFER_FIELDS, "")
+    read.known(doc, _FIELDS)
     spec = release_pb2.OfferSpec(
-        id=_identifier(doc.get("id"), "id"),
-        campaign=_text(doc, "campaign"),
-        content=_content(doc.get("content"), "content"),
+        id=read.identifier(doc.get("id"), "id"),
+        campaign=read.text(doc, "campaign"),
+        content=read.content(doc.get("content"), "content"),
         dna=dna_from_document(doc.get("dna"), "dna"),
-        value_micros=round(_number(doc.get("value", 1.0), "value", 0.0, _MAX_VALUE) * _MICROS),
-        priority=_integer(doc.get("priority", 0), "priority", -1000, 1000),
+        value_micros=read.money(doc, "value", 1.0),
+        cost_micros=read.money(doc, "cost", 0.0),
+        priority=read.integer(doc.get("priority", 0), "priority", -1000, 1000),
         targeting=_targeting(doc),
-        exclusivity_group=_text(doc, "exclusivity_group"),
-        required_features=_strings(doc.get("required_features"), "required_features"),
+        exclusivity_group=read.text(doc, "exclusivity_group"),
+        category=read.text(doc, "category"),
+        sizes=read.unique(read.each(doc.get("sizes"), "sizes", read.size)),
     )
     if doc.get("consent"):
-        spec.purpose = _one_of(doc["consent"], "consent", _CONSENTS)
-    for position, cap in enumerate(_sequence(doc.get("caps"), "caps")):
-        spec.caps.append(_cap(cap, f"caps[{position}]"))
-    stops = _mapping(doc.get("stop_after"), "stop_after")
-    _known(stops, ("redeem", "dismiss"), "stop_after.")
-    spec.stop_after_redeem = _flag(stops.get("redeem", False), "stop_after.redeem")
-    spec.stop_after_dismiss = _flag(stops.get("dismiss", False), "stop_after.dismiss")
+        spec.purpose = read.one_of(doc["consent"], "consent", _CONSENTS)
+    spec.caps.extend(read.each(doc.get("caps"), "caps", _cap))
+    pause = doc.get("cool_down_hours", 0)
+    spec.cool_down_hours = read.integer(pause, "cool_down_hours", 0, _MAX_HOURS)
+    stops = read.mapping(doc.get("stop_after"), "stop_after")
+    read.known(stops, ("redeem", "dismiss", "convert"), "stop_after.")
+    spec.stop_after_redeem = read.flag(stops.get("redeem", False), "stop_after.redeem")
+    spec.stop_after_dismiss = read.flag(stops.get("dismiss", False), "stop_after.dismiss")
+    spec.stop_after_convert = read.flag(stops.get("convert", False), "stop_after.convert")
     age = doc.get("max_offline_age_hours", 0)
-    spec.max_offline_age_hours = _integer(age, "max_offline_age_hours", 0, 24 * 366)
-    for language, content in _mapping(doc.get("texts"), "texts").items():
+    spec.max_offline_age_hours = read.integer(age, "max_offline_age_hours", 0, 24 * 366)
+    for language, content in read.mapping(doc.get("texts"), "texts").items():
         field = f"texts.{language}"
-        spec.texts.add(language=_language(language, field), content=_content(content, field))
-    for key, part in _mapping(doc.get("assets"), "assets").items():
+        said = read.content(content, field)
+        spec.texts.add(language=read.language(language, field), content=said)
+    for key, part in read.mapping(doc.get("assets"), "assets").items():
         spec.assets.append(_asset(str(key), part))
-    needed = [*spec.required_features, *(("assets-1",) if spec.assets else ())]
-    needed += ["offline-age-1"] if spec.max_offline_age_hours else []
-    spec.required_features[:] = _unique(needed)
+    asked = read.strings(doc.get("required_features"), "required_features")
+    spec.required_features[:] = read.unique([*asked, *_needed(spec)])
     return spec
 
 
-def placement_from_document(doc: Mapping[str, Any]) -> release_pb2.PlacementSpec:
-    """The placement that `doc` describes.
-
-    Left out, a placement has one slot, counts an offer as shown when it is decided, chooses
-    greedily and credits outcomes for 24 hours. Raises InvalidDocument.
-    """
-    _known(doc, _PLACEMENT_FIELDS, "")
-    window = doc.get("outcome_window_hours", DEFAULT_OUTCOME_WINDOW_HOURS)
-    return release_pb2.PlacementSpec(
-        id=_identifier(doc.get("id"), "id"),
-        max_slots=_integer(doc.get("slots", 1), "slots", 1, MAX_SLOTS),
-        channel=_word(doc["channel"], "channel", "channel") if doc.get("channel") else "",
-        shown=_one_of(doc.get("shown") or "decide", "shown", _SHOWN),
-        house_offer=_text(doc, "house_offer"),
-        explorer=_one_of(doc.get("explorer") or "greedy", "explorer", _EXPLORERS),
-        gamma=_number(doc.get("gamma", DEFAULT_GAMMA), "gamma", 0.0, 1e6),
-        floor=_number(doc.get("floor", 0.0), "floor", 0.0, 1.0),
-        outcome_window_hours=_integer(window, "outcome_window_hours", 1, 24 * 366),
-    )
+def around(place: str, rings: int) -> str:
+    """The marker of what is at most so many cells away from such a place: `around-2:hotel`."""
+    return f"around-{rings}:{place.removeprefix('place:')}"
 
 
-def dna_from_document(value: object, field: str) -> list[dna_pb2.WeightedMarker]:
-    """DNA as written: markers, {marker, salience} entries, or one {marker: salience} mapping.
+def rings_of(marker: str) -> tuple[str, int] | None:
+    """The place marker and the rings of a marker that `around` made; None for any other."""
+    found = _AROUND.fullmatch(marker)
+    return (f"place:{found[2]}", int(found[1])) if found else None
 
-    A salience left out is 1.0; it may be from 1/256 to 16. Raises InvalidDocument.
-    """
-    if isinstance(value, Mapping):
-        value = [{"marker": name, "salience": salience} for name, salience in value.items()]
-    out: dict[str, int] = {}
-    for position, entry in enumerate(_sequence(value, field)):
-        path = f"{field}[{position}]"
-        if isinstance(entry, Mapping):
-            _known(entry, ("marker", "salience"), f"{path}.")
-            name = _marker(entry.get("marker"), f"{path}.marker")
-            given = entry.get("salience", 1.0)
-            salience = _number(given, f"{path}.salience", 1 / 256, _MAX_SALIENCE)
-        else:
-            name, salience = _marker(entry, path), 1.0
-        out[name] = max(out.get(name, 0), round(salience * 256))
-    return [dna_pb2.WeightedMarker(marker=name, salience_q8=q8) for name, q8 in out.items()]
+
+def _needed(spec: release_pb2.OfferSpec) -> Iterator[str]:
+    """What an SDK must be able to do, so that it does not show the offer against its rules."""
+    if spec.assets:
+        yield "assets-1"
+    if spec.max_offline_age_hours:
+        yield "offline-age-1"
+    if spec.targeting.windows:
+        yield "windows-1"
+    if spec.targeting.zone:
+        yield "zones-1"
+    if spec.sizes:
+        yield "sizes-1"
+    beyond = any(cap.over or cap.calendar or cap.paced for cap in spec.caps)
+    if beyond or spec.cool_down_hours or spec.stop_after_convert:
+        yield "caps-2"
 
 
 def _targeting(doc: Mapping[str, Any]) -> release_pb2.Targeting:
-    areas = _mapping(doc.get("areas"), "areas")
-    _known(areas, ("cells", "near"), "areas.")
-    valid = _mapping(doc.get("valid"), "valid")
-    _known(valid, ("from", "until"), "valid.")
-    cells = [*_each(areas.get("cells"), "areas.cells", _cell)]
-    cells += _each(doc.get("cells"), "cells", _cell)
-    near = [*_each(areas.get("near"), "areas.near", _place)]
-    near += _each(doc.get("near"), "near", _place)
+    zone, name = _zone(doc.get("zone"))
+    windows = _windows(doc, zone)
+    several = windows if len(windows) > 1 else ()
     return release_pb2.Targeting(
-        cells=_unique(cells),
-        near_places=_unique(near),
-        valid_from_ms=_instant(valid.get("from"), "valid.from"),
-        valid_until_ms=_instant(valid.get("until"), "valid.until"),
-        days=sorted(set(_each(doc.get("days"), "days", _day))),
-        hours=sorted({h for some in _each(doc.get("hours"), "hours", _hours) for h in some}),
-        any_of=_unique(_each(doc.get("any_of"), "any_of", _marker)),
-        all_of=_unique(_each(doc.get("all_of"), "all_of", _marker)),
-        none_of=_unique(_each(doc.get("none_of"), "none_of", _marker)),
-        channels=_unique(_each(doc.get("channels"), "channels", _channel)),
-        placements=_unique(_each(doc.get("placements"), "placements", _identifier)),
+        cells=_cells(doc),
+        near_places=_near(doc),
+        valid_from_ms=windows[0].from_ms,
+        valid_until_ms=windows[-1].until_ms,
+        windows=several,
+        zone=name,
+        days=sorted(set(read.each(doc.get("days"), "days", read.day))),
+        hours=sorted(
+            {h for some in read.each(doc.get("hours"), "hours", read.hours) for h in some}
+        ),
+        any_of=read.unique(read.each(doc.get("any_of"), "any_of", read.marker)),
+        all_of=read.unique(read.each(doc.get("all_of"), "all_of", read.marker)),
+        none_of=read.unique(read.each(doc.get("none_of"), "none_of", read.marker)),
+        channels=read.unique(read.each(doc.get("channels"), "channels", read.channel)),
+        placements=read.strings(doc.get("placements"), "placements"),
     )
+
+
+def _area(doc: Mapping[str, Any], name: str) -> list[tuple[object, str]]:
+    """What a field of areas says, in `areas` and at the top, with the path of each."""
+    areas = read.mapping(doc.get("areas"), "areas")
+    read.known(areas, _AREA_FIELDS, "areas.")
+    return [(areas.get(name), f"areas.{name}"), (doc.get(name), name)]
+
+
+def _cells(doc: Mapping[str, Any]) -> list[str]:
+    said = [
+        cell for value, path in _area(doc, "cells") for cell in read.each(value, path, read.cell)
+    ]
+    for value, path in _area(doc, "rings"):
+        if value in (None, "", 0):
+            continue
+        rings = read.integer(value, path, 1, MAX_RINGS)
+        if not said:
+            read.fail(path, value, "cells that the rings are around")
+        try:
+            said = compacted(with_rings(said, rings))
+        except UsageError as error:
+            raise InvalidDocument(path, value, f"fewer: they make up to {error}") from error
+    return read.unique(map(format_cell, said))
+
+
+def _near(doc: Mapping[str, Any]) -> list[str]:
+    said = [*chain(*(read.each(value, path, read.place) for value, path in _area(doc, "near")))]
+    further = []
+    for value, path in _area(doc, "near_rings"):
+        if value in (None, "", 0):
+            continue
+        rings = read.integer(value, path, 1, MAX_NEAR_RINGS)
+        if not said:
+            read.fail(path, value, "kinds of place (near) that the rings are around")
+        further += [around(place, rings) for place in said]
+    return read.unique((*said, *further))
+
+
+def _zone(value: object) -> tuple[tzinfo | None, str]:
+    """A time zone and its name."""
+    if value is None or value == "":
+        return None, ""
+    name = read.identifier(value, "zone")
+    try:
+        return known_zone(name), name
+    except UsageError as error:
+        raise InvalidDocument("zone", value, f"the name of a time zone ({error})") from error
+
+
+def _windows(doc: Mapping[str, Any], zone: tzinfo | None) -> list[release_pb2.Window]:
+    """When the offer is valid, ascending and apart; one window may be open at both ends (0)."""
+
+    def window(value: object, field: str) -> release_pb2.Window:
+        said = read.mapping(value, field)
+        read.known(said, ("from", "until"), f"{field}.")
+        return release_pb2.Window(
+            from_ms=read.instant(said.get("from"), f"{field}.from", zone),
+            until_ms=read.instant(said.get("until"), f"{field}.until", zone),
+        )
+
+    found = read.each(doc.get("windows"), "windows", window)
+    if not found:
+        return [window(doc.get("valid"), "valid")]
+    if doc.get("valid"):
+        read.fail("windows", doc["windows"], "either valid or windows")
+    if len(found) == 1:
+        return found
+    for position, one in enumerate(found):
+        if not one.from_ms or not one.until_ms:
+            end = "until" if one.from_ms else "from"
+            read.fail(f"windows[{position}].{end}", None, "a time: several windows have both ends")
+        if one.from_ms >= one.until_ms:
+            said = doc["windows"][position]
+            read.fail(f"windows[{position}].until", said["until"], "a time after its from")
+    joined: list[release_pb2.Window] = []
+    for one in sorted(found, key=lambda window: window.from_ms):
+        if joined and one.from_ms <= joined[-1].until_ms:
+            joined[-1].until_ms = max(joined[-1].until_ms, one.until_ms)
+        else:
+            joined.append(one)
+    return joined
 
 
 def _cap(value: object, field: str) -> release_pb2.Cap:
-    cap = _mapping(value, field)
-    _known(cap, ("count", "limit", "window_hours", "scope"), f"{field}.")
-    return release_pb2.Cap(
-        scope=_one_of(cap.get("scope") or "customer", f"{field}.scope", _SCOPES),
-        count=_one_of(cap.get("count") or "view", f"{field}.count", _COUNTS),
-        limit=_integer(cap.get("limit"), f"{field}.limit", 1, 100_000),
-        window_hours=_integer(cap.get("window_hours", 0), f"{field}.window_hours", 0, 24 * 3660),
+    cap = read.mapping(value, field)
+    read.known(cap, _CAP_FIELDS, f"{field}.")
+    window = cap.get("window_hours", 0)
+    made = release_pb2.Cap(
+        scope=read.one_of(cap.get("scope") or "customer", f"{field}.scope", _SCOPES),
+        count=read.one_of(cap.get("count") or "view", f"{field}.count", _COUNTS),
+        limit=read.integer(cap.get("limit"), f"{field}.limit", 1, 100_000),
+        window_hours=read.integer(window, f"{field}.window_hours", 0, _MAX_HOURS),
+        over=read.one_of(cap.get("over") or "offer", f"{field}.over", _OVER),
+        paced=read.flag(cap.get("paced", False), f"{field}.paced"),
     )
+    if cap.get("calendar"):
+        made.calendar = read.one_of(cap["calendar"], f"{field}.calendar", _CALENDARS)
+        if made.window_hours:
+            read.fail(f"{field}.window_hours", made.window_hours, "either window_hours or calendar")
+    elif made.paced:
+        read.fail(f"{field}.paced", True, "a calendar (hour, day, week, month) to spread it over")
+    return made
 
 
 def _asset(key: str, part: object) -> release_pb2.OfferAsset:
     field = f"assets.{key}"
     name, dot, language = key.partition(".")
     return release_pb2.OfferAsset(
-        name=_identifier(name, field),
-        language=_language(language, field) if dot else "",
-        part=_identifier(part, field),
+        name=read.identifier(name, field),
+        language=read.language(language, field) if dot else "",
+        part=read.identifier(part, field),
     )
-
-
-def _language(value: object, field: str) -> str:
-    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
-        _fail(field, value, "a language, for example de or pt-BR")
-    return value
-
-
-def _fail(field: str, value: object, allowed: str) -> NoReturn:
-    raise InvalidDocument(field, value, allowed)
-
-
-def _known(doc: Mapping[str, Any], fields: Sequence[str], prefix: str) -> None:
-    for name in doc:
-        if name not in fields:
-            near = nearest_name(str(name), fields)
-            hint = f"did you mean {prefix}{near}?" if near else f"one of {', '.join(fields)}"
-            _fail(f"{prefix}{name}", doc[name], f"a known field: {hint}")
-
-
-def _each(value: object, field: str, read: Callable[[object, str], _T]) -> list[_T]:
-    return [read(item, f"{field}[{n}]") for n, item in enumerate(_sequence(value, field))]
-
-
-def _sequence(value: object, field: str) -> Sequence[Any]:
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        _fail(field, value, "a list")
-    return value
-
-
-def _mapping(value: object, field: str) -> Mapping[str, Any]:
-    if value is None or value == "":
-        return {}
-    if not isinstance(value, Mapping):
-        _fail(field, value, "a mapping")
-    return value
-
-
-def _content(value: object, field: str) -> dict[str, str]:
-    content = _mapping(value, field)
-    for name, text in content.items():
-        if not isinstance(text, str | int | float) or isinstance(text, bool):
-            _fail(f"{field}.{name}", text, "text")
-    return {str(name): str(text) for name, text in content.items()}
-
-
-def _text(doc: Mapping[str, Any], field: str) -> str:
-    value = doc.get(field)
-    return _identifier(value, field) if value not in (None, "") else ""
-
-
-def _strings(value: object, field: str) -> list[str]:
-    return _unique(_each(value, field, _identifier))
-
-
-def _identifier(value: object, field: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value) <= _MAX_ID
-        or not value.isprintable()
-        or value != value.strip()
-    ):
-        _fail(field, value, f"1 to {_MAX_ID} printable characters without space at the ends")
-    return value
-
-
-def _number(value: object, field: str, low: float, high: float) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not low <= number <= high:
-        _fail(field, value, f"a number from {low:g} to {high:g}")
-    return number
-
-
-def _integer(value: object, field: str, low: int, high: int) -> int:
-    number = -math.inf
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = -math.inf
-    if not low <= number <= high or number != int(number):
-        _fail(field, value, f"a whole number from {low} to {high}")
-    return int(number)
-
-
-def _flag(value: object, field: str) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if not isinstance(value, bool):
-        _fail(field, value, "true or false")
-    return value
-
-
-def _one_of(value: object, field: str, choices: Mapping[str, _T]) -> _T:
-    if not isinstance(value, str) or value not in choices:
-        _fail(field, value, f"one of {', '.join(choices)}")
-    return choices[value]
-
-
-def _marker(value: object, field: str) -> str:
-    if not isinstance(value, str) or ":" not in value:
-        _fail(field, value, "a marker, for example claim:organic")
-    namespace, _, text = value.partition(":")
-    try:
-        return marker(namespace, text)
-    except UsageError as error:
-        raise InvalidDocument(
-            field, value, f"a marker, for example claim:organic ({error})"
-        ) from error
-
-
-def _word(value: object, field: str, namespace: str) -> str:
-    """The value of a marker of `namespace`, given with or without the namespace."""
-    if not isinstance(value, str):
-        _fail(field, value, "text")
-    prefix = f"{namespace}:"
-    name = _marker(value if value.startswith(prefix) else prefix + value, field)
-    return name[len(prefix) :]
-
-
-def _channel(value: object, field: str) -> str:
-    return _word(value, field, "channel")
-
-
-def _place(value: object, field: str) -> str:
-    return "place:" + _word(value, field, "place")
-
-
-def _cell(value: object, field: str) -> str:
-    try:
-        return format_cell(parse_cell(str(value)))
-    except UsageError as error:
-        raise InvalidDocument(field, value, "an H3 cell, for example 892a1072b5bffff") from error
-
-
-def _day(value: object, field: str) -> int:
-    if isinstance(value, str) and len(value) >= 3:
-        for number, name in enumerate(_DAY_NAMES, start=1):
-            if name.startswith(value.lower()):
-                return number
-    try:
-        return _integer(value, field, 1, 7)
-    except InvalidDocument:
-        _fail(field, value, "1 (Monday) to 7 (Sunday), or a name such as sat")
-
-
-def _hours(value: object, field: str) -> list[int]:
-    """One hour, or an inclusive range such as 17-21 (or 22-2, across midnight)."""
-    first, dash, last = str(value).partition("-")
-    try:
-        start = _integer(first, field, 0, 23)
-        stop = _integer(last, field, 0, 23) if dash else start
-    except InvalidDocument:
-        _fail(field, value, "an hour from 0 to 23, or a range such as 17-21")
-    return [(start + step) % 24 for step in range((stop - start) % 24 + 1)]
-
-
-def _instant(value: object, field: str) -> int:
-    """Milliseconds since the Unix epoch; 0 where nothing was said."""
-    if value is None or value == "":
-        return 0
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        _fail(field, value, "a time with its offset, for example 2026-06-30T18:00:00+02:00")
-    try:
-        return round(moment.astimezone(UTC).timestamp() * 1000)
-    except OverflowError:  # the first or the last day that there is, in another zone
-        _fail(field, value, "a time between the years 1 and 9999")
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))
