@@ -10,6 +10,7 @@ Nothing is imported from the SDK, so that the vectors check it. Numbers beyond 2
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -69,8 +70,13 @@ def slots_of(
     seed: int,
     slots: int,
     explorer: tuple[float, float] | None,
+    categories: Sequence[int] = (),
+    most: int = 0,
 ) -> list[tuple[int, int]]:
-    """(candidate, chance in 2^-32) of every slot; `explorer` is (gamma, floor), None is greedy."""
+    """(candidate, chance in 2^-32) of every slot; `explorer` is (gamma, floor), None is greedy.
+
+    At most `most` candidates of one of `categories` (0: none) are picked; 0: as many as there are.
+    """
     left = list(range(len(scores)))
     picked = []
     for slot in range(slots):
@@ -88,7 +94,23 @@ def slots_of(
         chosen = pool[at]
         picked.append((chosen, chance))
         left = [i for i in left if i != chosen and not (groups[i] and groups[i] == groups[chosen])]
+        if most and categories[chosen]:
+            mine = categories[chosen]
+            if sum(categories[at] == mine for at, _ in picked) == most:
+                left = [i for i in left if categories[i] != mine]
     return picked
+
+
+def is_held_out(placement: str, seed: str, drawn_by: bytes, ppm: int) -> bool:
+    """Whether a customer, or for nobody a decision, of 16 bytes is held out of a placement."""
+    key = b"genome-edge/holdout/v1\n" + placement.encode() + b"\n" + seed.encode() + b"\n"
+    digest = hashlib.sha256(key + drawn_by).digest()
+    return Fraction(int.from_bytes(digest[:4], "big") * 1_000_000 // WHOLE) < ppm
+
+
+def least_score(micros: int) -> int:
+    """The least score, in 2^-16, of what is worth so many millionths."""
+    return max(-(2**31), math.ceil(Fraction(micros, 1_000_000) * ONE))
 
 
 def document() -> dict[str, Any]:
@@ -115,7 +137,28 @@ def document() -> dict[str, Any]:
             for scores in lists
             for gamma, floor in settings
         ],
-        "slots": [_slots_case(rng, number) for number in range(40)],
+        "slots": [_slots_case(rng, number) for number in range(60)],
+        "held_out": [_held_out_case(rng, number) for number in range(20)],
+        "least_score": [
+            {"least_worth_micros": micros, "least_score": least_score(micros)}
+            for micros in (0, 1, -1, 1_000_000, 250_000, 15, 16, -16, -2_000_000, 32_767_999_984)
+        ],
+    }
+
+
+def _held_out_case(rng: random.Random, number: int) -> dict[str, Any]:
+    placement, seed = (
+        rng.choice(("lobby", "feed", "Schaufenster-ü")),
+        rng.choice(("", "spring", "2")),
+    )
+    drawn_by = rng.randbytes(16)
+    ppm = (0, 1, 500_000, 999_999, 1_000_000)[number % 5]
+    return {
+        "placement": placement,
+        "holdout_seed": seed,
+        "drawn_by": drawn_by.hex(),
+        "holdout_ppm": ppm,
+        "held_out": is_held_out(placement, seed, drawn_by, ppm),
     }
 
 
@@ -126,7 +169,9 @@ def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
     groups = [rng.choice((0, 0, 1, 2)) for _ in range(n)]
     explorer = None if number % 5 == 0 else rng.choice([(100.0, 0.05), (2.0, 0.0), (0.0, 0.3)])
     seed, slots = rng.getrandbits(64), rng.randrange(1, 6)
-    picked = slots_of(scores, priorities, groups, seed, slots, explorer)
+    most = rng.choice((0, 1, 1, 2)) if number >= 40 else 0
+    categories = [rng.choice((0, 1, 1, 2)) for _ in range(n)] if most else []
+    picked = slots_of(scores, priorities, groups, seed, slots, explorer, categories, most)
     return {
         "scores": scores,
         "priorities": priorities,
@@ -136,6 +181,8 @@ def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
         "floor": 0.0 if explorer is None else explorer[1],
         "seed": str(seed),
         "slots": slots,
+        "categories": categories,
+        "most_per_category": most,
         "picked": [{"candidate": at, "chance": chance} for at, chance in picked],
     }
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine.choosing import select
 from edge_sdk.engine.policy import (
     Greedy,
     P,
@@ -24,7 +23,7 @@ from edge_sdk.engine.policy import (
     splitmix64,
 )
 from edge_sdk.errors import FormatError
-from tools.make_exploration_vectors import draw, slots_of, split_mix, square_cb
+from tools.make_exploration_vectors import draw, split_mix, square_cb
 
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors" / "exploration.json"
 LINEAGE = bytes(range(16))
@@ -56,19 +55,6 @@ def test_the_vectors_of_distributions() -> None:
         assert found.tolist() == case["chances"]
 
 
-def test_the_vectors_of_slots() -> None:
-    for case in vectors()["slots"]:
-        picks = select(
-            scored(case["scores"]),
-            np.array(case["priorities"], np.int32),
-            np.array(case["groups"], np.int32),
-            explorer(case["explorer"], case["gamma"], case["floor"]),
-            int(case["seed"]),
-            case["slots"],
-        )
-        assert [{"candidate": p.position, "chance": p.chance} for p in picks] == case["picked"]
-
-
 @given(scores=score_lists, gamma=gammas, floor=floors, number=st.integers(0, P - 1))
 def test_squarecb_is_exact(scores: list[int], gamma: float, floor: float, number: int) -> None:
     rule = SquareCB(gamma, floor)
@@ -80,32 +66,6 @@ def test_squarecb_is_exact(scores: list[int], gamma: float, floor: float, number
     # The best never has less than the others, and nobody less than the floor's share.
     assert chances[drawn.best] == max(chances)
     assert min(chances) >= int(Fraction(floor) * P) // len(scores)
-
-
-@given(
-    data=st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from([0, 0, 1]), st.sampled_from([0, 1, 2])),
-        min_size=1,
-        max_size=9,
-    ),
-    seed=st.integers(0, 2**64 - 1),
-    slots=st.integers(1, 6),
-    rule=st.none() | st.tuples(gammas, floors),
-)
-def test_slots_are_drawn_from_what_is_left(
-    data: list[tuple[int, int, int]], seed: int, slots: int, rule: tuple[float, float] | None
-) -> None:
-    scores, priorities, groups = (list(column) for column in zip(*data, strict=True))
-    picks = select(
-        scored(scores),
-        np.array(priorities, np.int32) if any(priorities) else None,
-        np.array(groups, np.int32) if any(groups) else None,
-        Greedy() if rule is None else SquareCB(*rule),
-        seed,
-        slots,
-    )
-    wanted = slots_of(scores, priorities, groups, seed, slots, rule)
-    assert [(p.position, p.chance) for p in picks] == wanted
 
 
 def test_draws_follow_the_chances() -> None:

@@ -237,6 +237,7 @@ class _FakeDesk(Desk):
             terms=Terms(withholding=live.withholding),
             now_ms=now_ms,
             decision_id=name,
+            subject=visitor.subject,
         )
         if self.forced is None:
             return decision, record
@@ -245,7 +246,7 @@ class _FakeDesk(Desk):
         filled = (slot, *others)[: len(decision.slots)]
         return (
             replace(decision, slots=filled, reason=Reason.FORCED),
-            record._replace(slots=filled),
+            record._replace(slots=filled, instead=()),
         )
 
 

@@ -43,6 +43,7 @@ def run(options: Namespace, output: Output) -> int:
             seed=options.seed,
             terms=room.terms(room.live, now_ms),
             now_ms=now_ms,
+            subject=visitor.subject,
         )
         if open_ is not None and not options.dry_run:
             caps = count_shown(room, visitor.subject, decision, now_ms)

@@ -9,57 +9,97 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.decision import Decision, Explanation, Offer, Reason, Slot, Tier, Unknown
-from edge_sdk.engine.policy import ONE, Explorer, Greedy, P, Scores, draw_number, fixed_scores
+from edge_sdk.engine.policy import ONE, Greedy, P, Scores, fixed_scores
 from edge_sdk.engine.record import Inputs, Record
 from edge_sdk.engine.runs import Rows
+from edge_sdk.engine.slates import Pick, Positions, Slate, select
 from edge_sdk.engine.withheld import content_of, languages_of, parts_of
 
 if TYPE_CHECKING:
     from edge_sdk.engine.blocks import Eligible
     from edge_sdk.engine.release import Placement, Release
 
-Kept = npt.NDArray[np.bool_]
+# Some of the eligible: by a mask, or by positions.
+Kept = npt.NDArray[Any]
 
 # What a value is where the model gives none: the untrained model's.
 _UNSCORED_VALUE: Final = np.float32(0.5)
 _GREEDY: Final = Greedy()
 
 
-class Pick(NamedTuple):
-    """What one slot drew: position among the candidates, chance in 2^-32, and whether it is the
-    best of those it was drawn from."""
+class Recorded(NamedTuple):
+    """What a record says of the candidates: their rows, ascending, their scores (int32, one each),
+    and whether the model had failed to give them."""
 
-    position: int
-    chance: int
-    is_best: bool
+    rows: Rows
+    scores: Scores
+    unscored: bool
+
+    def among(self, rows: Rows, slate: Slate | None) -> Positions | None:
+        """Where the candidates are among the offers that may be shown; None: they are not.
+
+        Only where the placement asks for a worth some that may be shown can be missing.
+        """
+        at = rows.searchsorted(self.rows)
+        complete = len(self.rows) == len(rows) or (slate is not None and slate.least is not None)
+        if not complete or len(self.scores) != len(self.rows) or at.max(initial=-1) >= len(rows):
+            return None
+        return at if (rows[at] == self.rows).all() else None
+
+
+class _Chosen(NamedTuple):
+    """What the slots would show, why, and from what it was chosen, as a `Record` has it."""
+
+    slots: list[Slot]
+    reason: Reason
+    rows: Rows | None = None
+    scores: Scores | None = None
+    capped: Rows | None = None
 
 
 def answer(
     release: Release | None,
     inputs: Inputs,
     *,
-    scores: Scores | None = None,
-    unscored: bool = False,
+    recorded: Recorded | None = None,
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
     """The decision that follows from `inputs`; a pure function of them and the release.
 
-    With `scores` (int32, one per candidate) the model is not asked; where their number does not
-    fit the candidates they are not used.
+    With `recorded` the model is not asked, unless those cannot have been the candidates.
     """
-    if release is None:
-        return _empty(None, inputs, Reason.NO_RELEASE)
-    placement = release.placements.get(inputs.placement)
-    if placement is None:
-        return _empty(release, inputs, Reason.UNKNOWN_PLACEMENT)
+    placement = release.placements.get(inputs.placement) if release is not None else None
+    if release is None or placement is None:
+        reason = Reason.NO_RELEASE if release is None else Reason.UNKNOWN_PLACEMENT
+        return _finish(release, inputs, _Chosen([Slot(None, reason)] * inputs.slots, reason))
     if inputs.tier in (Tier.HOUSE, Tier.EMPTY):
-        return _empty(release, inputs, Reason.EXPIRED, placement)
+        slots = _bare(release, inputs, Reason.EXPIRED, placement)
+        return _finish(release, inputs, _Chosen(slots, Reason.EXPIRED), placement)
+    chosen = _choose(release, inputs, placement, recorded, stage)
+    instead: tuple[Slot, ...] = ()
+    if inputs.held_out:
+        instead = tuple(chosen.slots)
+        slots = _bare(release, inputs, Reason.HELD_OUT, placement)
+        chosen = chosen._replace(slots=slots, reason=Reason.HELD_OUT)
+    done = _finish(release, inputs, chosen, placement, instead)
+    if stage is not None:
+        stage("record")
+    return done
+
+
+def _choose(
+    release: Release,
+    inputs: Inputs,
+    placement: Placement,
+    recorded: Recorded | None,
+    stage: Callable[[str], None] | None,
+) -> _Chosen:
     block = release.catalogue.near(inputs.where)
     if stage is not None:
         stage("near")
@@ -68,69 +108,83 @@ def answer(
         stage("eligible")
     if not len(eligible.rows):
         reason = Reason.NOT_ELIGIBLE if block.near else Reason.NOTHING_NEAR
-        return _empty(release, inputs, reason, placement)
-    kept, capped = _kept(release, inputs, eligible)
+        return _Chosen(_bare(release, inputs, reason, placement), reason)
+    kept, capped = kept_of(release, inputs, eligible)
     rows = eligible.rows if kept is None else eligible.rows[kept]
     if stage is not None:
         stage("caps")
+    reason = Reason.TOO_LITTLE
     if not len(rows):
-        return _empty(release, inputs, _why_none(inputs, eligible.rows), placement, capped)
-    if scores is None or len(scores) != len(rows):
-        scores, unscored = score(release, inputs, eligible)
-        scores = scores if kept is None else scores[kept]
+        reason = _why_none(inputs, eligible.rows)
+    else:
+        rows, kept, scores, unscored = _scored(
+            release, inputs, placement, eligible, kept, rows, recorded
+        )
+    if not len(rows):
+        return _Chosen(_bare(release, inputs, reason, placement), reason, capped=capped)
     if stage is not None:
         stage("score")
-    priorities, groups = eligible.priorities, eligible.groups
-    if kept is not None:
-        priorities = None if priorities is None else priorities[kept]
-        groups = None if groups is None else groups[kept]
-    count = min(inputs.slots, placement.max_slots)
-    picks = select(scores, priorities, groups, placement.explorer, inputs.seed, count)
+    picks = picked(placement, inputs, scores, eligible, kept)
     filled = [
         _slot(release, int(rows[p.position]), scores, p, unscored, inputs.language) for p in picks
     ]
+    count = min(inputs.slots, placement.max_slots)
     filled += [Slot(None, Reason.NO_MORE)] * (count - len(filled))
     filled += [Slot(None, Reason.TOO_MANY_SLOTS)] * (inputs.slots - count)
     if stage is not None:
         stage("explore")
-    done = _finish(release, inputs, filled, filled[0].reason, placement, rows, scores, capped)
-    if stage is not None:
-        stage("record")
-    return done
+    return _Chosen(filled, filled[0].reason, rows, scores, capped)
 
 
-def select(
+def _scored(
+    release: Release,
+    inputs: Inputs,
+    placement: Placement,
+    eligible: Eligible,
+    kept: Kept | None,
+    rows: Rows,
+    recorded: Recorded | None,
+) -> tuple[Rows, Kept | None, Scores, bool]:
+    """The candidates: those of `rows` that are worth enough, which of the eligible they are (None:
+    all), their scores, and whether the model failed to give them."""
+    slate = placement.slate
+    worthy = recorded.among(rows, slate) if recorded is not None else None
+    if recorded is not None and worthy is not None:
+        scores, unscored = recorded.scores, recorded.unscored
+    else:
+        scores, unscored = score(release, inputs, eligible)
+        scores = scores if kept is None else scores[kept]
+        worthy = slate.worthy(scores) if slate is not None else None
+        scores = scores if worthy is None else scores[worthy]
+    if worthy is None or len(worthy) == len(rows):
+        return rows, kept, scores, unscored
+    kept = worthy if kept is None else np.flatnonzero(kept)[worthy]
+    return rows[worthy], kept, scores, unscored
+
+
+def picked(
+    placement: Placement,
+    inputs: Inputs,
     scores: Scores,
-    priorities: npt.NDArray[np.int32] | None,
-    groups: npt.NDArray[np.int32] | None,
-    explorer: Explorer,
-    seed: int,
-    count: int,
+    eligible: Eligible,
+    kept: Kept | None,
+    pools: list[Positions | None] | None = None,
 ) -> list[Pick]:
-    """Draw up to `count` of the candidates, in order of slots; fewer where they run out.
-
-    `priorities` and `groups` (0: none) are int32 like `scores`, or None where they are all equal
-    or all 0. Pure: the same numbers and seed give the same picks everywhere.
-    """
-    if count == 1 and priorities is None:
-        drawn = explorer.draw(scores, draw_number(seed, 0))
-        return [Pick(drawn.position, drawn.chance, drawn.position == drawn.best)]
-    left = np.ones(len(scores), bool)
-    picks: list[Pick] = []
-    for slot in range(count):
-        pool = np.flatnonzero(left)
-        if not len(pool):
-            break
-        if priorities is not None:
-            highest = priorities[pool]
-            pool = pool[highest == highest.max()]
-        drawn = explorer.draw(scores[pool], draw_number(seed, slot))
-        position = int(pool[drawn.position])
-        picks.append(Pick(position, drawn.chance, drawn.position == drawn.best))
-        left[position] = False
-        if groups is not None and groups[position]:
-            left &= groups != groups[position]
-    return picks
+    """What the slots of a placement draw; `kept` says which of the eligible are the candidates
+    that `scores` are of (None: all), and `pools` is as in `select`."""
+    priorities, groups, categories = eligible.priorities, eligible.groups, None
+    slate, most = placement.slate, 0
+    if slate is not None and slate.most:
+        categories, most = eligible.categories, slate.most
+    if kept is not None:
+        priorities = None if priorities is None else priorities[kept]
+        groups = None if groups is None else groups[kept]
+        categories = None if categories is None else categories[kept]
+    count = min(inputs.slots, placement.max_slots)
+    return select(
+        scores, priorities, groups, placement.explorer, inputs.seed, count,
+        categories=categories, most=most, pools=pools,
+    )  # fmt: skip
 
 
 def _uncapped(release: Release, eligible: Eligible, blocked: frozenset[str]) -> Kept | None:
@@ -146,7 +200,9 @@ def _uncapped(release: Release, eligible: Eligible, blocked: frozenset[str]) -> 
     return kept
 
 
-def _kept(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Kept | None, Rows | None]:
+def kept_of(
+    release: Release, inputs: Inputs, eligible: Eligible
+) -> tuple[Kept | None, Rows | None]:
     """Which of the eligible offers may be shown (None: all), and the rows that caps take away."""
     allowed = inputs.withheld.allowed(eligible.rows)
     uncapped = _uncapped(release, eligible, inputs.blocked) if inputs.blocked else None
@@ -204,41 +260,32 @@ def offer_at(release: Release, row: int, language: str = "") -> Offer:
     return Offer(spec.id, content_of(spec, languages), files)
 
 
-def _empty(
-    release: Release | None,
-    inputs: Inputs,
-    reason: Reason,
-    placement: Placement | None = None,
-    capped: Rows | None = None,
-) -> tuple[Decision, Record]:
-    """A decision without candidates: the house default in slot 0 where there is one."""
+def _bare(release: Release, inputs: Inputs, reason: Reason, placement: Placement) -> list[Slot]:
+    """Slots with nothing in them but the house default, where there is one that may be shown."""
     slots = [Slot(None, reason)] * inputs.slots
-    if release is not None and placement is not None:
-        slots[placement.max_slots :] = [Slot(None, Reason.TOO_MANY_SLOTS)] * max(
-            0, inputs.slots - placement.max_slots
-        )
-        house = placement.house
-        if (
-            house is not None
-            and release.catalogue.presentable(house, inputs.where.ms)
-            and inputs.withheld.allows(house)
-        ):
-            slots[0] = Slot(offer_at(release, house, inputs.language), Reason.HOUSE)
-    return _finish(release, inputs, slots, reason, placement, None, None, capped)
+    slots[placement.max_slots :] = [Slot(None, Reason.TOO_MANY_SLOTS)] * max(
+        0, inputs.slots - placement.max_slots
+    )
+    house = placement.house
+    if (
+        house is not None
+        and release.catalogue.presentable(house, inputs.where.ms)
+        and inputs.withheld.allows(house)
+    ):
+        slots[0] = Slot(offer_at(release, house, inputs.language), Reason.HOUSE)
+    return slots
 
 
 def _finish(
     release: Release | None,
     inputs: Inputs,
-    slots: Sequence[Slot],
-    reason: Reason,
-    placement: Placement | None,
-    rows: Rows | None,
-    scores: Scores | None,
-    capped: Rows | None,
+    chosen: _Chosen,
+    placement: Placement | None = None,
+    instead: tuple[Slot, ...] = (),
 ) -> tuple[Decision, Record]:
     explorer = placement.explorer if placement is not None else _GREEDY
-    record = Record(release, inputs, tuple(slots), explorer, rows, scores, capped)
+    slots, reason, rows, scores, capped = chosen
+    record = Record(release, inputs, tuple(slots), explorer, rows, scores, capped, instead)
     unknown = inputs.moment.unknown
     if reason is Reason.UNKNOWN_PLACEMENT:
         unknown = (("placement", inputs.placement),)

@@ -9,6 +9,8 @@ Rules.
   drawn, whatever their scores.
 - Later slots are drawn from what the slots before leave: neither their offers nor the others of
   their exclusivity groups.
+- Of one category a decision shows no more than the placement allows, and nothing that is worth less
+  than it asks. Somebody who is held out is shown nothing of what is chosen; see `slates`.
 - The house default is shown in slot 0 where nothing else may be, within its own validity. It is
   not drawn, not scored and not a candidate.
 - What `decide` looked at is in the record, so that `replay` gives the same decision from the record
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from edge_sdk.arguments import MAX_NAME, is_text, is_whole, shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier
+from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.choosing import answer
 from edge_sdk.engine.explain import check_replay, explain, replay
@@ -71,6 +74,7 @@ def decide(
     decision_id: bytes | None = None,
     places: PlaceResolver | None = None,
     why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS,
+    subject: bytes = NOBODY,
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
     """Choose offers for a moment.
@@ -78,8 +82,9 @@ def decide(
     `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
     a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
     clock's where left out), `places` a place layer instead of the release's, `why_blocked` why each
-    of `blocked` is kept away and until when, for the record alone. `stage`, for
-    measurements, is called with the name of each stage when it is done.
+    of `blocked` is kept away and until when, for the record alone, `subject` whom the decision is
+    for (16 bytes), by which a placement may hold out. `stage`, for measurements, is called with the
+    name of each stage when it is done.
 
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
     context, placement or number of slots that is not one.
@@ -99,10 +104,13 @@ def decide(
     moment = NO_MOMENT
     parents: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()
+    held_out = False
     if release is not None and placement is not None:
         moment = moment_of(release, context, local, placement.channel, places, language)
         parents = release.catalogue.parents(context.cell)
         regions = release.catalogue.regions(context.cell)
+        if placement.slate is not None:
+            held_out = placement.slate.holds_out(subject, decision_id)
     indices, weights = NO_INDICES, NO_WEIGHTS
     genome_used = False
     if genome is not None and consents & _PERSONALISATION:
@@ -135,6 +143,7 @@ def decide(
         withheld,
         language,
         why_blocked,
+        held_out,
     )
     if stage is not None:
         stage("context")

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_sdk.decision import Carrier, Decision, Explanation, Loser, Reason, Tier
 from edge_sdk.engine.catalogue import Catalogue, Where
-from edge_sdk.engine.choosing import answer, score
+from edge_sdk.engine.choosing import Recorded, answer, score
 from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
 from edge_sdk.engine.moments import LANGUAGE, recorded_moment
 from edge_sdk.engine.policy import ONE
@@ -206,14 +206,10 @@ def _again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision
             "this is the coarse form of the record; only the full form can be replayed"
         )
     inputs = _inputs(release, record)
-    unscored = any(slot.reason == Reason.UNSCORED for slot in record.slots)
-    scores = recorded_scores(record)
-    done = answer(release, inputs, scores=scores, unscored=unscored)
-    if (
-        done[1].to_proto().candidate_runs != record.candidate_runs
-    ):  # then the scores are of other offers
-        done = answer(release, inputs)
-    return done
+    held_out = list(record.instead) if record.held_out else list(record.slots)
+    unscored = any(slot.reason == Reason.UNSCORED for slot in held_out)
+    scored = Recorded(candidate_rows(record), recorded_scores(record), unscored)
+    return answer(release, inputs, recorded=scored)
 
 
 def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
@@ -230,6 +226,8 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
     )
     parents = tuple(record.regions)
     said = [name for name in record.context_markers if name.startswith(LANGUAGE)]
+    until = zip(record.capped_reasons, record.capped_until_ms, strict=False)
+    why = dict(zip(record.capped, until, strict=False))
     where = Where(
         release.catalogue.regions_of(parents),
         moment.places,
@@ -257,6 +255,8 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         frozenset(record.capped),
         recorded(len(release.catalogue), record.withheld, record.stop_list_version),
         said[0].removeprefix(LANGUAGE) if said else "",
+        why,
+        record.held_out,
     )
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.context import region_of
-from edge_sdk.decision import Slot, Tier
+from edge_sdk.decision import Reason, Slot, Tier
 from edge_sdk.engine.policy import ONE, Explorer, Floats, Indices, Scores
 from edge_sdk.engine.runs import rows_of_runs, runs_of
+from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.engine.withheld import NOTHING, Withheld
-from edge_sdk.errors import UsageError
+from edge_sdk.errors import EdgeError, UsageError
 from genome_edge.v1 import event_pb2
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NO_INDICES: Final[Indices] = np.zeros(0, np.int64)
 NO_WEIGHTS: Final[Floats] = np.zeros(0, np.float32)
 NO_REASONS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType({})
 _FULL_FORM_FROM: Final = 20
+_CAPPED: Final = (Reason.CAPPED.value, 0)
 
 
 class Inputs(NamedTuple):
@@ -40,7 +42,7 @@ class Inputs(NamedTuple):
     `blocked` the offers that caps keep away and `why_blocked` by offer the reason and until when
     (Unix milliseconds; 2^63 - 1: for ever); `language` the one that offers are shown in, as BCP 47
     in lower case (empty: none was said); `genome_indices` int64[n] and `genome_weights`
-    float32[n] are empty where no genome was read.
+    float32[n] are empty where no genome was read; `held_out`: nothing of what is chosen is shown.
     """
 
     decision_id: bytes
@@ -60,13 +62,15 @@ class Inputs(NamedTuple):
     withheld: Withheld = NOTHING
     language: str = ""
     why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS
+    held_out: bool = False
 
 
 class Record(NamedTuple):
     """A decision's record before it is encoded.
 
     `rows` int32[k] are the candidates in the release's catalogue and `scores` int32[k] theirs;
-    `capped` int32[j] those that caps took away; None stands for none.
+    `capped` int32[j] those that caps took away; None stands for none. `instead` is what a decision
+    that is held out would have shown (empty: it is not).
     """
 
     release: Release | None
@@ -76,11 +80,14 @@ class Record(NamedTuple):
     rows: npt.NDArray[np.int32] | None
     scores: Scores | None
     capped: npt.NDArray[np.int32] | None
+    instead: tuple[Slot, ...] = ()
 
     def to_proto(self) -> event_pb2.DecisionRecord:
         """The full form."""
         given = self.inputs
         moment, where = given.moment, given.where
+        capped = self._ids(self.capped)
+        why = [given.why_blocked.get(name, _CAPPED) for name in capped]
         return event_pb2.DecisionRecord(
             decision_id=given.decision_id,
             placement=given.placement,
@@ -102,14 +109,27 @@ class Record(NamedTuple):
             genome_indices=given.genome_indices.tolist(),
             genome_weights=given.genome_weights.tolist(),
             scores=self.scores.astype("<i4").tobytes() if self.scores is not None else b"",
-            capped=self._ids(self.capped),
+            capped=capped,
+            capped_reasons=[reason for reason, _ in why],
+            capped_until_ms=[until_ms for _, until_ms in why],
             consents=given.consents,
             channel=where.channel,
             context_indices=moment.indices.tolist(),
             context_weights=moment.weights.tolist(),
             stop_list_version=given.withheld.stop_list_version,
             withheld=given.withheld.proto,
+            held_out=bool(self.instead),
+            instead=[_slot(slot) for slot in self.instead],
+            scored_by=self._scored_by(),
         )
+
+    def _scored_by(self) -> str:
+        if self.release is None or self.scores is None:
+            return ""
+        try:
+            return scored_by(self.release.scorer)
+        except EdgeError:
+            return ""  # the model cannot be opened: nobody scored
 
     def _ids(self, rows: npt.NDArray[np.int32] | None) -> list[str]:
         if self.release is None or rows is None:

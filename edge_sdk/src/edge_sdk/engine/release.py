@@ -31,6 +31,7 @@ from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, Scorer, explorer
 from edge_sdk.engine.scoring import OnnxScorer, open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
+from edge_sdk.engine.slates import Slate
 from edge_sdk.errors import FormatError, TrustError, UsageError
 from edge_sdk.slices import rest
 from edge_sdk.sync.roles import verify_root, verify_timestamp
@@ -52,7 +53,8 @@ _M = TypeVar("_M", bound=Message)
 @dataclass(frozen=True, slots=True)
 class Placement:
     """A placement, ready to use. `shown_on_view`: an offer counts as shown when it was viewed,
-    not when it was decided. `house` is the row of the house default, or None."""
+    not when it was decided. `house` is the row of the house default, or None; `slate` what it asks
+    of its decisions beyond the ordinary, or None."""
 
     id: str
     max_slots: int
@@ -61,6 +63,7 @@ class Placement:
     house: int | None
     explorer: Explorer
     outcome_window_hours: int
+    slate: Slate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,7 @@ class Release:
             house=self.catalogue.row_of.get(spec.house_offer),
             explorer=explorer(spec.explorer, spec.gamma, spec.floor),
             outcome_window_hours=spec.outcome_window_hours,
+            slate=Slate.of(spec),
         )
 
     def _open_scorer(self) -> Scoring | TrustError:

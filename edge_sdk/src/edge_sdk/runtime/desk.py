@@ -134,6 +134,7 @@ class Desk:
             blocked=room.ledger.blocked(visitor.subject, now_ms),
             terms=room.terms(live, now_ms),
             now_ms=now_ms,
+            subject=visitor.subject,
         )
 
     def _wonder(self, decision: Decision, record: Record, visitor: Visitor) -> Decision:

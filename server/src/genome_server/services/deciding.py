@@ -147,6 +147,7 @@ class Decider:
             blocked=self._caps(release).blocked(customer.subject, now_ms),
             terms=self._terms(release, now_ms),
             now_ms=now_ms,
+            subject=customer.subject,
         )
         return decision, coarse(record.to_proto())
 

@@ -1,0 +1,55 @@
+"""What scored: the kind of processor, and what ran on it.
+
+Where two of these are equal, equal inputs give equal scores, bit for bit. Where they differ, other
+instructions may round the last digits otherwise.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from edge_sdk.engine.policy import Scorer
+
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+_NAMED: Final = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+# What a processor can do; runtimes choose their instructions by it.
+_ABLE: Final = ("flags", "Features")
+_LIBRARIES: Final = ("numpy", "onnxruntime")
+
+
+def scored_by(scorer: Scorer) -> str:
+    """Who scores here, in one line."""
+    return _line(type(scorer).__qualname__)
+
+
+@lru_cache(maxsize=16)
+def _line(name: str) -> str:
+    # What is not loaded did not score.
+    loaded = [(name, sys.modules[name]) for name in _LIBRARIES if name in sys.modules]
+    versions = [f"{name} {module.__version__}" for name, module in loaded]
+    return ", ".join((f"{name} on {processor()}", *versions))
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """The kind of this machine's processor, and a number for what it is able to do."""
+    import platform  # not for the first decision to wait for
+
+    said: dict[str, str] = {}
+    try:
+        with _CPU_INFO.open(encoding="ascii", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                if not key.strip():
+                    break  # all of them are alike
+                said[key.strip()] = value.strip()
+    except OSError:
+        said["model"] = platform.processor()  # not Linux
+    kind = " ".join(said[key] for key in _NAMED if said.get(key))
+    able = crc32("".join(said.get(key, "") for key in _ABLE).encode())
+    return f"{platform.machine()} {kind} {able:08x}"
