@@ -172,7 +172,7 @@ def _nothing(
     slots = [Filled("", why)] * count + [Filled("", "TOO_MANY_SLOTS")] * (call.slots - count)
     for one in world.offers:
         if one.id == placement.house_offer and _presentable(one, call):
-            slots[0] = Filled(one.id, "HELD_OUT" if why == "HELD_OUT" else "HOUSE")
+            slots[0] = Filled(one.id, "HOUSE")
     return tuple(slots)
 
 
