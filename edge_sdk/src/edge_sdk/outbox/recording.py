@@ -19,7 +19,7 @@ from edge_sdk.context import Context
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.caps import CapRow
-from edge_sdk.engine.offers import dna_from_document
+from edge_sdk.engine.documents import dna_from_document
 from edge_sdk.engine.record import Record, coarse
 from edge_sdk.errors import UsageError
 from edge_sdk.outbox.entries import ORDINARY, URGENT, Entry
