@@ -27,11 +27,16 @@ def store_path(options: Namespace) -> Path:
     return said if said is not None else default_store()
 
 
+def has_store(path: Path) -> bool:
+    """Whether there is a store at `path`."""
+    return (path / DATABASE).exists() or (path / "identity").exists()
+
+
 @contextmanager
 def existing_store(options: Namespace) -> Iterator[DeviceStore]:
     """The store, opened. Raises UsageError where there is none: looking makes nothing."""
     path = store_path(options)
-    if not (path / DATABASE).exists() and not (path / "identity").exists():
+    if not has_store(path):
         raise UsageError(f"there is no store at {path}; make one: genome-edge enrol --store {path}")
     store = DeviceStore.open(path)
     try:

@@ -41,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     _doctor(commands)
     _decide(commands)
     _replay(commands)
+    _serve(commands)
     return parser
 
 
@@ -152,6 +153,51 @@ def _replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     replay.add_argument("--explain", action="store_true", help="say who lost and why")
     replay.add_argument(
         "--bundle", type=Path, metavar="FILE", help="take the release from this bundle"
+    )
+
+
+def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = _add(
+        commands,
+        "serve",
+        "Decide for apps on this machine that cannot embed the SDK, until interrupted.",
+        "DecisionService and ReportService of this device's own engine and store, as gRPC and as "
+        "HTTP with JSON, to whoever shows the local token. It syncs, too, where no other process "
+        "of the device does.\n\nexample:\n"
+        "  genome-edge serve --allow-origin http://localhost:3000 &\n"
+        "  curl http://127.0.0.1:8461/v1/decide -H 'Content-Type: application/json' \\\n"
+        '      -H "Authorization: Bearer $(cat STORE/serve/token)" \\\n'
+        '      -d \'{"placement": "lobby-screen"}\'',
+    )
+    address = "HOST:PORT on this machine, unix:/PATH, or none"
+    serve.add_argument(
+        "--http",
+        default="127.0.0.1:8461",
+        metavar="ADDRESS",
+        help=f"where to speak HTTP: {address} (default: 127.0.0.1:8461)",
+    )
+    serve.add_argument(
+        "--grpc",
+        default="127.0.0.1:8462",
+        metavar="ADDRESS",
+        help="where to speak gRPC, likewise (default: 127.0.0.1:8462)",
+    )
+    serve.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="pages of this origin may call, such as http://localhost:3000; may be repeated",
+    )
+    serve.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="where the token is, made where it is not (default: STORE/serve/token)",
+    )
+    serve.add_argument("--new-token", action="store_true", help="make a new token first")
+    serve.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="a release that came with the app"
     )
 
 

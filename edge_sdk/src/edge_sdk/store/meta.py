@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from edge_sdk.store.rows import read_rows, sealed
+
+#: Keys that begin so say how far lanes are that local apps report to `genome-edge serve`.
+GUESTS: Final = "guest:"
 
 
 def set_meta(connection: sqlite3.Connection, **values: bytes) -> None:

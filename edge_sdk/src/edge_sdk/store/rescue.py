@@ -27,7 +27,7 @@ from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
 from edge_sdk.store.lane_rows import Lane, new_lane, put_lane
-from edge_sdk.store.meta import set_meta
+from edge_sdk.store.meta import GUESTS, set_meta
 from edge_sdk.store.rows import CHECKED, holds, seal_all
 from edge_sdk.store.segments import write_segment
 from genome_edge.v1 import event_pb2
@@ -54,15 +54,16 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     """Copy what can be read of the SQLite file `damaged` into the new one, in its transaction."""
     tables, whole = _read(damaged)
     meta: dict[str, bytes] = dict(tables["meta"])
-    keys: list[str] = [key for key in _META if key in meta]
+    keys: list[str] = [key for key in meta if key in _META or key.startswith(GUESTS)]
     if {"meta", "patches", "lookups"} <= whole:
         keys += [key for key in KEYS if key in meta]
         for table in ("patches", "lookups"):
             _insert(fresh, table, tables[table])
     if "releases" in whole:
         _insert(fresh, "releases", [_with_digest(row) for row in tables["releases"]])
-    for table in ("caps", "ring", "ring_ids", "event_ids", "redemptions", "losses"):
+    for table in ("ring", "ring_ids", "event_ids", "redemptions", "losses"):
         _insert(fresh, table, tables[table])
+    _insert(fresh, "caps", [_with_claim(row) for row in tables["caps"]])
     epoch = secrets.token_bytes(16)
     set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
     lanes_of = _lanes_of(tables, meta.get("epoch", bytes(16)))
@@ -109,6 +110,12 @@ def _open(damaged: Path) -> sqlite3.Connection:
 def _with_digest(row: _Row) -> _Row:
     if len(row) == 3 and isinstance(row[2], bytes):  # of the first format
         return (*row, hashlib.sha256(row[2]).digest())
+    return row
+
+
+def _with_claim(row: _Row) -> _Row:
+    if len(row) == 6:  # of an earlier format
+        return (*row[:5], secrets.token_bytes(16), "", "", row[5])
     return row
 
 

@@ -1,0 +1,394 @@
+"""The service as HTTP with JSON, for a page's `fetch` and for whoever has no gRPC.
+
+    POST /v1/decide  /v1/report-outcome  /v1/redeem  /v1/set-consent  /v1/explain  /v1/imprint
+         /v1/report                 one for each RPC: the request and the answer as protobuf's JSON
+    GET  /v1/status                 how the device is
+    GET  /v1/assets/DIGEST.png?key=…  a file of an offer, as DecidedSlot.assets names it
+    GET  /healthz                   whether it serves; needs no token
+
+Rules
+-----
+- `Host` must name this machine and port: a page that had its own name resolved to 127.0.0.1 (DNS
+  rebinding) sends its own name.
+- `Origin`, which only browsers send, must be one that was allowed; the answer names it (CORS), so
+  that other pages can neither call nor read.
+- Everything but /healthz and files needs `Authorization: Bearer TOKEN`. A file's address carries a
+  key of its own, because `<img>` sends no headers; it opens that file only.
+- A body is JSON, has a length, and is at most so long. Every answer is written at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import mimetypes
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from google.protobuf import json_format
+
+from edge_sdk.errors import UsageError
+from edge_sdk.sidecar.doors import Door, private_socket
+from edge_sdk.sidecar.refusals import CallRefused
+from edge_sdk.sidecar.service import Method, snake
+from edge_sdk.sidecar.token import Gate
+
+log = logging.getLogger("edge_sdk.sidecar.http")
+
+# A batch of 4 MiB in base64, and what is around it.
+MAX_BODY_BYTES: Final = 6 << 20
+_IDLE_S: Final = 30.0
+_CONNECTIONS: Final = 128
+_PREFLIGHT_S: Final = 600
+ASSETS: Final = "/v1/assets/"
+_OPEN_TO_ALL: Final = "/healthz"
+_JSON: Final = "application/json"
+
+
+class Answer(NamedTuple):
+    """What is written back."""
+
+    status: int
+    body: bytes
+    kind: str = _JSON
+    headers: Mapping[str, str] = {}
+
+
+class Rooms(NamedTuple):
+    """What stands behind the door."""
+
+    methods: Mapping[str, Method]
+    gate: Gate
+    status: Callable[[], Mapping[str, Any]]
+    asset: Callable[[str], Path | None]
+
+
+def path_of(method: Method) -> str:
+    """`/v1/report-outcome` for ReportOutcome."""
+    return f"/v1/{snake(method.name).replace('_', '-')}"
+
+
+class HttpDoor:
+    """An HTTP server on one address, a thread for each connection. `open` it once; `close` it."""
+
+    def __init__(self, rooms: Rooms, origins: Iterable[str], draining: Callable[[], bool]) -> None:
+        self.rooms = rooms
+        self.origins = frozenset(map(_origin, origins))
+        self.draining = draining
+        self.door = Door()
+        self._server: _Server | None = None
+        self._running = threading.Condition()
+        self._calls = 0
+
+    def open(self, door: Door) -> Door:
+        """Listen; the address, with the port that it got. Raises UsageError where it is taken."""
+        try:
+            if door.path is not None:
+                with private_socket(door.path):
+                    self._server = _UnixServer(str(door.path), partial(_UnixHandler, self))
+                self.door = door
+            else:
+                made = _Server6 if ":" in door.host else _Server
+                self._server = made((door.host, door.port), partial(_Handler, self))
+                self.door = Door(door.host, self._server.server_address[1])
+        except OSError as error:
+            raise UsageError(f"{door.text} cannot be listened on: {error.strerror}") from error
+        serve = partial(self._server.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, name="genome-edge-http", daemon=True).start()
+        return self.door
+
+    def close(self, timeout: float) -> None:
+        """Take no more connections, and give the calls that run `timeout` seconds."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        deadline = time.monotonic() + timeout
+        with self._running:
+            while self._calls and self._running.wait(deadline - time.monotonic()):
+                pass
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """A call that runs: the end waits for it."""
+        with self._running:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._running:
+                self._calls -= 1
+                self._running.notify_all()
+
+    def knows_host(self, host: str | None) -> bool:
+        """Whether a `Host` header names this door."""
+        if self.door.path is not None:
+            return True  # nothing but a local process of this user gets here
+        port = self.door.port
+        names = {"localhost", "127.0.0.1", "[::1]", self.door.text.rpartition(":")[0]}
+        known = {f"{name}:{port}" for name in names}
+        return host is not None and host.lower() in (known | names if port == 80 else known)
+
+
+class _Server(socketserver.ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    # The address of one that has ended may be taken again; that of one that runs may not.
+    allow_reuse_address = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name service for our own name as the base class does."""
+        socketserver.TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, where there is room for one more."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            log.warning("more than %d connections at once", _CONNECTIONS)
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """As the base class; the room is given back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, *_: Any) -> None:
+        """Whoever hung up is no error of ours."""
+        log.debug("a connection ended early")
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _UnixServer(_Server):
+    address_family = socket.AF_UNIX
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "genome-edge"
+    sys_version = ""
+    timeout = _IDLE_S
+    # Head and body leave together, and at once.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def __init__(self, outside: HttpDoor, *arguments: Any) -> None:
+        self._outside = outside
+        self._body_left = 0
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        """Files, the status, whether it serves."""
+        self._respond(self._get)
+
+    def do_POST(self) -> None:
+        """A call."""
+        self._respond(self._post)
+
+    def do_OPTIONS(self) -> None:
+        """What a browser asks before a call from another origin."""
+        self._respond(self._options)
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+        """Addresses hold keys, so nothing of a request is logged above debug."""
+        log.debug(format, *arguments)
+
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,
+        explain: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """What the base class refuses (no HTTP, another method) as everything else here."""
+        self.close_connection = True
+        refused = CallRefused("INVALID_ARGUMENT", message or HTTPStatus(code).phrase)
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            refused = CallRefused("METHOD_NOT_ALLOWED", "GET, POST and OPTIONS are understood")
+        self._write(_as_answer(refused), None)
+
+    # One call -----------------------------------------------------------------------------------
+
+    def _respond(self, answer: Callable[[str], Answer]) -> None:
+        origin = None
+        self._body_left = _length(self.headers.get("Content-Length"))
+        with self._outside.call():
+            try:
+                origin = self._check_sender()
+                if self._outside.draining():
+                    raise CallRefused("DRAINING", "this service is about to stop")
+                said = answer(urlsplit(self.path).path)
+            except CallRefused as refusal:
+                said = _as_answer(refusal)
+            except Exception:  # a caller gets a status, the log the place
+                log.exception("a call failed in an unforeseen way")
+                said = _as_answer(CallRefused("INTERNAL", "the service failed"))
+            # What was not read of a body would be taken for the next call.
+            self.close_connection |= self._body_left > 0 or self._outside.draining()
+            self._write(said, origin)
+
+    def _check_sender(self) -> str | None:
+        """The origin of the page that calls; None: no page does."""
+        if not self._outside.knows_host(self.headers.get("Host")):
+            raise CallRefused("WRONG_HOST", "the Host header names another machine or port")
+        origin: str | None = self.headers.get("Origin")
+        if origin is not None and origin.lower() not in self._outside.origins:
+            raise CallRefused(
+                "WRONG_ORIGIN",
+                "pages of this origin may not call: start with --allow-origin",
+                origin=origin,
+            )
+        return origin
+
+    def _check_token(self) -> None:
+        if not self._outside.rooms.gate.admits(self.headers.get("Authorization")):
+            raise CallRefused("UNAUTHENTICATED", "send the header Authorization: Bearer TOKEN")
+
+    def _options(self, _: str) -> Answer:
+        headers = {
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "authorization, content-type",
+            "Access-Control-Max-Age": str(_PREFLIGHT_S),
+        }
+        if self.headers.get("Access-Control-Request-Private-Network") == "true":
+            headers["Access-Control-Allow-Private-Network"] = "true"
+        return Answer(HTTPStatus.NO_CONTENT, b"", headers=headers)
+
+    def _get(self, path: str) -> Answer:
+        rooms = self._outside.rooms
+        if path == _OPEN_TO_ALL:
+            return _json({"status": "serving"})
+        if path.startswith(ASSETS):
+            return self._file(path.removeprefix(ASSETS))
+        self._check_token()
+        if path == "/v1/status":
+            return _json(rooms.status())
+        raise _nothing_at(path, path in rooms.methods)
+
+    def _file(self, name: str) -> Answer:
+        rooms, (key,) = self._outside.rooms, parse_qs(urlsplit(self.path).query).get("key", [""])
+        if not rooms.gate.opens(name, key):
+            raise CallRefused("UNAUTHENTICATED", "the address carries no key of this file")
+        path = rooms.asset(name)
+        if path is None:
+            raise CallRefused("NOT_FOUND", "this file is not on this device any more")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        # A picture can hold a script; it must not run as one of ours.
+        safe = {
+            "Content-Security-Policy": "sandbox",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+            "Cache-Control": "private, max-age=31536000, immutable",
+        }
+        return Answer(HTTPStatus.OK, path.read_bytes(), kind, safe)
+
+    def _post(self, path: str) -> Answer:
+        self._check_token()
+        method = self._outside.rooms.methods.get(path)
+        if method is None:
+            raise _nothing_at(path, path in (_OPEN_TO_ALL, "/v1/status"))
+        request = method.request()
+        try:
+            json_format.Parse(self._read() or b"{}", request)
+        except (json_format.Error, ValueError, RecursionError) as error:
+            raise CallRefused(
+                "INVALID_ARGUMENT", f"the body is no {method.name}: {error}"
+            ) from None
+        response = method.answer(request)
+        text = json_format.MessageToJson(
+            response, always_print_fields_with_no_presence=True, indent=None
+        )
+        return Answer(HTTPStatus.OK, text.encode())
+
+    def _read(self) -> bytes:
+        kind = self.headers.get("Content-Type", "")
+        if kind.partition(";")[0].strip().lower() != _JSON:
+            raise CallRefused("NOT_JSON", f"send Content-Type: {_JSON}")
+        if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length") is None:
+            self.close_connection = True
+            raise CallRefused("LENGTH_REQUIRED", "send a body with a Content-Length")
+        if self._body_left > MAX_BODY_BYTES or self._body_left < 0:
+            self.close_connection = True
+            raise CallRefused(
+                "TOO_LARGE", f"a body has at most {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES
+            )
+        body: bytes = self.rfile.read(self._body_left)
+        self._body_left = 0
+        return body
+
+    def _write(self, answer: Answer, origin: str | None) -> None:
+        self.send_response(answer.status)
+        headers = {
+            "Content-Type": answer.kind,
+            "Content-Length": str(len(answer.body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Vary": "Origin",
+            **answer.headers,
+        }
+        if origin is not None:
+            headers["Access-Control-Allow-Origin"] = origin
+        if self.close_connection:
+            headers["Connection"] = "close"
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)
+        self.wfile.flush()
+
+
+class _UnixHandler(_Handler):
+    disable_nagle_algorithm = False
+
+    def address_string(self) -> str:
+        """A socket's other end has no address."""
+        return "unix"
+
+
+def _json(data: Mapping[str, Any]) -> Answer:
+    return Answer(HTTPStatus.OK, json.dumps(data, ensure_ascii=False).encode())
+
+
+def _as_answer(refusal: CallRefused) -> Answer:
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.reason == "UNAUTHENTICATED" else {}
+    body = json.dumps(refusal.as_json(), ensure_ascii=False).encode()
+    return Answer(refusal.status.http, body, headers=headers)
+
+
+def _nothing_at(path: str, otherwise: bool) -> CallRefused:
+    if otherwise:
+        return CallRefused("METHOD_NOT_ALLOWED", f"{path} takes the other of GET and POST")
+    return CallRefused("NOT_FOUND", f"there is nothing at {path}")
+
+
+def _length(text: str | None) -> int:
+    """The length that a body says; -1 for what is none."""
+    if text is None:
+        return 0
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else -1
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it. Raises UsageError."""
+    said = text.strip().lower()
+    parts = urlsplit(said)
+    if said != "null" and said != f"{parts.scheme}://{parts.netloc}":
+        raise UsageError(f"{text!r} is no origin: use SCHEME://HOST[:PORT], without a path")
+    return said

@@ -1,0 +1,83 @@
+"""Between the messages of DecisionService and the SDK's own values. The server reads moments and
+writes decisions with these, too, so that both mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision, Offer
+from edge_sdk.errors import InvalidContext
+from genome_edge.v1 import decision_pb2
+
+_MICROS: Final = 1_000_000
+
+
+def context_of(moment: decision_pb2.Moment) -> Context:
+    """Read a moment. Raises InvalidContext."""
+    return Context(
+        cell=moment.cell or None,
+        place=moment.place or None,
+        activity=moment.activity or None,
+        time=_time(moment.time),
+        channel=moment.channel or None,
+        basket=tuple(moment.basket),
+        stage=moment.stage or None,
+        attributes=dict(moment.attributes),
+        language=moment.language or None,
+        **_recent(moment),
+    )
+
+
+def _recent(moment: decision_pb2.Moment) -> dict[str, Any]:
+    if not moment.recent:
+        return {}
+    return {"recent": [(one.activity, one.ago_s) for one in moment.recent]}
+
+
+def _time(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        said = datetime.fromisoformat(text)
+    except ValueError:
+        said = None
+    if said is None or said.tzinfo is None:
+        raise InvalidContext("a time is ISO 8601 with an offset, such as 2026-03-28T18:30:00+01:00")
+    return said
+
+
+def _no_files(_: Offer) -> Mapping[str, str]:
+    return {}
+
+
+def response_of(
+    decision: Decision,
+    unknown: Iterable[str],
+    files: Callable[[Offer], Mapping[str, str]] = _no_files,
+) -> decision_pb2.DecideResponse:
+    """A decision as its answer; `files` says where an offer's files are to be had, by name."""
+    return decision_pb2.DecideResponse(
+        decision_id=decision.id,
+        slots=[
+            decision_pb2.DecidedSlot(
+                offer=slot.offer.id if slot.offer else "",
+                reason=slot.reason.value,
+                score=slot.score,
+                propensity=slot.propensity,
+                content=dict(slot.offer.content) if slot.offer else {},
+                assets=files(slot.offer) if slot.offer else {},
+            )
+            for slot in decision.slots
+        ],
+        reason=decision.reason.value,
+        release_version=decision.release,
+        unknown=unknown,
+    )
+
+
+def from_micros(micros: int) -> float:
+    """An amount in units, from millionths."""
+    return micros / _MICROS
