@@ -20,8 +20,9 @@ from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.caps import CapRow
 from edge_sdk.engine.documents import dna_from_document
-from edge_sdk.engine.record import Record, coarse
+from edge_sdk.engine.record import Record
 from edge_sdk.errors import UsageError
+from edge_sdk.outbox import encoding
 from edge_sdk.outbox.entries import ORDINARY, URGENT, Entry
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.runtime.live import Visitor
@@ -44,25 +45,8 @@ def decision(record: Record, visitor: Visitor, stamp: Stamp, caps: tuple[CapRow,
         FrameKind.DECISION,
         visitor.subject,
         stamp.server_ms,
-        partial(_decision_bodies, record, stamp, visitor.private),
+        partial(encoding.bodies, record, stamp, visitor.private),
         caps=caps,
-    )
-
-
-def _decision_bodies(record: Record, stamp: Stamp, private: bool) -> tuple[bytes, bytes]:
-    """The form that is reported, and the full one.
-
-    `private`: the genome of a visit is in memory only, so it is left out, and what the genome's
-    markers were can then not be read from the full form either.
-    """
-    time = stamp.to_proto()
-    full = record.to_proto()
-    if private:
-        del full.genome_indices[:]
-        del full.genome_weights[:]
-    return (
-        event_pb2.Event(time=time, decision=coarse(full)).SerializeToString(),
-        event_pb2.Event(time=time, decision=full).SerializeToString(),
     )
 
 
