@@ -27,8 +27,11 @@ from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import Row
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine import release, scoring
+from edge_sdk.engine.policy import Scorer
 from edge_sdk.errors import RefusedError, TrustError
-from edge_sdk.outbox import recording
+from edge_sdk.outbox import recording, writer
 from edge_sdk.outbox.entries import WRITTEN, Entry
 from edge_sdk.outbox.frames import FrameKind, iter_frames
 from edge_sdk.runtime.desk import Desk
@@ -279,6 +282,17 @@ class _Still:
 # A signature is as good the second time.
 _holds = lru_cache(maxsize=1 << 16)(trust._holds)
 
+_SCORERS: dict[tuple[bytes, bytes, int], Scorer] = {}
+
+
+def _open_scorer(model: bytes, vocabulary: Vocabulary) -> Scorer:
+    """A model is opened once for all worlds."""
+    key = (model, vocabulary.lineage, len(vocabulary))
+    if key not in _SCORERS:
+        _SCORERS[key] = scoring.open_scorer(model, vocabulary)
+    return _SCORERS[key]
+
+
 _STILL: Final = SimpleNamespace(
     Event=threading.Event, Lock=threading.Lock, Thread=_Still, Timer=_Still
 )
@@ -301,9 +315,11 @@ def in_place(fuse: Fuse) -> Iterator[None]:
             stack.enter_context(mock.patch(f"edge_sdk.{module}.threading", _STILL))
         put = mock.patch.object
         stack.enter_context(put(slices, "_SLICE_S", math.inf))
+        stack.enter_context(put(writer, "time", SimpleNamespace(sleep=id)))  # nobody else decides
         stack.enter_context(put(trust, "_holds", _holds))
         for asks in (holding, releases):
             stack.enter_context(put(asks, "sdk_version", lambda: "0"))
+        stack.enter_context(put(release, "open_scorer", _open_scorer))
         stack.enter_context(put(worker, "try_release", _try_release))
         stack.enter_context(put(worker, "write_content", _write_content))
         stack.enter_context(put(Database, "write", write))
