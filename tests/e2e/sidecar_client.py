@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from genome_edge.v1 import decision_pb2_grpc, errors_pb2, event_pb2, report_pb2,
 from tests.unit.device_town import Town
 
 
-class UnixConnection(http.client.HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP over a socket in the file system."""
 
     def __init__(self, path: str) -> None:
@@ -77,10 +77,10 @@ class Served:
     def port(self) -> int:
         return int(self.http.rpartition(":")[2])
 
-    def connection(self) -> http.client.HTTPConnection:
+    def connection(self) -> HTTPConnection:
         if self.http.startswith("unix:"):
             return UnixConnection(self.http.removeprefix("unix:"))
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return HTTPConnection("127.0.0.1", self.port, timeout=10)
 
     def ask(self, verb: str, path: str, body: Any = None, **headers: str | None) -> Said:
         """One request; `Name_Of=None` leaves a header out."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
 
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.sidecar.refusals import STATUSES
@@ -97,7 +98,7 @@ def test_both_doors_give_the_same_answers(device: Served) -> None:
         request = decision_pb2.DecideRequest(
             placement="lobby",
             slots=2,
-            moment=decision_pb2.Moment(**moment),
+            moment=json_format.ParseDict(moment, decision_pb2.Moment()),
             customer=ANN.hex(),
         )
         rpc = decisions.Decide(request, metadata=device.metadata, timeout=10)

@@ -84,9 +84,13 @@ class _Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class _Step:
-    """One frame of a batch, what it says, and the sequence that must be behind it in the lane."""
+    """One frame of a batch, what it says, and the sequence that must be behind it in the lane.
+
+    `opens`: it is the first of its batch.
+    """
 
     after: int
+    opens: bool
     frame: Frame
     event: event_pb2.Event
 
@@ -185,10 +189,11 @@ class _Guard:
         """WRITTEN, or why the event is not."""
         here = _read(connection, self._key)
         mark, through = self._mark, here.through if here is not None else 0
-        if here is not None and mark.through <= through:
-            return DUPLICATE if here[1:4] == mark[1:4] else _FORKED
-        if through < self._step.after:
-            return _GAP
+        known = here is not None and here[1:4] == mark[1:4]  # the lane is inside this batch
+        if mark.through <= through:
+            return DUPLICATE if known else _FORKED
+        if through < self._step.after or not (known or self._step.opens):
+            return _GAP  # also behind one of this batch that was refused
         if here is None:
             _make_room(connection)
         set_meta(connection, **{self._key: _MARK.pack(*mark)})
@@ -243,7 +248,7 @@ def _steps(request: report_pb2.ReportRequest) -> list[_Step]:
         if _behind(declared, frame.sequence) >= due:
             raise _bad(f"the sequences from {due} are neither here nor declared", at)
         after = steps[-1].frame.sequence if steps else _behind(declared, frame.sequence)
-        steps.append(_Step(after, frame, event))
+        steps.append(_Step(after, not steps, frame, event))
         due = frame.sequence + 1
     if due - 1 != request.last_sequence:
         message = f"the frames end at {due - 1}, the request says {request.last_sequence}"
