@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.engine.catalogue import check_offer
+from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.offers import offer_from_document
 from genome_edge.v1 import release_pb2
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engine.catalogue import check_offer
+from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document
 from genome_server.errors import ImportRefused
 from genome_server.ingest.assets import take_assets

@@ -69,7 +69,7 @@ def show(console: Console, offer: str) -> None:
     """Show one OFFER as it was imported, and what is wrong with it now."""
     import yaml
 
-    from edge_sdk.engine.catalogue import check_offer
+    from edge_sdk.engine.offer_check import check_offer
     from edge_sdk.engine.offers import offer_from_document
     from genome_server.cli.offer_files import known_names
     from genome_server.ingest.nearest import KnownIds

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.dna.markers import marker
-from edge_sdk.engine.catalogue import check_offer
 from edge_sdk.engine.cells import format_cell, parse_cell
+from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import InvalidContext, InvalidMarker
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
