@@ -13,16 +13,9 @@ has imported it and opened nothing; each 50th round it is the command `genome-se
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import os
 import random
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -40,9 +33,10 @@ from edge_sdk.sync.enrolment import enrol
 from genome_edge.v1 import event_pb2
 from genome_server.genomes.build import build
 from genome_server.genomes.live import LiveConsumer
-from genome_server.home import Home, Tenant
+from genome_server.home import Tenant
 from genome_server.log import LogReader, verify_log
 from tests.drills.findings import Findings
+from tests.drills.stem import PATIENCE_S, Servers
 from tests.serving import FRAME, RawDevice, add_code, info, interaction, make_home, publish_release
 
 SHORT: Final = 10
@@ -53,7 +47,6 @@ _CUSTOMERS: Final = ("ann", "bob", "eve")
 _LONGEST_S: Final = 0.1
 _COMMAND_EACH: Final = 50
 _VERIFY_EACH: Final = 250
-_PATIENCE_S: Final = 30.0
 _QUICK: Final = Config(reconnect_min_s=0.02, reconnect_max_s=0.1, batch_events=20)
 _CHANNEL: Final = (
     ("grpc.initial_reconnect_backoff_ms", 20),
@@ -84,7 +77,7 @@ def _play(
     home = make_home(folder / "home", _CUSTOMERS)
     tenant = home.tenant("default")
     publish_release(tenant)
-    with _Servers(home) as servers, _Load(tenant, folder, servers, seed) as load:
+    with Servers(home) as servers, _Load(tenant, folder, servers, seed) as load:
         for number in rounds:
             _round(number, random.Random(f"{seed}:{number}"), servers, load, tenant, found)
             found.tried += 1
@@ -104,7 +97,7 @@ def _play(
 def _round(
     number: int,
     rng: random.Random,
-    servers: _Servers,
+    servers: Servers,
     load: _Load,
     tenant: Tenant,
     found: Findings,
@@ -156,91 +149,6 @@ def _verify(number: int, tenant: Tenant, load: _Load, found: Findings, *, whole:
             if changed := build(genomes, log, tenant.dna_path).changed:
                 found.fail(number, f"{changed} genomes differ from those of a build")
         found.note(f"{check.events} events in {check.batches} batches of {check.lanes} lanes")
-
-
-class _Servers:
-    """Starts and kills servers of one home, one at a time, on one port."""
-
-    def __init__(self, home: Home) -> None:
-        self.done: Counter[str] = Counter()
-        with closing(socket.create_server(("127.0.0.1", 0))) as door:
-            self.port = door.getsockname()[1]
-        self._home = home
-        self._pid = 0
-        self._command: subprocess.Popen[bytes] | None = None
-        self._stem = subprocess.Popen(
-            [sys.executable, "-m", "tests.drills.kill_server", str(home.root), str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._expect("stem")
-
-    def __enter__(self) -> _Servers:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.kill()
-        assert self._stem.stdin is not None
-        self._stem.stdin.close()
-        self._stem.wait(_PATIENCE_S)
-        assert self._stem.stdout is not None
-        self._stem.stdout.close()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self, *, command: bool = False, wait: bool = True) -> None:
-        """Start a server; with `wait` it listens afterwards."""
-        if command:
-            arguments = ["serve", "--home", str(self._home.root), "--listen", self.address]
-            self._command = subprocess.Popen(
-                [str(Path(sys.executable).parent / "genome-server"), *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            if wait:
-                self._answers()
-        else:
-            assert self._stem.stdin is not None
-            self._stem.stdin.write("start\n")
-            self._stem.stdin.flush()
-            self._pid = int(self._expect("pid"))
-            if wait:
-                self._expect(f"ready {self._pid}")
-        kind = "the command" if command else "forked"
-        self.done[f"killed servers: {kind}{'' if wait else ', while starting'}"] += 1
-
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._command is not None:
-            self._command.kill()
-            self._command.wait(_PATIENCE_S)
-            self._command = None
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            self._expect(f"gone {self._pid}")
-            self._pid = 0
-
-    def _answers(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            time.sleep(0.01)
-        raise AssertionError("the server does not listen")
-
-    def _expect(self, begin: str) -> str:
-        """The rest of the next line that begins so."""
-        assert self._stem.stdout is not None
-        while line := self._stem.stdout.readline():
-            if line.startswith(begin):
-                return line[len(begin) :].strip()
-        raise AssertionError(f"the stem process ended before it said {begin!r}")
 
 
 class _Reporter(threading.Thread):
@@ -299,7 +207,7 @@ class _Reporter(threading.Thread):
 class _Load:
     """The devices."""
 
-    def __init__(self, tenant: Tenant, folder: Path, servers: _Servers, seed: int) -> None:
+    def __init__(self, tenant: Tenant, folder: Path, servers: Servers, seed: int) -> None:
         self.done: Counter[str] = Counter()
         self._channel = grpc.insecure_channel(servers.address, options=_CHANNEL)
         servers.start()
@@ -312,7 +220,7 @@ class _Load:
         enrol(servers.address, add_code(tenant), store, "till", _QUICK)
         store.close()
         self._edge = EdgeClient(folder / "till", servers.address, config=_QUICK)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._edge.status.genomes:
             assert time.monotonic() < deadline, self._edge.status
             time.sleep(0.01)
@@ -336,7 +244,7 @@ class _Load:
         for reporter in self.reporters:
             reporter.stopping.set()
         for thread in (*self.reporters, self._talker):
-            thread.join(_PATIENCE_S)
+            thread.join(PATIENCE_S)
 
     def _talk(self, seed: int) -> None:
         rng = random.Random(f"{seed}:edge")
@@ -348,7 +256,7 @@ class _Load:
 
     def heard_again(self) -> bool:
         """Wait until some report was acknowledged since the last call."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         for reporter in self.reporters:
             if not reporter.answered.wait(max(0.0, deadline - time.monotonic())):
                 return False
@@ -369,7 +277,7 @@ class _Load:
     def finish(self) -> None:
         """Say no more, and report all that was said."""
         self._stop()
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while self._edge.flush(1.0):
             assert time.monotonic() < deadline, "the outbox does not drain"
         self.done["events of the EdgeClient"] = self._edge_said
@@ -382,33 +290,3 @@ class _Load:
     def said(self) -> set[str]:
         """Every event, once all is reported."""
         return self.surely_said() | {f"edge-{n}" for n in range(self._edge_said)}
-
-
-async def _serve(home: Home, port: int) -> None:
-    from genome_server.services.serve import House
-
-    house = House(home, f"127.0.0.1:{port}", None)
-    await house.start()
-    os.write(1, f"ready {os.getpid()}\n".encode())
-    await asyncio.Event().wait()
-
-
-def _stem(home: Home, port: int) -> None:
-    """Fork a server for each line that comes in; it has what this process has imported."""
-    import genome_server.services.serve
-    import genome_server.store.sqlite  # noqa: F401
-
-    os.write(1, b"stem\n")
-    for _ in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            os.close(0)
-            asyncio.run(_serve(home, port))
-            os._exit(0)
-        os.write(1, f"pid {pid}\n".encode())
-        os.waitpid(pid, 0)
-        os.write(1, f"gone {pid}\n".encode())
-
-
-if __name__ == "__main__":
-    _stem(Home(Path(sys.argv[1])), int(sys.argv[2]))
