@@ -120,7 +120,7 @@ class Served:
         return self.process.wait(20)
 
     def events(self) -> list[tuple[Frame, event_pb2.Event]]:
-        """What is in the outbox, looked at from outside; nothing is taken away."""
+        """What is in the outbox and was not looked at before, taken from outside as a server would."""
         store = DeviceStore.open(self.store)
         try:
             found = []

@@ -83,8 +83,9 @@ def test_a_page_decides_shows_reports_and_redeems(
         assert said
         assert tab.console == []
         assert device.end() == 0
-        outcomes = [e.outcome.kind for _, e in device.events() if e.HasField("outcome")]
-        decisions = [e.decision for _, e in device.events() if e.HasField("decision")]
+        events = [event for _, event in device.events()]
+    outcomes = [e.outcome.kind for e in events if e.HasField("outcome")]
+    decisions = [e.decision for e in events if e.HasField("decision")]
     assert sorted(outcomes) == ["click", "redeem", "view"]
     assert len(decisions) == 1
     assert {"place:hotel", "activity:flight-search"} <= set(decisions[0].context_markers)
