@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from typing import Protocol
 
 _GRPC_PRINTS = "GRPC_VERBOSITY"
 _GIVE_WAY = 5
+_TURN_S = 0.00005
+_TURN_LONGEST_S = 0.002
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -73,6 +76,42 @@ class FileLock:
 
     def __exit__(self, *exc: object) -> None:
         self.release()
+
+
+class Turns:
+    """Turns that processes take at a file, each for microseconds. The system ends a turn when its
+    holder ends, however it ends. For one thread of a process at a time. Raises OSError when made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, timeout: float) -> bool:
+        """Take a turn, waiting for it at most `timeout` seconds; whether it is ours."""
+        deadline = None
+        wait = _TURN_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                now = time.monotonic()
+                deadline = now + timeout if deadline is None else deadline
+                if now >= deadline:
+                    return False
+                time.sleep(wait)
+                wait = min(2 * wait, _TURN_LONGEST_S)
+            else:
+                return True
+
+    def give(self) -> None:
+        """End the turn: also that of a child that was forked meanwhile."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file; in a forked child this ends no turn of the parent's."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
 
 def boot_id() -> bytes:

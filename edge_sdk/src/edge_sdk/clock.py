@@ -133,6 +133,11 @@ class DeviceClock:
             now_ms = max(self._wall() + (self._offset_ms or 0), floor_ms + passed_ms - at_ms)
         return min(max(now_ms, 0), LATEST_MS)
 
+    def elapsed_ms(self) -> int:
+        """What lasts a while is measured by this: milliseconds since boot, which nobody can set, or
+        now where that is not known."""
+        return self._since_boot() if self._since_boot is not None else self.now_ms()
+
     def _passed_ms(self) -> int:
         return self._since_boot() if self._since_boot is not None else 0
 

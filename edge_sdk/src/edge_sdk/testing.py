@@ -32,13 +32,14 @@ import numpy as np
 
 from edge_sdk.arguments import is_text, shown
 from edge_sdk.client import EdgeClient, Purpose
-from edge_sdk.clock import DeviceClock, wall_ms
+from edge_sdk.clock import DeviceClock
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Slot, Unknown
 from edge_sdk.dna.genome import Row, quantise
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.dna.schema import ONE_Q24
+from edge_sdk.engine.cap_views import Blocked
 from edge_sdk.engine.choosing import offer_at
 from edge_sdk.engine.decide import HOUR_MS, decide
 from edge_sdk.engine.fake_release import any_placement, release_from_documents
@@ -59,6 +60,7 @@ from edge_sdk.simulated.serving import SimulatedHouse, serve
 from edge_sdk.simulated.world import SimulatedClock, SimulatedDisk, SimulatedNetwork
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import lookup_hash
+from edge_sdk.store.state import put_caps
 from edge_sdk.store.tables import migrate
 from genome_edge.v1 import dna_pb2, event_pb2
 
@@ -125,8 +127,10 @@ class FakeEdge(EdgeClient):
         self._products = dict(products or {})
         self._customers = customers
         self._markers = list(markers)
-        wall = wall_ms if clock is None else lambda: int(clock().timestamp() * 1000)
-        room = Room(self._config, DeviceClock(wall))
+        told = DeviceClock()
+        if clock is not None:
+            told = DeviceClock(lambda: int(clock().timestamp() * 1000), None)
+        room = Room(self._config, told)
         self._memory = _MemoryKeeper(room, self._config)
         self._keeper = self._memory
         self._fake_desk = _FakeDesk(room, self._memory, seed, clock, self._placements is None)
@@ -213,6 +217,8 @@ class _FakeDesk(Desk):
         placement: str,
         slots: int,
         now_ms: int,
+        blocked: Blocked,
+        again: Record | None,
     ) -> tuple[Decision, Record]:
         """Ask the engine, with the next seed, id and time of the test."""
         release = live.release
@@ -221,9 +227,7 @@ class _FakeDesk(Desk):
             context = replace(context, time=self._clock())
         if self._anywhere and isinstance(placement, str) and placement not in release.placements:
             release.placements[placement] = any_placement(placement)
-        with self._lock:
-            self._seed = splitmix64(self._seed)
-            seed = self._seed
+        seed = again.inputs.seed if again is not None else self._next_seed()
         name = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=16).digest()
         decision, record = decide(
             release,
@@ -232,7 +236,8 @@ class _FakeDesk(Desk):
             slots,
             genome=visitor.genome,
             consents=visitor.consents,
-            blocked=self.room.ledger.blocked(visitor.subject, now_ms),
+            blocked=blocked.offers,
+            why_blocked=blocked.why,
             seed=seed,
             terms=Terms(withholding=live.withholding),
             now_ms=now_ms,
@@ -248,6 +253,11 @@ class _FakeDesk(Desk):
             replace(decision, slots=filled, reason=Reason.FORCED),
             record._replace(slots=filled, instead=()),
         )
+
+    def _next_seed(self) -> int:
+        with self._lock:
+            self._seed = splitmix64(self._seed)
+            return self._seed
 
 
 class _MemoryKeeper(Keeper):
@@ -302,10 +312,7 @@ class _MemoryKeeper(Keeper):
             if why != WRITTEN:
                 return why
         self._seen.add(entry.event_id)
-        self._tables.executemany(
-            "INSERT INTO caps (subject, offer, kind, at_ms, lane) VALUES (?, ?, ?, ?, 0)",
-            entry.caps,
-        )
+        put_caps(self._tables, [(row, 0) for row in entry.caps])
         event = event_pb2.Event.FromString(entry.bodies()[0])
         self.events.append(event)
         if entry.kind is FrameKind.OUTCOME:

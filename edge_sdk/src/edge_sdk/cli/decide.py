@@ -14,10 +14,13 @@ from edge_sdk.clock import DeviceClock
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Explanation, Reason, Unknown
 from edge_sdk.engine import decide as engine
+from edge_sdk.engine.cap_rules import CapRow
+from edge_sdk.engine.cap_views import Blocked
+from edge_sdk.engine.record import Record
 from edge_sdk.errors import InvalidContext, UsageError
 from edge_sdk.outbox import recording
 from edge_sdk.runtime import loading
-from edge_sdk.runtime.desk import count_shown
+from edge_sdk.runtime.claiming import within_caps
 from edge_sdk.runtime.room import Room
 from edge_sdk.store.open_store import OpenStore
 
@@ -32,21 +35,33 @@ def run(options: Namespace, output: Output) -> int:
     with _opened(options, output) as (room, open_):
         visitor = room.customers.visitor(room.live, options.customer)
         now_ms = room.clock.now_ms()
-        decision, record = engine.decide(
-            room.live.release,
-            context,
-            options.placement,
-            options.slots,
-            genome=visitor.genome,
-            consents=visitor.consents,
-            blocked=room.ledger.blocked(visitor.subject, now_ms),
-            seed=options.seed,
-            terms=room.terms(room.live, now_ms),
-            now_ms=now_ms,
-            subject=visitor.subject,
-        )
+
+        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
+            return engine.decide(
+                room.live.release,
+                context,
+                options.placement,
+                options.slots,
+                genome=visitor.genome,
+                consents=visitor.consents,
+                blocked=blocked.offers,
+                why_blocked=blocked.why,
+                seed=options.seed if again is None else again.inputs.seed,
+                decision_id=None if again is None else again.inputs.decision_id,
+                terms=room.terms(room.live, now_ms),
+                now_ms=now_ms,
+                subject=visitor.subject,
+            )
+
+        claims = room.claims
+        caps: tuple[CapRow, ...] = ()
+        if options.dry_run:
+            decision, record = choose(claims.blocking(visitor.subject, now_ms), None)
+        else:
+            decision, record, caps = within_caps(
+                claims, room.live.release, visitor.subject, now_ms, choose
+            )
         if open_ is not None and not options.dry_run:
-            caps = count_shown(room, visitor.subject, decision, now_ms)
             entry = recording.decision(record, visitor, room.clock.stamp(), caps)
             open_.writer.put_durably(entry, _WRITE_S)
         unknown = (*visitor.unknown, *decision.unknown)

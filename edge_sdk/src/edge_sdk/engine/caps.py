@@ -1,176 +1,222 @@
-"""How often an offer may be shown, and when it is never shown again. No input or output here.
+"""How often offers were shown, and which may not be shown now. No input or output here.
 
-Rules.
-- A cap says: at most `limit` views (or redemptions) within a sliding window, for ever where the
-  window is 0; for one customer, or for this device whoever stands before it. What nobody in
-  particular did counts together, as if nobody were one customer of this device.
-- A stop says: once redeemed (or dismissed), never again to that customer. Nobody in particular
-  is not a customer: one stranger's refusal stops nothing for the next.
-- What matters is decided when something happens, not when an offer is chosen: every event moves
-  the moment until which an offer is blocked. A decision only compares those moments with now.
-- A clock that is set back lifts no cap: a block ends at a moment, not after a while.
+What keeps an offer away, and until when, is in `cap_rules`; this counts.
 
-Theory of operation. The ledger keeps, for each (subject, offer, kind), the newest times that its
-caps can ask for, and works out from them `blocked until` per subject and for the device. Readers
-take no lock: what they read is replaced, never changed. `record` gives the row to persist, `apply`
-takes rows from the store (another process may have written them), `prune` says which rows have
-become irrelevant.
+Theory of operation. The ledger keeps every event that a limit may still ask for, and works out from
+them until when each limit is reached, for one subject or for the device. That happens when an event
+does, not when an offer is chosen: a decision only compares moments with now. Readers take no lock:
+what they read is replaced, never changed.
+
+An event is known by its claim: the decision and slot (or the interaction) that it came of. The same
+claim of the same kind counts once, whoever tells of it: the store, another process, or the app that
+reports a view twice. `record` gives the row to persist, `apply` takes rows of others, `take` counts
+what a decision shows if all of it may be shown, and `prune` says which rows the store may delete.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import insort
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
 
+from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
-from genome_edge.v1 import release_pb2
+from edge_sdk.engine.cap_holds import DEVICE, Hold, Holds, Where
+from edge_sdk.engine.cap_rules import (
+    CONVERT,
+    DISMISS,
+    NEVER,
+    REDEEM,
+    VIEW,
+    CapRow,
+    CapRule,
+    Counter,
+    Limit,
+    counters_of,
+    rules_of,
+)
+from edge_sdk.engine.cap_views import NONE_BLOCKED, NOTHING_REACHED, Blocked, Reached, View
 
-VIEW: Final = "view"
-REDEEM: Final = "redeem"
-DISMISS: Final = "dismiss"
-NEVER: Final = (1 << 63) - 1
+__all__ = [
+    "CONVERT", "DISMISS", "NEVER", "NONE_BLOCKED", "REDEEM", "VIEW", "Blocked", "CapLedger",
+    "CapRow", "CapRule", "Hold", "Limit", "rules_of",
+]  # fmt: skip
 
-_HOUR_MS: Final = 3_600_000
-# Rows of offers that no release of this device mentions any more are kept this long.
-_FORGOTTEN_AFTER_MS: Final = 90 * 24 * _HOUR_MS
-_DEVICE: Final = b"device"  # not a subject: those have 16 bytes
+# What no rule asks for any more is kept this long: a later release may ask again.
+_FORGOTTEN_AFTER_MS: Final = 90 * 24 * 3_600_000
 _VIEWS: Final = 1024
-_SURPLUS: Final = 65_536
-# What is kept of an offer without a rule: the next release may have one.
-_KEPT_WITHOUT_RULE: Final = 64
-_KINDS: Final = {release_pb2.Cap.COUNT_VIEW: VIEW, release_pb2.Cap.COUNT_REDEEM: REDEEM}
-_NONE: Final[frozenset[str]] = frozenset()
-
-
-class CapRow(NamedTuple):
-    """One event that counts, as it is persisted. `at_ms` in Unix milliseconds."""
-
-    subject: bytes
-    offer: str
-    kind: str
-    at_ms: int
-
-
-class Limit(NamedTuple):
-    """At most `limit` events of `kind` per window; `window_ms` 0 is for ever."""
-
-    device: bool
-    kind: str
-    limit: int
-    window_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class CapRule:
-    """Everything that can keep one offer away: its limits, and the kinds that stop it."""
-
-    limits: tuple[Limit, ...]
-    stops: frozenset[str]
-
-    @classmethod
-    def of(cls, spec: release_pb2.OfferSpec) -> CapRule | None:
-        """The rule of an offer; None where nothing limits it."""
-        limits = tuple(
-            Limit(
-                cap.scope == release_pb2.Cap.SCOPE_DEVICE,
-                _KINDS.get(cap.count, VIEW),
-                max(cap.limit, 1),
-                cap.window_hours * _HOUR_MS,
-            )
-            for cap in spec.caps
-        )
-        wanted = ((REDEEM, spec.stop_after_redeem), (DISMISS, spec.stop_after_dismiss))
-        stops = frozenset(kind for kind, wants in wanted if wants)
-        return cls(limits, stops) if limits or stops else None
-
-    def keep(self, kind: str) -> int:
-        """How many of the newest events of a kind matter."""
-        most = max((limit.limit for limit in self.limits if limit.kind == kind), default=0)
-        return max(most, int(kind in self.stops))
-
-    def relevant_ms(self, kind: str) -> int:
-        """How long an event of a kind matters."""
-        windows = [limit.window_ms or NEVER for limit in self.limits if limit.kind == kind]
-        return NEVER if kind in self.stops else max(windows, default=0)
-
-
-class _View(NamedTuple):
-    """What is blocked for a subject, for as long as nothing happens and time has not passed."""
-
-    version: int
-    from_ms: int
-    until_ms: int
-    offers: frozenset[str]
 
 
 class CapLedger:
-    """Counts events and says which offers are blocked. Thread-safe; reading takes no lock."""
+    """Counts events and says which offers are blocked. Thread-safe; reading takes no lock.
 
-    def __init__(self, rules: Mapping[str, CapRule], rows: Iterable[CapRow] = ()) -> None:
-        self._rules = rules
+    `elapsed` is the time by which holds lapse, in milliseconds from any moment: one that nobody
+    sets. Without it they lapse by the time that is asked about.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, CapRule],
+        rows: Iterable[CapRow] = (),
+        elapsed: Callable[[], int] | None = None,
+    ) -> None:
+        self._elapsed = elapsed
         self._lock = threading.Lock()
-        self._times: dict[tuple[bytes, str, str], list[int]] = {}
-        self._until: dict[bytes, dict[str, int]] = {}
-        self._version = 0
-        self._views: dict[bytes, _View] = {}
-        self._surplus: deque[CapRow] = deque(maxlen=_SURPLUS)
+        self._rows: dict[tuple[bytes, str] | int, CapRow] = {}
+        self._holds = Holds()
+        # The last moment that was asked about, and how far it was ahead of `elapsed`.
+        self._asked_ms = self._ahead_ms = 0
+        self._unnamed = 0
+        self._next_prune_ms = 0
+        self._times: dict[Where, list[int]] = {}
+        # What readers look at, both of one moment: the offers that each limit keeps away, and the
+        # limits that each subject has reached.
+        self._reading: tuple[Mapping[Limit, list[str]], Mapping[bytes, Reached]] = ({}, {})
+        self._views: dict[bytes, View] = {}
+        self._learn(rules)
         self.apply(rows)
 
-    def record(self, subject: bytes, offer: str, kind: str, at_ms: int) -> CapRow | None:
-        """Count an event (view, redeem, dismiss; other kinds count for nothing).
+    # Counting -----------------------------------------------------------------------------------
 
-        Returns the row to persist, or None where no cap or stop of the offer asks for it.
-        """
+    def counts(self, offer: str, kind: str, subject: bytes = b"") -> bool:
+        """Whether a limit asks for events of this kind of this offer, by this subject."""
         rule = self._rules.get(offer)
-        if rule is None or not rule.keep(kind):
-            return None
-        row = CapRow(subject, offer, kind, at_ms)
-        self.apply((row,))
-        return row
+        if rule is None:
+            return False
+        return any(
+            limit.strangers or subject != NOBODY
+            for counter in counters_of(offer, rule.campaign, rule.group)
+            for limit in self._limits.get((counter, kind), ())
+        )
 
-    def apply(self, rows: Iterable[CapRow]) -> None:
-        """Take rows from the store. Each row once: the ledger counts what it is given."""
+    def counts_for_all(self, offer: str, kind: str) -> bool:
+        """Whether a limit asks for these events of everybody together."""
+        rule = self._rules.get(offer)
+        counters = () if rule is None else counters_of(offer, rule.campaign, rule.group)
+        return any(
+            limit.device for counter in counters for limit in self._limits.get((counter, kind), ())
+        )
+
+    def row(
+        self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes = b""
+    ) -> CapRow | None:
+        """The row of an event, not counted yet; None where nothing asks for it."""
+        if not self.counts(offer, kind, subject):
+            return None
+        return self._row(subject, offer, kind, at_ms, claim)
+
+    def record(
+        self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes = b""
+    ) -> CapRow | None:
+        """Count an event (view, redeem, dismiss, convert; other kinds count for nothing).
+
+        Returns the row to persist, or None where no cap or stop asks for it or it is known.
+        """
+        row = self.row(subject, offer, kind, at_ms, claim)
+        return row if row is not None and self.apply((row,)) else None
+
+    def apply(self, rows: Iterable[CapRow]) -> list[CapRow]:
+        """Count what others have, and return what is new: a claim that is known counts once."""
         with self._lock:
-            touched: set[tuple[bytes, str]] = set()
-            for row in rows:
-                self._add(row)
-                touched |= {(row.subject, row.offer), (_DEVICE, row.offer)}
+            new = [row for row in rows if not row.claim or (row.claim, row.kind) not in self._rows]
+            touched: set[Where] = set()
+            for row in new:
+                touched |= self._add(row)
             self._settle(touched)
+        return new
+
+    def take(
+        self,
+        subject: bytes,
+        wanted: Sequence[tuple[bytes, str]],
+        now_ms: int,
+        lapse: int | None = None,
+    ) -> tuple[list[CapRow], dict[str, tuple[str, int]]]:
+        """Count the views of what a decision shows: all of it, or nothing where some is blocked.
+
+        `wanted` are claims and offers. With `lapse` (by `elapsed`) they are held until then, and
+        the rows say what is. Returns the rows; or none, and what was blocked with everything else
+        that may not be shown beside what came first.
+        """
+        with self._lock:
+            self._lapse(now_ms)
+            rows: list[CapRow] = []
+            failed: dict[str, tuple[str, int]] = {}
+            for claim, offer in wanted:
+                reached = self._reached(subject, offer, now_ms)
+                if reached:
+                    granted = {row.offer for row in rows}
+                    for limit, (until, reason) in reached.items():
+                        for other in self._reading[0][limit]:
+                            if other not in granted:
+                                failed.setdefault(other, (reason.value, until))
+                    continue
+                row = self._row(subject, offer, VIEW, now_ms, claim)
+                rows.append(row)
+                self._settle(self._add(row) if lapse is None else self._hold(row, lapse))
+            if not failed:
+                return rows, {}
+            for row in rows:
+                key = (row.claim, VIEW)
+                self._settle(self._remove(key) if lapse is None else self._holds.drop(row.claim))
+            return [], failed
+
+    def hold(self, hold: Hold) -> None:
+        """Take a hold of another process; one that has become a view is none."""
+        with self._lock:
+            if (hold.claim, VIEW) not in self._rows:
+                counters = self._counters(hold.offer, hold.campaign, hold.group)
+                self._settle(self._holds.put(hold, counters))
+
+    # Asking -------------------------------------------------------------------------------------
 
     def blocked(self, subject: bytes, now_ms: int) -> frozenset[str]:
         """Ids of the offers that may not be shown to this subject (NOBODY: 16 zero bytes) now."""
-        if not self._until:
-            return _NONE
+        return self.blocking(subject, now_ms).offers
+
+    def blocking(self, subject: bytes, now_ms: int) -> Blocked:
+        """The offers that may not be shown to this subject now, and why."""
+        offers, until = self._reading
+        if not until:
+            return NONE_BLOCKED
+        if self._holds.next_lapse != NEVER and self._holds.next_lapse <= self._passed(now_ms):
+            with self._lock:
+                self._lapse(now_ms)
+            offers, until = self._reading
+        own, device = until.get(subject), until.get(DEVICE)
         view = self._views.get(subject)
-        version = self._version
-        if view is None or view.version != version or not view.from_ms <= now_ms < view.until_ms:
-            until = {**self._until.get(_DEVICE, {})}
-            for offer, moment in self._until.get(subject, {}).items():
-                until[offer] = max(moment, until.get(offer, 0))
-            later = {offer: moment for offer, moment in until.items() if moment > now_ms}
-            view = _View(version, now_ms, min(later.values(), default=NEVER), frozenset(later))
+        if view is None or not view.holds(own, device, now_ms):
+            view = View.at(own, device, offers, now_ms)
             if len(self._views) >= _VIEWS:
                 self._views = {}
             self._views[subject] = view
-        return view.offers
+        return view.blocked
 
-    def rebind(self, rules: Mapping[str, CapRule]) -> None:
-        """Go on under another release's rules; what was counted stays counted."""
-        with self._lock:
-            self._rules = rules
-            self._until = {}
-            self._settle({(key, offer) for key, offer, _ in self._times})
+    def _reached(self, subject: bytes, offer: str, now_ms: int) -> Reached:
+        """The limits that keep an offer away now."""
+        rule = self._rules.get(offer)
+        by = self._reading[1]
+        found: dict[Limit, tuple[int, Reason]] = {}
+        for limit in rule.limits if rule is not None else ():
+            until = by.get(DEVICE if limit.device else subject, NOTHING_REACHED).get(limit)
+            if until is not None and until[0] > now_ms:
+                found[limit] = until
+        return found
 
     def rows(self) -> Iterator[CapRow]:
         """Everything that still counts, as it would be persisted."""
         with self._lock:
-            kept = {key: list(times) for key, times in self._times.items() if key[0] != _DEVICE}
-        for (subject, offer, kind), times in kept.items():
-            yield from (CapRow(subject, offer, kind, at) for at in times)
+            kept = list(self._rows.values())
+        return iter(kept)
+
+    # Keeping ------------------------------------------------------------------------------------
+
+    def rebind(self, rules: Mapping[str, CapRule]) -> None:
+        """Go on under another release's rules; what was counted stays counted."""
+        with self._lock:
+            self._learn(rules)
 
     def bound(self, now_ms: int) -> bool:
         """Events that lie ahead were counted while the clock was wrong: they have happened by now.
@@ -178,79 +224,177 @@ class CapLedger:
         Whether there were any. The time must be the server's.
         """
         with self._lock:
-            ahead = [key for key, times in self._times.items() if times and times[-1] > now_ms]
+            ahead = [key for key, row in self._rows.items() if row.at_ms > now_ms]
             for key in ahead:
-                self._times[key] = [min(at, now_ms) for at in self._times[key]]
-            self._settle({(key, offer) for key, offer, _ in ahead})
+                self._rows[key] = self._rows[key]._replace(at_ms=now_ms)
+            if ahead:
+                self._learn(self._rules)
         return bool(ahead)
 
     def prune(self, now_ms: int) -> list[CapRow]:
         """Forget what can no longer block anything; returns the rows that the store may delete."""
-        touched: set[tuple[bytes, str]] = set()
         with self._lock:
-            dropped = list(self._surplus)
-            self._surplus.clear()
-            for (key, offer, kind), times in list(self._times.items()):
-                rule = self._rules.get(offer)
-                age = _FORGOTTEN_AFTER_MS if rule is None else rule.relevant_ms(kind)
-                kept = [at for at in times if age == NEVER or at + age > now_ms]
-                if key != _DEVICE:
-                    dropped += [CapRow(key, offer, kind, at) for at in times if at + age <= now_ms]
-                if len(kept) < len(times):
-                    touched.add((key, offer))
-                if kept:
-                    self._times[key, offer, kind] = kept
+            if now_ms < self._next_prune_ms:
+                return []
+            dropped: list[CapRow] = []
+            touched: set[Where] = set()
+            soonest = NEVER
+            for key, row in list(self._rows.items()):
+                ends = min(row.at_ms + self._relevant_ms(row), NEVER)
+                if ends > now_ms:
+                    soonest = min(soonest, ends)
                 else:
-                    del self._times[key, offer, kind]
+                    dropped.append(row)
+                    touched |= self._remove(key)
+            self._next_prune_ms = soonest
             self._settle(touched)
         return dropped
 
     def forget(self, subject: bytes) -> None:
         """Forget one subject (a wiped visit, an erasure). What the device counted stays."""
         with self._lock:
-            for key in [key for key in self._times if key[0] == subject]:
-                del self._times[key]
-            self._until = {key: value for key, value in self._until.items() if key != subject}
-            self._version += 1
-            self._views = {}
+            for key in [key for key, row in self._rows.items() if row.subject == subject]:
+                row = self._rows[key]
+                self._rows[key] = row._replace(subject=b"")
+            for hold in [hold for hold in self._holds if hold.subject == subject]:
+                counters = self._counters(hold.offer, hold.campaign, hold.group)
+                self._holds.put(hold._replace(subject=b""), counters)
+            for where in [where for where in self._times if where[0] == subject]:
+                del self._times[where]
+            offers, until = self._reading
+            self._reading = (offers, {key: own for key, own in until.items() if key != subject})
+            self._views.pop(subject, None)
 
-    def _add(self, row: CapRow) -> None:
-        rule = self._rules.get(row.offer)
-        keep = max(rule.keep(row.kind), 1) if rule is not None else _KEPT_WITHOUT_RULE
-        for key in (row.subject, _DEVICE):
-            times = self._times.setdefault((key, row.offer, row.kind), [])
-            insort(times, row.at_ms)
-            if key != _DEVICE:
-                self._surplus += [row._replace(at_ms=at) for at in times[:-keep]]
-            del times[:-keep]
+    # Under the lock -----------------------------------------------------------------------------
 
-    def _settle(self, touched: set[tuple[bytes, str]]) -> None:
-        """Work out anew until when each touched (subject or device, offer) is blocked."""
-        changed: dict[bytes, dict[str, int]] = {}
-        for key, offer in touched:
-            own = changed.get(key)
-            if own is None:
-                own = changed[key] = dict(self._until.get(key, {}))
-            until = self._blocked_until(key, offer)
-            if until:
-                own[offer] = until
-            else:
-                own.pop(offer, None)
-        if changed:
-            self._until = {**self._until, **changed}
-            self._version += 1
+    def _learn(self, rules: Mapping[str, CapRule]) -> None:
+        limits: dict[tuple[Counter, str], set[Limit]] = {}
+        offers: dict[Limit, list[str]] = {}
+        for offer, rule in rules.items():
+            for limit in dict.fromkeys(rule.limits):
+                limits.setdefault((limit.counter, limit.kind), set()).add(limit)
+                offers.setdefault(limit, []).append(offer)
+        self._rules = rules
+        self._limits = limits
+        self._next_prune_ms = 0
+        rows, self._rows, self._times = self._rows, {}, {}
+        touched: set[Where] = set()
+        for key, row in rows.items():
+            touched |= self._put(key, row)
+        for hold in self._holds:
+            counters = self._counters(hold.offer, hold.campaign, hold.group)
+            touched |= self._holds.put(hold, counters)
+        self._reading = (offers, self._settled(touched, {}))
 
-    def _blocked_until(self, key: bytes, offer: str) -> int:
+    def _counters(self, offer: str, campaign: str, group: str) -> tuple[Counter, ...]:
+        rule = self._rules.get(offer)
+        if rule is not None:
+            campaign, group = rule.campaign, rule.group
+        return counters_of(offer, campaign, group)
+
+    def _add(self, row: CapRow) -> set[Where]:
+        if row.claim:
+            key: tuple[bytes, str] | int = (row.claim, row.kind)
+            if key in self._rows:
+                return set()
+        else:
+            self._unnamed += 1
+            key = self._unnamed
+        # What was held is seen.
+        seen = self._holds.drop(row.claim) if row.claim and row.kind == VIEW else frozenset()
+        return self._put(key, row) | seen
+
+    def _hold(self, row: CapRow, lapse: int) -> frozenset[Where]:
+        hold = Hold(row.claim, row.subject, row.offer, lapse, row.campaign, row.group)
+        return self._holds.put(hold, self._counters(row.offer, row.campaign, row.group))
+
+    def _row(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes) -> CapRow:
         rule = self._rules.get(offer)
         if rule is None:
-            return 0
-        until = 0
-        for device, kind, limit, window_ms in rule.limits:
-            times = self._times.get((key, offer, kind), [])
-            if device == (key == _DEVICE) and len(times) >= limit:
-                until = max(until, times[-limit] + window_ms if window_ms else NEVER)
-        if key not in (_DEVICE, NOBODY) and any(
-            self._times.get((key, offer, kind)) for kind in rule.stops
-        ):
-            until = NEVER
-        return until
+            return CapRow(subject, offer, kind, at_ms, claim)
+        return CapRow(subject, offer, kind, at_ms, claim, rule.campaign, rule.group)
+
+    def _put(self, key: tuple[bytes, str] | int, row: CapRow) -> set[Where]:
+        self._rows[key] = row
+        ends = min(row.at_ms + self._relevant_ms(row), NEVER)
+        self._next_prune_ms = min(self._next_prune_ms, ends)
+        touched = self._touched(row)
+        for where in touched:
+            insort(self._times.setdefault(where, []), row.at_ms)
+        return touched
+
+    def _remove(self, key: tuple[bytes, str] | int) -> set[Where]:
+        row = self._rows.pop(key)
+        touched = self._touched(row)
+        for where in touched:
+            times = self._times[where]
+            times.remove(row.at_ms)
+            if not times:
+                del self._times[where]
+        return touched
+
+    def _touched(self, row: CapRow) -> set[Where]:
+        """What an event counts for."""
+        return {
+            (who, counter, row.kind)
+            for counter in self._counters(row.offer, row.campaign, row.group)
+            if (counter, row.kind) in self._limits
+            for who in (row.subject, DEVICE)
+            if who
+        }
+
+    def _relevant_ms(self, row: CapRow) -> int:
+        """How long an event may block something."""
+        asked = [
+            limit.relevant_ms
+            for counter in self._counters(row.offer, row.campaign, row.group)
+            for limit in self._limits.get((counter, row.kind), ())
+        ]
+        return max(asked, default=_FORGOTTEN_AFTER_MS)
+
+    def _settle(self, touched: AbstractSet[Where]) -> None:
+        """Work out anew until when the touched limits are reached."""
+        if touched:
+            offers, until = self._reading
+            self._reading = (offers, self._settled(touched, until))
+
+    def _settled(
+        self, touched: AbstractSet[Where], until_by: Mapping[bytes, Reached]
+    ) -> Mapping[bytes, Reached]:
+        changed: dict[bytes, dict[Limit, tuple[int, Reason]]] = {}
+        for where in touched:
+            who, counter, kind = where
+            times = self._times.get(where, ())
+            # Without holds until when follows from what has happened, whenever that is asked.
+            held, now_ms = self._lapses(where) if self._holds else ([], 0)
+            for limit in self._limits.get((counter, kind), ()):
+                if limit.device != (who == DEVICE) or (who == NOBODY and not limit.strangers):
+                    continue
+                until = limit.until(times, held if limit.holds else (), now_ms)
+                known: Reached = (
+                    changed[who] if who in changed else until_by.get(who, NOTHING_REACHED)
+                )
+                if until != known.get(limit):
+                    fresh = changed.setdefault(who, dict(known))
+                    if until is None:
+                        fresh.pop(limit, None)
+                    else:
+                        fresh[limit] = until
+        return {**until_by, **changed} if changed else until_by
+
+    # What is held, under the lock ---------------------------------------------------------------
+
+    def _passed(self, now_ms: int) -> int:
+        return now_ms if self._elapsed is None else self._elapsed()
+
+    def _lapses(self, where: Where) -> tuple[list[int], int]:
+        """When each hold lapses, and now, in Unix milliseconds."""
+        now_ms = self._passed(self._asked_ms) + self._ahead_ms
+        return [until + self._ahead_ms for until in self._holds.lapses(where)], now_ms
+
+    def _lapse(self, now_ms: int) -> None:
+        """Before anything is asked: let go of what has lapsed."""
+        passed = self._passed(now_ms)
+        self._asked_ms, self._ahead_ms = now_ms, now_ms - passed
+        if self._holds.next_lapse <= passed:
+            self._settle(self._holds.lapsed(passed))

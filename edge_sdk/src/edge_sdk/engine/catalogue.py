@@ -38,9 +38,8 @@ import numpy as np
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.areas import AreaIndex
 from edge_sdk.engine.blocks import Block, Predicate, Rows
-from edge_sdk.engine.caps import CapRule
+from edge_sdk.engine.cap_rules import CapRule, rules_of
 from edge_sdk.engine.gates import Gate, Periods, ZoneHours
-from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.zones import FOREVER_MS, zones_of
 from edge_sdk.errors import FormatError
@@ -48,7 +47,7 @@ from edge_sdk.slices import rest
 from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import release_pb2
 
-__all__ = ["FOREVER_MS", "Catalogue", "Where", "check_offer"]
+__all__ = ["FOREVER_MS", "Catalogue", "Where"]
 
 _HOUR_MS: Final = 3_600_000
 _MAX_BLOCKS: Final = 1024
@@ -99,7 +98,7 @@ class Catalogue:
         self.priorities = np.zeros(number, np.int32)
         self.groups = np.zeros(number, np.int32)
         self.categories = np.zeros(number, np.int32)
-        self.caps: dict[str, CapRule] = {}
+        self.caps: dict[str, CapRule] = rules_of(self.offers, self.zones)
         # By limit in milliseconds: the rows that may not be shown after so long without the server.
         self.offline_limits: dict[int, list[int]] = {}
         # By row: the files that an offer needs.
@@ -247,9 +246,6 @@ class Catalogue:
                 self.groups[row] = groups.setdefault(offer.exclusivity_group, len(groups) + 1)
             if offer.category:
                 self.categories[row] = categories.setdefault(offer.category, len(categories) + 1)
-            rule = CapRule.of(offer)
-            if rule is not None:
-                self.caps[name] = rule
             if offer.max_offline_age_hours:
                 limit = offer.max_offline_age_hours * _HOUR_MS
                 self.offline_limits.setdefault(limit, []).append(row)

@@ -9,11 +9,20 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from edge_sdk.dna.genome import NOBODY
-from edge_sdk.engine.caps import REDEEM, CapRule
+from edge_sdk.engine.cap_rules import REDEEM, CapRule, Limit
 from edge_sdk.outbox.entries import WRITTEN, Guard
 from edge_sdk.store.rows import sealed
+from genome_edge.v1 import release_pb2
+
+# Where the table of caps says what each Cap.Over counts.
+_COLUMNS: Final[dict[int, str]] = {
+    release_pb2.Cap.OVER_OFFER: "offer",
+    release_pb2.Cap.OVER_CAMPAIGN: "campaign",
+    release_pb2.Cap.OVER_GROUP: "exclusivity",
+}
 
 
 class RedemptionReason(StrEnum):
@@ -43,7 +52,7 @@ class Redemption:
 
 
 def guard(
-    decision_id: bytes, slot: int, subject: bytes, offer: str, rule: CapRule | None, now_ms: int
+    decision_id: bytes, slot: int, subject: bytes, rule: CapRule | None, now_ms: int
 ) -> Guard:
     """What the writer asks before it writes the redemption: WRITTEN, or why not."""
 
@@ -53,7 +62,7 @@ def guard(
         ).fetchone()
         if known is not None:
             return RedemptionReason.ALREADY_REDEEMED
-        if rule is not None and _capped(connection, rule, subject, offer, now_ms):
+        if rule is not None and _capped(connection, rule, subject, now_ms):
             return RedemptionReason.CAPPED
         connection.execute(
             "INSERT INTO redemptions VALUES (?, ?, ?, ?)", sealed(decision_id, slot, now_ms)
@@ -63,21 +72,18 @@ def guard(
     return check
 
 
-def _capped(
-    connection: sqlite3.Connection, rule: CapRule, subject: bytes, offer: str, now_ms: int
-) -> bool:
-    def count(since_ms: int, everybody: bool) -> int:
+def _capped(connection: sqlite3.Connection, rule: CapRule, subject: bytes, now_ms: int) -> bool:
+    def count(limit: Limit) -> int:
+        over, name = limit.counter
         row = connection.execute(
-            "SELECT count(*) FROM caps WHERE offer = ? AND kind = ? AND at_ms > ?"
+            f"SELECT count(*) FROM caps WHERE {_COLUMNS[over]} = ? AND kind = ? AND at_ms >= ?"
             " AND (? OR subject = ?)",
-            (offer, REDEEM, since_ms, everybody, subject),
+            (name, REDEEM, limit.since_ms(now_ms), limit.device, subject),
         ).fetchone()
         return int(row[0])
 
-    if REDEEM in rule.stops and subject != NOBODY and count(-1, False):
-        return True
     return any(
-        count(now_ms - limit.window_ms if limit.window_ms else -1, limit.device) >= limit.limit
+        count(limit) >= limit.allowed(now_ms)
         for limit in rule.limits
-        if limit.kind == REDEEM
+        if limit.kind == REDEEM and (limit.strangers or subject != NOBODY)
     )

@@ -287,18 +287,12 @@ class Writer:
         ]
         if ring:
             store_state.write_ring(connection, ring, self._config.ring_decisions)
-        caps = [
-            (*row, self.lanes[item.entry.priority]) for item in items for row in item.entry.caps
-        ]
+        caps = [(row, self.lanes[item.entry.priority]) for item in items for row in item.entry.caps]
         marked = [item for item in items if item.entry.imprint or item.entry.consent]
         if not caps and not marked:
             return
         change = bump(connection, "state")
-        connection.executemany(
-            "INSERT INTO caps (subject, offer, kind, at_ms, lane, row_crc)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [sealed(*row) for row in caps],
-        )
+        store_state.put_caps(connection, caps)
         rows = {p: lane_row(connection, self.lanes[p]) for p in (URGENT, ORDINARY)}
         for item in marked:
             entry = item.entry

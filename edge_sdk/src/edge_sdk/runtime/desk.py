@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-import string
-import threading
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
 
-from edge_sdk.arguments import MAX_NAME, is_whole, shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Unknown
-from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine import decide as engine
-from edge_sdk.engine.caps import DISMISS, REDEEM, VIEW, CapRow
+from edge_sdk.engine.cap_views import Blocked
 from edge_sdk.engine.record import Record
-from edge_sdk.errors import StoreError, UnknownDecision, UsageError
-from edge_sdk.outbox import recording, redeeming
-from edge_sdk.outbox.entries import WRITTEN, Entry
-from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
-from edge_sdk.runtime.keeper import Keeper
+from edge_sdk.outbox import recording
+from edge_sdk.runtime.aftermath import Aftermath, Made, decision_id
+from edge_sdk.runtime.claiming import within_caps
 from edge_sdk.runtime.live import Live, Visitor
-from edge_sdk.runtime.local_state import LocalState
-from edge_sdk.runtime.recent import Recent
-from edge_sdk.runtime.room import Room
-from edge_sdk.store import state as store_state
-from edge_sdk.store.state import StoredImprint
 
-_REMEMBERED: Final = 2_048
-# A decision of another process is on disk at most this much later than it was shown.
-_SOON_S: Final = 0.2
-_AGAIN_S: Final = 0.02
-# How often the log says that the same name is not known.
-_TELL_AGAIN_S: Final = 60.0
-_ID_LENGTH: Final = 32
-_HEX: Final = frozenset(string.hexdigits)
-_COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
+__all__ = ["Desk", "decision_id"]
 
 
-class Memory(Protocol):
-    """Where a private visit keeps what its visitor did."""
-
-    def imprint(self, imprint: StoredImprint) -> None:
-        """Take an imprint at once."""
-
-
-class Made(NamedTuple):
-    """What has to be known of a decision to take down what followed it: the offers' ids by slot
-    (empty: none)."""
-
-    subject: bytes
-    placement: str
-    offers: tuple[str, ...]
-    private: bool = False
-
-
-def count_shown(room: Room, subject: bytes, decision: Decision, now_ms: int) -> tuple[CapRow, ...]:
-    """Count what a decision shows, where its placement takes deciding for showing."""
-    release = room.live.release
-    placement = release.placements.get(decision.placement) if release is not None else None
-    if placement is None or placement.shown_on_view:
-        return ()
-    rows = (
-        room.ledger.record(subject, slot.offer.id, VIEW, now_ms)
-        for slot in decision.slots
-        if slot.offer is not None and slot.reason is not Reason.HOUSE
-    )
-    return tuple(row for row in rows if row is not None)
-
-
-class Desk:
+class Desk(Aftermath):
     """Decides and takes down. Thread-safe."""
-
-    def __init__(self, room: Room, keeper: Keeper) -> None:
-        self.room = room
-        self.keeper = keeper
-        self.consenting = threading.Lock()
-        self._made: Recent[str, Made] = Recent(_REMEMBERED)
-        self._told: Recent[tuple[str, str], float] = Recent(_REMEMBERED)
-        self._named: Recent[tuple[str, str], bool] = Recent(_REMEMBERED)
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -94,16 +31,18 @@ class Desk:
         """
         room = self.room
         live = room.live
-        release = live.release
         now_ms = room.clock.now_ms()
-        decision, record = self.choose(live, visitor, context, placement, slots, now_ms)
-        caps: tuple[CapRow, ...] = ()
-        if release is not None and release.catalogue.caps:
-            caps = count_shown(room, visitor.subject, decision, now_ms)
+
+        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
+            return self.choose(live, visitor, context, placement, slots, now_ms, blocked, again)
+
+        decision, record, caps = within_caps(
+            room.claims, live.release, visitor.subject, now_ms, choose, kept=kept
+        )
         offers = tuple(slot.offer.id if slot.offer is not None else "" for slot in decision.slots)
-        self._made.put(decision.id, Made(visitor.subject, placement, offers, visitor.private))
+        self.made(decision, Made(visitor.subject, placement, offers, visitor.private))
         room.counts.add(decision.reason.value)
-        entry = recording.decision(record, visitor, room.clock.stamp(), caps if kept else ())
+        entry = recording.decision(record, visitor, room.clock.stamp(), caps)
         self.keeper.put(entry)
         if (
             visitor.unknown
@@ -121,9 +60,13 @@ class Desk:
         placement: str,
         slots: int,
         now_ms: int,
+        blocked: Blocked,
+        again: Record | None,
     ) -> tuple[Decision, Record]:
-        """Ask the engine. Raises UsageError and nothing else."""
+        """Ask the engine; `again` with the draw of a decision that cannot be shown. Raises
+        UsageError and nothing else."""
         room = self.room
+        draw = again.inputs if again is not None else None
         return engine.decide(
             live.release,
             context,
@@ -131,7 +74,10 @@ class Desk:
             slots,
             genome=visitor.genome,
             consents=visitor.consents,
-            blocked=room.ledger.blocked(visitor.subject, now_ms),
+            blocked=blocked.offers,
+            why_blocked=blocked.why,
+            seed=draw.seed if draw is not None else None,
+            decision_id=draw.decision_id if draw is not None else None,
             terms=room.terms(live, now_ms),
             now_ms=now_ms,
             subject=visitor.subject,
@@ -147,242 +93,3 @@ class Desk:
         if not visitor.unknown:
             return decision
         return replace(decision, _unknown=lambda: (*visitor.unknown, *decision.unknown))
-
-    def note_unknown(self, unknown: Unknown) -> None:
-        """Count a name that is not known, and have the log say so."""
-        self.room.counts.add(f"unknown_{unknown.kind}")
-        key = (unknown.kind, unknown.name)
-        now = time.monotonic()
-        told = self._told.get(key)
-        if told is None or now - told > _TELL_AGAIN_S:
-            self._told.put(key, now)
-            self.keeper.tell(unknown)
-
-    # What followed ------------------------------------------------------------------------------
-
-    def report(
-        self,
-        decision: Decision | str,
-        kind: str,
-        *,
-        slot: int = 0,
-        value: float | None = None,
-        event_id: str | None = None,
-        durable: bool = False,
-        memory: Memory | None = None,
-    ) -> str:
-        """Take down what followed a decision; returns the event's id.
-
-        Raises UsageError (UnknownDecision for what is not an id), and with `durable` StoreError.
-        """
-        id_ = decision_id(decision)
-        _check_slot(slot)
-        self.check_kind(kind)
-        micros = recording.scaled("value", value, 1_000_000)
-        name = (
-            secrets.token_hex(16)
-            if event_id is None
-            else recording.event_name("event_id", event_id)
-        )
-        made = self._find(id_)
-        offer = _offer_in(made, slot, id_) if made is not None else ""
-        subject = made.subject if made is not None else NOBODY
-        placement = made.placement if made is not None else ""
-        said = recording.Outcome(
-            bytes.fromhex(id_), slot, kind, name, offer=offer, placement=placement,
-            value_micros=micros,
-        )  # fmt: skip
-        entry = recording.outcome(
-            said,
-            subject,
-            self.room.clock.stamp(),
-            () if self._is_repeated(kind, event_id) else self._counted(made, offer, kind),
-            once=event_id is not None,
-        )
-        self._take_outcome(made, entry, memory, durable=durable)
-        return name
-
-    def _take_outcome(
-        self, made: Made | None, entry: Entry, memory: Memory | None, *, durable: bool
-    ) -> str:
-        if made is not None and made.private and memory is None:
-            entry.imprint = None  # the visit is over, and the device keeps nothing of it
-        return self.take(entry, memory=memory, durable=durable)
-
-    def _is_repeated(self, kind: str, event_id: str | None) -> bool:
-        """Whether the app says the same event again, so that it counts for no cap twice."""
-        if event_id is None:
-            return False
-        key = (kind, event_id)
-        known = self._named.get(key) is not None
-        self._named.put(key, True)
-        return known
-
-    def _counted(self, made: Made | None, offer: str, kind: str) -> tuple[CapRow, ...]:
-        """What an outcome counts for caps: a view, where the decision did not count as one."""
-        release = self.room.live.release
-        if kind not in _COUNTED or made is None or not offer or release is None:
-            return ()
-        known = release.placements.get(made.placement)
-        if kind == VIEW and known is not None and not known.shown_on_view:
-            return ()
-        row = self.room.ledger.record(made.subject, offer, kind, self.room.clock.now_ms())
-        return () if row is None else (row,)
-
-    def redeem(
-        self, decision: Decision | str, slot: int = 0, memory: Memory | None = None
-    ) -> Redemption:
-        """Redeem what a decision offered, on disk before it is granted.
-
-        Raises UnknownDecision for what is not an id, UsageError for a slot that the decision does
-        not have, and StoreError where the disk does not take it: it was not granted then.
-        """
-        id_ = decision_id(decision)
-        _check_slot(slot)
-        refused = partial(Redemption, False, decision=id_, slot=slot)
-        made = self._find(id_)
-        if made is None:
-            return refused(RedemptionReason.UNKNOWN_DECISION)
-        offer = _offer_in(made, slot, id_)
-        if not offer:
-            return refused(RedemptionReason.NOTHING_OFFERED)
-        now_ms = self.room.clock.now_ms()
-        if self._has_ended(offer, now_ms):
-            return refused(RedemptionReason.ENDED, offer=offer)
-        release = self.room.live.release
-        rule = release.catalogue.caps.get(offer) if release is not None else None
-        caps: tuple[CapRow, ...] = ()
-        if rule is not None and rule.keep(REDEEM):
-            caps = (CapRow(made.subject, offer, REDEEM, now_ms),)
-        name = f"redeem:{id_}:{slot}"
-        said = recording.Outcome(
-            bytes.fromhex(id_), slot, REDEEM, name, offer=offer, placement=made.placement
-        )
-        stamp = self.room.clock.stamp()
-        entry = recording.outcome(said, made.subject, stamp, caps, urgent=True)
-        entry.guard = redeeming.guard(said.decision_id, slot, made.subject, offer, rule, now_ms)
-        outcome = self._take_outcome(made, entry, memory, durable=True)
-        if outcome != WRITTEN:
-            return refused(RedemptionReason(outcome), offer=offer)
-        self.room.ledger.apply(caps)
-        return Redemption(True, RedemptionReason.GRANTED, id_, slot, offer, name)
-
-    def _has_ended(self, offer: str, now_ms: int) -> bool:
-        release = self.room.live.release
-        row = release.catalogue.row_of.get(offer) if release is not None else None
-        if release is None or row is None:
-            return False  # withdrawn meanwhile; who was offered it may still have it
-        until = release.catalogue.offers[row].targeting.valid_until_ms
-        return bool(until) and now_ms >= until
-
-    def imprint(
-        self,
-        subject: bytes,
-        kind: str,
-        *,
-        product: str | None,
-        dna: Mapping[str, float] | Sequence[str] | None,
-        interaction_id: str | None,
-        facts: Mapping[str, Any],
-        durable: bool = False,
-        memory: Memory | None = None,
-    ) -> str:
-        """Take down what a customer did; returns the interaction's id. Raises UsageError, and with
-        `durable` StoreError."""
-        self.check_kind(kind)
-        once = interaction_id is not None
-        name = recording.event_name("interaction_id", interaction_id) if once else ""
-        stamp = self.room.clock.stamp()
-        said = recording.read_interaction(
-            kind,
-            name or secrets.token_hex(16),
-            product=product,
-            dna=dna,
-            facts=facts,
-            now_ms=stamp.server_ms,
-        )
-        release = self.room.live.release
-        if product is not None and release is not None and release.products.dna(product) is None:
-            self.note_unknown(Unknown("product", product, None))
-        entry = recording.interaction(said, subject, stamp, once=once)
-        self.take(entry, memory=memory, durable=durable)
-        return said.interaction_id
-
-    def check_kind(self, kind: str) -> None:
-        """Refuse a kind that the schema does not have, naming the nearest; UsageError."""
-        if not isinstance(kind, str) or not 0 < len(kind) <= MAX_NAME or not kind.isprintable():
-            raise UsageError(f"kind={shown(kind)} is not allowed: text such as 'view'")
-        release = self.room.live.release
-        if release is not None:
-            release.schema.kind(kind)
-
-    def take(self, entry: Entry, *, memory: Memory | None = None, durable: bool = False) -> str:
-        """Hand an event to the writer; what it imprints counts from now on.
-
-        Returns WRITTEN or, with `durable`, why it was not written, and raises StoreError.
-        """
-        imprint = recording.stored(entry)
-        local = self.room.local
-        if memory is not None:  # a visit: it keeps what its visitor did, the store does not
-            entry.imprint = None
-        if not durable:
-            if imprint is not None and memory is not None:
-                memory.imprint(imprint)
-            elif imprint is not None:
-                local.imprint(imprint)
-                entry.settled = partial(_settle, local, imprint.id)
-            self.keeper.put(entry)
-            return WRITTEN
-        outcome = self.keeper.put_durably(entry, self.room.config.durable_timeout_s)
-        if outcome == WRITTEN and imprint is not None:
-            if memory is not None:
-                memory.imprint(imprint)
-            else:
-                local.extend((imprint,))
-        return outcome
-
-    # Which decision -----------------------------------------------------------------------------
-
-    def _find(self, id_: str) -> Made | None:
-        """What is known of a decision, here or in the store; None: nothing, even a moment later."""
-        made = self._made.get(id_)
-        if made is not None:
-            return made
-        key = bytes.fromhex(id_)
-        deadline = time.monotonic() + _SOON_S
-        while True:
-            try:
-                with self.keeper.when_open(_SOON_S).store.read() as connection:
-                    frame = store_state.find_decision(connection, key)
-            except StoreError:
-                return None
-            if frame is not None:
-                record = store_state.decision_of(frame)
-                offers = tuple(slot.offer for slot in record.slots)
-                return Made(frame.subject, record.placement, offers)
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(_AGAIN_S)
-
-
-def _settle(local: LocalState, id_: str, outcome: str) -> None:
-    local.imprint_settled(id_, written=outcome == WRITTEN)
-
-
-def decision_id(decision: Decision | str) -> str:
-    """The id of a decision. Raises UnknownDecision for what cannot be one."""
-    id_ = decision.id if isinstance(decision, Decision) else decision
-    if not isinstance(id_, str) or len(id_) != _ID_LENGTH or not _HEX.issuperset(id_):
-        raise UnknownDecision(f"{shown(id_)} is no decision's id: those have 32 hex characters")
-    return id_.lower()
-
-
-def _offer_in(made: Made, slot: int, id_: str) -> str:
-    if slot >= len(made.offers):
-        raise UsageError(f"decision {id_} has {len(made.offers)} slots; there is no slot {slot}")
-    return made.offers[slot]
-
-
-def _check_slot(slot: object) -> None:
-    if not is_whole(slot) or not 0 <= slot < engine.MAX_SLOTS:
-        raise UsageError(f"there is no slot {shown(slot)}")

@@ -15,7 +15,8 @@ from edge_sdk.decision import Decision, Explanation
 from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError, UnknownDecision
 from edge_sdk.outbox.frames import Frame
-from edge_sdk.runtime.desk import Desk, decision_id
+from edge_sdk.runtime.aftermath import decision_id
+from edge_sdk.runtime.desk import Desk
 from edge_sdk.store.state import decision_of, find_decision
 
 if TYPE_CHECKING:

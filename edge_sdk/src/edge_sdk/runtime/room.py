@@ -10,6 +10,7 @@ from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.engine.release import Release
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from edge_sdk.plugins import Plugins
+from edge_sdk.runtime.claiming import Claims
 from edge_sdk.runtime.live import Customers, Live
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.status import Counts, tier_of
@@ -27,7 +28,8 @@ class Room:
         self.counts = Counts()
         self.local = LocalState()
         self.customers = Customers(self.local, config.genome_cache)
-        self.ledger = CapLedger({})
+        self.ledger = CapLedger({}, elapsed=clock.elapsed_ms)
+        self.claims = Claims(self.ledger, clock.elapsed_ms)
         self.live = Live()
         #: When the server was last heard, by its own clock; 0: never.
         self.contact_ms = 0
@@ -82,5 +84,5 @@ class Room:
         other.contact_ms = self.contact_ms
         other.live = Live(release, live.genomes, live.in_force, live.withholding)
         # What was counted comes from the store again; the rules are known already.
-        other.ledger = CapLedger(release.catalogue.caps if release is not None else {})
+        other.ledger.rebind(release.catalogue.caps if release is not None else {})
         return other

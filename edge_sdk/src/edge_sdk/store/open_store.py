@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from edge_sdk import _posix
 from edge_sdk._posix import FileLock
 from edge_sdk.config import Config
-from edge_sdk.engine.caps import CapLedger
+from edge_sdk.engine.caps import CapLedger, CapRow
 from edge_sdk.errors import EdgeError, StoreCorrupt
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.writer import Writer
@@ -21,6 +22,7 @@ from edge_sdk.runtime.room import Room
 from edge_sdk.slices import in_slices
 from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.reservations import ClaimFile
 
 if TYPE_CHECKING:
     from edge_sdk.sync.roles import Standing
@@ -43,6 +45,8 @@ class OpenStore:
         with store.read() as connection:
             rows, self._last_cap = store_state.read_caps(connection)
         room.ledger.apply(rows)
+        self.claims = room.claims
+        self._share(room)
         self.outbox = Outbox(store, config)
         self.writer = Writer(store, self.outbox, config)
         self.updater: Updater | None = None
@@ -55,6 +59,20 @@ class OpenStore:
         self._generation = store.database.generation
         self._seen = (-1, -1, -1, -1)
         self._syncing: FileLock | None = None
+
+    def _share(self, room: Room) -> None:
+        """Count with the other processes of this store what is taken."""
+
+        def everything() -> list[CapRow]:
+            with self.store.read() as connection:
+                return store_state.read_caps(connection)[0]
+
+        try:
+            file = ClaimFile(self.store.path, _posix.boot_id(), room.clock.elapsed_ms)
+        except OSError as error:
+            log.warning("caps are counted by each process for itself: %s", error)
+        else:
+            room.claims.attach(file, everything)
 
     # What is new --------------------------------------------------------------------------------
 
@@ -70,6 +88,7 @@ class OpenStore:
         if self.store.database.generation != self._generation:
             self._start_over()
         try:
+            self.claims.follow()
             if not self._watch.changed():
                 return False
         except StoreCorrupt as error:
@@ -149,8 +168,7 @@ class OpenStore:
         """Whose caps the store does not know any more was erased."""
         kept = {subject for (subject,) in connection.execute("SELECT DISTINCT subject FROM caps")}
         counted = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
-        for subject in counted - kept:
-            ledger.forget(subject)
+        self.claims.forget(counted - kept)
 
     def keep_house(self, room: Room) -> None:
         """What is due now and then. Raises StoreError."""
@@ -208,6 +226,7 @@ class OpenStore:
         """Write what there is, stop, and close the files; whether all was written in time."""
         deadline = time.monotonic() + timeout
         written = self.writer.close(timeout)
+        self.claims.detach()
         if self.updater is not None:
             self.updater.stop(max(0.1, deadline - time.monotonic()))
             self.updater = None
@@ -220,6 +239,7 @@ class OpenStore:
     def abandon(self) -> list[object]:
         """In a forked child: give up what is the parent's. What is returned must live for ever."""
         self.writer.abandon()
+        self.claims.detach()
         if self._syncing is not None:
             self._syncing.abandon()
         return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.writer]

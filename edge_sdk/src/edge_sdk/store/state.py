@@ -17,7 +17,7 @@ from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import BadFrame
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
-from edge_sdk.store.rows import read_rows, sealed
+from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
 from genome_edge.v1 import event_pb2, sync_pb2
 
@@ -75,7 +75,16 @@ def read_caps(
     """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
     newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0]
     rows = read_rows(connection, "caps", "WHERE id > ? ORDER BY id", since)
-    return [CapRow(*row[:4]) for row in rows if row[4] not in without], max(newest or 0, since)
+    found = [CapRow(*row[:-1]) for row in rows if row[-1] not in without]
+    return found, max(newest or 0, since)
+
+
+def put_caps(connection: sqlite3.Connection, rows: Iterable[tuple[CapRow, int]]) -> None:
+    """Keep what counts against caps, each with the lane of the event that it belongs to."""
+    connection.executemany(
+        f"INSERT INTO caps ({CHECKED['caps']}, row_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [sealed(*row, lane) for row, lane in rows],
+    )
 
 
 def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
@@ -84,9 +93,12 @@ def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
 
 
 def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
-    """Delete rows that can no longer block anything."""
+    """Delete rows that can no longer block anything: those that were claimed as these were, however
+    many others there are of the same moment."""
     connection.executemany(
-        "DELETE FROM caps WHERE subject = ? AND offer = ? AND kind = ? AND at_ms = ?", list(rows)
+        "DELETE FROM caps WHERE offer = ? AND subject = ? AND kind = ? AND claim = ?"
+        " AND (claim <> x'' OR at_ms = ?)",
+        [(row.offer, row.subject, row.kind, row.claim, row.at_ms) for row in rows],
     )
 
 

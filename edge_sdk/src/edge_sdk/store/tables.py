@@ -9,7 +9,7 @@ everything that this device has to remember by itself.
     lookups         customer-id hashes newer than the lookup file
     pending         imprints that the server's rows do not include yet
     consents        consent changes that the server's rows do not include yet
-    caps            what caps have to remember
+    caps            what caps have to remember, each event under the claim that it came of
     ring, ring_ids  the last decisions in full, one row for each group commit
     event_ids       ids given by the app, so that the same event twice is one
     redemptions     what was redeemed
@@ -144,8 +144,39 @@ def _checked(connection: sqlite3.Connection) -> None:
     rows.add_checks(connection)
 
 
+_CLAIMED: Final = """
+CREATE TABLE claimed (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, subject BLOB NOT NULL, offer TEXT NOT NULL,
+  kind TEXT NOT NULL, at_ms INTEGER NOT NULL, claim BLOB NOT NULL, campaign TEXT NOT NULL,
+  exclusivity TEXT NOT NULL, lane INTEGER NOT NULL, row_crc INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO claimed
+  SELECT id, subject, offer, kind, at_ms, randomblob(16), '', '', lane, 0 FROM caps;
+DROP TABLE caps;
+ALTER TABLE claimed RENAME TO caps;
+CREATE INDEX caps_by_offer ON caps (offer, subject);
+CREATE INDEX caps_by_campaign ON caps (campaign) WHERE campaign <> '';
+CREATE INDEX caps_by_exclusivity ON caps (exclusivity) WHERE exclusivity <> '';
+"""
+
+
+def _claimed(connection: sqlite3.Connection) -> None:
+    """What counts against caps says what it came of, so that nothing counts twice."""
+    rows.prepare(connection)
+    for *row, crc in connection.execute(f"SELECT {rows.EARLIER_CAPS}, row_crc FROM caps"):
+        rows.check_row("caps", row, crc)
+    for statement in _statements(_CLAIMED):
+        connection.execute(statement)
+    connection.execute(rows.trigger("caps", rows.CHECKED["caps"]))
+    rows.seal_all(connection, {"caps": rows.CHECKED["caps"]})
+
+
 #: Step i takes a store of version i to i + 1. Steps are never changed, only added.
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_tables, _checked)
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    _tables,
+    _checked,
+    _claimed,
+)
 VERSION: Final = len(MIGRATIONS)
 
 

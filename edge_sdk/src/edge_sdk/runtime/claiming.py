@@ -1,0 +1,274 @@
+"""Taking what is limited, so that no two decisions of a store ever take the last one.
+
+What a decision chose is taken before it is shown: in this process by the ledger's lock, among the
+processes of a store by turns at its file of claims. Where something of it was taken meanwhile
+(or one offer of a decision leaves none for another one), the decision is made again without that,
+a few times, and in the end without anything that is limited. What is not limited pays nothing.
+
+Where the file cannot be used (a full disk, no store) this process counts for itself. Where another
+process does not end its turn in time, what is limited is not shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from edge_sdk.decision import Decision, Reason
+from edge_sdk.engine.cap_rules import DISMISS, REDEEM, VIEW, CapRow
+from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
+from edge_sdk.engine.caps import CapLedger
+from edge_sdk.store.reservations import ClaimFile, Record
+
+if TYPE_CHECKING:
+    from edge_sdk.engine.record import Record as DecisionRecord
+    from edge_sdk.engine.release import Release
+
+log = logging.getLogger("edge_sdk")
+
+#: A view is held for so long after a decision that is shown when it is viewed.
+HOLD_MS: Final = 300_000
+#: Kinds that count by their own names.
+COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
+# How often a decision is made again before everything that is limited is left out.
+_TRIES: Final = 4
+_PATIENCE_S: Final = 0.1
+# What another process keeps from being taken is asked for again after this.
+_BUSY_MS: Final = 1_000
+_NOT_SHOWN: Final = frozenset({Reason.HOUSE, Reason.HELD_OUT})
+
+#: Makes a decision with these offers kept away; again, where one was made, from the same draw.
+Choose = Callable[[Blocked, "DecisionRecord | None"], "tuple[Decision, DecisionRecord]"]
+_Wanted = Sequence[tuple[bytes, str]]
+_Failed = Mapping[str, tuple[str, int]]
+
+
+def claim_of(decision_id: bytes, slot: int) -> bytes:
+    """What a view, a redemption or a dismissal of a slot counts under."""
+    return decision_id + bytes((slot,))
+
+
+class Claims:
+    """What was taken, by this process and by the others of its store. Thread-safe."""
+
+    def __init__(self, ledger: CapLedger, elapsed: Callable[[], int]) -> None:
+        self.ledger = ledger
+        self._elapsed = elapsed
+        self._lock = threading.Lock()
+        self._file: ClaimFile | None = None
+        self._reload: Callable[[], Iterable[CapRow]] = tuple
+        # What was taken before there was a file.
+        self._early: list[Record] = []
+
+    # The file -----------------------------------------------------------------------------------
+
+    def attach(self, file: ClaimFile, reload: Callable[[], Iterable[CapRow]]) -> None:
+        """Share a file from now on. `reload` gives everything that the store holds."""
+        try:
+            with self._lock:
+                if not file.turns.take(_PATIENCE_S * 10):
+                    raise OSError("another process does not end its turn at the file of claims")
+                try:
+                    self._learn(file.open())
+                    early, self._early = self._early, []
+                    file.append(early)
+                finally:
+                    file.turns.give()
+                self._file, self._reload = file, reload
+        except OSError as error:
+            log.warning("caps are counted by each process for itself: %s", error)
+            file.close()
+
+    def detach(self) -> None:
+        """Leave the file: the store is closed, or in a forked child the parent's."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def follow(self) -> None:
+        """Learn what other processes have taken."""
+        file = self._file
+        try:
+            if file is not None and file.news():
+                with self._turn():
+                    pass
+        except OSError:
+            pass  # who takes something finds out, too, and says so
+
+    def forget(self, subjects: Iterable[bytes]) -> None:
+        """These were erased: leave nothing of them here or in the file."""
+        for subject in subjects:
+            self.ledger.forget(subject)
+        with contextlib.suppress(TimeoutError), self._turn() as file:
+            if file is not None:
+                file.forget(subjects)
+
+    # Asking and taking --------------------------------------------------------------------------
+
+    def blocking(self, subject: bytes, now_ms: int) -> Blocked:
+        """What may not be shown to a subject now, and why."""
+        self.follow()
+        return self.ledger.blocking(subject, now_ms)
+
+    def take(
+        self, subject: bytes, wanted: _Wanted, now_ms: int, *, hold: bool, kept: bool = True
+    ) -> tuple[tuple[CapRow, ...], _Failed]:
+        """Take the views of offers, all of them or none; the rows to persist, or what failed.
+
+        With `hold` they are held until they are viewed, or lapse. `kept` is False for somebody
+        whom the device must not remember: what they take counts for the device alone.
+        """
+        if not wanted:
+            return (), {}
+        try:
+            with self._turn() as file:
+                lapse = self._elapsed() + HOLD_MS if hold else None
+                rows, failed = self.ledger.take(subject, wanted, now_ms, lapse)
+                told = rows if kept else [row._replace(subject=b"") for row in rows]
+                self._tell(
+                    file,
+                    [
+                        Record.taken(row, self._elapsed())
+                        if lapse is None
+                        else Record.held(row, lapse)
+                        for row in told
+                    ],
+                )
+        except TimeoutError:
+            busy = (Reason.CAPPED.value, now_ms + _BUSY_MS)
+            return (), {offer: busy for _, offer in wanted}
+        if hold:
+            return (), failed
+        if not kept:
+            told = [row for row in told if self.ledger.counts_for_all(row.offer, row.kind)]
+        return tuple(told), failed
+
+    def count(
+        self, subject: bytes, offer: str, kinds: Iterable[str], now_ms: int, claim: bytes
+    ) -> tuple[CapRow, ...]:
+        """Count what has happened, whatever is blocked; the rows to persist."""
+        rows = [self.ledger.row(subject, offer, kind, now_ms, claim) for kind in kinds]
+        return self.tell([row for row in rows if row is not None])
+
+    def tell(self, rows: Sequence[CapRow]) -> tuple[CapRow, ...]:
+        """Count rows, here and for every process; those that are new."""
+        if not rows:
+            return ()
+        with contextlib.suppress(TimeoutError), self._turn() as file:
+            new = self.ledger.apply(rows)
+            self._tell(file, [Record.taken(row, self._elapsed()) for row in new])
+            return tuple(new)
+        return tuple(self.ledger.apply(rows))  # the others learn of it from the store
+
+    # Under the lock -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[ClaimFile | None]:
+        """A turn at the file, read to its end; None: there is none. Raises TimeoutError."""
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            raise TimeoutError
+        try:
+            file = self._file
+            if file is None:
+                yield None
+                return
+            if not file.turns.take(_PATIENCE_S):
+                raise TimeoutError
+            try:
+                yield file if self._read(file) else None
+            finally:
+                file.turns.give()
+        finally:
+            self._lock.release()
+
+    def _read(self, file: ClaimFile) -> bool:
+        """Learn what is new in the file; whether it can be used."""
+        try:
+            records, missed = file.read()
+        except OSError as error:
+            return self._trouble(error)
+        if missed:
+            self.ledger.apply(self._reload())
+        self._learn(records)
+        return True
+
+    def _learn(self, records: Iterable[Record]) -> None:
+        rows = []
+        for record in records:
+            row, hold = record.row(), record.hold()
+            if row is not None:
+                rows.append(row)
+            elif hold is not None:
+                self.ledger.hold(hold)
+        if rows:
+            self.ledger.apply(rows)
+
+    def _tell(self, file: ClaimFile | None, records: list[Record]) -> None:
+        if not records:
+            return
+        if file is None:
+            self._early += records
+            return
+        try:
+            file.append(records)
+        except OSError as error:
+            self._trouble(error)
+
+    def _trouble(self, error: OSError) -> bool:
+        log.warning("caps are counted by each process for itself: %s", error)
+        return False
+
+
+def within_caps(
+    claims: Claims,
+    release: Release | None,
+    subject: bytes,
+    now_ms: int,
+    choose: Choose,
+    *,
+    kept: bool = True,
+) -> tuple[Decision, DecisionRecord, tuple[CapRow, ...]]:
+    """Make a decision and take what it shows; with the rows to persist with it.
+
+    `choose` must come to the same decision from the same draw and what is kept away. `kept` as in
+    `Claims.take`. Raises what `choose` raises.
+    """
+    if release is None or not release.catalogue.caps:
+        return (*choose(NONE_BLOCKED, None), ())
+    blocked = claims.blocking(subject, now_ms)
+    decision, record = choose(blocked, None)
+    placement = release.placements.get(decision.placement)
+    hold = placement is not None and placement.shown_on_view
+    for left in range(_TRIES, 0, -1):
+        wanted, forced = _wanted(claims.ledger, subject, decision)
+        rows, failed = claims.take(subject, wanted, now_ms, hold=hold, kept=kept)
+        if not failed:
+            break
+        if left == 2:  # one more is enough without whatever is limited
+            busy = (Reason.CAPPED.value, now_ms + _BUSY_MS)
+            failed = {**dict.fromkeys(release.catalogue.caps, busy), **failed}
+        blocked = blocked.and_also(failed)
+        if left > 1:
+            decision, record = choose(blocked, record)
+    for claim, offer in forced if not hold else ():
+        rows += claims.count(subject, offer, (VIEW,), now_ms, claim)
+    return decision, record, rows
+
+
+def _wanted(
+    ledger: CapLedger, subject: bytes, decision: Decision
+) -> tuple[list[tuple[bytes, str]], list[tuple[bytes, str]]]:
+    """The claims and offers that a decision shows and that count; and those that a test forces."""
+    wanted: list[tuple[bytes, str]] = []
+    forced: list[tuple[bytes, str]] = []
+    key = bytes.fromhex(decision.id)
+    for number, slot in enumerate(decision.slots):
+        if slot.offer is None or slot.reason in _NOT_SHOWN:
+            continue
+        if ledger.counts(slot.offer.id, VIEW, subject):
+            into = forced if slot.reason is Reason.FORCED else wanted
+            into.append((claim_of(key, number), slot.offer.id))
+    return wanted, forced
