@@ -120,7 +120,7 @@ class Served:
         return self.process.wait(20)
 
     def events(self) -> list[tuple[Frame, event_pb2.Event]]:
-        """What is in the outbox and was not looked at before, taken from outside as a server would."""
+        """What is in the outbox and was not looked at before, taken as a server takes it."""
         store = DeviceStore.open(self.store)
         try:
             found = []

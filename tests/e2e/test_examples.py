@@ -31,7 +31,8 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "demo", "hotel_flights", "kiosk", "mobile_backend", "grpc_client", "field_walk", "local_server",
-    "sidecar.run", "make_bundle", "datasets", "adapters.coupon", "adapters.places_nyc", "adapters.town",
+    "sidecar.run", "make_bundle", "datasets", "adapters.coupon", "adapters.places_nyc",
+    "adapters.town",
 )  # fmt: skip
 
 
