@@ -9,11 +9,12 @@ import h3.api.basic_int as h3
 import pytest
 
 from edge_sdk.context import Context
-from edge_sdk.decision import Reason, Tier
+from edge_sdk.decision import NEVER_MS, Considered, Reason, Tier
 from edge_sdk.engine.decide import check_replay, coarse, decide, explain, replay
 from edge_sdk.engine.fake_release import release_from_documents
+from edge_sdk.engine.policy import draw_number
 from edge_sdk.engine.record import recorded_scores
-from edge_sdk.engine.withheld import Terms
+from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from edge_sdk.errors import TrustError, UsageError
 from genome_edge.v1 import event_pb2
 from tests.candidates import candidate_ids
@@ -104,6 +105,130 @@ def test_carriers_say_which_markers_did_it() -> None:
     assert carriers["drink:tea"].difference == 0.0
 
 
+def test_every_slot_says_what_carried_it_and_how_it_was_drawn() -> None:
+    offers: list[dict[str, Any]] = [
+        {"id": "a", "dna": {"drink:beer": 2.0, "weather:sunny": 0.5}, "value": 2},
+        {"id": "b", "dna": ["drink:beer"], "exclusivity_group": "g"},
+        {"id": "c", "dna": ["drink:tea"], "exclusivity_group": "g"},
+        {"id": "d", "cells": [FAR]},
+    ]
+    release = release_from_documents(
+        offers, [{"id": "p", "slots": 4, "explorer": "squarecb", "gamma": 5, "floor": 0.2}]
+    )
+    genome = Genome(release, drink__beer=1.0)
+    decision, record = decide(
+        release, NOON, "p", 5, genome=genome, consents=AGREED, seed=3, blocked=frozenset(["x"])
+    )
+    told = explain(release, record.to_proto())
+    assert told == decision.explain()
+    assert [one.slot for one in told.slots] == list(decision.slots)
+    assert told.considered == Considered(4, 3, 3, 0, 0, 0, 3)
+    assert "place:bar" in told.moment
+    left = {"a", "b", "c"}
+    for number, one in enumerate(told.slots[:2]):
+        assert one.slot.offer is not None
+        assert one.draw is not None
+        chances = dict(one.draw.chances)
+        assert set(chances) == left
+        assert sum(chances.values()) == 1.0
+        assert chances[one.slot.offer.id] == one.slot.propensity
+        assert list(chances.values()) == sorted(chances.values(), reverse=True)
+        assert one.draw.number == draw_number(3, number)
+        assert (one.draw.best == one.slot.offer.id) == (one.slot.reason is Reason.CHOSEN)
+        left -= {"a"} if one.slot.offer.id == "a" else {"b", "c"}
+        # By hand: the value is 0.5 where nothing is shared.
+        worth = {"a": 2.0}.get(one.slot.offer.id, 1.0)
+        assert one.unmarked == pytest.approx(0.5 * worth)
+        for carrier in one.own:
+            assert carrier.source == "offer"
+            spec = next(doc for doc in offers if doc["id"] == one.slot.offer.id)
+            assert carrier.marker in spec["dna"]
+    of_a = next(one for one in told.slots if one.slot.offer and one.slot.offer.id == "a")
+    own = {carrier.marker: carrier for carrier in of_a.own}
+    # Beer 2 and sun 0.5 are shared; without its beer only the sun is.
+    assert own["drink:beer"].difference == pytest.approx(2 * (2.5 / 7 - 0.5 / 3))
+    assert own["weather:sunny"].difference == pytest.approx(2 * (2.5 / 7 - 2 / 6), abs=1e-6)
+    for empty in told.slots[2:]:
+        assert (empty.carriers, empty.own, empty.draw) == ((), (), None)
+    assert "slot 0: " in str(told)
+    assert "3 to draw from" in str(told)
+
+
+def test_a_greedy_draw_has_one_chance() -> None:
+    decision, _ = decide(town(), AT_HOTEL, "lobby")
+    (one,) = decision.explain().slots
+    assert one.draw is not None
+    assert one.draw.chances == (("taxi", 1.0),)
+
+
+def test_losers_say_more_than_a_code() -> None:
+    offers: list[dict[str, Any]] = [
+        {"id": "winner", "value": 9, "exclusivity_group": "g"},
+        {"id": "sibling", "exclusivity_group": "g"},
+        {"id": "later", "valid": {"from": "2026-06-25T12:00:00Z"}},
+        {"id": "over", "valid": {"until": "2026-06-24T11:00:00Z"}},
+        {"id": "evening", "hours": ["18-23"], "zone": "Asia/Tokyo", "days": ["thu"]},
+        {"id": "kids", "all_of": ["weather:sunny", "kids:true"]},
+        {"id": "dry", "none_of": ["weather:sunny"]},
+        {"id": "other", "channels": ["app"], "placements": ["feed"], "near": ["airport"]},
+        {"id": "asks", "consent": "location"},
+        {"id": "seen"},
+        {"id": "gone"},
+        {"id": "low", "priority": -1},
+        {"id": "new", "required_features": ["holograms"]},
+        {"id": "many", "any_of": [f"kids:{n}" for n in range(8)]},
+    ]
+    release = release_from_documents(offers, PLACES)
+    until = 1_782_388_800_000
+    why = {"seen": ("COOL_DOWN", until), "gone": ("CONVERTED", NEVER_MS)}
+    decision, record = decide(release, NOON, "lobby", blocked=frozenset(why), why_blocked=why)
+    told = {one.offer: one for one in decision.explain().losers}
+    assert explain(release, record.to_proto()).losers == decision.explain().losers
+    said = {name: str(one) for name, one in told.items()}
+    assert said == {
+        "sibling": "EXCLUSIVE (winner of g is shown)",
+        "later": "NOT_STARTED (from 2026-06-25T12:00:00Z)",
+        "over": "ENDED (until 2026-06-24T11:00:00Z)",
+        "evening": "DAY (it is Wednesday, 21 h in Asia/Tokyo)",
+        "kids": "ALL_OF (without kids:true)",
+        "dry": "NONE_OF (with weather:sunny)",
+        "other": "NEAR_PLACE (for place:airport), CHANNEL (kiosk here; for app), "
+        "PLACEMENT (for feed)",
+        "asks": "CONSENT (to location)",
+        "seen": "COOL_DOWN (until 2026-06-25T12:00:00Z)",
+        "gone": "CONVERTED (for good)",
+        "low": "PRIORITY (-1; what is shown has 0)",
+        "new": "FEATURE (needs holograms)",
+        "many": "ANY_OF (asks for one of kids:0, kids:1, kids:2, kids:3, kids:4 and 3 more)",
+    }
+    assert (told["seen"].until_ms, told["gone"].until_ms) == (until, NEVER_MS)
+    assert told["sibling"].until_ms == 0
+    assert str(explain(release, record.to_proto(), ["dry", "asks"])).count("  not ") == 2
+
+
+def test_what_is_considered_is_counted_stage_by_stage() -> None:
+    offers: list[dict[str, Any]] = [
+        {"id": "far", "cells": [FAR]},
+        {"id": "not-now", "days": ["mon"]},
+        {"id": "stopped"},
+        {"id": "capped"},
+        {"id": "cheap", "value": 0.1},
+        {"id": "a", "value": 9},
+        {"id": "b", "value": 8},
+    ]
+    release = release_from_documents(offers, [{"id": "p", "least_worth": 1}])
+    terms = Terms(withholding=Withholding(release.catalogue, InForce(frozenset(["stopped"]), 4)))
+    decision, _ = decide(release, NOON, "p", blocked=frozenset(["capped"]), terms=terms)
+    told = decision.explain()
+    assert told.considered == Considered(7, 6, 5, 1, 1, 1, 2)
+    losers = {one.offer: str(one) for one in told.losers}
+    assert losers["stopped"] == "STOPPED (stop list 4)"
+    assert losers["cheap"] == "TOO_LITTLE (worth 0.0500; at least 1.0000 is asked)"
+    assert decide(release, NOON, "p", terms=Terms(Tier.HOUSE))[0].explain().considered == (
+        Considered(7)
+    )
+
+
 def test_house_defaults_have_no_carriers() -> None:
     decision, _ = decide(town(), AT_HOTEL, "screen", terms=Terms(Tier.HOUSE))
     assert decision.offer is not None
@@ -186,6 +311,7 @@ def test_differences_are_told_in_sentences() -> None:
     assert check_replay(town(), record) != []
 
     record = recorded("lobby", 1)
+    record.scored_by = "another kind of processor"
     raise_score(record, 3)  # still the best, so only the model can tell
     record.slots[0].score += 3
     (said,) = check_replay(town(), record)
@@ -194,6 +320,9 @@ def test_differences_are_told_in_sentences() -> None:
     raise_score(record, -2)
     record.slots[0].score -= 2  # another processor may round otherwise
     assert check_replay(town(), record) == []
+    record.scored_by = recorded("lobby", 1).scored_by  # the same one may not
+    (said,) = check_replay(town(), record)
+    assert "scores taxi" in said
 
 
 def test_scores_of_other_candidates_are_not_used() -> None:

@@ -220,6 +220,13 @@ def _why_none(inputs: Inputs, rows: Rows) -> Reason:
     return next(reason for reason, those in by_reason.items() if np.isin(rows, those).any())
 
 
+def eligible_for(release: Release, inputs: Inputs) -> Eligible:
+    """The offers that are eligible, as a decision finds them."""
+    return release.catalogue.near(inputs.where).eligible(
+        inputs.moment.conditions, inputs.genome_indices, inputs.consents
+    )
+
+
 def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores, bool]:
     """Scores of all eligible offers, and whether the model failed to give them."""
     moment = inputs.moment

@@ -1,32 +1,32 @@
-"""Decisions made again, and why they came out as they did. Milliseconds, off the hot path.
-
-The reasons of losers are worked out from the offers as they were written, one by one, and not
-with the compiled catalogue that decided: the two must agree, which tests hold them to.
-"""
+"""Decisions made again, and why they came out as they did. Milliseconds, off the hot path."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_sdk.decision import Carrier, Decision, Explanation, Loser, Reason, Tier
-from edge_sdk.engine.catalogue import Catalogue, Where
-from edge_sdk.engine.choosing import Recorded, answer, score
-from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
+from edge_sdk.decision import Decision, Explanation, Reason, Tier
+from edge_sdk.engine.catalogue import Where
+from edge_sdk.engine.choosing import Recorded, answer, eligible_for, kept_of, score
+from edge_sdk.engine.losers import Worths, losers
 from edge_sdk.engine.moments import LANGUAGE, recorded_moment
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record, candidate_rows, recorded_scores
+from edge_sdk.engine.scored_by import scored_by
+from edge_sdk.engine.stories import considered, stories
 from edge_sdk.engine.withheld import recorded
-from edge_sdk.errors import EdgeError, UsageError
-from edge_sdk.sync.trust import FEATURES
-from genome_edge.v1 import event_pb2, release_pb2
+from edge_sdk.errors import UsageError
+from genome_edge.v1 import event_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
 
 SCORE_TOLERANCE: Final = 1e-5
+#: What is said of a record without the genome that was used.
+FORGOTTEN: Final = "the genome that was used is not in the record: it was of a visit, or empty"
 
 
 def replay(release: Release, record: event_pb2.DecisionRecord) -> Decision:
@@ -37,11 +37,15 @@ def replay(release: Release, record: event_pb2.DecisionRecord) -> Decision:
     return _again(release, record)[0]
 
 
-def check_replay(release: Release, record: event_pb2.DecisionRecord) -> list[str]:
+def check_replay(
+    release: Release, record: event_pb2.DecisionRecord, subject: bytes | None = None
+) -> list[str]:
     """Make the recorded decision again and say, in sentences, what came out differently.
 
-    Empty: candidates, caps, choice and propensities are equal, and the model's scores are within
-    1e-5 of the worth of a success. Raises like `replay`.
+    Empty: candidates, caps, choice and propensities are equal, and so are the model's scores: bit
+    for bit where the same kind of processor and runtime scored, else within 1e-5 of the worth of a
+    success. With `subject`, whom it was made for (16 bytes), so is who is held out. Raises like
+    `replay`.
     """
     again = _again(release, record)[1]
     found = again.to_proto()
@@ -53,15 +57,40 @@ def check_replay(release: Release, record: event_pb2.DecisionRecord) -> list[str
         )
     if list(found.capped) != list(record.capped):
         differences.append("caps keep other offers away")
-    for number, (new, old) in enumerate(zip(found.slots, record.slots, strict=True)):
-        if new != old:
-            differences.append(
-                f"slot {number} is {new.offer or 'empty'} ({new.reason}, {new.propensity:.6f}); "
-                f"it was {old.offer or 'empty'} ({old.reason}, {old.propensity:.6f})"
-            )
-    if not differences and again.rows is not None:
-        differences += _check_scores(release, again)
+    differences += _check_slots("slot", found.slots, record.slots)
+    differences += _check_slots("held out slot", found.instead, record.instead)
+    if subject is not None and _holds_out(release, record, subject) != record.held_out:
+        differences.append(
+            "by the release this customer is " + ("not " * record.held_out) + "held out"
+        )
+    if not differences:
+        differences += _check_scores(release, again, record.scored_by)
     return differences
+
+
+def _check_slots(
+    what: str, found: Sequence[event_pb2.SlotRecord], recorded: Sequence[event_pb2.SlotRecord]
+) -> list[str]:
+    if len(found) != len(recorded):
+        return [f"there are {len(found)} {what}s; there were {len(recorded)}"]
+    return [
+        f"{what} {number} is {new.offer or 'empty'} ({new.reason}, {new.propensity:.6f}); "
+        f"it was {old.offer or 'empty'} ({old.reason}, {old.propensity:.6f})"
+        for number, (new, old) in enumerate(zip(found, recorded, strict=True))
+        if new != old
+    ]
+
+
+def _holds_out(release: Release, record: event_pb2.DecisionRecord, subject: bytes) -> bool:
+    """Whether the release holds out whom a decision was made for."""
+    placement = release.placements.get(record.placement)
+    decided = record.tier not in (Tier.HOUSE.value, Tier.EMPTY.value)
+    return (
+        decided
+        and placement is not None
+        and placement.slate is not None
+        and placement.slate.holds_out(subject, record.decision_id)
+    )
 
 
 def explain(
@@ -72,7 +101,7 @@ def explain(
     `offers` names those whose losing is asked about; None: all.
     """
     decision, again = _again(release, record)
-    return _explanation(decision, release, again, offers)
+    return _explanation(decision, release, again, offers, _missing(record))
 
 
 def explain_record(
@@ -80,119 +109,39 @@ def explain_record(
 ) -> Explanation:
     """Why a decision that was just made came out as it did."""
     if record.release is None:
-        return Explanation(decision, (), ())
+        return Explanation(decision)
     return _explanation(decision, record.release, record, offers)
 
 
-def failing(
-    offer: release_pb2.OfferSpec, inputs: Inputs, names: frozenset[str], catalogue: Catalogue
-) -> list[Reason]:
-    """Every reason why an offer as it is written is not eligible; empty where it is.
-
-    `names` are the markers of the moment and of the genome, where one was read; zones and the
-    sizes of placements are those of `catalogue`.
-    """
-    where, targeting = inputs.where, offer.targeting
-    untimely_for = untimely(targeting, where, catalogue.zones)
-    cells = [int(cell, 16) for cell in targeting.cells]
-    holds = {
-        Reason.FEATURE: set(FEATURES).issuperset(offer.required_features),
-        Reason.TIER: not where.restricted or targeting.valid_until_ms > 0,
-        Reason.AREA: not cells or not set(inputs.parents).isdisjoint(cells),
-        Reason.NEAR_PLACE: _any_of(targeting.near_places, where.places),
-        **{reason: reason not in untimely_for for reason in TIME_REASONS},
-        Reason.CHANNEL: not targeting.channels or where.channel in targeting.channels,
-        Reason.PLACEMENT: not targeting.placements or where.placement in targeting.placements,
-        Reason.SIZE: fits(offer, catalogue.sizes.get(where.placement, ())),
-        Reason.CONSENT: not offer.purpose or bool(inputs.consents >> offer.purpose & 1),
-        Reason.ALL_OF: names.issuperset(targeting.all_of),
-        Reason.ANY_OF: _any_of(targeting.any_of, names),
-        Reason.NONE_OF: names.isdisjoint(targeting.none_of),
-    }
-    return [reason for reason, fulfilled in holds.items() if not fulfilled]
-
-
-def _any_of(asked: Collection[str], names: frozenset[str]) -> bool:
-    return not asked or not names.isdisjoint(asked)
-
-
 def _explanation(
-    decision: Decision, release: Release, record: Record, offers: Collection[str] | None
+    decision: Decision,
+    release: Release,
+    record: Record,
+    offers: Collection[str] | None,
+    notes: tuple[str, ...] = (),
 ) -> Explanation:
-    placed = decision.placement in release.placements
-    losers = tuple(_losers(decision, release, record, offers)) if placed else ()
-    return Explanation(decision, losers, tuple(_carriers(decision, release, record)))
+    if decision.placement not in release.placements:
+        return Explanation(decision)
+    worths = partial(_worths, release, record)
+    return Explanation(
+        decision,
+        tuple(losers(release, record, offers, cache(worths))),
+        tuple(stories(release, record)),
+        considered(release, record),
+        record.inputs.moment.names,
+        notes,
+    )
 
 
-def _losers(
-    decision: Decision, release: Release, record: Record, offers: Collection[str] | None
-) -> list[Loser]:
-    catalogue = release.catalogue
+def _worths(release: Release, record: Record) -> Worths:
+    """What everything that is eligible is worth; the model is asked."""
     inputs = record.inputs
-    shown = {slot.offer.id for slot in decision.slots if slot.offer is not None}
-    rows = [catalogue.row_of[name] for name in shown]
-    least = min((int(catalogue.priorities[row]) for row in rows), default=0)
-    groups = {int(catalogue.groups[row]) for row in rows} - {0}
-    capped = set(record.capped.tolist()) if record.capped is not None else set()
-    scores: dict[int, int] = {}
-    if record.rows is not None and record.scores is not None:
-        scores = dict(zip(record.rows.tolist(), record.scores.tolist(), strict=True))
-    names = _names(release, inputs)
-    losers = []
-    asked = range(len(catalogue)) if offers is None else catalogue.rows_of(frozenset(offers))
-    for row in map(int, asked):
-        offer = catalogue.offers[row]
-        if offer.id in shown:
-            continue
-        reasons = [*inputs.withheld.reasons(row), *failing(offer, inputs, names, catalogue)]
-        if inputs.tier in (Tier.HOUSE, Tier.EMPTY):
-            reasons.insert(0, Reason.EXPIRED)
-        if row in capped:
-            reasons.append(Reason.CAPPED)
-        if row in scores:
-            if int(catalogue.groups[row]) in groups:
-                reasons.append(Reason.EXCLUSIVE)
-            elif catalogue.priorities[row] < least:
-                reasons.append(Reason.PRIORITY)
-            else:
-                reasons.append(Reason.SCORE)
-        score_of = scores[row] / ONE if row in scores else None
-        losers.append(Loser(offer.id, tuple(reasons), score_of))
-    # Those that came closest first; the sort is stable, so the rest stays in catalogue order.
-    return sorted(losers, key=lambda one: -np.inf if one.score is None else one.score, reverse=True)
-
-
-def _names(release: Release, inputs: Inputs) -> frozenset[str]:
-    known = len(release.vocabulary)
-    own = (release.vocabulary.name(i) for i in inputs.genome_indices.tolist() if i < known)
-    return frozenset(inputs.moment.names).union(own)
-
-
-def _carriers(decision: Decision, release: Release, record: Record) -> list[Carrier]:
-    """What each marker did for the offer of slot 0: its value with and without the marker."""
-    offer, inputs = decision.offer, record.inputs
-    if offer is None or record.rows is None:
-        return []
-    row = release.catalogue.row_of[offer.id]
-    try:
-        scoring = release.scoring
-    except EdgeError:
-        return []
-    vector = scoring.vectors[row : row + 1]
-    worth = float(release.catalogue.worth[row]) / ONE
-    indices = np.concatenate((inputs.genome_indices, inputs.moment.indices))
-    weights = np.concatenate((inputs.genome_weights, inputs.moment.weights))
-    full = float(scoring.scorer.values(indices, weights, vector)[0])
-    carriers = []
-    for at, index in enumerate(indices.tolist()):
-        if index >= len(release.vocabulary):
-            continue
-        rest = np.arange(len(indices)) != at
-        without = float(scoring.scorer.values(indices[rest], weights[rest], vector)[0])
-        source = "genome" if at < len(inputs.genome_indices) else "context"
-        name = release.vocabulary.name(index)
-        carriers.append(Carrier(name, source, float(weights[at]), (full - without) * worth))
-    return sorted(carriers, key=lambda one: (-abs(one.difference), one.marker))
+    slate = release.placements[inputs.placement].slate
+    least = int(slate.least) if slate is not None and slate.least is not None else 0
+    eligible = eligible_for(release, inputs)
+    scores, failed = score(release, inputs, eligible)
+    pairs = () if failed else zip(eligible.rows.tolist(), scores.tolist(), strict=True)
+    return Worths(least, dict(pairs))
 
 
 def _again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision, Record]:
@@ -260,29 +209,50 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
     )
 
 
-def _check_scores(release: Release, record: Record) -> list[str]:
-    """Whether the model still gives the scores that were recorded."""
+def _check_scores(release: Release, record: Record, by: str) -> list[str]:
+    """Whether the model still gives the scores that were recorded; `by` says what gave those."""
     given = record.inputs
-    if record.rows is None or record.scores is None:
+    placement = release.placements.get(given.placement)
+    if placement is None or given.tier in (Tier.HOUSE, Tier.EMPTY) or _missing_of(given):
         return []
-    if given.genome_used and not len(given.genome_indices):
-        return []  # the genome of a visit is kept nowhere, so the model cannot be asked again
-    if any(slot.reason is Reason.UNSCORED for slot in record.slots):
+    if any(slot.reason is Reason.UNSCORED for slot in record.instead or record.slots):
         return []
-    eligible = release.catalogue.near(given.where).eligible(
-        given.moment.conditions, given.genome_indices, given.consents
-    )
-    found, failed = score(release, given, eligible)
+    eligible = eligible_for(release, given)
+    kept, _ = kept_of(release, given, eligible)
+    rows = eligible.rows if kept is None else eligible.rows[kept]
+    if not len(rows):
+        return []
+    scores, failed = score(release, given, eligible)
     if failed:
         return ["the model no longer works on this device"]
-    kept = np.isin(eligible.rows, record.rows)
-    apart = np.abs(found[kept].astype(np.int64) - record.scores)
-    allowed = 1 + SCORE_TOLERANCE * eligible.worth[kept]
-    worst = int((apart - allowed).argmax())
-    if apart[worst] <= allowed[worst]:
+    found = (scores if kept is None else scores[kept]).astype(np.int64)
+    worth = eligible.worth if kept is None else eligible.worth[kept]
+    same = by == scored_by(release.scorer)
+    allowed = np.zeros(len(rows)) if same else 1 + SCORE_TOLERANCE * np.abs(worth)
+    # What was worth too little has no score in the record: it must still be worth less.
+    wanted = found.copy()
+    least = placement.slate.least if placement.slate is not None else None
+    if least is not None:
+        wanted = np.minimum(found, least - 1)
+    if record.rows is not None and record.scores is not None:
+        wanted[rows.searchsorted(record.rows)] = record.scores
+    over = np.abs(found - wanted) - allowed
+    worst = int(over.argmax())
+    if over[worst] <= 0:
         return []
-    name = release.catalogue.ids[int(record.rows[worst])]
+    name = release.catalogue.ids[int(rows[worst])]
     return [
-        f"the model scores {name} {found[kept][worst] / ONE:.6f} here; "
-        f"it was {record.scores[worst] / ONE:.6f}"
+        f"the model scores {name} {found[worst] / ONE:.6f} here; "
+        f"it was {'at most ' * (record.rows is None or int(rows[worst]) not in record.rows)}"
+        f"{wanted[worst] / ONE:.6f}"
     ]
+
+
+def _missing_of(inputs: Inputs) -> bool:
+    """Whether the genome that was used is kept nowhere, so that the model cannot be asked again:
+    it was of a visit."""
+    return inputs.genome_used and not len(inputs.genome_indices)
+
+
+def _missing(record: event_pb2.DecisionRecord) -> tuple[str, ...]:
+    return (FORGOTTEN,) if record.genome_used and not record.genome_indices else ()

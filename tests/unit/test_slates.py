@@ -1,0 +1,418 @@
+"""Slates: what fills the slots, how likely, and what is not shown at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision, Reason, Tier
+from edge_sdk.engine.choosing import Recorded
+from edge_sdk.engine.decide import check_replay, decide, replay
+from edge_sdk.engine.fake_release import release_from_documents
+from edge_sdk.engine.policy import Drawn, Explorer, Greedy, P, Scores, SquareCB, explorer
+from edge_sdk.engine.record import Record
+from edge_sdk.engine.release import Release
+from edge_sdk.engine.slates import Slate, select
+from edge_sdk.engine.withheld import Terms
+from edge_sdk.testing import FakeEdge
+from genome_edge.v1 import event_pb2, release_pb2
+from tests.candidates import ids_of
+from tests.unit.test_engine import shown
+from tests.unit.test_policy import VECTORS, floors, gammas, scored
+from tools.make_exploration_vectors import is_held_out, least_score, slots_of, square_cb
+
+ANYWHERE = Context()
+PLAIN: list[dict[str, Any]] = [
+    {"id": "a", "value": 3},
+    {"id": "b", "value": 2},
+    {"id": "c", "value": 1},
+]
+
+
+def market(offers: list[dict[str, Any]], **placement: Any) -> Release:
+    """A release of these offers and of the placement "p"."""
+    return release_from_documents(offers, [{"id": "p", **placement}])
+
+
+def column(values: Sequence[int]) -> Any:
+    """A column as `select` takes it: None where it makes no difference."""
+    return np.array(values, np.int32) if any(values) else None
+
+
+# -- the draw, against the vectors and against plain arithmetic
+
+
+def test_the_vectors_of_slots() -> None:
+    for case in json.loads(VECTORS.read_text(encoding="utf-8"))["slots"]:
+        picks = select(
+            scored(case["scores"]),
+            np.array(case["priorities"], np.int32),
+            np.array(case["groups"], np.int32),
+            explorer(case["explorer"], case["gamma"], case["floor"]),
+            int(case["seed"]),
+            case["slots"],
+            categories=column(case["categories"]),
+            most=case["most_per_category"],
+        )
+        assert [{"candidate": p.position, "chance": p.chance} for p in picks] == case["picked"]
+
+
+CANDIDATES = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from([0, 1, 2]),
+        st.sampled_from([0, 1, 1, 2]),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(
+    data=CANDIDATES,
+    seed=st.integers(0, 2**64 - 1),
+    slots=st.integers(1, 6),
+    most=st.integers(0, 3),
+    rule=st.none() | st.tuples(gammas, floors),
+)
+def test_slots_are_drawn_from_what_is_left(
+    data: list[tuple[int, int, int, int]],
+    seed: int,
+    slots: int,
+    most: int,
+    rule: tuple[float, float] | None,
+) -> None:
+    scores, priorities, groups, categories = (list(one) for one in zip(*data, strict=True))
+    picks = select(
+        scored(scores),
+        column(priorities),
+        column(groups),
+        Greedy() if rule is None else SquareCB(*rule),
+        seed,
+        slots,
+        categories=column(categories) if most else None,
+        most=most,
+    )
+    wanted = slots_of(scores, priorities, groups, seed, slots, rule, categories, most)
+    assert [(p.position, p.chance) for p in picks] == wanted
+    assert len({p.position for p in picks}) == len(picks)
+    if most:
+        of = Counter(categories[p.position] for p in picks)
+        assert all(number <= most for category, number in of.items() if category)
+
+
+# -- the chances of whole slates
+
+
+class Led:
+    """An explorer that draws what it is told to, with the chances of the real one."""
+
+    def __init__(self, real: Explorer, path: Sequence[int]) -> None:
+        self.name, self.gamma, self.floor = real.name, real.gamma, real.floor
+        self.real = real
+        self.path = list(path)
+        self.widths: list[int] = []
+
+    def distribution(self, scores: Scores) -> Any:
+        return self.real.distribution(scores)
+
+    def draw(self, scores: Scores, number: int) -> Drawn:
+        at = self.path[len(self.widths)] if len(self.widths) < len(self.path) else 0
+        self.widths.append(len(scores))
+        chance = int(self.real.distribution(scores)[at])
+        return Drawn(at, chance, int(scores.argmax()))
+
+
+def outcomes(
+    scores: list[int],
+    groups: list[int],
+    categories: list[int],
+    most: int,
+    slots: int,
+    rule: SquareCB,
+) -> Iterator[tuple[tuple[int, ...], Fraction]]:
+    """Every slate that can come out, with the product of the chances that its slots say."""
+    paths: list[tuple[int, ...]] = [()]
+    while paths:
+        path = paths.pop()
+        led = Led(rule, path)
+        picks = select(
+            scored(scores), None, column(groups), led, 0, slots,
+            categories=column(categories), most=most,
+        )  # fmt: skip
+        if len(led.widths) > len(path):  # one slot more could be drawn: try everything in it
+            paths += [(*path, at) for at in range(led.widths[len(path)])]
+            continue
+        chance = Fraction(1)
+        for pick in picks:
+            chance *= Fraction(pick.chance, P)
+        yield tuple(pick.position for pick in picks), chance
+
+
+SLATES = [
+    # scores, groups, categories, most of one, slots
+    ([30_000, 50_000, 20_000, 45_000, 10_000], [0] * 5, [1, 1, 2, 2, 0], 1, 3),
+    ([30_000, 50_000, 20_000, 45_000, 10_000], [0] * 5, [1, 1, 1, 2, 0], 2, 4),
+    ([30_000, 50_000, 20_000, 45_000, 10_000], [1, 1, 0, 2, 2], [1, 2, 1, 1, 2], 1, 3),
+    ([7, 7, 7, 7], [0] * 4, [1, 1, 1, 1], 1, 4),
+    ([1, 2, 3, 4, 5, 6], [0, 1, 1, 2, 2, 0], [1, 1, 2, 2, 3, 3], 1, 6),
+]
+
+
+@pytest.mark.parametrize(("scores", "groups", "categories", "most", "slots"), SLATES)
+def test_the_chances_of_all_slates_add_up_to_one_and_come_true(
+    scores: list[int], groups: list[int], categories: list[int], most: int, slots: int
+) -> None:
+    rule = SquareCB(30.0, 0.1)
+    chances = dict(outcomes(scores, groups, categories, most, slots, rule))
+    assert sum(chances.values()) == 1, "exactly"
+    for slate in chances:
+        of = Counter(categories[at] for at in slate if categories[at])
+        assert all(number <= most for number in of.values())
+        assert len({groups[at] for at in slate if groups[at]}) == sum(
+            groups[at] > 0 for at in slate
+        )
+    # Nothing that may stand beside what was drawn is left while a slot is empty.
+    assert {len(slate) for slate in chances} <= set(range(1, slots + 1))
+    draws = 3_000
+    seen: Counter[tuple[int, ...]] = Counter()
+    for seed in range(draws):
+        picks = select(
+            scored(scores), None, column(groups), rule, seed * 0x9E3779B97F4A7C17 % 2**64, slots,
+            categories=column(categories), most=most,
+        )  # fmt: skip
+        slate = tuple(pick.position for pick in picks)
+        said = Fraction(1)
+        for pick in picks:
+            said *= Fraction(pick.chance, P)
+        assert said == chances[slate], "what is logged is what it was"
+        seen[slate] += 1
+    for slate, chance in chances.items():
+        likely = float(chance)
+        noise = 5 * (likely * (1 - likely) / draws) ** 0.5 + 2 / draws
+        assert abs(seen[slate] / draws - likely) <= noise, slate
+    # The first slot's chances are those of the explorer among all.
+    first: Counter[int] = Counter()
+    for slate, chance in chances.items():
+        first[slate[0]] += chance  # type: ignore[assignment]  # a fraction counts, too
+    assert [first[at] * P for at in range(len(scores))] == square_cb(scores, 30.0, 0.1)
+
+
+# -- decisions
+
+
+def test_of_one_category_no_more_than_the_placement_allows() -> None:
+    offers = [
+        {"id": name, "value": value, "category": category}
+        for name, value, category in zip(
+            "abcde", (9, 8, 7, 1, 0.5), ("drink", "drink", "drink", "food", ""), strict=True
+        )
+    ]
+    for most, wanted in ((0, "abcde"), (1, "ade"), (2, "abde")):
+        release = market(offers, slots=5, most_per_category=most)
+        decision, record = decide(release, ANYWHERE, "p", 5)
+        assert [name for name in shown(decision) if name] == list(wanted)
+        assert decision.slots[len(wanted) :] == (decision.slots[-1],) * (5 - len(wanted))
+        assert check_replay(release, record.to_proto()) == []
+        losers = {one.offer: one.reasons for one in decision.explain().losers}
+        assert losers == {name: (Reason.CATEGORY,) for name in "abcde" if name not in wanted}
+
+
+def test_what_is_worth_too_little_is_no_candidate() -> None:
+    # Nothing is shared, so every offer's chance is a half.
+    offers = [{"id": "a", "value": 2}, {"id": "b", "value": 1}, {"id": "c", "value": 1, "cost": 3}]
+    for micros, wanted in (
+        (None, ["a", "b", "c"]),
+        (-1_000_000, ["a", "b", "c"]),
+        (-999_999, ["a", "b"]),
+        (500_000, ["a", "b"]),
+        (500_001, ["a"]),
+        (1_000_000, ["a"]),
+        (1_000_001, []),
+        (10**12, []),
+        (-(10**12), ["a", "b", "c"]),
+    ):
+        least = None if micros is None else micros / 1_000_000
+        release = market(
+            offers, slots=3, explorer="squarecb", gamma=5, floor=0.5, least_worth=least
+        )
+        decision, record = decide(release, ANYWHERE, "p", 3)
+        assert ids_of(record) == wanted, micros
+        assert sorted(filter(None, shown(decision))) == wanted
+        assert (decision.reason is Reason.TOO_LITTLE) == (not wanted)
+        proto = record.to_proto()
+        assert replay(release, proto) == decision
+        assert check_replay(release, proto) == []
+        told = {one.offer: one for one in decision.explain().losers}
+        assert set(told) == set("abc") - set(wanted)
+        assert all(one.reasons == (Reason.TOO_LITTLE,) for one in told.values())
+
+
+def test_the_house_default_is_shown_where_nothing_is_worth_enough() -> None:
+    release = market([{"id": "a"}, {"id": "hello", "placements": ["else"]}], house_offer="hello",
+                     least_worth=0.6)  # fmt: skip
+    decision, record = decide(release, ANYWHERE, "p")
+    assert (decision.reason, decision.slots[0].reason) == (Reason.TOO_LITTLE, Reason.HOUSE)
+    assert shown(decision) == ["hello"]
+    assert replay(release, record.to_proto()) == decision
+
+
+def test_caps_priorities_and_worth_together() -> None:
+    offers = [
+        {"id": "a", "value": 9}, {"id": "b", "value": 8, "priority": 1, "exclusivity_group": "g"},
+        {"id": "c", "value": 7, "exclusivity_group": "g"}, {"id": "d", "value": 0.1, "priority": 2},
+    ]  # fmt: skip
+    release = market(offers, slots=3, least_worth=1)
+    decision, record = decide(release, ANYWHERE, "p", 3, blocked=frozenset(["a"]))
+    assert shown(decision) == ["b", None, None]
+    assert check_replay(release, record.to_proto()) == []
+    losers = {one.offer: one.reasons for one in decision.explain().losers}
+    assert losers == {
+        "a": (Reason.CAPPED,),
+        "c": (Reason.EXCLUSIVE,),
+        "d": (Reason.TOO_LITTLE,),
+    }
+
+
+# -- hold-outs
+
+
+def test_the_vectors_of_hold_outs_and_of_the_least_worth() -> None:
+    document = json.loads(VECTORS.read_text(encoding="utf-8"))
+    answers = set()
+    for case in document["held_out"]:
+        spec = release_pb2.PlacementSpec(
+            id=case["placement"],
+            holdout_seed=case["holdout_seed"],
+            holdout_ppm=case["holdout_ppm"],
+            most_per_category=1,
+        )
+        slate = Slate.of(spec)
+        assert slate is not None
+        drawn_by = bytes.fromhex(case["drawn_by"])
+        assert slate.holds_out(drawn_by, b"?" * 16) == case["held_out"]
+        assert slate.holds_out(bytes(16), drawn_by) == case["held_out"], "nobody: by decision"
+        answers.add(case["held_out"])
+    assert answers == {True, False}
+    for case in document["least_score"]:
+        spec = release_pb2.PlacementSpec(id="p", least_worth_micros=case["least_worth_micros"])
+        slate = Slate.of(spec)
+        assert slate is not None
+        assert slate.least == case["least_score"]
+
+
+def held_out_of(release: Release, **more: Any) -> tuple[Decision, Record]:
+    return decide(release, ANYWHERE, "p", 3, seed=5, **more)
+
+
+def test_who_is_held_out_sees_nothing_and_what_it_would_have_been_is_recorded() -> None:
+    plain = market(PLAIN, slots=2, explorer="squarecb", gamma=5)
+    held = market(PLAIN, slots=2, explorer="squarecb", gamma=5, holdout=1)
+    usual, _ = held_out_of(plain, decision_id=bytes(16))
+    decision, record = held_out_of(held, decision_id=bytes(16))
+    assert shown(decision) == [None, None, None]
+    assert decision.reason is Reason.HELD_OUT
+    assert [slot.reason for slot in decision.slots] == ["HELD_OUT", "HELD_OUT", "TOO_MANY_SLOTS"]
+    assert {slot.propensity for slot in decision.slots} == {1.0}
+    assert record.instead == usual.slots
+    proto = event_pb2.DecisionRecord.FromString(record.to_proto().SerializeToString())
+    assert proto.held_out
+    assert [slot.offer for slot in proto.instead] == [name or "" for name in shown(usual)]
+    assert [slot.propensity for slot in proto.instead] == [s.propensity for s in usual.slots]
+    assert replay(held, proto) == decision
+    assert check_replay(held, proto) == []
+    proto.instead[0].propensity = 0.125
+    assert any("0.125" in said for said in check_replay(held, proto))
+
+
+def test_a_customer_stays_held_out_and_nobody_is_drawn_anew_each_time() -> None:
+    release = market(PLAIN, holdout=0.3, holdout_seed="spring")
+    people = [bytes([number]) * 16 for number in range(1, 200)]
+    for subject in people:
+        wanted = is_held_out("p", "spring", subject, 300_000)
+        for _ in range(2):
+            decision, _ = decide(release, ANYWHERE, "p", subject=subject)
+            assert (decision.reason is Reason.HELD_OUT) == wanted
+    held = sum(is_held_out("p", "spring", subject, 300_000) for subject in people)
+    assert 0.2 < held / len(people) < 0.4
+    again = sum(is_held_out("p", "summer", subject, 300_000) for subject in people
+                if is_held_out("p", "spring", subject, 300_000))  # fmt: skip
+    assert 0 < again < held, "another seed draws anew"
+    of_nobody = [decide(release, ANYWHERE, "p")[0].reason for _ in range(300)]
+    assert 0.2 < of_nobody.count(Reason.HELD_OUT) / 300 < 0.4
+
+
+def test_the_house_default_is_shown_to_who_is_held_out() -> None:
+    offers = [*PLAIN, {"id": "hello", "placements": ["else"]}]
+    release = market(offers, slots=2, house_offer="hello", holdout=1)
+    decision, record = decide(release, ANYWHERE, "p", 2)
+    assert shown(decision) == ["hello", None]
+    assert [slot.reason for slot in decision.slots] == [Reason.HOUSE, Reason.HELD_OUT]
+    assert decision.reason is Reason.HELD_OUT
+    assert replay(release, record.to_proto()) == decision
+    losers = {one.offer: one.reasons for one in decision.explain().losers}
+    assert losers == {"a": (Reason.HELD_OUT,), "b": (Reason.HELD_OUT,), "c": (Reason.SCORE,)}
+
+
+def test_nobody_is_held_out_of_what_cannot_be_decided() -> None:
+    release = market(PLAIN, holdout=1)
+    for terms, placement in ((Terms(Tier.HOUSE), "p"), (Terms(), "elsewhere")):
+        decision, record = decide(release, ANYWHERE, placement, terms=terms)
+        assert decision.reason in (Reason.EXPIRED, Reason.UNKNOWN_PLACEMENT)
+        assert not record.to_proto().held_out
+
+
+@pytest.mark.parametrize(("share", "later"), [(0, Reason.CAPPED), (1, Reason.HELD_OUT)])
+def test_nothing_counts_against_the_caps_of_who_is_held_out(share: float, later: Reason) -> None:
+    offers = [{"id": "a", "caps": [{"limit": 1}]}]
+    edge = FakeEdge(offers, placements=[{"id": "p", "holdout": share}])
+    edge.decide(ANYWHERE, "p", customer="ann")
+    again = edge.decide(ANYWHERE, "p", customer="ann")
+    assert again.reason is later
+    record = edge.events[-1].decision
+    assert [slot.offer for slot in record.instead] == (["a"] if share else [])
+    edge.force("a")
+    forced = edge.decide(ANYWHERE, "p", customer="ann")
+    assert shown(forced) == ["a"], "a test may show it all the same"
+    assert not edge.events[-1].decision.held_out
+
+
+# -- what is recorded of the candidates
+
+
+def test_recorded_candidates_are_used_only_where_they_can_be_the_candidates() -> None:
+    rows = np.array([1, 4, 7], np.int32)
+    slate = Slate(np.int64(0), 0, 0, b"")
+
+    def among(recorded: list[int], scores: int, asked: Slate | None) -> list[int] | None:
+        some = Recorded(np.array(recorded, np.int32), np.zeros(scores, np.int32), False)
+        found = some.among(rows, asked)
+        return None if found is None else found.tolist()
+
+    assert among([1, 4, 7], 3, None) == [0, 1, 2]
+    assert among([1, 7], 2, None) is None
+    assert among([1, 7], 2, slate) == [0, 2]
+    assert among([], 0, slate) == []
+    assert among([1, 7], 3, slate) is None
+    assert among([1, 8], 2, slate) is None
+    assert among([1, 5], 2, slate) is None
+    assert among([0, 1, 4, 7], 4, slate) is None
+
+
+def test_the_least_score_is_what_the_worth_comes_to() -> None:
+    for micros in range(-50, 50):
+        slate = Slate.of(release_pb2.PlacementSpec(id="p", least_worth_micros=micros))
+        assert slate is not None
+        assert slate.least == least_score(micros)
+        # The least score is worth enough, and one less is not.
+        assert slate.least * 1_000_000 >= micros * 65_536 > (slate.least - 1) * 1_000_000
