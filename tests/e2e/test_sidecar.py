@@ -254,6 +254,25 @@ def test_a_batch_counts_once_whoever_is_killed(tmp_path: Path) -> None:
     assert [e.outcome.offer for _, e in events if e.HasField("outcome")] == ["taxi"]
 
 
+def test_what_a_batch_says_of_a_decision_made_here_counts_for_caps(tmp_path: Path) -> None:
+    stopped = {**OFFERS[1], "stop_after": {"dismiss": True}}
+    with served(tmp_path, town=Town(offers=[stopped], placements=PLACEMENTS)) as one:
+        for _ in range(2):
+            first = one.post("decide", placement="till", customer=ANN.hex())
+        lane = Lane(b"i" * 16)
+        seen = outcome(first["decisionId"], "dismiss", "")
+        with one.stubs() as (_, reports):
+            batch = lane.batch(lane.frame(FrameKind.OUTCOME, bytes(16), seen))
+            reports.Report(batch, metadata=one.metadata, timeout=10)
+        again = one.post("decide", placement="till", customer=ANN.hex())
+        reason = again["slots"][0]["reason"]
+        assert (first["slots"][0]["offer"], again["slots"][0]["offer"]) == ("once", ""), reason
+        one.end()
+        ((frame, event),) = [pair for pair in one.events() if pair[1].HasField("outcome")]
+    assert frame.subject == ANN
+    assert (event.outcome.offer, event.outcome.placement) == ("once", "till")
+
+
 def test_a_lane_that_does_not_go_on_is_refused(device: Served) -> None:
     lane = Lane(b"f" * 16)
     good = [lane.frame(FrameKind.INTERACTION, ANN, bought()) for _ in range(4)]

@@ -271,13 +271,13 @@ class Aftermath:
 
     # Which decision -----------------------------------------------------------------------------
 
-    def _find(self, id_: str) -> Made | None:
+    def _find(self, id_: str, wait_s: float = _SOON_S) -> Made | None:
         """What is known of a decision, here or in the store; None: nothing, even a moment later."""
         made = self._made.get(id_)
         if made is not None:
             return made
         key = bytes.fromhex(id_)
-        deadline = time.monotonic() + _SOON_S
+        deadline = time.monotonic() + wait_s
         while True:
             try:
                 with self.keeper.when_open(_SOON_S).store.read() as connection:

@@ -32,6 +32,8 @@ from google.protobuf.message import DecodeError
 
 from edge_sdk.clock import LATEST_MS, Stamp
 from edge_sdk.context import region_of
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.cap_rules import REDEEM
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.engine.record import coarse
 from edge_sdk.errors import BadFrame, InvalidContext
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from edge_sdk.client import EdgeClient
     from edge_sdk.runtime.desk import Desk
 
+ID_BYTES: Final = 16
 MAX_BYTES: Final = 4 << 20
 MAX_EVENTS: Final = 5_000
 _MAX_SEQUENCE: Final = 2**63 - 1
@@ -68,7 +71,6 @@ _KINDS: Final[dict[int, str]] = {
     FrameKind.LINK: "link",
     FrameKind.EVICTED: "evicted",
 }
-_REDEEM: Final = "redeem"
 _MARK: Final = struct.Struct("<QQQ32sq")
 
 
@@ -135,7 +137,7 @@ def _put(
     now = desk.room.clock.stamp()
     tickets = []
     for step in steps:
-        entry = _entry(step, f"{key}:{step.frame.sequence}", now)
+        entry = _entry(desk, step, f"{key}:{step.frame.sequence}", now)
         entry.guard = _Guard(key, request, step, entry.event_id, now.server_ms)
         entry.event_id = b""  # the guard looks: the lane moves on whether the event is new or not
         entry.ticket = Ticket()
@@ -257,7 +259,7 @@ def _steps(request: report_pb2.ReportRequest) -> list[_Step]:
 
 
 def _check(request: report_pb2.ReportRequest) -> None:
-    if len(request.epoch) != 16:
+    if len(request.epoch) != ID_BYTES:
         raise CallRefused("INVALID_ARGUMENT", "an epoch is 16 bytes", field="epoch")
     if not 1 <= request.first_sequence <= request.last_sequence <= _MAX_SEQUENCE:
         message = "sequences start at 1 and rise"
@@ -308,7 +310,7 @@ def _bad(what: str, at: int) -> CallRefused:
 # What the device makes of an event ----------------------------------------------------------------
 
 
-def _entry(step: _Step, name: str, now: Stamp) -> Entry:
+def _entry(desk: Desk, step: _Step, name: str, now: Stamp) -> Entry:
     """The event as an event of this device, with what it changes here; `name` where it has none."""
     frame, event = step.frame, step.event
     stamp = _stamp(frame, event.time, now)
@@ -319,24 +321,7 @@ def _entry(step: _Step, name: str, now: Stamp) -> Entry:
         said.interaction_id = said.interaction_id or name
         return recording.interaction(said, frame.subject, stamp, once=once)
     if event.HasField("outcome"):
-        what = event.outcome
-        outcome = recording.Outcome(
-            what.decision_id,
-            what.slot,
-            what.kind,
-            what.event_id or name,
-            offer=what.offer,
-            placement=what.placement,
-            value_micros=what.value_micros,
-        )
-        return recording.outcome(
-            outcome,
-            frame.subject,
-            stamp,
-            (),
-            urgent=what.kind == _REDEEM,
-            once=bool(what.event_id),
-        )
+        return _outcome(desk, step, name, stamp)
     if event.HasField("consent"):
         consent = event.consent
         return recording.consent(consent.purpose, consent.granted, frame.subject, stamp)
@@ -348,6 +333,33 @@ def _entry(step: _Step, name: str, now: Stamp) -> Entry:
     # A kind of later is passed on under its number.
     kind = cast("FrameKind", frame.kind)
     return Entry(kind, frame.subject, stamp.server_ms, lambda: (body, b""))
+
+
+def _outcome(desk: Desk, step: _Step, name: str, stamp: Stamp) -> Entry:
+    """What followed a decision; where it was made here, it counts as if it had been reported."""
+    said, subject = step.event.outcome, step.frame.subject
+    made = desk._find(said.decision_id.hex(), 0.0) if len(said.decision_id) == ID_BYTES else None
+    if made is not None and said.slot < len(made.offers):
+        said.offer = said.offer or made.offers[said.slot]
+        said.placement = said.placement or made.placement
+        subject = made.subject if subject == NOBODY else subject
+    outcome = recording.Outcome(
+        said.decision_id,
+        said.slot,
+        said.kind,
+        said.event_id or name,
+        offer=said.offer,
+        placement=said.placement,
+        value_micros=said.value_micros,
+    )
+    return recording.outcome(
+        outcome,
+        subject,
+        stamp,
+        desk._counted(made, outcome),
+        urgent=said.kind == REDEEM,
+        once=bool(said.event_id),
+    )
 
 
 def _stamp(frame: Frame, said: event_pb2.EventTime, now: Stamp) -> Stamp:

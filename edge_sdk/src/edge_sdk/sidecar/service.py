@@ -36,7 +36,7 @@ from edge_sdk.errors import (
     UsageError,
 )
 from edge_sdk.outbox.recording import MAX_ID
-from edge_sdk.runtime.desk import decision_id
+from edge_sdk.runtime.aftermath import decision_id
 from edge_sdk.sidecar.batches import Batches
 from edge_sdk.sidecar.messages import context_of, from_micros, response_of
 from edge_sdk.sidecar.refusals import CallRefused
