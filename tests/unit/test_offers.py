@@ -335,7 +335,7 @@ def test_rings_around_a_pentagon_and_across_the_date_line() -> None:
             "after its from",
         ),
         ({"rings": 2}, "rings", "cells that the rings are around"),
-        ({"areas": {"cells": [CELL], "rings": 101}}, "areas.rings", "1 to 100"),
+        ({"areas": {"cells": [CELL], "rings": 101}}, "areas.rings", "0 to 100"),
         ({"near_rings": 2}, "near_rings", "kinds of place"),
         ({"near": ["hotel"], "near_rings": 0.5}, "near_rings", "whole"),
         ({"cost": -1}, "cost", "0"),
@@ -361,9 +361,11 @@ def test_a_wrong_field_of_the_richer_rules_is_named(
 
 
 def test_too_many_cells_of_rings_are_refused() -> None:
-    cells = [h3.int_to_str(c) for c in h3.grid_disk(h3.str_to_int(CELL), 10)]
-    with pytest.raises(InvalidDocument, match="at most 500,000"):
-        offer_from_document({"id": "a", "cells": cells, "rings": 40})
+    apart = [h3.latlng_to_cell(lat, 10.0, 9) for lat in range(-50, 50, 5)]
+    doc = {"id": "a", "cells": [h3.int_to_str(c) for c in apart], "rings": 100}
+    with pytest.raises(InvalidDocument, match="more than 500,000") as caught:
+        offer_from_document(doc)
+    assert caught.value.field == "rings"
 
 
 def test_placements_hold_out_vary_and_ask_for_worth() -> None:

@@ -12,9 +12,11 @@ from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.engine.cells import cell_from_latlng, format_cell
+from edge_sdk.engine.covers import compacted, with_rings
 from edge_sdk.engine.places import PlaceLayer
 from genome_edge.v1 import dna_pb2, release_pb2
-from genome_server.releases.assemble import assemble, compacted
+from genome_server.errors import Refused
+from genome_server.releases.assemble import assemble
 from genome_server.store.sqlite import SqliteStore
 
 ROOT = cell_from_latlng(40.0, -73.0, 5)
@@ -30,17 +32,31 @@ def test_compacting_keeps_the_area(chosen: set[int], with_parent: bool) -> None:
         parent = h3.cell_to_parent(FINE[0], 7)
         given_cells.add(parent)
         cells |= set(h3.cell_to_children(parent, 8))
-    small = [int(text, 16) for text in compacted(format_cell(c) for c in given_cells)]
+    small = compacted(given_cells)
     assert small == sorted(small)
     assert len(small) <= len(given_cells)
     assert {c for cell in small for c in h3.cell_to_children(cell, 8)} == cells
 
 
 def test_a_whole_parent_becomes_one_cell() -> None:
-    assert compacted(format_cell(c) for c in FINE) == [format_cell(ROOT)]
+    assert compacted(FINE) == [ROOT]
     mixed = [c for c in FINE if h3.cell_to_parent(c, 6) != h3.cell_to_parent(FINE[0], 6)]
     mixed.append(h3.cell_to_parent(FINE[0], 6))
-    assert compacted(format_cell(c) for c in mixed) == [format_cell(ROOT)]
+    assert compacted(mixed) == [ROOT]
+    pentagon = h3.get_pentagons(4)[3]
+    assert compacted(h3.cell_to_children(pentagon, 6)) == [pentagon]
+
+
+@given(
+    st.sampled_from([FINE[0], h3.get_pentagons(6)[0], h3.latlng_to_cell(-17.0, 180.0, 7)]),
+    st.sets(st.integers(0, 18), min_size=1, max_size=4),
+    st.integers(0, 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_rings_are_what_the_library_says(middle: int, chosen: set[int], rings: int) -> None:
+    near = sorted(h3.grid_disk(middle, 2))
+    cells = {near[i % len(near)] for i in chosen}
+    assert with_rings(cells, rings) == {c for one in cells for c in h3.grid_disk(one, rings)}
 
 
 @pytest.fixture
@@ -103,3 +119,74 @@ def test_overlapping_places_of_a_kind_are_one(parts: dict[str, bytes]) -> None:
     assert layer.resolve(FINE[0]) == (("place:hotel", 1.0), ("place:cafe", 10 / 256))
     assert layer.resolve(FINE[1]) == (("place:hotel", 0.5),)
     assert layer.resolve(FINE[2]) == ()
+
+
+def test_rings_around_places_are_in_the_place_layer(tmp_path: Path) -> None:
+    cells = [format_cell(cell) for cell in (FINE[0], h3.cell_to_center_child(FINE[200], 10))]
+    with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
+        offers = [
+            ("near", {"id": "near", "near": ["hotel", "spa"], "near_rings": 3}),
+            ("nearer", {"id": "nearer", "near": ["hotel"], "near_rings": 1}),
+            ("at", {"id": "at", "near": ["hotel"]}),
+        ]
+        store.put_documents("offer", offers)
+        place = {"kind": "place:hotel", "cells": cells, "saliences_q8": [64, 64]}
+        store.put_documents("place", [("h", place)])
+        found = assemble(store, default_schema(490_000), b"model")
+    layer = PlaceLayer.from_proto(release_pb2.PlaceTable.FromString(found["places"]))
+    assert layer.markers == ("around-1:hotel", "around-3:hotel", "place:hotel")
+    for cell in h3.grid_disk(FINE[0], 5):
+        steps = h3.grid_distance(FINE[0], cell)
+        expected = {f"around-{rings}:hotel" for rings in (1, 3) if steps <= rings}
+        expected |= {"place:hotel"} if steps == 0 else set()
+        assert {name for name, _ in layer.resolve(h3.cell_to_center_child(cell, 11))} == expected
+    fine = h3.cell_to_center_child(FINE[200], 10)
+    for cell in h3.grid_disk(fine, 5):
+        near = {name for name, _ in layer.resolve(cell)}
+        assert ("around-3:hotel" in near) == (h3.grid_distance(fine, cell) <= 3)
+    near_places = [
+        list(offer.targeting.near_places)
+        for offer in release_pb2.OfferCatalogue.FromString(found["offers"]).offers
+    ]
+    assert near_places == [
+        ["place:hotel"],
+        ["place:hotel", "place:spa", "around-3:hotel", "around-3:spa"],
+        ["place:hotel", "around-1:hotel"],
+    ]
+
+
+def test_too_many_cells_around_places_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.engine.covers.MAX_CELLS", 100)
+    place = {"kind": "place:hotel", "cells": [format_cell(FINE[0])], "saliences_q8": [256]}
+    with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
+        store.put_documents("offer", [("o", {"id": "o", "near": ["hotel"], "near_rings": 20})])
+        store.put_documents("place", [("h", place)])
+        with pytest.raises(Refused, match="20 rings around every place:hotel are more than 100"):
+            assemble(store, default_schema(490_000), b"model")
+
+
+def test_tables_of_zones_stay_the_same_within_a_year(tmp_path: Path) -> None:
+    day = 86_400_000
+    created = 1_800_000_000_000  # 15 January 2027
+    with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
+        offers = [
+            ("a", {"id": "a", "zone": "Europe/Berlin", "hours": [9]}),
+            ("b", {"id": "b", "zone": "Asia/Tokyo"}),
+            ("c", {"id": "c"}),
+        ]
+        store.put_documents("offer", offers)
+
+        def zones(now_ms: int) -> list[release_pb2.TimeZone]:
+            expires_ms = now_ms + 30 * day
+            schema = default_schema(490_000)
+            made = assemble(store, schema, b"model", now_ms=now_ms, expires_ms=expires_ms)
+            return list(release_pb2.OfferCatalogue.FromString(made["offers"]).zones)
+
+        first = zones(created)
+        assert [zone.name for zone in first] == ["Asia/Tokyo", "Europe/Berlin"]
+        assert first == zones(created + 300 * day) != zones(created + 360 * day)
+    begins, ends = first[1].from_ms[0], first[1].from_ms[-1]
+    assert begins < created - 2 * 365 * day
+    assert ends > created + (30 + 10 * 365) * day

@@ -45,8 +45,11 @@ def with_rings(cells: Iterable[int], rings: int) -> set[int]:
     """
     import h3.api.basic_int as h3
 
-    middles = set(cells)
-    most = len(middles) * (3 * rings * (rings + 1) + 1)
-    if most > MAX_CELLS:
-        raise UsageError(f"{most:,} cells; at most {MAX_CELLS:,}")
-    return {cell for middle in middles for cell in h3.grid_disk(middle, rings)}
+    reached = set(cells)
+    rim = reached
+    for _ in range(rings):
+        rim = {near for cell in rim for near in h3.grid_disk(cell, 1)} - reached
+        reached = reached | rim
+        if len(reached) > MAX_CELLS:
+            raise UsageError(f"more than {MAX_CELLS:,} cells")
+    return reached

@@ -218,33 +218,29 @@ def _area(doc: Mapping[str, Any], name: str) -> list[tuple[object, str]]:
 
 
 def _cells(doc: Mapping[str, Any]) -> list[str]:
-    said = [
-        cell for value, path in _area(doc, "cells") for cell in read.each(value, path, read.cell)
-    ]
-    for value, path in _area(doc, "rings"):
-        if value in (None, "", 0):
-            continue
-        rings = read.integer(value, path, 1, MAX_RINGS)
-        if not said:
-            read.fail(path, value, "cells that the rings are around")
+    said = [*chain(*(read.each(value, path, read.cell) for value, path in _area(doc, "cells")))]
+    rings, path = _rings(doc, "rings", MAX_RINGS)
+    if rings and not said:
+        read.fail(path, rings, "cells that the rings are around")
+    if rings:
         try:
             said = compacted(with_rings(said, rings))
         except UsageError as error:
-            raise InvalidDocument(path, value, f"fewer: they make up to {error}") from error
+            raise InvalidDocument(path, rings, f"fewer: they make {error}") from error
     return read.unique(map(format_cell, said))
 
 
 def _near(doc: Mapping[str, Any]) -> list[str]:
     said = [*chain(*(read.each(value, path, read.place) for value, path in _area(doc, "near")))]
-    further = []
-    for value, path in _area(doc, "near_rings"):
-        if value in (None, "", 0):
-            continue
-        rings = read.integer(value, path, 1, MAX_NEAR_RINGS)
-        if not said:
-            read.fail(path, value, "kinds of place (near) that the rings are around")
-        further += [around(place, rings) for place in said]
-    return read.unique((*said, *further))
+    rings, path = _rings(doc, "near_rings", MAX_NEAR_RINGS)
+    if rings and not said:
+        read.fail(path, rings, "kinds of place (near) that the rings are around")
+    return read.unique((*said, *(around(place, rings) for place in said if rings)))
+
+
+def _rings(doc: Mapping[str, Any], name: str, most: int) -> tuple[int, str]:
+    """How many rings, and where it says so; the most where it is said twice."""
+    return max((read.integer(value or 0, path, 0, most), path) for value, path in _area(doc, name))
 
 
 def _zone(value: object) -> tuple[tzinfo | None, str]:

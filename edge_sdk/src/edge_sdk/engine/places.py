@@ -101,5 +101,7 @@ def _check_marker(name: str) -> None:
         namespace, _ = split(name)
     except InvalidMarker as error:
         raise FormatError(f"a place table's marker: {error}") from error
-    if namespace != "place":
-        raise FormatError(f"a place table holds {name!r}; its markers are place:something")
+    if namespace != "place" and not namespace.startswith("around-"):
+        raise FormatError(
+            f"a place table holds {name!r}; its markers are place:something or around-2:something"
+        )

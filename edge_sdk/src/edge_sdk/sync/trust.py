@@ -78,6 +78,7 @@ FEATURES: tuple[str, ...] = (
     "offline-age-1",
     "quantiser-1",
     "quantiser-2",
+    "rings-1",
     "sizes-1",
     "squarecb",
     "trust-roles-1",

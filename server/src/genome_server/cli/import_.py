@@ -83,6 +83,8 @@ def _print(console: Console, kind: str, reports: list[FileReport], notes: list[s
             console.note(f"refused: {report.refused}")
     for report in reports:
         console.print(f"{report.file}: {_sentence(report)}")
+        for note in report.notes:
+            console.print(f"  {note}")
         if report.rejects_file:
             console.print(f"  set aside in {report.rejects_file}")
     if len(reports) > 1:

@@ -37,7 +37,8 @@ REPORTED_REJECTS = 20
 class FileReport:
     """What became of the rows of one file.
 
-    `refused` says why reading ended where the file as a whole is broken.
+    `refused` says why reading ended where the file as a whole is broken; `notes` are sentences on
+    what was made of its rows.
     """
 
     file: Path
@@ -49,6 +50,7 @@ class FileReport:
     refused: str | None = None
     rejects: list[Reject] = field(default_factory=list)
     rejects_file: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -67,6 +69,7 @@ class FileReport:
             "refused": self.refused,
             "rejects": [vars(reject) for reject in self.rejects],
             "rejects_file": str(self.rejects_file) if self.rejects_file else None,
+            "notes": self.notes,
         }
 
 
@@ -96,7 +99,7 @@ def import_file(
             try:
                 _Import(kind, sink, rejects, report, progress).run(first, rows)
             finally:
-                sink.close()
+                report.notes += sink.close()
         except ImportRefused as error:
             report.refused = str(error)
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_sdk.dna.markers import marker
 from edge_sdk.engine.cells import format_cell, parse_cell
+from edge_sdk.engine.covers import compacted
 from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import InvalidContext, InvalidMarker
@@ -26,7 +27,8 @@ def product(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
 
 
 def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Document, list[str]]:
-    """The document of an offer, and its markers; its files are taken in (see `assets`).
+    """The document of an offer, and its markers; its files are taken in (see `assets`), its area is
+    written in as few cells as possible.
 
     Raises RowError for what breaks the format, for a file that cannot be used, and for an offer
     that can never be shown.
@@ -41,7 +43,25 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
     problems = check_offer(spec)
     if problems:
         raise RowError("", "can never be shown: " + "; ".join(problems))
+    _compact(document)
     return document, offer_markers(spec)
+
+
+def count_cells(offer: Mapping[str, Any]) -> int:
+    """How many cells an offer, as row or document, says its area in."""
+    return len(offer.get("areas", {}).get("cells", ())) + len(offer.get("cells", ()))
+
+
+def _compact(document: Document) -> None:
+    """Say the same area in as few cells; rings are around cells as they are written."""
+    areas = document.get("areas", {})
+    said = [*areas.get("cells", ()), *document.get("cells", ())]
+    if not said or areas.get("rings") or document.get("rings"):
+        return
+    fewest = compacted(map(parse_cell, said))
+    if len(fewest) < len(said):
+        document.pop("cells", None)
+        document["areas"] = {**areas, "cells": [format_cell(cell) for cell in fewest]}
 
 
 def placement(row: Mapping[str, Any]) -> tuple[Document, list[str]]:

@@ -61,8 +61,8 @@ class Sink(Protocol):
         """Write rows durably; what was written already is counted as unchanged."""
         ...
 
-    def close(self) -> None:
-        """Do what is due when all rows are written."""
+    def close(self) -> Sequence[str]:
+        """Do what is due when all rows are written; returns what there is to say about them."""
         ...
 
 
@@ -96,8 +96,30 @@ class DocumentSink:
             )
         return Written(count)
 
-    def close(self) -> None:
+    def close(self) -> Sequence[str]:
         """Nothing is due."""
+        return ()
+
+
+class OfferSink(DocumentSink):
+    """Offers; says what became of their areas."""
+
+    def __init__(self, store: Store, folder: Path, parts: Path) -> None:
+        convert = functools.partial(reference_rows.offer, folder=folder, parts=parts)
+        super().__init__(store, "offer", convert)
+        self._cells = [0, 0]
+
+    def prepare(self, row: Row) -> tuple[dict[str, Any], list[str]]:
+        """The document, and the markers that it needs."""
+        document, names = super().prepare(row)
+        for at, one in enumerate((row, document)):
+            self._cells[at] += reference_rows.count_cells(one)
+        return document, names
+
+    def close(self) -> Sequence[str]:
+        """Say how many cells became how many."""
+        before, after = self._cells
+        return [f"{before:,} cells of areas became {after:,}"] if after < before else ()
 
 
 class CustomerSink:
@@ -150,9 +172,10 @@ class CustomerSink:
             )
         return Written(count)
 
-    def close(self) -> None:
+    def close(self) -> Sequence[str]:
         """Let audiences follow."""
         refresh(self._store)
+        return ()
 
 
 class InteractionSink:
@@ -203,11 +226,12 @@ class InteractionSink:
             self._customers = KnownIds("customer", known)
         return f"{self._customers.unknown(name)} (--create-customers makes those that are missing)"
 
-    def close(self) -> None:
+    def close(self) -> Sequence[str]:
         """Close the log, and let audiences follow where customers were made."""
         self._log.close()
         if self._created:
             refresh(self._store)
+        return ()
 
 
 def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bool) -> Sink:
@@ -220,10 +244,7 @@ def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bo
         case "products":
             return DocumentSink(store, "product", reference_rows.product)
         case "offers":
-            convert = functools.partial(
-                reference_rows.offer, folder=file.parent, parts=tenant.parts_dir
-            )
-            return DocumentSink(store, "offer", convert)
+            return OfferSink(store, file.parent, tenant.parts_dir)
         case "placements":
             return DocumentSink(store, "placement", reference_rows.placement)
         case _:

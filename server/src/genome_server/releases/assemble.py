@@ -5,33 +5,50 @@ The same store and model give the same bytes: what did not change is not sent ag
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import DnaSchema
-from edge_sdk.engine.cells import parse_cell, resolution
-from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.engine.cells import format_cell, parse_cell, resolution
+from edge_sdk.engine.covers import compacted, with_rings
+from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
+from edge_sdk.engine.zones import tables_for
+from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
+from genome_server.errors import Refused
 from genome_server.ingest.dna import Dna, offer_markers, product_dna
 from genome_server.store.protocol import Store
 
-# Below this an area is a handful of cells and gains nothing from larger ones.
-_COMPACT_FROM = 7
+# How long before a release is made, and after it expires, tables of time zones hold.
+_YEARS_BEFORE = 2
+_YEARS_AFTER = 10
+_LAST_YEAR = 9998
+_FULL_Q8 = 256
 
 
 def assemble(
-    store: Store, schema: DnaSchema, model: bytes, *, dry_run: bool = False
+    store: Store,
+    schema: DnaSchema,
+    model: bytes,
+    *,
+    dry_run: bool = False,
+    now_ms: int | None = None,
+    expires_ms: int | None = None,
 ) -> dict[str, bytes]:
     """Return all parts but "golden", serialised, by name.
 
     Markers that offers, products and places use get their indices here; with
-    `dry_run` only in what is returned.
+    `dry_run` only in what is returned. `now_ms` and `expires_ms` (now, where left out) are those of
+    the release: tables of time zones cover them. Raises Refused where rings around places make more
+    cells than there may be.
     """
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     offers = [offer_from_document(document) for _, document in store.documents("offer")]
     placements = [placement_from_document(document) for _, document in store.documents("placement")]
     products = [(name, product_dna(document)) for name, document in store.documents("product")]
-    places = _place_table(store)
+    places = _place_table(store, _rings_asked(offers))
     wanted = [
         *BUILTIN_MARKERS,
         *(name for offer in offers for name in offer_markers(offer)),
@@ -41,13 +58,13 @@ def assemble(
     ]
     vocabulary = store.vocabulary().extend(wanted) if dry_run else store.extend_vocabulary(wanted)
     for offer in offers:
-        cells = compacted(offer.targeting.cells)
-        del offer.targeting.cells[:]
-        offer.targeting.cells.extend(cells)
+        cells = compacted(map(parse_cell, offer.targeting.cells))
+        offer.targeting.cells[:] = [format_cell(cell) for cell in cells]
+    zones = tables_for(offers, *_zoned(now_ms, expires_ms or now_ms))
     messages = {
         "schema": schema.to_proto(),
         "vocabulary": vocabulary.to_proto(),
-        "offers": release_pb2.OfferCatalogue(offers=offers),
+        "offers": release_pb2.OfferCatalogue(offers=offers, zones=zones),
         "placements": release_pb2.PlacementList(placements=placements),
         "products": _product_table(products, vocabulary),
         "places": places,
@@ -58,32 +75,14 @@ def assemble(
     return {**parts, "model": model}
 
 
-def compacted(cells: Iterable[str]) -> list[str]:
-    """Return the same area in as few cells as possible, in order of their numbers.
-
-    Seven cells with one parent become the parent; cells inside others are left out.
-    """
-    numbers = sorted({parse_cell(text) for text in cells})
-    if len(numbers) < _COMPACT_FROM:
-        return [f"{number:x}" for number in numbers]
-    import h3.api.basic_int as h3
-
-    by_resolution: defaultdict[int, set[int]] = defaultdict(set)
-    for number in numbers:
-        by_resolution[resolution(number)].add(number)
-    finest = max(by_resolution)
-    for fine in range(finest, 0, -1):
-        # Of one resolution at a time; what comes out coarser joins the coarser ones.
-        made = h3.compact_cells(by_resolution.pop(fine, ()))
-        for cell in made:
-            by_resolution[resolution(cell)].add(cell)
-    everything = {cell for some in by_resolution.values() for cell in some}
-    kept = [
-        cell
-        for cell in everything
-        if not any(h3.cell_to_parent(cell, r) in everything for r in range(resolution(cell)))
-    ]
-    return [f"{cell:x}" for cell in sorted(kept)]
+def _zoned(created_ms: int, expires_ms: int) -> tuple[int, int]:
+    """From when until when tables of time zones are made: whole years, so that they stay the same
+    from one release to the next."""
+    first = datetime.fromtimestamp(created_ms / 1000, UTC).year - _YEARS_BEFORE
+    last = datetime.fromtimestamp(expires_ms / 1000, UTC).year + _YEARS_AFTER + 1
+    starts = (datetime(min(year, _LAST_YEAR), 1, 1, tzinfo=UTC) for year in (first, last))
+    begins, ends = (round(start.timestamp() * 1000) for start in starts)
+    return begins, ends
 
 
 def _product_table(
@@ -100,13 +99,33 @@ def _product_table(
     return table
 
 
-def _place_table(store: Store) -> release_pb2.PlaceTable:
-    """The table of all places; where two of a kind overlap, the greater salience counts."""
+def _rings_asked(offers: Iterable[release_pb2.OfferSpec]) -> dict[str, tuple[str, int]]:
+    """The markers of rings around places that offers name, each with its place and its rings."""
+    named = {name for offer in offers for name in offer.targeting.near_places}
+    found = {name: rings_of(name) for name in sorted(named)}
+    return {name: ringed for name, ringed in found.items() if ringed is not None}
+
+
+def _place_table(
+    store: Store, rings_asked: Mapping[str, tuple[str, int]]
+) -> release_pb2.PlaceTable:
+    """The table of all places and of the rings around them that are asked for.
+
+    Where two of a kind overlap, the greater salience counts; within rings it is always full.
+    """
     best: dict[tuple[int, str], int] = {}
     for _, document in store.documents("place"):
         for cell, salience_q8 in _place_cells(document):
             key = (cell, document["kind"])
             best[key] = max(salience_q8, best.get(key, 0))
+    around: dict[tuple[int, str], int] = {}
+    for marker, (place, rings) in rings_asked.items():
+        try:
+            area = with_rings((cell for cell, kind in best if kind == place), rings)
+        except UsageError as error:
+            raise Refused(f"the {rings} rings around every {place} are {error}") from error
+        around.update(dict.fromkeys(((cell, marker) for cell in compacted(area)), _FULL_Q8))
+    best |= around
     markers = sorted({kind for _, kind in best})
     number = {kind: at for at, kind in enumerate(markers)}
     table = release_pb2.PlaceTable(
