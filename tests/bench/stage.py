@@ -13,10 +13,12 @@ from edge_sdk.dna.genome import Row, block_from_rows
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.engine.release import Release
 from edge_sdk.sync.trust import MANIFEST_PREFIX, key_id
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.towers import random_towers
+from genome_server.releases.golden import golden_vectors
 
 PLACEMENT = "screen"
 MARKERS = 2000
@@ -106,6 +108,8 @@ def write_bundle(
         landmark_hour=landmark,
         quantiser=schema.quantiser,
     )
+    unsigned = Release.from_parts(release_pb2.Manifest(version=1, lineage=lineage), parts)
+    parts["golden"] = golden_vectors(unsigned).SerializeToString()
     bundle = sign(parts, lineage)
     if genomes:
         bundle.genomes.append(block_from_rows(lineage, rows(genomes, words)))

@@ -28,6 +28,7 @@ from edge_sdk.dna.schema import ONE_Q24, DnaSchema
 from edge_sdk.errors import FormatError
 from edge_sdk.lazy import lazy
 from edge_sdk.slices import rest
+from edge_sdk.sorted_sets import numbered
 from genome_edge.v1 import dna_pb2
 
 SUBJECT_BYTES: Final = 16
@@ -234,7 +235,7 @@ class Genome:
         rates = np.divide(1.0, hours, out=np.zeros(len(raw)), where=hours > 0)
         if not self.pending:  # a row's indices are distinct and ascending already
             return raw, None, rates
-        distinct, positions = np.unique(raw, return_inverse=True)
+        distinct, positions = numbered(raw)
         return distinct, positions, rates
 
     def features(self, now_hour: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge_sdk.engine.cells import ancestors
 from edge_sdk.slices import rest
+from edge_sdk.sorted_sets import distinct
 
 _RESOLUTION_SHIFT: Final = np.uint64(52)
 _MAX_CELLS_KNOWN: Final = 4096
@@ -55,7 +56,7 @@ class AreaIndex:
         ordered = sorted(regions)
         self._cells = np.array(ordered, np.uint64)
         self._regions = _Postings.of([regions[cell] for cell in ordered])
-        found = np.unique(self._cells >> _RESOLUTION_SHIFT & np.uint64(0xF))
+        found = distinct(self._cells >> _RESOLUTION_SHIFT & np.uint64(0xF))
         self._resolutions: list[int] = found.tolist()
         self._known: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_sdk.sorted_sets import numbered
+
 if TYPE_CHECKING:
     from edge_sdk.engine.catalogue import Catalogue
 
@@ -101,7 +103,7 @@ class Block:
         categories = catalogue.categories[rows]
         self.categories = categories if categories.any() else None
         self._remember = catalogue.remember
-        ids, self._local = np.unique(catalogue.predicate_ids[rows], return_inverse=True)
+        ids, self._local = numbered(catalogue.predicate_ids[rows])
         self._size = len(ids)
         self._all: dict[int, int] = {}
         self._none: dict[int, int] = {}

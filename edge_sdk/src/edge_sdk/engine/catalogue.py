@@ -44,6 +44,7 @@ from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.zones import FOREVER_MS, zones_of
 from edge_sdk.errors import FormatError
 from edge_sdk.slices import rest
+from edge_sdk.sorted_sets import distinct, numbered
 from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import release_pb2
 
@@ -200,11 +201,11 @@ class Catalogue:
     def _build(self, where: Where) -> Block:
         found = [self._everywhere, *(self._areas.rows(r) for r in where.regions)]
         found += [self._place_rows[p] for p in where.places if p in self._place_rows]
-        rows = np.unique(np.concatenate(found)).astype(np.int32)
+        rows = distinct(np.concatenate(found)).astype(np.int32)
         near = len(rows)
         bits = self._hours.bits(where)
         fitting = self.sizes.get(where.placement, _NO_SIZES)
-        gates, local = np.unique(self._gate_ids[rows], return_inverse=True)
+        gates, local = numbered(self._gate_ids[rows])
         passing = [self._gates[gate].open(where, bits, fitting) for gate in gates.tolist()]
         rows = rows[np.array(passing, bool)[local]]
         begins, ends = self._from[rows], self._until[rows]

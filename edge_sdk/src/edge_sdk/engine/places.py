@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edge_sdk.dna.markers import split
 from edge_sdk.engine.cells import ancestors
 from edge_sdk.errors import FormatError, InvalidMarker
+from edge_sdk.sorted_sets import distinct
 from genome_edge.v1 import release_pb2
 
 # Cells resolved are remembered up to this many: devices stand still or walk, they do not jump.
@@ -65,7 +66,7 @@ class PlaceLayer:
             raise FormatError("a place table's cells do not ascend, or name a kind beyond its list")
         for name in table.markers:
             _check_marker(name)
-        found = set(np.unique(cells >> np.uint64(52) & np.uint64(0xF)).tolist())
+        found = set(distinct(cells >> np.uint64(52) & np.uint64(0xF)).tolist())
         if not found <= set(table.resolutions):
             raise FormatError("a place table does not list the resolutions that occur in it")
         return cls(cells, kinds, saliences, table.markers, sorted(found))
