@@ -48,12 +48,21 @@ class Frame:
 
 def encode_frame(frame: Frame) -> bytes:
     """The bytes of a frame. Raises `UsageError` for a subject or body of wrong length."""
-    if len(frame.subject) != 16:
-        raise UsageError(f"a subject has 16 bytes, not {len(frame.subject)}")
-    if len(frame.body) > MAX_BODY_BYTES:
-        raise UsageError(f"an event has at most {MAX_BODY_BYTES} bytes, not {len(frame.body)}")
-    header = _HEADER.pack(len(frame.body), frame.sequence, frame.subject, frame.kind, frame.time_ms)
-    return header + frame.body
+    check_frame(frame.subject, frame.body)
+    return frame_bytes(frame.sequence, frame.subject, frame.kind, frame.time_ms, frame.body)
+
+
+def check_frame(subject: bytes, body: bytes) -> None:
+    """Raise `UsageError` for a subject or body of wrong length."""
+    if len(subject) != 16:
+        raise UsageError(f"a subject has 16 bytes, not {len(subject)}")
+    if len(body) > MAX_BODY_BYTES:
+        raise UsageError(f"an event has at most {MAX_BODY_BYTES} bytes, not {len(body)}")
+
+
+def frame_bytes(sequence: int, subject: bytes, kind: int, time_ms: int, body: bytes) -> bytes:
+    """The bytes of a frame that `check_frame` let through."""
+    return _HEADER.pack(len(body), sequence, subject, kind, time_ms) + body
 
 
 def iter_frames(data: bytes) -> Iterator[Frame]:

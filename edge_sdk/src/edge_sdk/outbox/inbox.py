@@ -3,7 +3,8 @@
 Rules
 -----
 1. `put` never waits for the disk: it is on the path of every decision. Below half of the bound it
-   costs an append and one more in a count, under a lock that nobody holds for longer than that.
+   takes no lock and wakes nobody: it costs an append and one more in a count. The writer looks for
+   itself; only where nothing came for a while it sleeps until somebody wakes it.
 2. Beyond half of it impressions are given up by the flip of a coin, beyond three quarters all of
    them, at the bound everything but what somebody waits for, consents and links; at twice the bound
    those, too, and who waits is told.
@@ -12,11 +13,16 @@ Rules
 4. What went is counted until a commit declares it. For those that stayed of the same coins it is
    declared beside them, so that the server can tell what they stand for.
 5. An event counts from when it is put until it is on disk or given up, wherever it is meanwhile.
+
+Theory of operation. Each event takes a number, of which each is given once. That number less those
+that have gone is at least as many as were here before it, so that the bound holds whoever puts at
+the same time. What has gone is counted under a lock, which the path of an ordinary event only reads
+beside.
 """
 
 from __future__ import annotations
 
-import queue
+import itertools
 import random
 import threading
 from collections import Counter, deque
@@ -40,11 +46,16 @@ class Inbox:
     def __init__(self, limit: int, chance: random.Random | None = None) -> None:
         self._limit = limit
         self._chance = chance or random.Random()
-        self._queue: queue.SimpleQueue[Entry | Ticket | None] = queue.SimpleQueue()
+        self._queue: deque[Entry | Ticket] = deque()
         self._lost: Lost = Counter()
         # Of a kind that a signal handler may take again.
         self._lock = threading.RLock()
-        self._waiting = 0
+        self._numbers = itertools.count()
+        self._gone = 0
+        # Taken out of the queue, and not gone yet.
+        self._held = 0
+        self._asleep = False
+        self._woken = threading.Event()
         self.backlog: deque[Entry] = deque()
         self.barriers: list[Ticket] = []
         #: Why events are given up now.
@@ -52,24 +63,31 @@ class Inbox:
 
     def put(self, entry: Entry) -> None:
         """Take an event, or give it up. Never blocks."""
+        waiting = next(self._numbers) - self._gone
+        if 2 * waiting < self._limit:
+            self._queue.append(entry)
+        else:
+            self._put_at_risk(entry, waiting)
+        if self._asleep:
+            self._woken.set()
+
+    def _put_at_risk(self, entry: Entry, waiting: int) -> None:
+        ppm = self._at_risk(entry, waiting)
         with self._lock:
-            ppm = self._at_risk(entry)
             taken = not thinning.is_gone(self._chance, ppm)
-            self._waiting += taken
+            self._gone += not taken
         if taken:
             entry.gone_ppm = ppm
-            self._queue.put(entry)
+            self._queue.append(entry)
         elif entry.ticket is not None:
             trouble = "the disk takes nothing, and memory holds all that it may: free some room"
             entry.ticket.settle(error=StoreError(trouble))
         else:
             self._lose(entry, ppm)
 
-    def _at_risk(self, entry: Entry) -> int:
-        """The probability with which an event is given up that comes now (rule 2)."""
-        waiting, limit = self._waiting, self._limit
-        if 2 * waiting < limit:
-            return 0
+    def _at_risk(self, entry: Entry, waiting: int) -> int:
+        """The probability with which an event is given up that comes to so many (rule 2)."""
+        limit = self._limit
         if entry.ticket is not None or entry.kind in _KEPT:
             return thinning.CERTAIN if waiting >= 2 * limit else 0
         if entry.kind is FrameKind.DECISION:
@@ -78,10 +96,12 @@ class Inbox:
 
     def signal(self, what: Ticket | None = None) -> None:
         """Wake the writer, with somebody who waits for all that came before."""
-        self._queue.put(what)
+        if what is not None:
+            self._queue.append(what)
+        self._woken.set()
 
     def __len__(self) -> int:
-        return self._waiting
+        return self._held + len(self._queue)
 
     def missed(self, events: int) -> None:
         """Count events that never came here."""
@@ -91,8 +111,8 @@ class Inbox:
 
     def unwritable(self, entry: Entry) -> None:
         """Count one that no disk can take; who waits for it is told."""
+        self.done(1)
         with self._lock:
-            self._waiting -= 1
             self._lost[lanes.UNWRITABLE, 0] += 1
         if entry.ticket is not None:
             entry.ticket.settle(error=StoreError("the event could not be encoded"))
@@ -111,22 +131,32 @@ class Inbox:
 
     # For the writer's thread --------------------------------------------------------------------
 
-    def take(self) -> bool:
-        """Wait for what comes next and sort it in; whether there is time to wait for more."""
-        return self._sort_in(self._queue.get())
+    def doze(self) -> None:
+        """Sleep until something is put, or somebody signals."""
+        self._asleep = True
+        if not self._queue:
+            self._woken.wait()
+        self._asleep = False
+        self._woken.clear()
 
-    def gather(self) -> None:
-        """Sort in what is here."""
-        while True:
-            try:
-                self._sort_in(self._queue.get_nowait())
-            except queue.Empty:
-                return
+    def gather(self) -> int:
+        """Sort in what is here; how much it was."""
+        items = 0
+        while self._queue:
+            item = self._queue.popleft()
+            items += 1
+            if isinstance(item, Ticket):
+                self.barriers.append(item)
+            else:
+                self._held += 1
+                self.backlog.append(item)
+        return items
 
     def done(self, events: int) -> None:
         """So many of those that `next_group` gave are on disk, or given up."""
         with self._lock:
-            self._waiting -= events
+            self._held -= events
+            self._gone += events
 
     def take_awaited(self) -> list[Entry]:
         """Give up those that somebody waits for, who is to be told."""
@@ -135,14 +165,6 @@ class Inbox:
             self.backlog = deque(entry for entry in self.backlog if entry.ticket is None)
             self.done(len(awaited))
         return awaited
-
-    def _sort_in(self, item: Entry | Ticket | None) -> bool:
-        if isinstance(item, Entry):
-            self.backlog.append(item)
-            return item.ticket is None
-        if isinstance(item, Ticket):
-            self.barriers.append(item)
-        return False
 
     def next_group(self, most: int) -> list[Entry]:
         """The oldest events, but whom somebody waits for first: a redemption must not time out

@@ -46,6 +46,7 @@ def decision(record: Record, visitor: Visitor, stamp: Stamp, caps: tuple[CapRow,
         visitor.subject,
         stamp.server_ms,
         partial(encoding.bodies, record, stamp, visitor.private),
+        decision_id=record.inputs.decision_id,
         caps=caps,
     )
 

@@ -2,8 +2,8 @@
 
 Rules
 -----
-1. `put` costs an append to a queue and never waits for the disk: it is on the path of every
-   decision.
+1. `put` costs an append to a queue, wakes nobody and never waits for the disk: it is on the path of
+   every decision.
 2. One thread per process gathers for some milliseconds (`Config.group_commit_s`) and commits
    everything together. Whoever needs to know waits for the commit and learns how it went.
 3. An event, the caps that it moves, the imprint that it leaves and the consent that it changes are
@@ -35,7 +35,7 @@ from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
 from edge_sdk.outbox.eviction import evict, expire, join
-from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
+from edge_sdk.outbox.frames import FrameKind, check_frame, frame_bytes
 from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.outbox.queue import Outbox
@@ -52,8 +52,12 @@ from edge_sdk.store.segments import write_segment
 log = logging.getLogger("edge_sdk.outbox.writer")
 
 _GROUP: Final = 5_000
-# Up to so many events are encoded in slices.
-_MANY: Final = 500
+# Up to so many events are encoded in slices, with rests between them.
+_MANY: Final = 2_000
+_SLICE_S: Final = 0.0001
+_REST_S: Final = 0.00025
+# After so many looks at nothing the writer sleeps until it is woken: a second of quiet.
+_QUIET: Final = 32
 # Whoever else is at work gets about so many turns while a group is encoded.
 _TURNS: Final = 50
 _RETRY_S: Final = (0.1, 5.0)
@@ -65,10 +69,10 @@ _TRIM_EVERY: Final = 256
 
 @dataclass(slots=True)
 class _Prepared:
-    """An entry whose frame is encoded but for its sequence."""
+    """An entry whose event is encoded."""
 
     entry: Entry
-    frame: bytes
+    body: bytes
     full: bytes
     outcome: str = WRITTEN
     sequence: int = 0
@@ -139,14 +143,13 @@ class Writer:
     # The thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        inbox = self.inbox
+        inbox, quiet = self.inbox, 0
         while True:
-            if inbox.backlog:
-                self._hurry.wait(self._retry_s)
-            elif inbox.take():
-                self._hurry.wait(self._config.group_commit_s)
+            if not inbox.backlog and quiet > _QUIET:
+                inbox.doze()
+            self._hurry.wait(self._retry_s if inbox.backlog else self._config.group_commit_s)
             self._hurry.clear()
-            inbox.gather()
+            quiet = 0 if inbox.gather() or inbox.backlog else quiet + 1
             self._write_out()
             if not inbox.backlog:
                 for barrier in inbox.barriers:
@@ -161,7 +164,7 @@ class Writer:
             group = inbox.next_group(_GROUP)
             try:
                 # Who decides goes first, for as long as there is not too much to write.
-                with in_slices(len(inbox) < _MANY):
+                with in_slices(len(inbox) < _MANY, _SLICE_S, _REST_S):
                     self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
                 inbox.backlog.extendleft(reversed(group))
@@ -223,15 +226,17 @@ class Writer:
         """Encode them; one that cannot be must not keep the others from disk, and is taken out."""
         prepared = []
         turns = 1 + len(group) // _TURNS
+        sliced = len(group) < _MANY
         for at, entry in enumerate(list(group)):
             try:
                 body, full = entry.bodies()
-                frame = encode_frame(Frame(0, entry.subject, entry.kind, entry.time_ms, body))
-                prepared.append(_Prepared(entry, frame, full))
+                check_frame(entry.subject, body)
+                prepared.append(_Prepared(entry, body, full))
                 # Encoding is Python at work: a thread that decides would wait for it. But among
                 # many busy threads each turn takes milliseconds, and then nothing reaches the disk.
-                rest()
-                if at % turns == 0:
+                if sliced:
+                    rest()
+                elif at % turns == 0:
                     time.sleep(0)
             except Exception:
                 log.exception("an event could not be encoded and is lost")
@@ -251,7 +256,7 @@ class Writer:
             frames = []
             for sequence, item in enumerate(together, start=first):
                 item.sequence = sequence
-                frames.append(lanes.numbered(item.frame, sequence))
+                frames.append(_frame(sequence, item.entry, item.body))
             for segment in lanes.segments_of(frames, first, now_ms, self._limits, gone_ppm):
                 write_segment(connection, lane, segment)
 
@@ -280,13 +285,11 @@ class Writer:
             lost -= Counter({(reason, ppm): events})
 
     def _write_state(self, connection: sqlite3.Connection, items: Sequence[_Prepared]) -> None:
-        ring = [
-            Frame(0, item.entry.subject, item.entry.kind, item.entry.time_ms, item.full)
-            for item in items
-            if item.full
-        ]
+        ring = [item for item in items if item.full]
         if ring:
-            store_state.write_ring(connection, ring, self._config.ring_decisions)
+            ids = [item.entry.decision_id for item in ring]
+            frames = [_frame(0, item.entry, item.full) for item in ring]
+            store_state.write_ring(connection, ids, frames, self._config.ring_decisions)
         caps = [(row, self.lanes[item.entry.priority]) for item in items for row in item.entry.caps]
         marked = [item for item in items if item.entry.imprint or item.entry.consent]
         if not caps and not marked:
@@ -327,6 +330,10 @@ def _admit(connection: sqlite3.Connection, entry: Entry) -> str:
     if entry.event_id and not store_state.is_event_new(connection, entry.event_id, entry.time_ms):
         return DUPLICATE
     return entry.guard(connection) if entry.guard is not None else WRITTEN
+
+
+def _frame(sequence: int, entry: Entry, body: bytes) -> bytes:
+    return frame_bytes(sequence, entry.subject, entry.kind, entry.time_ms, body)
 
 
 def _coins(items: Sequence[_Prepared]) -> list[int]:

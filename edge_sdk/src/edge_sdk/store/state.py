@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -102,18 +102,21 @@ def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
     )
 
 
-def write_ring(connection: sqlite3.Connection, records: list[Frame], keep: int) -> None:
+def write_ring(
+    connection: sqlite3.Connection, ids: Sequence[bytes], frames: Iterable[bytes], keep: int
+) -> None:
     """Keep decisions in full, and forget the oldest ones beyond `keep`.
 
-    The body of each frame is an Event with a full DecisionRecord.
+    `ids` has 16 bytes for each; the body of each encoded frame is an Event with a full
+    DecisionRecord.
     """
-    ids = b"".join(decision_of(record).decision_id for record in records)
-    content = b"".join(map(encode_frame, records))
     row = connection.execute(
         "INSERT INTO ring (decisions, records, row_crc) VALUES (?, ?, ?) RETURNING id",
-        sealed(len(records), content),
+        sealed(len(ids), b"".join(frames)),
     ).fetchone()
-    connection.execute("INSERT OR REPLACE INTO ring_ids VALUES (?, ?, ?)", sealed(row[0], ids))
+    connection.execute(
+        "INSERT OR REPLACE INTO ring_ids VALUES (?, ?, ?)", sealed(row[0], b"".join(ids))
+    )
     _trim_ring(connection, keep)
 
 
