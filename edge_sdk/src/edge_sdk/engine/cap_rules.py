@@ -60,6 +60,15 @@ class CapRow(NamedTuple):
     group: str = ""
 
 
+class Ends(NamedTuple):
+    """When a limit stops being reached, in Unix milliseconds: at `blocked_ms` if nothing that is
+    held lapses before, at `until_ms` with what does."""
+
+    blocked_ms: int
+    until_ms: int
+    reason: Reason
+
+
 class Limit(NamedTuple):
     """At most `limit` events of `kind` of one counter.
 
@@ -87,24 +96,22 @@ class Limit(NamedTuple):
             return LONGEST_MS[self.calendar]
         return self.window_ms or NEVER
 
-    def until(
-        self, times: Sequence[int], held: Sequence[int], now_ms: int
-    ) -> tuple[int, Reason] | None:
-        """Until when it is reached, and what to call that; None: it is not.
+    def ends(self, times: Sequence[int], held: Sequence[int], now_ms: int) -> Ends | None:
+        """When it ends that it is reached; None: it is not.
 
         `times` are the moments of what counts, `held` those at which what is held lapses, both in
-        Unix milliseconds, ascending.
+        Unix milliseconds, ascending. Without holds it follows from `times` alone.
         """
-        since, said = now_ms, self.reason
-        for lapsed in range(len(held) + 1):
-            waiting = len(held) - lapsed
-            full, reason = self._full_until(times, waiting, since)
-            said = reason if not lapsed else said
-            free = max(since, full)
-            if not waiting or free < held[lapsed]:
-                return (free, said) if free > now_ms else None
+        blocked, reason = self._full_until(times, len(held), now_ms)
+        if not blocked:
+            return None
+        since, free = now_ms, blocked
+        for lapsed in range(len(held)):
+            if max(since, free) < held[lapsed]:
+                break
             since = held[lapsed]
-        raise AssertionError("what is held lapses")
+            free = max(since, self._full_until(times, len(held) - lapsed - 1, since)[0])
+        return Ends(blocked, free, reason)
 
     def _full_until(self, times: Sequence[int], held: int, now_ms: int) -> tuple[int, Reason]:
         """Until when it is reached for as long as so much is held; 0: it is not."""

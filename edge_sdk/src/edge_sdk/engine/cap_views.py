@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_sdk.decision import Reason
-from edge_sdk.engine.cap_rules import NEVER, Limit
+from edge_sdk.engine.cap_rules import NEVER, Ends, Limit
 
 #: The limits that are reached, and until when each is.
-Reached = Mapping[Limit, tuple[int, Reason]]
+Reached = Mapping[Limit, Ends]
 
 NOTHING_REACHED: Final[Reached] = {}
 # What ends at the same moment is named by the first of these.
@@ -60,10 +60,10 @@ class View(NamedTuple):
         why: dict[str, tuple[str, int]] = {}
         ends = NEVER
         for reached in (own or NOTHING_REACHED, device or NOTHING_REACHED):
-            for limit, (until, reason) in reached.items():
-                if until <= now_ms:
+            for limit, (blocked, until, reason) in reached.items():
+                if blocked <= now_ms:
                     continue
-                ends = min(ends, until)
+                ends = min(ends, blocked)
                 for offer in offers.get(limit, ()):
                     known = why.get(offer)
                     if known is None or _before(reason, until, known):

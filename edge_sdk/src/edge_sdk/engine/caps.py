@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import DEVICE, Hold, Holds, Where
 from edge_sdk.engine.cap_rules import (
@@ -33,6 +32,7 @@ from edge_sdk.engine.cap_rules import (
     CapRow,
     CapRule,
     Counter,
+    Ends,
     Limit,
     counters_of,
     rules_of,
@@ -148,7 +148,7 @@ class CapLedger:
                 reached = self._reached(subject, offer, now_ms)
                 if reached:
                     granted = {row.offer for row in rows}
-                    for limit, (until, reason) in reached.items():
+                    for limit, (_, until, reason) in reached.items():
                         for other in self._reading[0][limit]:
                             if other not in granted:
                                 failed.setdefault(other, (reason.value, until))
@@ -198,11 +198,11 @@ class CapLedger:
         """The limits that keep an offer away now."""
         rule = self._rules.get(offer)
         by = self._reading[1]
-        found: dict[Limit, tuple[int, Reason]] = {}
+        found: dict[Limit, Ends] = {}
         for limit in rule.limits if rule is not None else ():
-            until = by.get(DEVICE if limit.device else subject, NOTHING_REACHED).get(limit)
-            if until is not None and until[0] > now_ms:
-                found[limit] = until
+            ends = by.get(DEVICE if limit.device else subject, NOTHING_REACHED).get(limit)
+            if ends is not None and ends.blocked_ms > now_ms:
+                found[limit] = ends
         return found
 
     def rows(self) -> Iterator[CapRow]:
@@ -361,7 +361,7 @@ class CapLedger:
     def _settled(
         self, touched: AbstractSet[Where], until_by: Mapping[bytes, Reached]
     ) -> Mapping[bytes, Reached]:
-        changed: dict[bytes, dict[Limit, tuple[int, Reason]]] = {}
+        changed: dict[bytes, dict[Limit, Ends]] = {}
         for where in touched:
             who, counter, kind = where
             times = self._times.get(where, ())
@@ -370,16 +370,16 @@ class CapLedger:
             for limit in self._limits.get((counter, kind), ()):
                 if limit.device != (who == DEVICE) or (who == NOBODY and not limit.strangers):
                     continue
-                until = limit.until(times, held if limit.holds else (), now_ms)
+                ends = limit.ends(times, held if limit.holds else (), now_ms)
                 known: Reached = (
                     changed[who] if who in changed else until_by.get(who, NOTHING_REACHED)
                 )
-                if until != known.get(limit):
+                if ends != known.get(limit):
                     fresh = changed.setdefault(who, dict(known))
-                    if until is None:
+                    if ends is None:
                         fresh.pop(limit, None)
                     else:
-                        fresh[limit] = until
+                        fresh[limit] = ends
         return {**until_by, **changed} if changed else until_by
 
     # What is held, under the lock ---------------------------------------------------------------

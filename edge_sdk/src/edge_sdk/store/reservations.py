@@ -15,7 +15,8 @@ Rules
 
 Format: records, each a CRC-32 and a length (6 bytes, little-endian) and a body: a type, two int64
 and six fields with uint16 lengths. The first record names the file, the one before it and the boot.
-What follows a record that is not whole was being written by somebody who was killed; it is cut off.
+A record that is not whole was being written by somebody who was killed, or is damaged: the file is
+begun anew without it.
 """
 
 from __future__ import annotations
@@ -189,9 +190,9 @@ class ClaimFile:
                 os.close(descriptor)
 
     def _read(self) -> list[Record]:
-        """The records from here to the end, the file's own first; what is not whole is cut off."""
+        """The records from here to the end, the file's own first; without what is not whole."""
         size = os.fstat(self._descriptor).st_size
-        if size < self._offset:  # somebody has cut off what was damaged: what is left is read again
+        if size < self._offset:  # not by one of us: what is left is read again
             self._offset = 0
         data = os.pread(self._descriptor, size - self._offset, self._offset)
         found: list[Record] = []
@@ -205,7 +206,8 @@ class ClaimFile:
             self._name, self._began = found[0].claim, found[0].at_ms
         self._offset += end
         if self._offset < size:
-            os.ftruncate(self._descriptor, self._offset)
+            # Others may have read what was damaged since: they must see that it is another file.
+            self._begin_anew(self._kept())
         return found
 
     def _kept(self) -> list[Record]:

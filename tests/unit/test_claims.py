@@ -1,0 +1,379 @@
+"""The last one is taken once: in all threads and processes of a store, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk import Context, EdgeClient
+from edge_sdk._posix import Turns
+from edge_sdk.decision import Reason
+from edge_sdk.engine.caps import CapLedger, CapRow, rules_of
+from edge_sdk.engine.offers import offer_from_document
+from edge_sdk.runtime import claiming
+from edge_sdk.runtime.claiming import Claims
+from edge_sdk.store import reservations
+from edge_sdk.store.reservations import ClaimFile, Record
+from tests.unit.device_client import FAST, MOMENT, shown
+from tests.unit.device_town import Town, customer, filled, until
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 60
+ANN, BOB = bytes([1]) * 16, bytes([2]) * 16
+BOOT = bytes(range(16))
+CAPPED = (
+    {"id": "taxi", "value": 9.0, "caps": [{"limit": LIMIT, "scope": "device"}]},
+    {"id": "train", "value": 1.0},
+)
+# Decides in threads until everything is gone, and tells what it showed.
+WORKER = """
+import json, sys, threading, time
+from collections import Counter
+from pathlib import Path
+from edge_sdk import Config, EdgeClient
+from tests.unit.device_client import FAST, MOMENT
+from tests.unit.device_town import customer
+
+store, placement, go, threads, decisions, *stay = sys.argv[1:]
+shown = Counter()
+edge = EdgeClient(store, config=FAST)
+assert edge.wait_ready(60)
+edge.flush(0)
+print("ready", flush=True)
+while not Path(go).exists():
+    time.sleep(0.001)
+
+def work(number):
+    for turn in range(int(decisions)):
+        made = edge.decide(MOMENT, placement, customer=customer(turn % 3))
+        shown[made.offer.id if made.offer else made.reason.value] += 1
+
+workers = [threading.Thread(target=work, args=(n,)) for n in range(int(threads))]
+for one in workers: one.start()
+for one in workers: one.join()
+print(json.dumps(shown), flush=True)
+if stay:
+    time.sleep(60)
+edge.close()
+"""
+
+
+def begin(*arguments: object) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+    )
+
+
+def told(process: Any) -> str:
+    line = process.stdout.readline()
+    assert line, process.wait()
+    return str(line)
+
+
+@pytest.mark.parametrize("placement", ["lobby", "feed"])
+def test_four_processes_with_threads_take_as_many_as_there_are(
+    tmp_path: Path, placement: str
+) -> None:
+    store, go = tmp_path / "store", tmp_path / "go"
+    filled(store, Town(offers=CAPPED))
+    processes = [begin(store, placement, go, 3, 20) for _ in range(4)]
+    try:
+        for process in processes:
+            assert told(process) == "ready\n"
+        go.touch()
+        total: Counter[str] = Counter()
+        for process in processes:
+            total += Counter(json.loads(told(process)))
+            assert process.wait(60) == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.stdout.close()
+    assert total == {"taxi": LIMIT, "train": 4 * 3 * 20 - LIMIT}
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        assert shown(edge, placement, customer=customer(1)) == "train", "also afterwards"
+        rows = {row.claim for row in edge._desk.room.ledger.rows()}
+        assert len(rows) == (LIMIT if placement == "lobby" else 0)
+
+
+def test_threads_of_one_client_take_the_last_one_once(tmp_path: Path) -> None:
+    one = ({"id": "last", "value": 9.0, "caps": [{"limit": 1, "scope": "device"}]}, CAPPED[1])
+    filled(tmp_path / "store", Town(offers=one))
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        found: Counter[str] = Counter()
+        start = threading.Barrier(8)
+
+        def work() -> None:
+            start.wait()
+            found[shown(edge, "lobby")] += 1
+
+        workers = [threading.Thread(target=work) for _ in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert found == {"last": 1, "train": 7}
+
+
+def test_what_a_killed_process_took_stays_taken(tmp_path: Path) -> None:
+    store, go = tmp_path / "store", tmp_path / "go"
+    filled(store, Town(offers=CAPPED))
+    go.touch()
+    process = begin(store, "lobby", go, 1, LIMIT, "stay")
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        try:
+            assert told(process) == "ready\n"
+            assert json.loads(told(process)) == {"taxi": LIMIT}
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        finally:
+            process.kill()
+            process.stdout.close()
+        assert shown(edge, "lobby") == "train"
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        assert shown(edge, "lobby") == "train"
+
+
+def test_whoever_is_killed_in_its_turn_keeps_nobody_waiting(tmp_path: Path) -> None:
+    holder = "import sys, time\nfrom pathlib import Path\nfrom edge_sdk._posix import Turns\n" + (
+        "t = Turns(Path(sys.argv[1]))\nassert t.take(1)\nprint('mine', flush=True)\ntime.sleep(60)"
+    )
+    filled(tmp_path / "store", Town(offers=CAPPED))
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        assert shown(edge, "lobby") == "taxi"
+        file = tmp_path / "store" / "locks" / "claims"
+        process = subprocess.Popen(
+            [sys.executable, "-c", holder, str(file)], stdout=subprocess.PIPE, text=True
+        )
+        assert told(process) == "mine\n"
+        began = time.monotonic()
+        assert shown(edge, "lobby") == "train", "what is limited is not shown meanwhile"
+        assert time.monotonic() - began < 2
+        process.kill()
+        process.wait(10)
+        process.stdout.close()  # type: ignore[union-attr]
+        assert shown(edge, "lobby") == "taxi"
+
+
+def test_a_view_is_held_until_it_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = ({**CAPPED[0], "caps": [{"limit": 2, "window_hours": 24}]}, CAPPED[1])
+    filled(tmp_path / "store", Town(offers=two))
+    monkeypatch.setattr(claiming, "HOLD_MS", 300)
+    with (
+        EdgeClient(tmp_path / "store", config=FAST) as edge,
+        EdgeClient(tmp_path / "store", config=FAST) as other,
+    ):
+        assert edge.wait_ready(10)
+        assert other.wait_ready(10)
+        first = edge.decide(MOMENT, "feed", customer=customer(1))
+        assert first.offer is not None
+        assert shown(other, "feed", customer=customer(1)) == "taxi"
+        assert shown(edge, "feed", customer=customer(1)) == "train", "both are held"
+        assert shown(edge, "feed", customer=customer(2)) == "taxi"
+        other.report(first.id, "view")
+        other.report(first.id, "view")
+        until(lambda: shown(edge, "feed", customer=customer(1)) == "taxi", 5)
+        time.sleep(0.4)
+        assert shown(edge, "feed", customer=customer(1)) == "taxi", "one was viewed, one lapsed"
+        last = edge.decide(MOMENT, "feed", customer=customer(1))
+        assert last.reason is not Reason.CAPPED
+        edge.report(last, "view")
+
+
+def test_two_of_a_campaign_in_one_decision_are_two(tmp_path: Path) -> None:
+    cap = [{"limit": 1, "over": "campaign"}]
+    ride = {"campaign": "rides", "caps": cap}
+    offers = (
+        {"id": "taxi", "value": 9.0, **ride},
+        {"id": "bus", "value": 8.0, **ride},
+        {"id": "tram", "value": 7.0, **ride},
+        {"id": "book", "value": 1.0},
+    )
+    filled(tmp_path / "store", Town(offers=offers))
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        decision = edge.decide(MOMENT, "lobby", 3, customer=customer(1))
+        assert [slot.offer.id if slot.offer else slot.reason for slot in decision.slots] == [
+            "taxi", "book", Reason.NO_MORE,
+        ]  # fmt: skip
+        losers = {one.offer: one.reasons for one in decision.explain().losers}
+        assert losers["bus"] == losers["tram"] == (Reason.CAPPED,)
+        assert edge.decide(MOMENT, "lobby", 3, customer=customer(1)).offer.id == "book"  # type: ignore[union-attr]
+
+
+# The file ---------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Milliseconds that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 1_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def rules(**offers: dict[str, Any]) -> Any:
+    return rules_of([offer_from_document({"id": name, **doc}) for name, doc in offers.items()])
+
+
+def sharing(store: Path, clock: Clock, kept: list[CapRow], **offers: dict[str, Any]) -> Claims:
+    (store / "locks").mkdir(parents=True, exist_ok=True)
+    claims = Claims(CapLedger(rules(**offers), elapsed=clock), clock)
+    claims.attach(ClaimFile(store, BOOT, clock), lambda: kept)
+    return claims
+
+
+def take(claims: Claims, who: bytes, name: str, now: int = 5, *, hold: bool = False) -> bool:
+    _, failed = claims.take(who, [(os.urandom(17), name)], now, hold=hold)
+    return not failed
+
+
+ONCE = {"caps": [{"limit": 1}]}
+
+
+def test_a_file_that_grew_is_begun_anew_and_everybody_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "_GROWN_BYTES", 2_000)
+    clock, kept = Clock(), list[CapRow]()
+    many = {"caps": [{"limit": 500, "scope": "device"}]}
+    one = sharing(tmp_path, clock, kept, many=many)
+    two = sharing(tmp_path, clock, kept, many=many)
+    names = set()
+    for number in range(500):
+        clock.now += 1_000
+        assert take((one, two)[number % 2 if number < 250 else 0], ANN, "many", number)
+        names.add((tmp_path / "claims").stat().st_ino)
+        kept += [row for row in one.ledger.rows() if row.at_ms == number and number < 495]
+    assert len(names) > 2
+    assert (tmp_path / "claims").stat().st_size < 500 * 80, "what is long settled is left out"
+    assert not take(two, BOB, "many"), "it had missed whole files, and read what the store holds"
+    three = sharing(tmp_path, clock, kept, many=many)
+    three.ledger.apply(kept)
+    assert not take(three, BOB, "many")
+
+
+def test_what_was_cut_off_and_what_is_damaged_is_left_out(tmp_path: Path) -> None:
+    clock = Clock()
+    one = sharing(tmp_path, clock, [], a=ONCE, b=ONCE, c=ONCE)
+    assert take(one, ANN, "a")
+    file = tmp_path / "claims"
+    whole = file.read_bytes()
+    with file.open("ab") as tail:
+        tail.write(Record.taken(CapRow(ANN, "b", "view", 5, b"cut"), 5).pack()[:-3])
+    two = sharing(tmp_path, clock, [], a=ONCE, b=ONCE, c=ONCE)
+    assert b"cut" not in file.read_bytes()
+    assert not take(two, ANN, "a")
+    assert take(two, ANN, "b")
+    assert not take(one, ANN, "b")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(whole) + 20] ^= 1
+    file.write_bytes(damaged)
+    three = sharing(tmp_path, clock, [], a=ONCE, b=ONCE, c=ONCE)
+    assert take(three, ANN, "c")
+    assert not take(one, ANN, "c"), "who had read further reads again"
+    file.write_bytes(b"not of ours" * 100)
+    four = sharing(tmp_path, clock, [], a=ONCE, b=ONCE, c=ONCE)
+    assert take(four, BOB, "a")
+    assert not take(one, BOB, "a")
+
+
+def test_a_hold_ends_with_its_boot(tmp_path: Path) -> None:
+    clock = Clock()
+    one = sharing(tmp_path, clock, [], a=ONCE, b=ONCE)
+    assert take(one, ANN, "a", hold=True)
+    assert take(one, ANN, "b")
+    assert not take(one, ANN, "a", hold=True)
+    clock.now = 3
+    later = Claims(CapLedger(rules(a=ONCE, b=ONCE), elapsed=clock), clock)
+    later.attach(ClaimFile(tmp_path, bytes(reversed(BOOT)), clock), list)
+    assert take(later, ANN, "a", hold=True)
+    assert not take(later, ANN, "b"), "what was taken stays taken"
+
+
+def test_a_hold_lapses_whatever_the_wall_clock_says(tmp_path: Path) -> None:
+    clock = Clock()
+    one = sharing(tmp_path, clock, [], a=ONCE)
+    two = sharing(tmp_path, clock, [], a=ONCE)
+    assert take(one, ANN, "a", now=10**9, hold=True)
+    assert not take(two, ANN, "a", now=10**6, hold=True)
+    assert not take(two, ANN, "a", now=10**12, hold=True), "a clock set forward lifts nothing"
+    clock.now += claiming.HOLD_MS
+    assert take(two, ANN, "a", now=10**6, hold=True)
+
+
+def test_who_is_erased_leaves_the_file(tmp_path: Path) -> None:
+    clock = Clock()
+    one = sharing(tmp_path, clock, [], a={"caps": [{"limit": 2, "scope": "device"}]})
+    assert take(one, ANN, "a")
+    assert take(one, BOB, "a")
+    one.forget([ANN])
+    assert ANN not in (tmp_path / "claims").read_bytes()
+    assert BOB in (tmp_path / "claims").read_bytes()
+    assert not take(one, BOB, "a")
+
+
+def test_without_a_file_a_process_counts_for_itself(tmp_path: Path) -> None:
+    clock = Clock()
+    alone = Claims(CapLedger(rules(a=ONCE), elapsed=clock), clock)
+    assert take(alone, ANN, "a")
+    assert not take(alone, ANN, "a")
+    (tmp_path / "locks").mkdir()
+    alone.attach(ClaimFile(tmp_path, BOOT, clock), list)
+    other = sharing(tmp_path, clock, [], a=ONCE)
+    assert not take(other, ANN, "a"), "what was taken before is told"
+
+
+def test_a_turn_ends_with_its_holder_and_not_with_a_fork(tmp_path: Path) -> None:
+    mine, other = Turns(tmp_path / "turn"), Turns(tmp_path / "turn")
+    assert mine.take(1)
+    assert not other.take(0.01)
+    child = os.fork()
+    if not child:
+        time.sleep(5)
+        os._exit(0)
+    mine.give()
+    assert other.take(1), "also where a child has the same file open"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for one in (mine, other):
+        one.close()
+
+
+def test_a_stranger_counts_for_the_device_only(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    screen = ({**CAPPED[0], "caps": [{"limit": 2, "scope": "device"}]}, CAPPED[1])
+    filled(store, Town(offers=screen))
+    for expected in ("taxi", "taxi", "train"):
+        with EdgeClient(store, config=FAST) as edge:
+            assert edge.wait_ready(10)
+            with edge.session() as session:
+                session.imprint("view", dna=["claim:organic"])
+                made = session.decide(Context(place="hotel"), "lobby")
+                assert made.offer is not None
+                assert made.offer.id == expected
+                (store / "claims").unlink()  # by the store alone
+            edge.flush(0)
+            with edge._keeper.open.store.read() as connection:  # type: ignore[union-attr]
+                assert {s for (s,) in connection.execute("SELECT subject FROM caps")} <= {b""}
