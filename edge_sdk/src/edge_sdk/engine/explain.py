@@ -34,7 +34,7 @@ def replay(release: Release, record: event_pb2.DecisionRecord) -> Decision:
 
     Raises UsageError for a record of another release, or one without its full form.
     """
-    return _again(release, record)[0]
+    return again(release, record)[0]
 
 
 def check_replay(
@@ -47,8 +47,8 @@ def check_replay(
     success. With `subject`, whom it was made for (16 bytes), so is who is held out. Raises like
     `replay`.
     """
-    again = _again(release, record)[1]
-    found = again.to_proto()
+    made = again(release, record)[1]
+    found = made.to_proto()
     differences = []
     if found.candidate_runs != record.candidate_runs:
         differences.append(
@@ -64,7 +64,7 @@ def check_replay(
             "by the release this customer is " + ("not " * record.held_out) + "held out"
         )
     if not differences:
-        differences += _check_scores(release, again, record.scored_by)
+        differences += _check_scores(release, made, record.scored_by)
     return differences
 
 
@@ -100,8 +100,8 @@ def explain(
 
     `offers` names those whose losing is asked about; None: all.
     """
-    decision, again = _again(release, record)
-    return _explanation(decision, release, again, offers, _missing(record))
+    decision, made = again(release, record)
+    return _explanation(decision, release, made, offers, _missing(record))
 
 
 def explain_record(
@@ -144,7 +144,8 @@ def _worths(release: Release, record: Record) -> Worths:
     return Worths(least, dict(pairs))
 
 
-def _again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision, Record]:
+def again(release: Release, record: event_pb2.DecisionRecord) -> tuple[Decision, Record]:
+    """Make the recorded decision again, with its record as it was before it was encoded."""
     if record.release_version != release.version:
         raise UsageError(
             f"the decision was made from release {record.release_version}; "
