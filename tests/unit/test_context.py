@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.context import Context, attribute_marker, region_of
+from edge_sdk.attributes import attribute_marker
+from edge_sdk.context import Context, region_of
 from edge_sdk.errors import InvalidContext
 
 LAT, LNG = 40.758896, -73.985130

@@ -77,9 +77,13 @@ kinds:
         ("landmark: 2026", "landmark: 2999", "in the future"),
         ("landmark: 2026-01-01", "landmark: soon", "no day"),
         ("default_half_life: 120d", "default_half_life: 120", "36h, 30d or never"),
-        ("  activity: 30d", "  activity: 0d", "namespaces.activity"),
-        ("  activity: 30d", "  Activity: [", "dna.yaml line"),
-        ("  activity: 30d", "  act ivity: 30d", "namespaces.act ivity"),
+        ("  place: 60d", "  place: 0d", "namespaces.place"),
+        ("  place: 60d", "  Place: [", "dna.yaml line"),
+        ("  place: 60d", "  pl ace: 30d", "namespaces.pl ace"),
+        ("moment: 30m", "moment: 30", "namespaces.activity.moment: 30 is"),
+        ("moment: 30m", "moment: 0m", "namespaces.activity.moment"),
+        ("moment: 30m", "moment: 169h", "604800 seconds"),
+        ("moment: 30m", "momnt: 30m", "did you mean namespaces.activity.moment?"),
         ("  brand: 180d", "  brand: {profile: 1, half_life: 2d}", "namespaces.brand"),
         ("view: {weight: 0.25}", "view: {weight: 33}", "kinds.view.weight"),
         ("view: {weight: 0.25}", "view: {wieght: 0.25}", "did you mean kinds.view.weight?"),
@@ -119,6 +123,19 @@ def test_the_epoch_counts_changes(file: Path, store: SqliteStore) -> None:
     file.write_text(text)
     third = load_schema(file, store)
     assert third == replace(first, epoch=3), "rows of the first epoch are not those of the third"
+
+
+def test_how_long_something_counts_in_the_moment(file: Path, store: SqliteStore) -> None:
+    first = load_schema(file, store)
+    assert [first.moment_half_life(name) for name in ("activity", "brand", "x")] == [1800, 0, 0]
+    text = file.read_text()
+    for said, seconds in (("90s", 90), ("2h", 7200), ("none", 0)):
+        file.write_text(text.replace("moment: 30m", f"moment: {said}"))
+        schema = load_schema(file, store)
+        assert schema.moment_half_life("activity") == seconds
+        assert schema.epoch == first.epoch, "it is in no row"
+    file.write_text(text.replace("{half_life: 30d, moment: 30m}", "30d"))
+    assert load_schema(file, store) == first, "what the files of before say"
 
 
 def test_profile_namespaces_that_the_file_does_not_list(file: Path, store: SqliteStore) -> None:

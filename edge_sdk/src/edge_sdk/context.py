@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from edge_sdk.arguments import is_text, is_whole, shown_plain
+from edge_sdk.arguments import is_text, is_whole
+from edge_sdk.attributes import Scalar, attribute_marker, made_marker, read_attributes, wrong
 from edge_sdk.config import LANGUAGE
-from edge_sdk.dna.markers import STAGES, marker, split, time_markers
+from edge_sdk.dna.markers import STAGES, split, time_markers
 from edge_sdk.engine.cells import (
     cell_from_latlng,
     format_cell,
@@ -39,32 +39,8 @@ from edge_sdk.errors import InvalidContext, InvalidMarker
 
 REGION_RESOLUTION: Final = 5
 MAX_BASKET: Final = 256
-MAX_ATTRIBUTES: Final = 64
+MAX_RECENT: Final = 32
 _MAX_TEXT: Final = 128
-_MAX_VALUES: Final = 16
-# The text of a whole number beyond it would be no marker.
-_LARGEST: Final = 10**100
-
-# Said by fields of their own, or worked out from the time.
-_RESERVED: Final = {
-    "place": "place=",
-    "activity": "activity=",
-    "channel": "channel=",
-    "stage": "stage=",
-    "daypart": "time=",
-    "weekday": "time=",
-    "weekend": "time=",
-    "cell": "cell=",
-    "basket": "basket=",
-}
-# An attribute is recorded and reported; coordinates must not get there by this door.
-_COORDINATES: Final = frozenset(
-    {"coordinates", "coords", "gps", "geo", "geolocation", "latlng", "latlon", "location"}
-)
-# Also as part of a name: `store-lat`.
-_DEGREES: Final = frozenset({"lat", "lng", "lon", "latitude", "longitude"})
-
-Scalar = str | int | float | bool
 
 
 class LocalTime(NamedTuple):
@@ -85,6 +61,8 @@ class Context:
     the place layer. `basket` holds product ids. `attributes` are free: `{"weather": "sunny"}`
     becomes the marker `weather:sunny`; a list of values becomes one marker each. `language` is
     what offers are shown in: BCP 47, such as "de" or "pt-BR"; without one it is the device's.
+    `recent` is what went on before, as (activity, seconds ago): it counts the less the longer ago
+    it was, and what a session or a known customer was doing here before is added to it.
 
     Raises InvalidContext.
     """
@@ -98,7 +76,10 @@ class Context:
     stage: str | None = None
     attributes: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict, hash=False)
     language: str | None = None
+    recent: tuple[tuple[str, float], ...] = ()
     _declared: tuple[str, ...] = field(init=False, compare=False)
+    _earlier: tuple[tuple[str, float], ...] = field(init=False, compare=False)
+    _noticed: tuple[tuple[str, float], ...] = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -114,17 +95,19 @@ class Context:
         stage: str | None = None,
         attributes: Mapping[str, Scalar | Sequence[Scalar]] | None = None,
         language: str | None = None,
+        recent: Iterable[tuple[str, float]] = (),
     ) -> None:
         words = {"place": place, "activity": activity, "channel": channel, "stage": stage}
         said = {name: _word(name, value) for name, value in words.items() if value is not None}
-        free = _attributes(attributes)
+        free = read_attributes(attributes)
         declared = list(said.values())
         for name, value in free.items():
             values = value if isinstance(value, tuple) else (value,)
             declared += [attribute_marker(name, item) for item in values]
         spoken = _language(language, free.get("language"))
         if spoken is not None:
-            declared.append(_marker("language", spoken))
+            declared.append(made_marker("language", spoken))
+        earlier = tuple(_recent(recent))
         put = object.__setattr__
         put(self, "cell", _cell(cell, lat, lng))
         for word in words:
@@ -133,12 +116,41 @@ class Context:
         put(self, "basket", _basket(basket))
         put(self, "attributes", MappingProxyType(free))
         put(self, "language", spoken)
+        put(self, "recent", tuple((name[len(_ACTIVITY) :], ago_s) for name, ago_s in earlier))
         put(self, "_declared", tuple(dict.fromkeys(declared)))
+        put(self, "_earlier", earlier)
+        put(self, "_noticed", ())
 
     @property
     def declared(self) -> tuple[str, ...]:
         """The markers that the app declared: of the words, the attributes, the language."""
         return self._declared
+
+    @property
+    def earlier(self) -> tuple[tuple[str, float], ...]:
+        """What went on before: markers, each with how many seconds ago that was."""
+        return self._earlier
+
+    @property
+    def noticed(self) -> tuple[tuple[str, float], ...]:
+        """Markers, each with its salience, that the device noticed and no app declared."""
+        return self._noticed
+
+    def amid(
+        self, earlier: Iterable[tuple[str, float]], noticed: Iterable[tuple[str, float]]
+    ) -> Context:
+        """This context, with more of what went on before and of what the device noticed."""
+        return self._but(_earlier=(*self._earlier, *earlier), _noticed=(*self._noticed, *noticed))
+
+    def at(self, time: datetime) -> Context:
+        """This context at another time. Raises InvalidContext."""
+        return self._but(time=_time(time))
+
+    def _but(self, **changed: object) -> Context:
+        other = object.__new__(Context)
+        for name in self.__slots__:
+            object.__setattr__(other, name, changed.get(name, getattr(self, name)))
+        return other
 
     @property
     def region(self) -> str:
@@ -171,6 +183,7 @@ class Context:
             "stage": self.stage,
             "attributes": dict(self.attributes) or None,
             "language": self.language,
+            "recent": self.recent or None,
         }
         return f"Context({', '.join(f'{k}={v!r}' for k, v in said.items() if v is not None)})"
 
@@ -185,6 +198,7 @@ class Context:
             "stage": self.stage,
             "attributes": dict(self.attributes),
             "language": self.language,
+            "recent": self.recent,
         }
         return _rebuild, (kept,)
 
@@ -200,29 +214,41 @@ def _rebuild(kept: dict[str, Any]) -> Context:
     return Context(**kept)
 
 
-def _wrong(name: str, value: object, allowed: str) -> InvalidContext:
-    return InvalidContext(f"{name}={shown_plain(value)} is not allowed: {allowed}")
-
-
-@lru_cache(maxsize=4096)
-def _marker(namespace: str, text: str) -> str:
-    return marker(namespace, text)
-
-
 def _word(name: str, value: object) -> str:
     """The marker of a field that holds one word; `hotel` and `place:hotel` say the same."""
     allowed = f"a word of up to 120 characters, for example {_EXAMPLES[name]!r}"
     if not isinstance(value, str):
-        raise _wrong(name, value, allowed)
+        raise wrong(name, value, allowed)
     try:
-        made = _marker(name, value.removeprefix(f"{name}:"))
+        made = made_marker(name, value.removeprefix(f"{name}:"))
     except InvalidMarker:
-        raise _wrong(name, value, allowed) from None
+        raise wrong(name, value, allowed) from None
     if name == "stage" and split(made)[1] not in STAGES:
-        raise _wrong(name, value, f"one of {', '.join(STAGES)}")
+        raise wrong(name, value, f"one of {', '.join(STAGES)}")
     return made
 
 
+def _recent(value: object) -> Iterator[tuple[str, float]]:
+    """The markers of what went on before, each with how many seconds ago it was."""
+    allowed = "pairs of an activity and how many seconds ago it was: [('flight-search', 300)]"
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise wrong("recent", value, allowed)
+    for number, pair in enumerate(value):
+        if number == MAX_RECENT:
+            raise InvalidContext(f"recent holds more than {MAX_RECENT} activities")
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise wrong("recent", pair, allowed)
+        activity, ago_s = pair
+        if not isinstance(ago_s, int | float) or isinstance(ago_s, bool):
+            raise wrong("recent", ago_s, allowed)
+        if not 0 <= ago_s < _LONGEST_AGO_S:
+            raise wrong("recent", ago_s, "seconds ago are not negative, and finite")
+        yield _word("activity", activity), float(ago_s)
+
+
+_ACTIVITY: Final = "activity:"
+# A hundred years: what is longer ago is a mistake of the unit.
+_LONGEST_AGO_S: Final = 3.2e9
 _EXAMPLES: Final = {
     "place": "hotel",
     "activity": "flight-search",
@@ -237,7 +263,7 @@ def _language(value: object, attribute: object) -> str | None:
         known = isinstance(attribute, str) and LANGUAGE.fullmatch(attribute)
         return attribute.lower() if isinstance(attribute, str) and known else None
     if not isinstance(value, str) or not LANGUAGE.fullmatch(value):
-        raise _wrong("language", value, "a BCP 47 tag, for example 'de' or 'pt-BR'")
+        raise wrong("language", value, "a BCP 47 tag, for example 'de' or 'pt-BR'")
     return value.lower()
 
 
@@ -256,9 +282,9 @@ def _cell(cell: int | str | None, lat: float | None, lng: float | None) -> int |
             return parse_cell(cell)
         except InvalidContext:
             # Whoever writes coordinates here must not find them in the log.
-            raise _wrong("cell", cell if cell.isalnum() else (), allowed) from None
+            raise wrong("cell", cell if cell.isalnum() else (), allowed) from None
     if not is_whole(cell) or not is_cell(cell):
-        raise _wrong("cell", cell, allowed)
+        raise wrong("cell", cell, allowed)
     return cell
 
 
@@ -278,65 +304,17 @@ def _time(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime) or not 1970 <= value.year < 9999:
-        raise _wrong("time", value, "a datetime; without a time zone it is local time")
+        raise wrong("time", value, "a datetime; without a time zone it is local time")
     return value if value.tzinfo is not None else value.astimezone()
 
 
 def _basket(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _wrong("basket", value, "a list of product ids")
+        raise wrong("basket", value, "a list of product ids")
     products = tuple(islice(value, MAX_BASKET + 1))
     if len(products) > MAX_BASKET:
         raise InvalidContext(f"basket holds {len(products)} products or more; at most {MAX_BASKET}")
     for product in products:
         if not is_text(product) or not 0 < len(product) <= _MAX_TEXT:
-            raise _wrong("basket", product, f"a product id of 1 to {_MAX_TEXT} characters")
+            raise wrong("basket", product, f"a product id of 1 to {_MAX_TEXT} characters")
     return products
-
-
-def _attributes(
-    value: Mapping[str, Scalar | Sequence[Scalar]] | None,
-) -> dict[str, Scalar | tuple[Scalar, ...]]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _wrong("attributes", value, "a mapping such as {'weather': 'sunny'}")
-    if len(value) > MAX_ATTRIBUTES:
-        raise InvalidContext(f"attributes holds {len(value)} entries; at most {MAX_ATTRIBUTES}")
-    free: dict[str, Scalar | tuple[Scalar, ...]] = {}
-    for name, given in value.items():
-        if not isinstance(name, str):
-            raise _wrong("attributes", name, "names are text")
-        plain = name.strip().lower().replace("_", "-")
-        if plain in _RESERVED:
-            raise InvalidContext(f"attributes: {name!r} has a field of its own, {_RESERVED[plain]}")
-        if plain in _COORDINATES or _DEGREES.intersection(plain.split("-")):
-            raise InvalidContext(
-                f"attributes: {name!r} would be recorded; give lat= and lng= to the context, "
-                "which keeps only the cell"
-            )
-        if isinstance(given, Sequence) and not isinstance(given, str):
-            if len(given) > _MAX_VALUES:
-                raise InvalidContext(f"attributes[{name!r}]: at most {_MAX_VALUES} values")
-            free[name] = tuple(given)
-        else:
-            free[name] = given
-    return free
-
-
-def attribute_marker(name: str, value: object) -> str:
-    """The marker of a free attribute: `weather:sunny`. Imports use it too, so that what was
-    learned and what is decided on are called the same. Raises InvalidContext."""
-    field_name = f"attributes[{name!r}]"
-    if isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, float) and math.isfinite(value):
-        text = f"{value:g}"
-    elif isinstance(value, str) or (isinstance(value, int) and abs(value) < _LARGEST):
-        text = str(value)
-    else:
-        raise _wrong(field_name, value, "text, a whole or finite number, or true or false")
-    try:
-        return _marker(name, text)
-    except InvalidMarker as error:
-        raise _wrong(field_name, value, str(error)) from None

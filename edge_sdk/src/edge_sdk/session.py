@@ -8,6 +8,7 @@ Rules
   random, for this visit. What they did counts for the decisions of this visit; it is the visit's
   own memory, and no genome of anybody is read. When they identify themselves, the two subjects are
   linked, and from then on their own consent decides.
+- What the visitor was doing earlier in the visit still counts, the less the longer ago it was.
 - A fetched genome ends with its time to live, too: the visitor is a stranger again.
 """
 
@@ -34,6 +35,7 @@ from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.live import ANYBODY, PERSONALISATION, Live, Visitor, make_genome
 from edge_sdk.runtime.local_state import Pending
+from edge_sdk.runtime.recent_moments import Trail
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.state import StoredImprint
 from genome_edge.v1 import dna_pb2
@@ -65,6 +67,7 @@ class _Visit:
     until: float = 0.0
     done: tuple[StoredImprint, ...] = ()
     made: tuple[Live, Pending, Row | None, Genome | None] | None = None
+    trail: Trail = field(default_factory=Trail, repr=False)
 
     def imprint(self, imprint: StoredImprint) -> None:
         """Take what the visitor did."""
@@ -176,6 +179,8 @@ class Session:
                     visit.lineage = fetched.block.lineage
                 visit.until = time.monotonic() + fetched.ttl_s
             stranger, visit.provisional = visit.provisional, None
+        if local is not None:
+            self._desk().room.past.join(local, visit.trail)
         if stranger is not None and visit.subject != stranger:
             desk = self._desk()
             desk.take(recording.link(visit.subject, stranger, desk.room.clock.stamp()))
@@ -217,7 +222,14 @@ class Session:
         desk = self._desk()
         visit = self._current()
         stays = visit.local is not None or visit.fetched is not None or visit.subject == NOBODY
-        return desk.decide(self._visitor(desk, visit), context, placement, slots, kept=stays)
+        return desk.decide(
+            self._visitor(desk, visit),
+            context,
+            placement,
+            slots,
+            kept=stays,
+            trail=None if visit.local is not None else visit.trail,
+        )
 
     def report(
         self,
@@ -284,6 +296,7 @@ class Session:
             gone, visit.provisional = visit.provisional, None
             visit.local = visit.fetched = visit.row = visit.lineage = visit.made = None
             visit.done = ()
+            visit.trail = Trail()
         if gone is not None:
             with contextlib.suppress(ClientClosed):  # then nothing counts any more
                 self._desk().room.ledger.forget(gone)

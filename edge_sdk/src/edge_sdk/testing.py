@@ -224,7 +224,7 @@ class _FakeDesk(Desk):
         release = live.release
         assert release is not None, "a FakeEdge always has one"
         if self._clock is not None and isinstance(context, Context) and context.time is None:
-            context = replace(context, time=self._clock())
+            context = context.at(self._clock())
         if self._anywhere and isinstance(placement, str) and placement not in release.placements:
             release.placements[placement] = any_placement(placement)
         seed = again.inputs.seed if again is not None else self._next_seed()

@@ -10,7 +10,8 @@ are added that the file does not say:
 - *The landmark.* A build moves it on when its doublings are nearly used up; the
   later one, of that and the file's, counts.
 - *The epoch.* It grows by one whenever the schema differs from the last one
-  seen, whichever way it came about; rows of different epochs never mix.
+  seen, whichever way it came about; rows of different epochs never mix. How
+  long something counts in the moment is in no row and begins no epoch.
 
     schema = load_schema(tenant.dna_path, store)
 """
@@ -32,6 +33,7 @@ from edge_sdk.dna.markers import nearest_name, split
 from edge_sdk.dna.schema import (
     MAX_DOUBLINGS,
     MAX_MARKERS,
+    MOMENT_HALF_LIVES_S,
     ONE_Q24,
     DnaSchema,
     KindRule,
@@ -54,6 +56,8 @@ _PROFILE_KEY = "profile_namespaces"
 _LANDMARK_KEY = "landmark_hour"
 
 _DURATION = re.compile(r"(\d+)\s*(h|d)")
+_MOMENT = re.compile(r"(\d+)\s*(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _LABELS = {"success": 1, "refusal": -1, "neither": 0}
 _FIELDS = (
     "landmark",
@@ -71,9 +75,7 @@ def default_text(now: datetime) -> str:
     """The file that `init` writes; the landmark lies some months before `now`."""
     first = (now.astimezone(UTC) - timedelta(days=LANDMARK_DAYS_BACK)).date()
     rules = default_schema(0)
-    names = "\n".join(
-        f"  {rule.name}: {_spell_hours(rule.half_life_hours)}" for rule in rules.namespaces
-    )
+    names = "\n".join(f"  {rule.name}: {_spell_namespace(rule)}" for rule in rules.namespaces)
     kinds = "\n".join(f"  {rule.name}: {_spell_kind(rule)}" for rule in rules.kinds)
     return f"""\
 # The DNA schema of this tenant: how markers fade, and what interactions weigh.
@@ -98,6 +100,8 @@ max_markers: {MAX_MARKERS}
 quantiser: {rules.quantiser}
 
 # Half-life by namespace. A namespace of profiles: `age: {{profile: 2.0}}`.
+#   moment  what went on before counts half as much in the moment after so long: 90s, 30m, 2h,
+#           or none, which forgets it at once
 namespaces:
 {names}
 
@@ -119,12 +123,19 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     schema = with_profiles(schema, profile_namespaces(store), weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
     schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
-    digest = hashlib.sha256(replace(schema, epoch=0).to_proto().SerializeToString()).hexdigest()
+    digest = _digest(schema)
     with store.transaction():
         if store.meta(_DIGEST_KEY) != digest:
             store.set_meta(_DIGEST_KEY, digest)
             store.set_meta(_EPOCH_KEY, str(store.next_counter(_EPOCH_KEY)))
         return replace(schema, epoch=int(store.meta(_EPOCH_KEY) or 1))
+
+
+def _digest(schema: DnaSchema) -> str:
+    """What is equal for schemas whose rows can be mixed."""
+    namespaces = tuple(replace(rule, moment_half_life_s=0) for rule in schema.namespaces)
+    same = replace(schema, epoch=0, namespaces=namespaces)
+    return hashlib.sha256(same.to_proto().SerializeToString()).hexdigest()
 
 
 def renew_epoch(store: Store) -> None:
@@ -223,15 +234,18 @@ def _namespace(name: object, value: object) -> NamespaceRule:
         split(f"{name}:x")
     except InvalidMarker as error:
         raise _Wrong(f"{path}: {error}") from error
+    moment = MOMENT_HALF_LIVES_S.get(str(name), 0)
     if isinstance(value, Mapping):
-        _known(value, ("half_life", "profile"), f"{path}.")
+        _known(value, ("half_life", "profile", "moment"), f"{path}.")
+        if "moment" in value:
+            moment = _seconds(value["moment"], f"{path}.moment")
         if "profile" in value:
             weight = _weight(value["profile"], f"{path}.profile")
             if value.get("half_life") not in (None, "never"):
                 raise _Wrong(f"{path}: facts of a profile never fade; leave half_life out")
-            return NamespaceRule(str(name), 0, weight)
+            return NamespaceRule(str(name), 0, weight, moment)
         value = value.get("half_life")
-    return NamespaceRule(str(name), _hours(value, path))
+    return NamespaceRule(str(name), _hours(value, path), moment_half_life_s=moment)
 
 
 def _kind(name: object, value: object) -> KindRule:
@@ -290,6 +304,17 @@ def _hours(value: object, field: str) -> int:
     return hours
 
 
+def _seconds(value: object, field: str) -> int:
+    if value == "none":
+        return 0
+    match = _MOMENT.fullmatch(str(value).strip())
+    if match is None or not int(match[1]):
+        raise _Wrong(
+            f"{field}: {value!r} is no half-life in the moment; write 90s, 30m, 2h or none"
+        )
+    return int(match[1]) * _SECONDS[match[2]]
+
+
 def _weight(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 32:
         raise _Wrong(f"{field}: {value!r} is no weight from 0 to 32")
@@ -306,6 +331,13 @@ def _spell_hours(hours: int) -> str:
     if hours == 0:
         return "never"
     return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def _spell_namespace(rule: NamespaceRule) -> str:
+    hours = _spell_hours(rule.half_life_hours)
+    if not rule.moment_half_life_s:
+        return hours
+    return f"{{half_life: {hours}, moment: {rule.moment_half_life_s // 60}m}}"
 
 
 def _spell_kind(rule: KindRule) -> str:

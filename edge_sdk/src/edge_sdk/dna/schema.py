@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,9 @@ MAX_HALF_LIFE_HOURS: Final = 10 * 366 * 24
 QUANTISERS: Final = (1, 2)
 MAX_MARKERS: Final = 64
 MAX_DOUBLINGS: Final = 25
+MAX_MOMENT_HALF_LIFE_S: Final = 7 * 24 * 3600
+# Of namespaces that a schema does not list, in seconds.
+MOMENT_HALF_LIVES_S: Final = MappingProxyType({"activity": 1800})
 HOUR_MS: Final = 3_600_000
 
 _HOURS_PER_DAY: Final = 24
@@ -38,11 +42,14 @@ class NamespaceRule:
     `half_life_hours`: hours after which a strength has halved; 0 never fades.
     `profile_weight_q24`: weight of a profile fact; 0 where the namespace is not
     a profile's. A profile fact never fades, so one excludes the other.
+    `moment_half_life_s`: seconds after which what went on before has halved in the moment; 0: it is
+    forgotten at once.
     """
 
     name: str
     half_life_hours: int
     profile_weight_q24: int = 0
+    moment_half_life_s: int = 0
 
     def __post_init__(self) -> None:
         split(f"{self.name}:x")
@@ -56,6 +63,11 @@ class NamespaceRule:
         if self.profile_weight_q24 and self.half_life_hours:
             raise UsageError(
                 f"namespace {self.name}: facts of a profile never fade; give it half-life 0"
+            )
+        if not 0 <= self.moment_half_life_s <= MAX_MOMENT_HALF_LIFE_S:
+            raise UsageError(
+                f"namespace {self.name}: in the moment a half-life has 0 to "
+                f"{MAX_MOMENT_HALF_LIFE_S} seconds, not {self.moment_half_life_s}"
             )
 
 
@@ -120,7 +132,7 @@ class DnaSchema:
             epoch=message.epoch,
             landmark_hour=message.landmark_hour,
             namespaces=tuple(
-                NamespaceRule(n.name, n.half_life_hours, n.profile_weight_q24)
+                NamespaceRule(n.name, n.half_life_hours, n.profile_weight_q24, n.moment_half_life_s)
                 for n in message.namespaces
             ),
             kinds=tuple(
@@ -144,6 +156,7 @@ class DnaSchema:
                     name=n.name,
                     half_life_hours=n.half_life_hours,
                     profile_weight_q24=n.profile_weight_q24,
+                    moment_half_life_s=n.moment_half_life_s,
                 )
                 for n in self.namespaces
             ],
@@ -203,6 +216,13 @@ class DnaSchema:
                 return self.half_life(namespace[len(prefix) :])
         return self.default_half_life_hours
 
+    def moment_half_life(self, namespace: str) -> int:
+        """Seconds after which what went on before has halved in the moment; 0: forgotten at once."""
+        rule = self._namespace.get(namespace)
+        if rule is not None:
+            return rule.moment_half_life_s
+        return MOMENT_HALF_LIVES_S.get(namespace, 0)
+
     def profile_weight(self, namespace: str) -> int:
         """Weight of a profile fact of this namespace in q24; 0 where it is not a profile's."""
         rule = self._namespace.get(namespace)
@@ -239,7 +259,12 @@ class DnaSchema:
 
 
 def _days(rules: Iterable[tuple[str, int]]) -> tuple[NamespaceRule, ...]:
-    return tuple(NamespaceRule(name, days * _HOURS_PER_DAY) for name, days in rules)
+    return tuple(
+        NamespaceRule(
+            name, days * _HOURS_PER_DAY, moment_half_life_s=MOMENT_HALF_LIVES_S.get(name, 0)
+        )
+        for name, days in rules
+    )
 
 
 def default_schema(landmark_hour: int, epoch: int = 1) -> DnaSchema:

@@ -2,11 +2,16 @@
 
 The same contexts come again and again (a kiosk has a few dozen in its life), so what one means is
 worked out once and then found under what it says.
+
+What went on before fades: its salience halves with each half-life in the moment that the DNA schema
+gives its namespace, in eighths of a half-life, so that a moment is worked out anew only once in an
+eighth. After `_FORGOTTEN` eighths it is out of the moment. Until then rules find it like any other
+marker: they ask whether something is there, the score asks how much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,7 +25,11 @@ from edge_sdk.engine.release import Release
 
 _REMEMBERED: Final = 1024
 _CHANNEL: Final = "channel:"
-_PLACE: Final = "place:"
+# Kinds of place, and what is at most some cells away from one.
+_PLACES: Final = ("place:", "around-")
+# Salience after so many eighths of a half-life; at a sixteenth it is forgotten.
+_FADING: Final = tuple(2.0 ** (-step / 8) for step in range(32))
+_FORGOTTEN: Final = len(_FADING)
 # Offers are written in it; few release ask for it as a marker.
 LANGUAGE: Final = "language:"
 
@@ -66,14 +75,28 @@ def moment_of(
         channel,
         language,
         tuple(places),
+        fading(release, context.earlier) if context.earlier else (),
+        context.noticed,
     )
     known: Moment | None = release.moments.get(key)
     if known is None:
-        known = _work_out(release, context, local, channel, language, places)
+        known = _work_out(release, context, local, channel, language, places, key[-2])
         if len(release.moments) >= _REMEMBERED:
             release.moments = {}
         release.moments[key] = known
     return known
+
+
+def fading(release: Release, earlier: Iterable[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
+    """What of `earlier` (markers, each with its seconds ago) still counts: markers, each with how
+    many eighths of its half-life have passed since it last was, by name."""
+    found: dict[str, int] = {}
+    for name, ago_s in earlier:
+        half_life_s = release.schema.moment_half_life(name[: name.index(":")])
+        if half_life_s and ago_s < half_life_s * (_FORGOTTEN / 8):
+            step = int(8 * ago_s / half_life_s)
+            found[name] = min(step, found.get(name, step))
+    return tuple(sorted(found.items()))
 
 
 def recorded_moment(
@@ -98,8 +121,18 @@ def _work_out(
     channel: str,
     language: str,
     places: Sequence[tuple[str, float]],
+    faded: Sequence[tuple[str, int]],
 ) -> Moment:
     saliences: dict[str, float] = dict.fromkeys(context.declared, 1.0)
+    unknown = [
+        ("marker", name)
+        for name in dict.fromkeys((*context.declared, *(name for name, _ in faded)))
+        if release.catalogue.condition(name) is None and not name.startswith(LANGUAGE)
+    ]
+    for name, step in faded:
+        saliences.setdefault(name, _FADING[step])
+    for name, salience in context.noticed:
+        saliences[name] = max(salience, saliences.get(name, 0.0))
     for name, salience in places:
         saliences[name] = max(salience, saliences.get(name, 0.0))
     saliences.update(dict.fromkeys(time_markers(local.weekday, local.hour), 1.0))
@@ -107,11 +140,6 @@ def _work_out(
         saliences[_CHANNEL + channel] = 1.0
     if language:
         saliences[LANGUAGE + language] = 1.0
-    unknown = [
-        ("marker", name)
-        for name in context.declared
-        if release.catalogue.condition(name) is None and not name.startswith(LANGUAGE)
-    ]
     for product in context.basket:
         dna = release.products.dna(product)
         if dna is None:
@@ -139,4 +167,4 @@ def _conditions(release: Release, names: Sequence[str]) -> tuple[int, ...]:
 
 
 def _places(names: Sequence[str]) -> frozenset[str]:
-    return frozenset(name for name in names if name.startswith(_PLACE))
+    return frozenset(name for name in names if name.startswith(_PLACES))

@@ -13,6 +13,7 @@ from edge_sdk.outbox import recording
 from edge_sdk.runtime.aftermath import Aftermath, Made, decision_id
 from edge_sdk.runtime.claiming import within_caps
 from edge_sdk.runtime.live import Live, Visitor
+from edge_sdk.runtime.recent_moments import Trail
 
 __all__ = ["Desk", "decision_id"]
 
@@ -23,15 +24,24 @@ class Desk(Aftermath):
     # Deciding -----------------------------------------------------------------------------------
 
     def decide(
-        self, visitor: Visitor, context: Context, placement: str, slots: int, *, kept: bool = True
+        self,
+        visitor: Visitor,
+        context: Context,
+        placement: str,
+        slots: int,
+        *,
+        kept: bool = True,
+        trail: Trail | None = None,
     ) -> Decision:
-        """Choose offers for a visitor. `kept` is False for one whose caps end with the visit.
+        """Choose offers for a visitor. `kept` is False for one whose caps end with the visit, and
+        `trail` what such a one was doing before.
 
         Raises UsageError and nothing else.
         """
         room = self.room
         live = room.live
         now_ms = room.clock.now_ms()
+        context = room.past.amid(context, visitor, live.release, now_ms, trail)
 
         def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
             return self.choose(live, visitor, context, placement, slots, now_ms, blocked, again)

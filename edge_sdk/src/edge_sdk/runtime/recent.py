@@ -26,3 +26,8 @@ class Recent(Generic[K, V]):
         """The entry of a key, or None."""
         value = self._new.get(key)
         return self._old.get(key) if value is None else value
+
+    def drop(self, key: K) -> None:
+        """Forget the entry of a key, where there is one."""
+        self._new.pop(key, None)
+        self._old.pop(key, None)

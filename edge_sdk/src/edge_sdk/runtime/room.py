@@ -13,6 +13,7 @@ from edge_sdk.plugins import Plugins
 from edge_sdk.runtime.claiming import Claims
 from edge_sdk.runtime.live import Customers, Live
 from edge_sdk.runtime.local_state import LocalState
+from edge_sdk.runtime.recent_moments import RecentMoments
 from edge_sdk.status import Counts, tier_of
 from edge_sdk.store.genomes import GenomeView
 
@@ -30,6 +31,7 @@ class Room:
         self.customers = Customers(self.local, config.genome_cache)
         self.ledger = CapLedger({}, elapsed=clock.elapsed_ms)
         self.claims = Claims(self.ledger, clock.elapsed_ms)
+        self.past = RecentMoments()
         self.live = Live()
         #: When the server was last heard, by its own clock; 0: never.
         self.contact_ms = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from edge_sdk.context import attribute_marker
+from edge_sdk.attributes import attribute_marker
 from edge_sdk.dna.markers import split
 from edge_sdk.engine.offers import InvalidDocument, dna_from_document
 from edge_sdk.errors import UsageError
