@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engine.offer_check import check_offer
-from edge_sdk.engine.offers import InvalidDocument, offer_from_document
+from edge_sdk.engine.offer_check import check_fit, check_offer
+from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
+from genome_edge.v1 import release_pb2
 from genome_server.errors import ImportRefused
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.canonical import canonical
@@ -50,7 +51,7 @@ def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> C
     """
     for path in files:
         format_of(path, format_)
-    known: dict[str, set[str] | None] = {}
+    known = Known()
     if tenant.exists:
         with closing(tenant.open_store()) as store:
             known = known_names(store)
@@ -69,17 +70,29 @@ def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> C
     return checked
 
 
-def known_names(store: Store) -> dict[str, set[str] | None]:
-    """The names that offers may use, for `check_offer`; None where none is imported yet."""
-    return {
-        "placements": {name for name, _ in store.documents("placement")} or None,
-        "places": {document["kind"] for _, document in store.documents("place")} or None,
-    }
+@dataclass(frozen=True)
+class Known:
+    """What is imported besides offers; None where nothing of the kind is."""
+
+    placements: Sequence[release_pb2.PlacementSpec] = ()
+    places: Collection[str] | None = None
+
+    def problems(self, spec: release_pb2.OfferSpec, now_ms: int) -> list[str]:
+        """Everything that keeps an offer from being shown now or later; see `check_offer`."""
+        names = {one.id for one in self.placements} or None
+        found = check_offer(spec, places=self.places, placements=names, now_ms=now_ms)
+        return found or check_fit(spec, self.placements)
 
 
-def _problems(
-    path: Path, raw: RawRow, known: dict[str, set[str] | None], now_ms: int
-) -> list[RowError]:
+def known_names(store: Store) -> Known:
+    """What offers may name."""
+    return Known(
+        [placement_from_document(document) for _, document in store.documents("placement")],
+        {document["kind"] for _, document in store.documents("place")} or None,
+    )
+
+
+def _problems(path: Path, raw: RawRow, known: Known, now_ms: int) -> list[RowError]:
     try:
         if raw.error is not None:
             raise raw.error
@@ -91,4 +104,4 @@ def _problems(
         return [error]
     except InvalidDocument as error:
         return [row_error(error)]
-    return [RowError("", problem) for problem in check_offer(spec, now_ms=now_ms, **known)]
+    return [RowError("", problem) for problem in known.problems(spec, now_ms)]

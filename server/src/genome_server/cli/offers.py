@@ -42,9 +42,10 @@ command.add_command(stops)
 def check(console: Console, files: tuple[Path, ...], format_: str | None) -> None:
     """Check offers in FILES without importing them.
 
-    Says what breaks the format and which offers can never be shown. Where there
-    is a tenant, also which placements and kinds of place they name in vain, and
-    which are over. Ends with 1 where anything was found.
+    Says what breaks the format and which offers can never be shown, whatever the
+    moment and whoever the customer. Where there is a tenant, also which
+    placements and kinds of place they name in vain and which sizes fit nowhere;
+    and which are over. Ends with 1 where anything was found.
     """
     from genome_server.cli.offer_files import check_files
 
@@ -69,7 +70,6 @@ def show(console: Console, offer: str) -> None:
     """Show one OFFER as it was imported, and what is wrong with it now."""
     import yaml
 
-    from edge_sdk.engine.offer_check import check_offer
     from edge_sdk.engine.offers import offer_from_document
     from genome_server.cli.offer_files import known_names
     from genome_server.ingest.nearest import KnownIds
@@ -80,9 +80,8 @@ def show(console: Console, offer: str) -> None:
         if document is None:
             known = KnownIds("offer", (name for name, _ in store.documents("offer")))
             raise Refused(known.unknown(offer))
-        problems = check_offer(
-            offer_from_document(document), now_ms=time.time_ns() // 1_000_000, **known_names(store)
-        )
+        now_ms = time.time_ns() // 1_000_000
+        problems = known_names(store).problems(offer_from_document(document), now_ms)
         stopped = offer in stopped_now(store).offers
 
     def render() -> None:

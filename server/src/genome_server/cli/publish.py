@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 @click.option("--untrained", is_flag=True, help="Value every offer the same; no model needed.")
 @click.option("--dry-run", is_flag=True, help="Say what would change and publish nothing.")
 @click.option(
+    "--leave-out",
+    is_flag=True,
+    help="Publish without the offers that can never be shown, instead of refusing.",
+)
+@click.option(
     "--bundle",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -56,14 +61,16 @@ def command(
     expires_days: float,
     untrained: bool,
     dry_run: bool,
+    leave_out: bool,
     bundle: Path | None,
     bundle_audience: str | None,
 ) -> None:
     """Sign offers, placements, products, places, DNA schema and model as one release.
 
     Devices that are connected get it at once. Nothing is signed that a device would
-    refuse. Where nothing changed the release in force stays. Says which devices lack
-    a feature that the release or one of its offers needs.
+    refuse, and no offer that can never be shown. Where nothing changed the release
+    in force stays. Says which devices lack a feature that the release or one of its
+    offers needs.
     """
     from genome_server.releases.bundle import write_bundle
     from genome_server.releases.publish import publish
@@ -83,6 +90,7 @@ def command(
             expires_days=expires_days,
             untrained=untrained,
             dry_run=dry_run,
+            leave_out=leave_out,
             progress=advance,
         )
     written = None

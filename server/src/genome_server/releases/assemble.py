@@ -6,7 +6,7 @@ The same store and model give the same bytes: what did not change is not sent ag
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
@@ -73,6 +73,14 @@ def assemble(
         name: message.SerializeToString(deterministic=True) for name, message in messages.items()
     }
     return {**parts, "model": model}
+
+
+def without_offers(parts: Mapping[str, bytes], names: Collection[str]) -> dict[str, bytes]:
+    """The same parts without some offers."""
+    catalogue = release_pb2.OfferCatalogue.FromString(parts["offers"])
+    kept = [offer for offer in catalogue.offers if offer.id not in names]
+    left = release_pb2.OfferCatalogue(offers=kept, zones=catalogue.zones)
+    return {**parts, "offers": left.SerializeToString(deterministic=True)}
 
 
 def _zoned(created_ms: int, expires_ms: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
+from edge_sdk.engine.offer_check import check_fit, check_offer
 from edge_sdk.engine.places import PlaceLayer
 from edge_sdk.engine.policy import explorer
 from edge_sdk.engine.release import Release
@@ -17,6 +18,9 @@ from edge_sdk.engine.scoring import OnnxScorer
 from edge_sdk.errors import EdgeError
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
+
+# Offers that one message names.
+_TOLD = 20
 
 
 def check_parts(parts: Mapping[str, bytes]) -> None:
@@ -65,6 +69,34 @@ def load_as_device(manifest: release_pb2.Manifest, parts: Mapping[str, bytes]) -
     except EdgeError as error:
         raise Refused(f"devices would refuse this release: {error}") from error
     return release
+
+
+def never_shown(parts: Mapping[str, bytes]) -> dict[str, list[str]]:
+    """The offers of a release that nobody could ever get from it, each with the reasons.
+
+    An offer whose time is over is none of them: it was shown, and what follows is still accepted.
+    A house default asks nothing of its placement.
+    """
+    offers = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
+    placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
+    houses = {one.house_offer for one in placements}
+    found = {
+        offer.id: check_offer(offer) or ([] if offer.id in houses else check_fit(offer, placements))
+        for offer in offers
+    }
+    return {name: problems for name, problems in found.items() if problems}
+
+
+def refuse_never_shown(never: Mapping[str, list[str]]) -> None:
+    """Refuse to publish them. Raises Refused that names the first and how many there are."""
+    if not never:
+        return
+    told = [f"offer {name!r}: {'; '.join(problems)}" for name, problems in never.items()]
+    more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+    raise Refused(
+        "these offers can never be shown; mend them, or leave them out with --leave-out:\n"
+        + "\n".join([*told[:_TOLD], *more])
+    )
 
 
 def references(parts: Mapping[str, bytes]) -> list[str]:

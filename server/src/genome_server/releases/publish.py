@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.offers import rings_of
 from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
@@ -25,8 +26,14 @@ from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
 from genome_server.learning.models import current_model
-from genome_server.releases.assemble import assemble
-from genome_server.releases.check import check_parts, load_as_device, references
+from genome_server.releases.assemble import assemble, without_offers
+from genome_server.releases.check import (
+    check_parts,
+    load_as_device,
+    never_shown,
+    references,
+    refuse_never_shown,
+)
 from genome_server.releases.features import Lacking, devices_lacking, needed_features
 from genome_server.releases.golden import golden_vectors
 from genome_server.releases.issue import issue, trusted_now
@@ -73,6 +80,7 @@ def publish(
     expires_days: float = DEFAULT_EXPIRES_DAYS,
     untrained: bool = False,
     dry_run: bool = False,
+    leave_out: bool = False,
     now_ms: int | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Published:
@@ -81,16 +89,25 @@ def publish(
     Nothing is published where nothing changed and the release in force still has half of
     `expires_days` before it and is signed by keys that are in force. `progress` is called after
     each step. Raises Refused where genomes were never built, where there is no model (unless
-    `untrained`) or no placement, and where a device would refuse.
+    `untrained`) or no placement, where an offer can never be shown (with `leave_out` it is left
+    out and noted instead), and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    expires_ms = now_ms + round(expires_days * _DAY_MS)
     with closing(tenant.open_store()) as store:
         schema = built_schema(store)
         if schema is None:
             raise Refused("there are no genomes yet; run: genome-server build")
         model, model_name = _model(tenant, store, untrained=untrained)
-        parts = assemble(store, schema, model, dry_run=dry_run)
+        parts = assemble(
+            store, schema, model, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
+        )
         progress()
+        never = never_shown(parts)
+        if leave_out:
+            parts = without_offers(parts, never)
+        else:
+            refuse_never_shown(never)
         check_parts(parts)
         progress()
         if not release_pb2.PlacementList.FromString(parts["placements"]).placements:
@@ -105,10 +122,14 @@ def publish(
         parts["golden"] = golden_vectors(release).SerializeToString(deterministic=True)
         draft = _manifest(tenant, schema, parts, assets, channel=channel)
         draft.created_ms = now_ms
-        draft.expires_ms = now_ms + round(expires_days * _DAY_MS)
+        draft.expires_ms = expires_ms
         load_as_device(draft, parts)
         progress()
-        notes = tuple(references(parts))
+        left_out = (
+            f"offer {name!r} is left out, it can never be shown: {'; '.join(problems)}"
+            for name, problems in never.items()
+        )
+        notes = (*left_out, *references(parts))
         before = store.release(channel=channel)
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
@@ -191,6 +212,8 @@ def _manifest(
     needed |= {p.explorer for p in placements if p.explorer in FEATURES}
     if len(parts) + len(assets) > _PARTS_BEFORE_ASSETS:
         needed.add("assets-1")
+    if any(map(rings_of, release_pb2.PlaceTable.FromString(parts["places"]).markers)):
+        needed.add("rings-1")
     vocabulary = Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(parts["vocabulary"]))
     return release_pb2.Manifest(
         format=FORMAT,
