@@ -5,67 +5,26 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
-from genome_edge.v1 import decision_pb2, decision_pb2_grpc, event_pb2
+from genome_edge.v1 import decision_pb2
 from genome_server.home import Home, Tenant
-from genome_server.log import SERVER, LogReader, verify_log
+from genome_server.log import verify_log
 from genome_server.log.erase import SERVER_CAPS
 from genome_server.services import server_caps
 from tests.serving import (
     add_audience,
     add_thin,
-    info,
     make_home,
     offer,
     publish_release,
     serving,
     until,
 )
-
-HOTEL = decision_pb2.Moment(place="hotel", activity="flight-search")
-
-
-@dataclass
-class Thin:
-    """A client of a few lines."""
-
-    channel: grpc.Channel
-    token: str
-
-    def __call__(self, request: Any) -> Any:
-        stub = decision_pb2_grpc.DecisionServiceStub(self.channel)
-        name = type(request).__name__.removesuffix("Request")
-        metadata = (("authorization", f"Bearer {self.token}"),)
-        return getattr(stub, name)(request, metadata=metadata, timeout=10)
-
-    def decide(self, placement: str = "screen", **fields: Any) -> decision_pb2.DecideResponse:
-        answer = self(decision_pb2.DecideRequest(placement=placement, **fields))
-        assert isinstance(answer, decision_pb2.DecideResponse)
-        return answer
-
-    def outcome(self, decision_id: str, kind: str = "click", **fields: Any) -> str:
-        request = decision_pb2.ReportOutcomeRequest(decision_id=decision_id, kind=kind, **fields)
-        return str(self(request).event_id)
-
-    def imprint(self, customer: str, kind: str = "buy", **fields: Any) -> str:
-        request = decision_pb2.ImprintRequest(customer=customer, kind=kind, **fields)
-        return str(self(request).interaction_id)
-
-
-def prepare(folder: Path) -> Home:
-    home = make_home(folder)
-    tenant = home.tenant("default")
-    with closing(tenant.open_store()) as store:
-        once = {"caps": [{"count": "view", "limit": 1}], "value": 3.0}
-        store.put_documents("offer", [offer("once", "service:once", **once)])
-    publish_release(tenant)
-    return home
+from tests.unit.thin_clients import HOTEL, Thin, events, prepare, refusal
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +41,6 @@ def channel(home: Home) -> Iterator[grpc.Channel]:
 @pytest.fixture
 def thin(channel: grpc.Channel, tenant: Tenant) -> Thin:
     return Thin(channel, add_thin(tenant))
-
-
-def events(tenant: Tenant) -> list[tuple[bytes, event_pb2.Event]]:
-    with LogReader(tenant.log_path) as log:
-        frames = [frame for frame in log.frames() if frame.device == SERVER]
-    return [(frame.subject, event_pb2.Event.FromString(frame.body)) for frame in frames]
-
-
-def refusal(call: Any, *arguments: Any, **fields: Any) -> tuple[str, str, dict[str, str]]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **fields)
-    found = info(caught.value)
-    return found.reason, caught.value.details(), dict(found.metadata)
 
 
 def test_a_decision_comes_back_and_is_in_the_log(thin: Thin, tenant: Tenant) -> None:
@@ -215,6 +161,11 @@ def test_outcomes_that_follow_nothing(thin: Thin, channel: grpc.Channel, tenant:
     add_audience(tenant, "strangers", [])
     stranger = Thin(channel, add_thin(tenant, "strangers"))
     assert refusal(stranger.outcome, decided)[0] == "UNKNOWN_DECISION"
+
+
+def test_a_moment_may_say_its_language(thin: Thin, tenant: Tenant) -> None:
+    thin.decide(moment=decision_pb2.Moment(language="de-CH"))
+    assert "language:de-ch" in events(tenant)[-1][1].decision.context_markers
 
 
 def test_an_imprint_changes_the_next_genome(thin: Thin, tenant: Tenant) -> None:

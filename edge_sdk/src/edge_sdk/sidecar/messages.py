@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from google.protobuf import json_format
+
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Offer
+from edge_sdk.decision import Decision, Explanation, Offer
 from edge_sdk.errors import InvalidContext
 from genome_edge.v1 import decision_pb2
 
 _MICROS: Final = 1_000_000
+# Beyond it a number is no longer whole where JSON is read as JavaScript reads it.
+_SAFE: Final = 2**53
 
 
 def context_of(moment: decision_pb2.Moment) -> Context:
@@ -76,6 +80,29 @@ def response_of(
         release_version=decision.release,
         unknown=unknown,
     )
+
+
+def explanation_of(explanation: Explanation) -> decision_pb2.ExplainResponse:
+    """An explanation as its answer: as the command line prints it, with --json and without."""
+    from edge_sdk.cli.decide import as_json, as_lines
+
+    said = as_json(explanation.decision, explanation=explanation)
+    response = decision_pb2.ExplainResponse(
+        text="\n".join(as_lines(explanation.decision, explanation=explanation))
+    )
+    json_format.ParseDict(_safe(said), response.explanation)
+    return response
+
+
+def _safe(value: Any) -> Any:
+    """The same document with whole numbers as text where a double would change them."""
+    if isinstance(value, dict):
+        return {key: _safe(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(one) for one in value]
+    if isinstance(value, int) and abs(value) > _SAFE:
+        return str(value)
+    return value
 
 
 def from_micros(micros: int) -> float:

@@ -21,7 +21,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -38,7 +37,7 @@ from edge_sdk.errors import (
 from edge_sdk.outbox.recording import MAX_ID
 from edge_sdk.runtime.aftermath import decision_id
 from edge_sdk.sidecar.batches import Batches
-from edge_sdk.sidecar.messages import context_of, from_micros, response_of
+from edge_sdk.sidecar.messages import context_of, explanation_of, from_micros, response_of
 from edge_sdk.sidecar.refusals import CallRefused
 from genome_edge.v1 import decision_pb2, report_pb2
 
@@ -47,8 +46,6 @@ log = logging.getLogger("edge_sdk.sidecar")
 _ANSWERS: Final = 4_096
 _ANSWER_S: Final = 30.0
 _SALIENCE: Final = 256
-# Beyond it a number is no longer whole where JSON is read as JavaScript reads it.
-_SAFE: Final = 2**53
 
 Files = Callable[[Offer], Mapping[str, str]]
 
@@ -162,15 +159,7 @@ class Service:
 
     def explain(self, request: decision_pb2.ExplainRequest) -> decision_pb2.ExplainResponse:
         """Explain a decision that is among the last ones that this device keeps."""
-        from edge_sdk.cli.decide import as_json, as_lines
-
-        explanation = self._edge.explain(_decision_id(request.decision_id))
-        said = as_json(explanation.decision, explanation=explanation)
-        response = decision_pb2.ExplainResponse(
-            text="\n".join(as_lines(explanation.decision, explanation=explanation))
-        )
-        json_format.ParseDict(_safe(said), response.explanation)
-        return response
+        return explanation_of(self._edge.explain(_decision_id(request.decision_id)))
 
     def imprint(self, request: decision_pb2.ImprintRequest) -> decision_pb2.ImprintResponse:
         """Take what a customer did; answered when it is on disk."""
@@ -274,14 +263,3 @@ def _decision_id(text: str) -> str:
 def _not_negative(field: str, value: int) -> None:
     if value < 0:
         raise CallRefused("INVALID_ARGUMENT", f"{field} is not negative", field=field)
-
-
-def _safe(value: Any) -> Any:
-    """The same document with whole numbers as text where a double would change them."""
-    if isinstance(value, dict):
-        return {key: _safe(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_safe(one) for one in value]
-    if isinstance(value, int) and abs(value) > _SAFE:
-        return str(value)
-    return value

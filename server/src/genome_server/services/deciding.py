@@ -21,9 +21,11 @@ from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import NOBODY, Genome
-from edge_sdk.engine.caps import VIEW, CapLedger
+from edge_sdk.engine.caps import REDEEM, VIEW, CapLedger
 from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.errors import FormatError, TrustError
+from edge_sdk.runtime.claiming import claim_of
+from edge_sdk.runtime.recent import Recent
 from edge_sdk.status import tier_of
 from edge_sdk.sync.trust import manifest_digest
 from genome_edge.v1 import event_pb2, release_pb2
@@ -31,6 +33,7 @@ from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
 from genome_server.plugins import deciding
 from genome_server.services.errors import CallRefusedError
+from genome_server.services.redemptions import is_used_up
 from genome_server.services.room import Room
 from genome_server.services.server_caps import chosen, ledger_from_log
 from genome_server.services.sync_plan import rows_fit
@@ -43,6 +46,10 @@ if TYPE_CHECKING:
 _DAY_MS = 24 * 3_600_000
 #: Outcomes are welcome for this long at least, whatever a placement's window says.
 REMEMBERED_MS = 30 * _DAY_MS
+#: Decisions whose full form is kept, for whoever asks why. With a large catalogue one has 100 KB.
+_EXPLAINED = 128
+#: A withdrawal that the log holds is in the store by then.
+_WITHDRAWN_S = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +89,15 @@ class Decider:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._lock = threading.Lock()
+        self._redeeming = threading.Lock()
         self._release: Release | None = None
         self._tried = 0
         self._ledger: CapLedger | None = None
         self._config = Config()
         self._failures = Failures()
         self._in_force: tuple[tuple[int, tuple[int, int, int]], int, Withholding] | None = None
+        self._full: Recent[bytes, tuple[Release, event_pb2.DecisionRecord]] = Recent(_EXPLAINED)
+        self._withdrawn: dict[tuple[bytes, int], float] = {}
 
     def release(self) -> Release:
         """Return the newest release that can be used. Raises NO_RELEASE."""
@@ -115,7 +125,7 @@ class Decider:
         if subject is None or not store.is_member(audience, subject):
             return None
         known = store.customer(subject)
-        consents = (known.consents or 0) if known is not None else 0
+        consents = self._holding(subject, (known.consents or 0) if known is not None else 0)
         # Consent comes first: without it the genome is not even read.
         if not consents & CONSENT_PERSONALISATION:
             return Customer(subject, consents)
@@ -149,7 +159,30 @@ class Decider:
             now_ms=now_ms,
             subject=customer.subject,
         )
-        return decision, coarse(record.to_proto())
+        full = record.to_proto()
+        self._full.put(full.decision_id, (release, full))
+        return decision, coarse(full)
+
+    def full(self, decision_id: bytes) -> tuple[Release, event_pb2.DecisionRecord] | None:
+        """The release and the full record of one of the last decisions."""
+        return self._full.get(decision_id)
+
+    def withdrawn(self, subject: bytes, purpose: int) -> None:
+        """A customer agrees no longer: that holds before the store has it from the log."""
+        self._withdrawn[subject, purpose] = time.monotonic()
+
+    def agreed(self, subject: bytes, purpose: int) -> None:
+        """A customer agrees: that holds when the store has it."""
+        self._withdrawn.pop((subject, purpose), None)
+
+    def _holding(self, subject: bytes, consents: int) -> int:
+        """The consents of the store, but for what was withdrawn here just now."""
+        for key, at in list(self._withdrawn.items()):
+            if time.monotonic() - at > _WITHDRAWN_S:
+                self._withdrawn.pop(key, None)
+            elif key[0] == subject:
+                consents &= ~(1 << key[1])
+        return consents
 
     def _terms(self, release: Release, now_ms: int) -> Terms:
         """How far the release may be trusted, and what of it is stopped."""
@@ -179,10 +212,27 @@ class Decider:
         for offer in chosen(record):
             self.count(subject, offer, VIEW, at_ms)
 
-    def count(self, subject: bytes, offer: str, kind: str, at_ms: int) -> None:
-        """Count what happened with an offer against its caps."""
+    def count(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes = b"") -> None:
+        """Count what happened with an offer against its caps, once for each claim."""
         if self._ledger is not None and offer and subject != NOBODY:
-            self._ledger.record(subject, offer, kind, at_ms)
+            self._ledger.record(subject, offer, kind, at_ms, claim)
+
+    def may_redeem(
+        self,
+        release: Release,
+        subject: bytes,
+        offer: str,
+        decision_id: bytes,
+        slot: int,
+        now_ms: int,
+    ) -> bool:
+        """Say whether caps allow a redemption, and count it then: of two at once, one is first."""
+        rule = release.catalogue.caps.get(offer)
+        with self._redeeming:
+            if rule is not None and is_used_up(self._caps(release), release, rule, subject, now_ms):
+                return False
+            self.count(subject, offer, REDEEM, now_ms, claim_of(decision_id, slot))
+        return True
 
     def _try(self, version: int) -> None:
         """Use a release, once; one that is of no use is said so and passed over."""
