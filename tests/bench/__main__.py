@@ -15,6 +15,7 @@ from tests.bench.figures import ROOT, Figures, machine
 
 SECTIONS = (
     "decide",
+    "rivals",
     "during_sync",
     "cold",
     "sync",

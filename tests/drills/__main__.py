@@ -36,6 +36,7 @@ DRILLS = (
     "clock",
     "simulation",
     "explore",
+    "rules",
     "replay",
 )
 _SHOWN = 10

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import h3.api.basic_int as h3
 from hypothesis import strategies as st
 
+from edge_sdk.engine.zones import zone_table
 from genome_edge.v1 import release_pb2
 
 #: Latitude and longitude: pentagons (of resolution 2, whose children are further ones), the poles,
@@ -64,13 +65,7 @@ def turns(zone: str) -> tuple[datetime, ...]:
 @cache
 def table(zone: str) -> release_pb2.TimeZone:
     """The zone as a part carries it."""
-    made = release_pb2.TimeZone(name=zone)
-    for at in (FIRST, *turns(zone)):
-        offset = at.astimezone(ZoneInfo(zone)).utcoffset()
-        assert offset is not None
-        made.from_ms.append(millis(at))
-        made.offsets_s.append(int(offset.total_seconds()))
-    return made
+    return zone_table(zone, millis(FIRST), millis(LAST))
 
 
 def millis(at: datetime) -> int:
