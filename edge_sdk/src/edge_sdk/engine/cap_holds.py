@@ -71,6 +71,10 @@ class Holds:
         self.next_lapse = min((hold.until for hold in self), default=NEVER)
         return touched
 
+    def number(self, where: Where) -> int:
+        """How many there are."""
+        return len(self._lapses.get(where, ()))
+
     def lapses(self, where: Where) -> list[int]:
         """When each of them lapses, ascending."""
         return sorted(self._lapses.get(where, {}).values())

@@ -32,7 +32,6 @@ from edge_sdk.engine.cap_rules import (
     CapRow,
     CapRule,
     Counter,
-    Ends,
     Limit,
     counters_of,
     rules_of,
@@ -73,7 +72,7 @@ class CapLedger:
         self._times: dict[Where, list[int]] = {}
         # What readers look at, both of one moment: the offers that each limit keeps away, and the
         # limits that each subject has reached.
-        self._reading: tuple[Mapping[Limit, list[str]], Mapping[bytes, Reached]] = ({}, {})
+        self._reading: tuple[Mapping[Limit, list[str]], dict[bytes, Reached]] = ({}, {})
         self._views: dict[bytes, View] = {}
         self._learn(rules)
         self.apply(rows)
@@ -198,7 +197,7 @@ class CapLedger:
         """The limits that keep an offer away now."""
         rule = self._rules.get(offer)
         by = self._reading[1]
-        found: dict[Limit, Ends] = {}
+        found = {}
         for limit in rule.limits if rule is not None else ():
             ends = by.get(DEVICE if limit.device else subject, NOTHING_REACHED).get(limit)
             if ends is not None and ends.blocked_ms > now_ms:
@@ -261,8 +260,7 @@ class CapLedger:
                 self._holds.put(hold._replace(subject=b""), counters)
             for where in [where for where in self._times if where[0] == subject]:
                 del self._times[where]
-            offers, until = self._reading
-            self._reading = (offers, {key: own for key, own in until.items() if key != subject})
+            self._reading[1].pop(subject, None)
             self._views.pop(subject, None)
 
     # Under the lock -----------------------------------------------------------------------------
@@ -284,7 +282,9 @@ class CapLedger:
         for hold in self._holds:
             counters = self._counters(hold.offer, hold.campaign, hold.group)
             touched |= self._holds.put(hold, counters)
-        self._reading = (offers, self._settled(touched, {}))
+        until: dict[bytes, Reached] = {}
+        self._settled(touched, until)
+        self._reading = (offers, until)
 
     def _counters(self, offer: str, campaign: str, group: str) -> tuple[Counter, ...]:
         rule = self._rules.get(offer)
@@ -354,33 +354,26 @@ class CapLedger:
 
     def _settle(self, touched: AbstractSet[Where]) -> None:
         """Work out anew until when the touched limits are reached."""
-        if touched:
-            offers, until = self._reading
-            self._reading = (offers, self._settled(touched, until))
+        self._settled(touched, self._reading[1])
 
-    def _settled(
-        self, touched: AbstractSet[Where], until_by: Mapping[bytes, Reached]
-    ) -> Mapping[bytes, Reached]:
-        changed: dict[bytes, dict[Limit, Ends]] = {}
+    def _settled(self, touched: AbstractSet[Where], until: dict[bytes, Reached]) -> None:
         for where in touched:
             who, counter, kind = where
             times = self._times.get(where, ())
-            # Without holds until when follows from what has happened, whenever that is asked.
-            held, now_ms = self._lapses(where) if self._holds else ([], 0)
+            waiting = self._holds.number(where)
             for limit in self._limits.get((counter, kind), ()):
                 if limit.device != (who == DEVICE) or (who == NOBODY and not limit.strangers):
                     continue
-                ends = limit.ends(times, held if limit.holds else (), now_ms)
-                known: Reached = (
-                    changed[who] if who in changed else until_by.get(who, NOTHING_REACHED)
-                )
+                ends = None
+                if len(times) + waiting >= (1 if limit.paced else limit.limit):
+                    # Without holds it follows from what has happened, whenever that is asked.
+                    held, now_ms = self._lapses(where) if waiting and limit.holds else ([], 0)
+                    ends = limit.ends(times, held, now_ms)
+                known = until.get(who, NOTHING_REACHED)
                 if ends != known.get(limit):
-                    fresh = changed.setdefault(who, dict(known))
-                    if ends is None:
-                        fresh.pop(limit, None)
-                    else:
-                        fresh[limit] = ends
-        return {**until_by, **changed} if changed else until_by
+                    rest = {one: when for one, when in known.items() if one != limit}
+                    # Who reads sees the one before or the one after.
+                    until[who] = rest if ends is None else {**rest, limit: ends}
 
     # What is held, under the lock ---------------------------------------------------------------
 

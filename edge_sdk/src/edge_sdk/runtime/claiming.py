@@ -83,7 +83,16 @@ class Claims:
             file.close()
 
     def detach(self) -> None:
-        """Leave the file: the store is closed, or in a forked child the parent's."""
+        """Leave the file: the store is closed."""
+        # Not while somebody reads or writes it: its number may be another file's the next moment.
+        if self._lock.acquire(timeout=10 * _PATIENCE_S):
+            try:
+                self.abandon()
+            finally:
+                self._lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: leave the parent's file, whatever its threads were at."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -243,7 +252,7 @@ def within_caps(
     placement = release.placements.get(decision.placement)
     hold = placement is not None and placement.shown_on_view
     for left in range(_TRIES, 0, -1):
-        wanted, forced = _wanted(claims.ledger, subject, decision)
+        wanted, forced = _wanted(claims, release, subject, decision)
         rows, failed = claims.take(subject, wanted, now_ms, hold=hold, kept=kept)
         if not failed:
             break
@@ -259,16 +268,17 @@ def within_caps(
 
 
 def _wanted(
-    ledger: CapLedger, subject: bytes, decision: Decision
+    claims: Claims, release: Release, subject: bytes, decision: Decision
 ) -> tuple[list[tuple[bytes, str]], list[tuple[bytes, str]]]:
     """The claims and offers that a decision shows and that count; and those that a test forces."""
     wanted: list[tuple[bytes, str]] = []
     forced: list[tuple[bytes, str]] = []
-    key = bytes.fromhex(decision.id)
+    limited, ledger = release.catalogue.caps, claims.ledger
     for number, slot in enumerate(decision.slots):
-        if slot.offer is None or slot.reason in _NOT_SHOWN:
+        offer = slot.offer
+        if offer is None or offer.id not in limited or slot.reason in _NOT_SHOWN:
             continue
-        if ledger.counts(slot.offer.id, VIEW, subject):
+        if ledger.counts(offer.id, VIEW, subject):
             into = forced if slot.reason is Reason.FORCED else wanted
-            into.append((claim_of(key, number), slot.offer.id))
+            into.append((claim_of(bytes.fromhex(decision.id), number), offer.id))
     return wanted, forced

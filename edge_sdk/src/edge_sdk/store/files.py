@@ -9,6 +9,7 @@
     genomes/<n>.lookup        customer-id hashes
     rejected/<n>              batches that the server refused for good
     locks/                    who holds what
+    claims                    what processes tell each other of caps (store.reservations)
     edge.sqlite               everything else
 
 What is damaged is moved to `<store>.corrupt-<n>/`, never deleted: a person may want to look.

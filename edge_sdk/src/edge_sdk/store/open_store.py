@@ -239,7 +239,7 @@ class OpenStore:
     def abandon(self) -> list[object]:
         """In a forked child: give up what is the parent's. What is returned must live for ever."""
         self.writer.abandon()
-        self.claims.detach()
+        self.claims.abandon()
         if self._syncing is not None:
             self._syncing.abandon()
         return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.writer]

@@ -146,9 +146,9 @@ class ClaimFile:
         """What was written since, and whether something was missed in between."""
         found = self._read()
         missed = not self._offset
-        if missed:  # damaged from its first byte on
+        if missed and self._is_current():  # damaged from its first byte on
             self._begin_anew([])
-        while not os.fstat(self._descriptor).st_nlink:
+        while not self._is_current():
             before = self._name
             self._close_file()
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -205,10 +205,14 @@ class ClaimFile:
         if not self._offset:
             self._name, self._began = found[0].claim, found[0].at_ms
         self._offset += end
-        if self._offset < size:
+        if self._offset < size and self._is_current():
             # Others may have read what was damaged since: they must see that it is another file.
             self._begin_anew(self._kept())
         return found
+
+    def _is_current(self) -> bool:
+        """Whether nobody has begun the file anew since it was opened."""
+        return bool(os.fstat(self._descriptor).st_nlink)
 
     def _kept(self) -> list[Record]:
         """What a new file begins with."""
