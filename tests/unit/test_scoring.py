@@ -302,3 +302,29 @@ def test_what_a_model_never_needs_is_refused() -> None:
     assert "sparse" in refused(tampered(sparse))
     assert "another file" in refused(tampered(hidden))
     assert "functions" in refused(tampered(function))
+
+
+def test_a_query_in_parts_is_the_same_query() -> None:
+    direct = read_towers(towers(), WORDS)
+    assert direct is not None
+    rows = direct.vectors([[(n, 1.0)] for n in range(20)])
+    rng = np.random.default_rng(4)
+    parts = [
+        (rng.integers(0, 50, number), rng.uniform(0, 2, number).astype(np.float32))
+        for number in (0, 3, 30)
+    ]
+    whole = direct.values(
+        np.concatenate([indices for indices, _ in parts]),
+        np.concatenate([weights for _, weights in parts]),
+        rows,
+    )
+    first = direct.values_of(parts, rows)
+    assert np.allclose(first, whole, atol=1e-5)
+    # What is remembered gives the same to the bit, and so does another scorer that knows nothing.
+    assert np.array_equal(first, direct.values_of(parts, rows))
+    again = read_towers(towers(), WORDS)
+    assert again is not None
+    assert np.array_equal(first, again.values_of(parts, rows))
+    assert len(direct._sums) == 3
+    del parts
+    assert not direct._sums, "nothing is remembered of weights that are gone"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -28,9 +27,19 @@ if TYPE_CHECKING:
 # Some of the eligible: by a mask, or by positions.
 Kept = npt.NDArray[Any]
 
+# So much of what is shown of offers is remembered.
+_SHOWN: Final = 4096
 # What a value is where the model gives none: the untrained model's.
 _UNSCORED_VALUE: Final = np.float32(0.5)
 _GREEDY: Final = Greedy()
+
+
+class _Shown(NamedTuple):
+    """What is shown of an offer in one language: its id, content, and the parts of its files."""
+
+    id: str
+    content: dict[str, str]
+    parts: dict[str, str]
 
 
 class Recorded(NamedTuple):
@@ -230,14 +239,12 @@ def eligible_for(release: Release, inputs: Inputs) -> Eligible:
 def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores, bool]:
     """Scores of all eligible offers, and whether the model failed to give them."""
     moment = inputs.moment
+    parts = [(moment.indices, moment.weights)]
     if inputs.genome_used:
-        indices = np.concatenate((inputs.genome_indices, moment.indices))
-        weights = np.concatenate((inputs.genome_weights, moment.weights))
-    else:
-        indices, weights = moment.indices, moment.weights
+        parts.insert(0, (inputs.genome_indices, inputs.genome_weights))
     try:
         scoring = release.scoring
-        values = scoring.scorer.values(indices, weights, eligible.vectors(scoring.vectors))
+        values = scoring.values(parts, eligible.vectors(scoring.vectors))
         if eligible.positions is not None:
             values = values[eligible.positions]
         return fixed_scores(values, eligible.worth), False
@@ -258,13 +265,18 @@ def _slot(
 
 def offer_at(release: Release, row: int, language: str = "") -> Offer:
     """The offer of a row as it is shown in a language (BCP 47); made for winners only."""
-    spec = release.catalogue.offers[row]
-    languages = languages_of(language)
-    files: dict[str, Path] = {}
-    if spec.assets:
-        parts = parts_of(spec.assets, languages).items()
-        files = {name: release.assets[part] for name, part in parts if part in release.assets}
-    return Offer(spec.id, content_of(spec, languages), files)
+    known: _Shown | None = release.shown.get((row, language))
+    if known is None:
+        spec, languages = release.catalogue.offers[row], languages_of(language)
+        parts = parts_of(spec.assets, languages) if spec.assets else {}
+        known = _Shown(spec.id, content_of(spec, languages), parts)
+        if len(release.shown) >= _SHOWN:
+            release.shown = {}
+        release.shown[row, language] = known
+    id_, content, parts = known
+    held = release.assets
+    files = {name: held[part] for name, part in parts.items() if part in held} if parts else {}
+    return Offer(id_, dict(content), files)  # the app's own copy
 
 
 def _bare(release: Release, inputs: Inputs, reason: Reason, placement: Placement) -> list[Slot]:

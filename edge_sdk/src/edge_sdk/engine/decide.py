@@ -19,7 +19,6 @@ Rules.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
@@ -32,6 +31,7 @@ from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.choosing import answer
 from edge_sdk.engine.explain import check_replay, explain, replay
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
+from edge_sdk.engine.noise import noise
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.record import NO_INDICES, NO_REASONS, NO_WEIGHTS, Inputs, Record, coarse
 from edge_sdk.engine.withheld import NOTHING, Terms, languages_of
@@ -91,9 +91,9 @@ def decide(
     """
     _check_call(context, placement_id, slots)
     if seed is None or decision_id is None:
-        noise = os.urandom(24)
-        seed = int.from_bytes(noise[:8], "little") if seed is None else seed
-        decision_id = decision_id or noise[8:]
+        random = noise()
+        seed = int.from_bytes(random[:8], "little") if seed is None else seed
+        decision_id = decision_id or random[8:]
     tier = terms.tier if release is not None else Tier.EMPTY
     local = context.local_time(int(time.time() * 1000) if now_ms is None else now_ms)
     placement = release.placements.get(placement_id) if release is not None else None

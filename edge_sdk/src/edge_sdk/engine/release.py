@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -28,7 +28,7 @@ from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
-from edge_sdk.engine.policy import Explorer, Floats, Scorer, explorer
+from edge_sdk.engine.policy import Explorer, Floats, Indices, Scorer, explorer
 from edge_sdk.engine.scoring import OnnxScorer, open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.engine.slates import Slate
@@ -72,6 +72,15 @@ class Scoring:
 
     scorer: Scorer
     vectors: Floats
+
+    def values(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
+        """Probability of success, float32[k], for a query of one or more parts, in arrays that
+        nobody changes: markers int64[n] and weights float32[n] of each."""
+        scorer = self.scorer
+        if isinstance(scorer, TowerScorer):
+            return scorer.values_of(parts, vectors)
+        indices = np.concatenate([indices for indices, _ in parts])
+        return scorer.values(indices, np.concatenate([weights for _, weights in parts]), vectors)
 
 
 class Bundle(NamedTuple):
@@ -117,6 +126,8 @@ class Release:
         self.assets: Mapping[str, Path] = dict(assets or {})
         # What contexts were worked out to mean; kept here because it is only true of this release.
         self.moments: dict[Any, Any] = {}
+        # And what is shown of the offers that were drawn.
+        self.shown: dict[Any, Any] = {}
         self._golden = golden
         self._make_scorer = scorer
         self._scoring: Scoring | TrustError | None = None

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +123,7 @@ class TowerScorer:
         self._output_weight = towers.output_weight * _HALF
         self._output_bias = towers.output_bias * _HALF
         self._offers = towers
+        self._sums: dict[int, tuple[ref[Floats], Floats]] = {}
         self._piece = (_ALONE - 1) // self.dimension
 
     def vectors(self, dna: Sequence[Sequence[tuple[int, float]]]) -> Floats:
@@ -149,7 +151,31 @@ class TowerScorer:
 
     def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
         """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
-        query = self._query(indices, weights)
+        return self._values(self._sum(indices, weights), vectors)
+
+    def values_of(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
+        """The same for a query of one or more parts, in arrays that nobody changes.
+
+        What a part adds up to is remembered for as long as its weights are in use: those of a
+        genome are for an hour, those of a moment come again and again.
+        """
+        wide: Floats | None = None
+        for indices, weights in parts:
+            known = self._sums.get(id(weights))
+            if known is None or known[0]() is not weights:
+                known = self._remember(indices, weights)
+            wide = known[1] if wide is None else wide + known[1]
+        return self._values(wide, vectors)
+
+    def _remember(self, indices: Indices, weights: Floats) -> tuple[ref[Floats], Floats]:
+        key, sums = id(weights), self._sums
+        found = self._sum(indices, weights)
+        # With the weights goes what they add up to: a visit that is wiped leaves nothing here.
+        known = sums[key] = (ref(weights, lambda _: sums.pop(key, None)), found)
+        return known
+
+    def _values(self, wide: Floats | None, vectors: Floats) -> Floats:
+        query = self._query(self._query_bias if wide is None else wide + self._query_bias)
         number, piece = len(vectors), self._piece
         values = np.empty(number, np.float32)
         whole = number - number % piece
@@ -163,27 +189,28 @@ class TowerScorer:
         values += _HALF
         return values
 
-    def _query(self, indices: Indices, weights: Floats) -> Floats:
-        """What an offer's vector is multiplied with, float32[d], halved."""
+    def _sum(self, indices: Indices, weights: Floats) -> Floats:
+        """What the markers of a query add up to, float32[members * width] in strips."""
         rows = self._query_row.take(indices, mode="clip")
         found = self._query_table.take(rows, axis=0, mode="clip")
         strips = found.reshape(len(rows), len(self._query_bias), _STRIP).transpose(1, 0, 2)
         if len(rows) <= _MOST_MARKERS:
-            wide = np.matmul(weights, strips)
-        else:
-            wide = np.zeros_like(self._query_bias)
-            for at in range(0, len(rows), _MOST_MARKERS):
-                end = at + _MOST_MARKERS
-                wide += np.matmul(weights[at:end], strips[:, at:end])
-        wide += self._query_bias
-        np.maximum(wide, _ZERO, out=wide)
-        hidden = np.matmul(wide.reshape(self._wide), self._hidden_weight)
+            return np.matmul(weights, strips)
+        wide = np.zeros_like(self._query_bias)
+        for at in range(0, len(rows), _MOST_MARKERS):
+            end = at + _MOST_MARKERS
+            wide += np.matmul(weights[at:end], strips[:, at:end])
+        return wide
+
+    def _query(self, wide: Floats) -> Floats:
+        """What an offer's vector is multiplied with, float32[d], halved."""
+        flat = np.maximum(wide, _ZERO)
+        hidden = np.matmul(flat.reshape(self._wide), self._hidden_weight)
         hidden += self._hidden_bias
         np.maximum(hidden, _ZERO, out=hidden)
         query = np.matmul(hidden, self._output_weight)
         query += self._output_bias
-        flat: Floats = query.reshape(self.dimension)
-        return flat
+        return query.reshape(self.dimension)
 
 
 def read_towers(model: bytes, vocabulary: Vocabulary) -> TowerScorer | None:
