@@ -186,7 +186,7 @@ def test_what_can_be_so_is_taken(doc: dict[str, Any]) -> None:
 
 
 def test_what_is_left_of_an_offer_may_be_nothing() -> None:
-    doc = {
+    doc: dict[str, Any] = {
         "valid": {"until": "2026-06-06T00:00:00+02:00"},
         "zone": "Europe/Berlin",
         "days": ["fri"],

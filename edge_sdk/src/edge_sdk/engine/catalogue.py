@@ -56,6 +56,7 @@ _MAX_BLOCKS: Final = 1024
 _MAX_ROWS_KNOWN: Final = 1 << 20
 _MAX_SELECTIONS: Final = 256
 _NO_SIZES: Final[frozenset[str]] = frozenset()
+_NO_CONDITIONS: Final[frozenset[int]] = frozenset()
 
 
 class Where(NamedTuple):
@@ -95,8 +96,6 @@ class Catalogue:
         self.zones = zones_of(zones)
         #: By placement: the sizes that fit; those that name none are not here.
         self.sizes = {one.id: frozenset(one.sizes) for one in placements if one.sizes}
-        self.worth = np.zeros(number, np.float64)
-        self.priorities = np.zeros(number, np.int32)
         self.groups = np.zeros(number, np.int32)
         self.categories = np.zeros(number, np.int32)
         self.caps: dict[str, CapRule] = rules_of(self.offers, self.zones)
@@ -104,16 +103,10 @@ class Catalogue:
         self.offline_limits: dict[int, list[int]] = {}
         # By row: the files that an offer needs.
         self.assets: dict[int, Sequence[release_pb2.OfferAsset]] = {}
-        self.predicates: list[Predicate] = []
-        self.predicate_ids = np.zeros(number, np.int32)
         self._vocabulary = vocabulary
         self._extra: dict[str, int] = {}
-        self._from = np.zeros(number, np.int64)
-        self._until = np.full(number, FOREVER_MS, np.int64)
         # By row: when an offer is valid, where that is more than one time.
         self._periods: dict[int, Periods] = {}
-        self._gates: list[Gate] = []
-        self._gate_ids = np.zeros(number, np.int32)
         self._compile(features)
         self._blocks: dict[tuple[Any, ...], Block] = {}
         self._rows_known = 0
@@ -228,21 +221,23 @@ class Catalogue:
         areas: dict[frozenset[int], list[int]] = {}
         places: dict[str, list[int]] = {}
         everywhere: list[int] = []
+        worth, priorities, bounds = [], [], []
+        gate_ids, predicate_ids = [], []
         for row, offer in enumerate(self.offers):
             rest()
             name = self.ids[row] = offer.id
             if self.row_of.setdefault(name, row) != row:
                 raise FormatError(f"offer {name!r} stands twice in the catalogue")
-            self.worth[row] = (offer.value_micros - offer.cost_micros) / 1_000_000 * ONE
-            self.priorities[row] = offer.priority
+            worth.append(offer.value_micros - offer.cost_micros)
+            priorities.append(offer.priority)
             targeting = offer.targeting
             if targeting.zone and targeting.zone not in self.zones:
                 raise FormatError(f"offer {name!r} is of a zone without a table: {targeting.zone}")
             gate = Gate.of(offer, features)
-            self._gate_ids[row] = gates.setdefault(gate, len(gates))
-            predicate = self._predicate(offer)
-            self.predicate_ids[row] = predicates.setdefault(predicate, len(predicates))
-            self._bound(row, targeting)
+            gate_ids.append(gates.setdefault(gate, len(gates)))
+            predicate = self._predicate(targeting, offer.purpose)
+            predicate_ids.append(predicates.setdefault(predicate, len(predicates)))
+            bounds.append(self._bounds(row, targeting))
             if offer.exclusivity_group:
                 self.groups[row] = groups.setdefault(offer.exclusivity_group, len(groups) + 1)
             if offer.category:
@@ -259,7 +254,11 @@ class Catalogue:
                     places.setdefault(place, []).append(row)
             else:
                 everywhere.append(row)
-        self._gates, self.predicates = list(gates), list(predicates)
+        self.worth = np.array(worth, np.float64) / 1_000_000 * ONE
+        self.priorities = np.array(priorities, np.int32)
+        self._gates, self._gate_ids = list(gates), np.array(gate_ids, np.int32)
+        self.predicates, self.predicate_ids = list(predicates), np.array(predicate_ids, np.int32)
+        self._from, self._until = np.array(bounds, np.int64).reshape(-1, 2).T.copy()
         self._areas = AreaIndex(areas)
         self._everywhere = np.array(everywhere, np.int32)
         self._place_rows = {place: np.array(rows, np.int32) for place, rows in places.items()}
@@ -270,28 +269,26 @@ class Catalogue:
         self._placements: dict[str, Any] = dict(self.sizes) if any(g.sizes for g in gates) else {}
         self._placements |= {name: name for gate in gates for name in gate.placements}
 
-    def _bound(self, row: int, targeting: release_pb2.Targeting) -> None:
-        """Take from when until when an offer is valid; of more than one time their hull."""
-        self._from[row] = targeting.valid_from_ms
-        self._until[row] = targeting.valid_until_ms or FOREVER_MS
-        if targeting.windows:
-            try:
-                periods = self._periods[row] = Periods.of(targeting)
-            except FormatError as error:
-                raise FormatError(f"offer {self.ids[row]!r}: {error}") from error
-            self._from[row], self._until[row] = periods.starts[0], periods.ends[-1]
+    def _bounds(self, row: int, targeting: release_pb2.Targeting) -> tuple[int, int]:
+        """From when until when an offer is valid; of more than one time their hull."""
+        if not targeting.windows:
+            return targeting.valid_from_ms, targeting.valid_until_ms or FOREVER_MS
+        try:
+            periods = self._periods[row] = Periods.of(targeting)
+        except FormatError as error:
+            raise FormatError(f"offer {self.ids[row]!r}: {error}") from error
+        return periods.starts[0], periods.ends[-1]
 
-    def _predicate(self, offer: release_pb2.OfferSpec) -> Predicate:
-        def conditions(markers: Iterable[str]) -> frozenset[int]:
-            return frozenset(self._condition_made(marker) for marker in markers)
-
-        targeting = offer.targeting
+    def _predicate(self, targeting: release_pb2.Targeting, purpose: int) -> Predicate:
         return Predicate(
-            conditions(targeting.all_of),
-            conditions(targeting.any_of),
-            conditions(targeting.none_of),
-            int(offer.purpose),
+            self._conditions(targeting.all_of),
+            self._conditions(targeting.any_of),
+            self._conditions(targeting.none_of),
+            purpose,
         )
+
+    def _conditions(self, markers: Sequence[str]) -> frozenset[int]:
+        return frozenset(map(self._condition_made, markers)) if markers else _NO_CONDITIONS
 
     def _condition_made(self, marker: str) -> int:
         known = self.condition(marker)

@@ -65,7 +65,7 @@ class Gate(NamedTuple):
             _set(targeting.placements),
             _set(offer.sizes),
             _set(targeting.near_places),
-            all(feature in features for feature in offer.required_features),
+            not offer.required_features or set(offer.required_features).issubset(features),
         )
 
     def open(self, where: Where, bits: Mapping[str, int], fitting: frozenset[str]) -> bool:
