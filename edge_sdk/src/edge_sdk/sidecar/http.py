@@ -23,22 +23,21 @@ import contextlib
 import json
 import logging
 import mimetypes
-import socket
-import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from google.protobuf import json_format
 
 from edge_sdk.errors import UsageError
 from edge_sdk.sidecar.doors import Door, private_socket
+from edge_sdk.sidecar.http_server import LocalServer, LocalServer6, UnixServer
 from edge_sdk.sidecar.refusals import CallRefused
 from edge_sdk.sidecar.service import Method, snake
 from edge_sdk.sidecar.token import Gate
@@ -48,8 +47,8 @@ log = logging.getLogger("edge_sdk.sidecar.http")
 # A batch of 4 MiB in base64, and what is around it.
 MAX_BODY_BYTES: Final = 6 << 20
 _IDLE_S: Final = 30.0
-_CONNECTIONS: Final = 128
 _PREFLIGHT_S: Final = 600
+_DIGITS: Final = 18
 ASSETS: Final = "/v1/assets/"
 _OPEN_TO_ALL: Final = "/healthz"
 _JSON: Final = "application/json"
@@ -86,7 +85,7 @@ class HttpDoor:
         self.origins = frozenset(map(_origin, origins))
         self.draining = draining
         self.door = Door()
-        self._server: _Server | None = None
+        self._server: LocalServer | None = None
         self._running = threading.Condition()
         self._calls = 0
 
@@ -95,11 +94,12 @@ class HttpDoor:
         try:
             if door.path is not None:
                 with private_socket(door.path):
-                    self._server = _UnixServer(str(door.path), partial(_UnixHandler, self))
+                    handler = partial(_UnixHandler, self)
+                    self._server = UnixServer(str(door.path), handler, _busy())
                 self.door = door
             else:
-                made = _Server6 if ":" in door.host else _Server
-                self._server = made((door.host, door.port), partial(_Handler, self))
+                made = LocalServer6 if ":" in door.host else LocalServer
+                self._server = made((door.host, door.port), partial(_Handler, self), _busy())
                 self.door = Door(door.host, self._server.server_address[1])
         except OSError as error:
             raise UsageError(f"{door.text} cannot be listened on: {error.strerror}") from error
@@ -138,48 +138,6 @@ class HttpDoor:
         names = {"localhost", "127.0.0.1", "[::1]", self.door.text.rpartition(":")[0]}
         known = {f"{name}:{port}" for name in names}
         return host is not None and host.lower() in (known | names if port == 80 else known)
-
-
-class _Server(socketserver.ThreadingMixIn, HTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    # The address of one that has ended may be taken again; that of one that runs may not.
-    allow_reuse_address = True
-
-    def __init__(self, *arguments: Any) -> None:
-        self._room = threading.BoundedSemaphore(_CONNECTIONS)
-        super().__init__(*arguments)
-
-    def server_bind(self) -> None:
-        """Bind, without asking a name service for our own name as the base class does."""
-        socketserver.TCPServer.server_bind(self)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own, where there is room for one more."""
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            log.warning("more than %d connections at once", _CONNECTIONS)
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """As the base class; the room is given back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, *_: Any) -> None:
-        """Whoever hung up is no error of ours."""
-        log.debug("a connection ended early")
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _UnixServer(_Server):
-    address_family = socket.AF_UNIX
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -229,21 +187,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self, answer: Callable[[str], Answer]) -> None:
         origin = None
-        self._body_left = _length(self.headers.get("Content-Length"))
+        self._body_left = _length(self.headers.get_all("Content-Length", []))
         with self._outside.call():
             try:
                 origin = self._check_sender()
                 if self._outside.draining():
                     raise CallRefused("DRAINING", "this service is about to stop")
-                said = answer(urlsplit(self.path).path)
+                said = answer(self._target().path)
             except CallRefused as refusal:
                 said = _as_answer(refusal)
+            except OSError:  # the caller went away, or sends nothing more
+                self.close_connection = True
+                return
             except Exception:  # a caller gets a status, the log the place
                 log.exception("a call failed in an unforeseen way")
                 said = _as_answer(CallRefused("INTERNAL", "the service failed"))
             # What was not read of a body would be taken for the next call.
             self.close_connection |= self._body_left > 0 or self._outside.draining()
             self._write(said, origin)
+
+    def _target(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            raise CallRefused("NOT_FOUND", "what is asked for is no path") from None
 
     def _check_sender(self) -> str | None:
         """The origin of the page that calls; None: no page does."""
@@ -284,11 +251,15 @@ class _Handler(BaseHTTPRequestHandler):
         raise _nothing_at(path, path in rooms.methods)
 
     def _file(self, name: str) -> Answer:
-        rooms, (key,) = self._outside.rooms, parse_qs(urlsplit(self.path).query).get("key", [""])
+        rooms, (key,) = self._outside.rooms, parse_qs(self._target().query).get("key", [""])
         if not rooms.gate.opens(name, key):
             raise CallRefused("UNAUTHENTICATED", "the address carries no key of this file")
         path = rooms.asset(name)
-        if path is None:
+        try:
+            content = path.read_bytes() if path is not None else None
+        except OSError:
+            content = None
+        if content is None:
             raise CallRefused("NOT_FOUND", "this file is not on this device any more")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         # A picture can hold a script; it must not run as one of ours.
@@ -297,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Cross-Origin-Resource-Policy": "cross-origin",
             "Cache-Control": "private, max-age=31536000, immutable",
         }
-        return Answer(HTTPStatus.OK, path.read_bytes(), kind, safe)
+        return Answer(HTTPStatus.OK, content, kind, safe)
 
     def _post(self, path: str) -> Answer:
         self._check_token()
@@ -378,11 +349,23 @@ def _nothing_at(path: str, otherwise: bool) -> CallRefused:
     return CallRefused("NOT_FOUND", f"there is nothing at {path}")
 
 
-def _length(text: str | None) -> int:
-    """The length that a body says; -1 for what is none."""
-    if text is None:
+def _length(said: Sequence[str]) -> int:
+    """The length that a body says; -1 for what is none, or two of them."""
+    if not said:
         return 0
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else -1
+    text = said[0]
+    return int(text) if len(said) == 1 and text.isdecimal() and len(text) <= _DIGITS else -1
+
+
+def _busy() -> bytes:
+    """What a connection hears for which there is no room."""
+    answer = _as_answer(CallRefused("BUSY", "too many connections at once"))
+    head = (
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+        f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + answer.body
 
 
 def _origin(text: str) -> str:
