@@ -20,7 +20,7 @@ from edge_sdk.errors import StoreError, UnknownDecision, UsageError
 from edge_sdk.outbox import recording, redeeming
 from edge_sdk.outbox.entries import WRITTEN, Entry
 from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
-from edge_sdk.runtime.claiming import COUNTED, claim_of
+from edge_sdk.runtime.claiming import claim_of, counted_as
 from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.runtime.recent import Recent
@@ -144,12 +144,8 @@ class Aftermath:
         return self.room.claims.count(made.subject, said.offer, kinds, now_ms, claim)
 
     def _kinds(self, kind: str) -> list[str]:
-        """What a kind counts as: itself, and a success where the schema takes it for one."""
-        kinds = [kind] if kind in COUNTED else []
-        schema = self.room.live.release.schema if self.room.live.release is not None else None
-        if schema is not None and schema.has_kind(kind) and schema.kind(kind).label > 0:
-            kinds.append(CONVERT)
-        return kinds
+        release = self.room.live.release
+        return counted_as(release.schema, kind) if release is not None else []
 
     def redeem(
         self, decision: Decision | str, slot: int = 0, memory: Memory | None = None

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from edge_sdk.decision import Decision, Reason
-from edge_sdk.engine.cap_rules import DISMISS, REDEEM, VIEW, CapRow
+from edge_sdk.engine.cap_rules import CONVERT, DISMISS, REDEEM, VIEW, CapRow
 from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
 from edge_sdk.engine.caps import CapLedger
 from edge_sdk.store.reservations import ClaimFile, Record
 
 if TYPE_CHECKING:
+    from edge_sdk.dna.schema import DnaSchema
     from edge_sdk.engine.record import Record as DecisionRecord
     from edge_sdk.engine.release import Release
 
@@ -31,8 +32,8 @@ log = logging.getLogger("edge_sdk")
 
 #: A view is held for so long after a decision that is shown when it is viewed.
 HOLD_MS: Final = 300_000
-#: Kinds that count by their own names.
-COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
+# Kinds that count by their own names.
+_COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
 # How often a decision is made again before everything that is limited is left out.
 _TRIES: Final = 4
 _PATIENCE_S: Final = 0.1
@@ -49,6 +50,15 @@ _Failed = Mapping[str, tuple[str, int]]
 def claim_of(decision_id: bytes, slot: int) -> bytes:
     """What a view, a redemption or a dismissal of a slot counts under."""
     return decision_id + bytes((slot,))
+
+
+def counted_as(schema: DnaSchema, kind: str) -> list[str]:
+    """What an outcome of a kind counts as: itself, and a success where the schema takes it for
+    one."""
+    kinds = [kind] if kind in _COUNTED else []
+    if schema.has_kind(kind) and schema.kind(kind).label > 0:
+        kinds.append(CONVERT)
+    return kinds
 
 
 class Claims:

@@ -15,6 +15,7 @@ from edge_sdk.engine.caps import REDEEM
 from edge_sdk.errors import InvalidMarker, UsageError
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.outbox.redeeming import RedemptionReason
+from edge_sdk.runtime.claiming import claim_of
 from genome_edge.v1 import decision_pb2, dna_pb2, event_pb2
 from genome_server.log import Kept
 from genome_server.services.auth import Caller
@@ -67,7 +68,8 @@ def outcome(
 
     def durable() -> None:
         if counts(request.kind, remembered.shown_on_view):
-            decider.count(subject, offer, request.kind, now_ms)
+            claim = claim_of(decision_id, request.slot)
+            decider.count(subject, offer, request.kind, now_ms, claim)
 
     event = own_event(subject, FrameKind.OUTCOME, now_ms, outcome=said)
     answer = decision_pb2.ReportOutcomeResponse(event_id=event_id)

@@ -17,14 +17,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_sdk.clock import since_boot_ms
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import NOBODY, Genome
-from edge_sdk.engine.caps import REDEEM, VIEW, CapLedger
+from edge_sdk.engine.cap_rules import REDEEM
 from edge_sdk.engine.fitting import Failures, fitted
 from edge_sdk.errors import FormatError, TrustError
-from edge_sdk.runtime.claiming import claim_of
+from edge_sdk.runtime.claiming import Claims, claim_of, counted_as, within_caps
 from edge_sdk.runtime.recent import Recent
 from edge_sdk.status import tier_of
 from edge_sdk.sync.trust import manifest_digest
@@ -35,11 +36,13 @@ from genome_server.plugins import deciding
 from genome_server.services.errors import CallRefusedError
 from genome_server.services.redemptions import is_used_up
 from genome_server.services.room import Room
-from genome_server.services.server_caps import chosen, ledger_from_log
+from genome_server.services.server_caps import ledger_from_log
 from genome_server.services.sync_plan import rows_fit
 from genome_server.store.protocol import CONSENT_PERSONALISATION
 
 if TYPE_CHECKING:
+    from edge_sdk.engine.cap_views import Blocked
+    from edge_sdk.engine.record import Record
     from edge_sdk.engine.release import Release
     from edge_sdk.engine.withheld import Terms, Withholding
 
@@ -92,7 +95,7 @@ class Decider:
         self._redeeming = threading.Lock()
         self._release: Release | None = None
         self._tried = 0
-        self._ledger: CapLedger | None = None
+        self._claims: Claims | None = None
         self._config = Config()
         self._failures = Failures()
         self._in_force: tuple[tuple[int, tuple[int, int, int]], int, Withholding] | None = None
@@ -147,18 +150,29 @@ class Decider:
         from edge_sdk.engine.record import coarse
 
         now_ms = time.time_ns() // 1_000_000
-        decision, record = decide(
-            release,
-            context,
-            placement,
-            slots,
-            genome=customer.genome,
-            consents=customer.consents,
-            blocked=self._caps(release).blocked(customer.subject, now_ms),
-            terms=self._terms(release, now_ms),
-            now_ms=now_ms,
-            subject=customer.subject,
-        )
+        claims = self._claims_of(release)
+
+        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
+            return decide(
+                release,
+                context,
+                placement,
+                slots,
+                genome=customer.genome,
+                consents=customer.consents,
+                blocked=blocked.offers,
+                why_blocked=blocked.why,
+                seed=again.inputs.seed if again is not None else None,
+                decision_id=again.inputs.decision_id if again is not None else None,
+                terms=self._terms(release, now_ms),
+                now_ms=now_ms,
+                subject=customer.subject,
+            )
+
+        if customer.subject == NOBODY:  # strangers behind a thin client are not one customer
+            decision, record = choose(claims.blocking(NOBODY, now_ms), None)
+        else:
+            decision, record, _ = within_caps(claims, release, customer.subject, now_ms, choose)
         full = record.to_proto()
         self._full.put(full.decision_id, (release, full))
         return decision, coarse(full)
@@ -207,15 +221,11 @@ class Decider:
         named = any(one.manifest_sha256 == digest for one in said.releases)
         return max(expires_ms, said.expires_ms) if named else expires_ms
 
-    def shown(self, subject: bytes, record: event_pb2.DecisionRecord, at_ms: int) -> None:
-        """Count what a decision shows; house defaults count for nothing."""
-        for offer in chosen(record):
-            self.count(subject, offer, VIEW, at_ms)
-
-    def count(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes = b"") -> None:
+    def count(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes) -> None:
         """Count what happened with an offer against its caps, once for each claim."""
-        if self._ledger is not None and offer and subject != NOBODY:
-            self._ledger.record(subject, offer, kind, at_ms, claim)
+        release, claims = self._release, self._claims
+        if release is not None and claims is not None and offer and subject != NOBODY:
+            claims.count(subject, offer, counted_as(release.schema, kind), at_ms, claim)
 
     def may_redeem(
         self,
@@ -229,7 +239,9 @@ class Decider:
         """Say whether caps allow a redemption, and count it then: of two at once, one is first."""
         rule = release.catalogue.caps.get(offer)
         with self._redeeming:
-            if rule is not None and is_used_up(self._caps(release), release, rule, subject, now_ms):
+            if rule is not None and is_used_up(
+                self._claims_of(release).ledger, release, rule, subject, now_ms
+            ):
                 return False
             self.count(subject, offer, REDEEM, now_ms, claim_of(decision_id, slot))
         return True
@@ -256,12 +268,14 @@ class Decider:
         return release
 
     def _use(self, release: Release) -> None:
-        if self._ledger is None:
-            self._ledger = ledger_from_log(self._room.tenant.dir, self._room.reader, release)
+        if self._claims is None:
+            ledger = ledger_from_log(self._room.tenant.dir, self._room.reader, release)
+            self._claims = Claims(ledger, since_boot_ms)
         else:
-            self._ledger.rebind(release.catalogue.caps)
+            self._claims.ledger.rebind(release.catalogue.caps)
+            self._claims.ledger.prune(time.time_ns() // 1_000_000)
         self._release = release
 
-    def _caps(self, release: Release) -> CapLedger:
-        assert self._ledger is not None, release.version
-        return self._ledger
+    def _claims_of(self, release: Release) -> Claims:
+        assert self._claims is not None, release.version
+        return self._claims

@@ -207,11 +207,7 @@ def _decide(
     )
     answer = response_of(decision, unknown)
 
-    def durable() -> None:
-        if not placement.shown_on_view:
-            decider.shown(customer.subject, record, now_ms)
-
-    return Prepared(answer, [event], [keep], durable)
+    return Prepared(answer, [event], [keep])
 
 
 def _key(who: Caller, what: str, request_id: str) -> bytes | None:

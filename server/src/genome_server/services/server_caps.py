@@ -17,6 +17,7 @@ from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
 from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.runtime.claiming import claim_of, counted_as
 from genome_edge.v1 import event_pb2
 from genome_server.files import write_whole
 from genome_server.log import SERVER, LogReader
@@ -41,7 +42,7 @@ def ledger_from_log(folder: Path, log: LogReader, release: Release) -> CapLedger
         for batch in log.device_batches(SERVER, epoch, lane, after=through.get(epoch, 0)):
             if batch.last > newest:
                 break
-            ledger.apply(_counted(batch, release))
+            ledger.apply(list(_counted(batch, release, ledger)))
             read += batch.count
         through[epoch] = newest
     if read >= _WORTH_EVENTS:
@@ -49,44 +50,66 @@ def ledger_from_log(folder: Path, log: LogReader, release: Release) -> CapLedger
     return ledger
 
 
-def chosen(record: event_pb2.DecisionRecord) -> list[str]:
-    """The offers that a decision shows; house defaults count for nothing."""
-    return [s.offer for s in record.slots if s.offer and s.reason != Reason.HOUSE.value]
-
-
 def counts(kind: str, shown_on_view: bool) -> bool:
     """Say whether an outcome counts: a view only where deciding did not count as one already."""
     return kind != VIEW or shown_on_view
 
 
-def _counted(batch: LogBatch, release: Release) -> Iterator[CapRow]:
+def _counted(batch: LogBatch, release: Release, ledger: CapLedger) -> Iterator[CapRow]:
+    """What a batch counts for the caps of a release."""
     for frame in batch.frames(_WANTED):
         if frame.subject == NOBODY:
             continue
         event = event_pb2.Event.FromString(frame.body)
-        if event.HasField("decision"):
-            placement = release.placements.get(event.decision.placement)
-            if placement is None or not placement.shown_on_view:
-                for offer in chosen(event.decision):
-                    yield CapRow(frame.subject, offer, VIEW, frame.time_ms)
-        elif event.HasField("outcome") and event.outcome.offer:
-            placement = release.placements.get(event.outcome.placement)
-            if counts(event.outcome.kind, placement is None or placement.shown_on_view):
-                kind = event.outcome.kind
-                yield CapRow(frame.subject, event.outcome.offer, kind, frame.time_ms)
+        for decision_id, slot, offer, kind in _happened(event, release):
+            claim = claim_of(decision_id, slot)
+            row = ledger.row(frame.subject, offer, kind, frame.time_ms, claim)
+            if row is not None:
+                yield row
+
+
+def _happened(event: event_pb2.Event, release: Release) -> Iterator[tuple[bytes, int, str, str]]:
+    """By decision and slot: the offers with which something happened, and what that counts as."""
+    if event.HasField("decision"):
+        record = event.decision
+        placement = release.placements.get(record.placement)
+        if placement is None or not placement.shown_on_view:
+            for number, slot in enumerate(record.slots):
+                if slot.offer and slot.reason != Reason.HOUSE.value:
+                    yield record.decision_id, number, slot.offer, VIEW
+    elif event.HasField("outcome") and event.outcome.offer:
+        said = event.outcome
+        placement = release.placements.get(said.placement)
+        if counts(said.kind, placement is None or placement.shown_on_view):
+            for kind in counted_as(release.schema, said.kind):
+                yield said.decision_id, said.slot, said.offer, kind
 
 
 def _read(path: Path) -> tuple[list[CapRow], _Through]:
     """What the file holds; nothing where it is not there or cannot be read."""
     try:
         said = json.loads(path.read_bytes())
-        rows = [CapRow(bytes.fromhex(s), str(o), str(k), int(at)) for s, o, k, at in said["rows"]]
+        rows = [
+            CapRow(bytes.fromhex(s), str(o), str(k), int(at), bytes.fromhex(claim), *map(str, of))
+            for s, o, k, at, claim, *of in said["rows"]
+        ]
         return rows, {bytes.fromhex(epoch): int(n) for epoch, n in said["through"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [], {}
 
 
 def _write(path: Path, ledger: CapLedger, through: _Through) -> None:
-    rows = [(row.subject.hex(), row.offer, row.kind, row.at_ms) for row in ledger.rows()]
+    rows = [
+        (
+            row.subject.hex(),
+            row.offer,
+            row.kind,
+            row.at_ms,
+            row.claim.hex(),
+            row.campaign,
+            row.group,
+        )
+        for row in ledger.rows()
+    ]
     said = {"through": {epoch.hex(): n for epoch, n in through.items()}, "rows": rows}
     write_whole(path, json.dumps(said).encode())
