@@ -12,8 +12,10 @@ from edge_sdk import EdgeClient
 from genome_server.home import Home, Tenant
 from genome_server.services.serve import House
 from tests.serving import make_home, publish_release, serving
+from tests.unit.contract_server import CODE, ContractServer
 from tests.unit.device_client import FAST
 from tests.unit.device_town import filled
+from tests.unit.shells import Shell
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +61,26 @@ def channel(house: House) -> Iterator[grpc.Channel]:
     """A line to that server."""
     with grpc.insecure_channel(house.address) as channel:
         yield channel
+
+
+@pytest.fixture
+def contract_house() -> Iterator[ContractServer]:
+    """The server of the contract, with a release."""
+    server = ContractServer()
+    server.release = server.publisher.release(1)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """A shell for a store that is not there yet."""
+    return Shell(tmp_path / "edge", capsys)
+
+
+@pytest.fixture
+def device(contract_house: ContractServer, shell: Shell) -> Shell:
+    """A shell on a device of that server, synced."""
+    shell.run("enrol", "--server", contract_house.address, "--code", CODE, "--name", "lobby")
+    shell.run("sync", "--once")
+    return shell

@@ -9,60 +9,23 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_sdk import cli
-from edge_sdk.cli.decide import read_context
 from edge_sdk.cli.parser import make_parser
 from edge_sdk.store.device import DeviceStore
-from genome_edge.v1 import release_pb2
 from tests.unit.contract_server import CODE, ContractServer, until
 from tests.unit.publisher import Publisher, certificate
+from tests.unit.shells import Shell
 
 
 @pytest.fixture
-def house() -> Iterator[ContractServer]:
-    server = ContractServer()
-    server.release = server.publisher.release(1)
-    yield server
-    server.stop()
-
-
-class Shell:
-    """Runs commands on one store."""
-
-    def __init__(self, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.store = store
-        self._capsys = capsys
-        self.err = ""
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """Run a command; its standard output."""
-        found = cli.main([arguments[0], "--store", str(self.store), *arguments[1:]])
-        captured = self._capsys.readouterr()
-        self.err = captured.err
-        assert found == code, captured
-        return captured.out
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        """Run a command with --json; what it said."""
-        return json.loads(self.run(*arguments, "--json", code=code))
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(tmp_path / "edge", capsys)
-
-
-@pytest.fixture
-def device(house: ContractServer, shell: Shell) -> Shell:
-    shell.run("enrol", "--server", house.address, "--code", CODE, "--name", "lobby")
-    shell.run("sync", "--once")
-    return shell
+def house(contract_house: ContractServer) -> ContractServer:
+    """The server of these tests."""
+    return contract_house
 
 
 def test_help_of_every_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,135 +201,6 @@ def test_tls_by_the_option(tmp_path: Path, shell: Shell) -> None:
         assert shell.json("sync", "--once")["release"] == 1
     finally:
         house.stop()
-
-
-# decide, replay -----------------------------------------------------------------------------------
-
-
-def test_the_language_of_a_decision_may_be_an_option_or_an_attribute() -> None:
-    for words in (["--language", "de-CH"], ["--attr", "language=de-CH"]):
-        options = make_parser().parse_args(["decide", "--placement", "lobby", *words])
-        assert read_context(options).language == "de-ch"
-
-
-def test_decide_and_replay(house: ContractServer, device: Shell) -> None:
-    house.stop()
-    made = device.json(
-        "decide", "--placement", "lobby", "--place", "hotel", "--activity", "flight-search",
-        "--lat", "40.7", "--lng", "-74.0", "--attr", "weather=sunny", "--slots", "2", "--explain",
-    )  # fmt: skip
-    assert made["slots"][0]["offer"] == "taxi"
-    assert made["slots"][0]["content"] == {"title": "Taxi 1"}
-    assert made["slots"][1]["reason"] == "NO_MORE"
-    assert (made["reason"], made["release"], made["tier"]) == ("CHOSEN", 1, "fresh")
-    again = device.json("replay", made["id"])
-    assert again["identical"] is True
-    assert again["differences"] == []
-    assert again["slots"] == made["slots"]
-    text = device.run("replay", made["id"], "--explain")
-    assert text.startswith("identical")
-    assert made["id"] in text
-
-
-def test_decide_says_what_a_person_needs(device: Shell) -> None:
-    text = device.run("decide", "--placement", "lobby", "--explain")
-    assert text.startswith("slot 0  taxi - Taxi 1 (CHOSEN, score 0.5000")
-    typo = device.run("decide", "--placement", "loby", code=1)
-    assert "did you mean 'lobby'" in typo
-    device.run("decide", "--placement", "lobby", "--cell", "nonsense", code=2)
-    assert "cell" in device.err
-    device.run("decide", "--placement", "lobby", "--time", "noon", code=2)
-    device.run("decide", "--placement", "lobby", "--seed", "-1", code=2)
-    device.run("decide", "--placement", "lobby", "--slots", "0", code=2)
-
-
-def test_decide_draws_the_same_with_the_same_seed(device: Shell) -> None:
-    command = ["decide", "--placement", "lobby", "--seed", "7"]
-    one, two = device.json(*command), device.json(*command)
-    assert (one["seed"], one["slots"]) == (7, two["slots"])
-    assert one["id"] != two["id"]
-
-
-def test_a_dry_run_leaves_no_trace(device: Shell) -> None:
-    made = device.json("decide", "--placement", "lobby", "--dry-run")
-    assert device.json("status")["outbox"] == 0
-    assert device.json("replay", made["id"], code=2)["error"]["kind"] == "UnknownDecision"
-    device.run("decide", "--placement", "lobby")
-    assert device.json("status")["outbox"] == 1
-
-
-def test_a_store_without_a_release_decides_nothing_and_says_why(
-    house: ContractServer, shell: Shell
-) -> None:
-    shell.run("enrol", "--server", house.address, "--code", CODE)
-    made = shell.json("decide", "--placement", "lobby", code=1)
-    assert made["reason"] == "NO_RELEASE"
-    shell.run("decide", "--placement", "lobby", code=1)
-    assert "sync --once" in shell.err
-
-
-def bundle(
-    path: Path,
-    version: int = 1,
-    publisher: Publisher | None = None,
-    change: dict[str, bytes] | None = None,
-) -> Path:
-    publisher = publisher or Publisher()
-    release = publisher.release(version, change=change)
-    path.write_bytes(
-        release_pb2.Bundle(
-            manifest=release.signed,
-            root=publisher.root,
-            parts=[
-                release_pb2.PartContent(name=part.name, content=release.parts[part.sha256])
-                for part in release.manifest.parts
-            ],
-        ).SerializeToString()
-    )
-    return path
-
-
-def test_decide_from_a_bundle_needs_no_store(tmp_path: Path, shell: Shell) -> None:
-    file = bundle(tmp_path / "town.bundle", 4)
-    made = shell.json("decide", "--placement", "lobby", "--bundle", str(file))
-    assert (made["slots"][0]["offer"], made["release"]) == ("taxi", 4)
-    assert not shell.store.exists()
-    file.write_bytes(file.read_bytes()[:-40])
-    assert "TrustError" in json.dumps(
-        shell.json("decide", "--placement", "lobby", "--bundle", str(file), code=1)
-    )
-    missing = str(tmp_path / "missing")
-    shell.run("decide", "--placement", "lobby", "--bundle", missing, code=1)
-    assert "missing" in shell.err
-
-
-def test_replay_needs_the_release_and_says_when_it_is_gone(
-    house: ContractServer, device: Shell, tmp_path: Path
-) -> None:
-    made = device.json("decide", "--placement", "lobby")
-    for version in (2, 3):
-        house.release = house.publisher.release(version)
-        device.run("sync", "--once")
-        if version == 2:
-            assert device.json("replay", made["id"])["identical"], "the previous one is kept"
-    assert "--bundle" in device.json("replay", made["id"], code=1)["error"]["message"]
-    file = bundle(tmp_path / "old.bundle", 1, house.publisher)
-    assert device.json("replay", made["id"], "--bundle", str(file))["identical"]
-    other = bundle(tmp_path / "other.bundle", 2, house.publisher)
-    device.run("replay", made["id"], "--bundle", str(other), code=1)
-    for wrong in ("xyz", "00" * 16):
-        device.run("replay", wrong, code=2)
-
-
-def test_replay_says_what_differs(device: Shell, tmp_path: Path) -> None:
-    made = device.json("decide", "--placement", "lobby")
-    offers = Publisher().contents(1)["offers"].replace(b"\x04taxi", b"\x04limo")
-    file = bundle(tmp_path / "other.bundle", change={"offers": offers, "golden": b""})
-    found = device.json("replay", made["id"], "--bundle", str(file), code=1)
-    assert found["identical"] is False
-    assert any("limo" in difference for difference in found["differences"])
-    text = device.run("replay", made["id"], "--bundle", str(file), code=1)
-    assert text.startswith("different:")
 
 
 # doctor -------------------------------------------------------------------------------------------

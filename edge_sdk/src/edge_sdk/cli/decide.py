@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, REFUSED, Output
+from edge_sdk.cli.telling import explanation_json, explanation_lines, what_if_json, what_if_lines
 from edge_sdk.clock import DeviceClock
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Explanation, Reason, Unknown
@@ -17,6 +18,7 @@ from edge_sdk.engine import decide as engine
 from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.engine.cap_views import Blocked
 from edge_sdk.engine.record import Record
+from edge_sdk.engine.what_if import what_if
 from edge_sdk.errors import InvalidContext, UsageError
 from edge_sdk.outbox import recording
 from edge_sdk.runtime import loading
@@ -66,7 +68,15 @@ def run(options: Namespace, output: Output) -> int:
             open_.writer.put_durably(entry, _WRITE_S)
         unknown = (*visitor.unknown, *decision.unknown)
         explanation = decision.explain() if options.explain else None
-    output.result(as_json(decision, unknown, explanation), as_lines(decision, unknown, explanation))
+        data = as_json(decision, unknown, explanation)
+        lines = as_lines(decision, unknown, explanation)
+        release = room.live.release
+        if options.what_if and release is not None:
+            changes = dict(options.what_if)
+            found = what_if(release, record, changes)
+            data["what_if"] = what_if_json(changes, found, as_json)
+            lines += what_if_lines(changes, found, as_lines, explained=options.explain)
+    output.result(data, lines)
     if decision.reason is Reason.NO_RELEASE:
         output.note("there is no release on this device yet: run genome-edge sync --once")
     impossible = decision.reason in (Reason.NO_RELEASE, Reason.UNKNOWN_PLACEMENT)
@@ -159,19 +169,7 @@ def as_json(
         "unknown": [str(one) for one in unknown],
     }
     if explanation is not None:
-        data["losers"] = [
-            {"offer": one.offer, "reasons": [r.value for r in one.reasons], "score": one.score}
-            for one in explanation.losers
-        ]
-        data["carriers"] = [
-            {
-                "marker": one.marker,
-                "source": one.source,
-                "weight": one.weight,
-                "difference": one.difference,
-            }
-            for one in explanation.carriers
-        ]
+        data |= explanation_json(explanation)
     return data
 
 
@@ -197,20 +195,5 @@ def as_lines(
         f"{'with' if decision.genome_used else 'without'} a genome, seed {decision.seed}"
     )
     if explanation is not None:
-        lines += _explained(explanation)
-    return lines
-
-
-def _explained(explanation: Explanation) -> list[str]:
-    lines = []
-    if explanation.carriers:
-        lines.append("what the markers did for slot 0:")
-    lines += [
-        f"  {one.difference:+.4f}  {one.marker} ({one.source})" for one in explanation.carriers
-    ]
-    if explanation.losers:
-        lines.append("not shown:")
-    for one in explanation.losers:
-        score = f" (score {one.score:.4f})" if one.score is not None else ""
-        lines.append(f"  {one.offer}{score}: {', '.join(one.reasons)}")
+        lines += explanation_lines(explanation)
     return lines

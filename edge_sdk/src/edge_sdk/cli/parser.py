@@ -135,6 +135,7 @@ def _decide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     decide.add_argument("--customer", metavar="ID", help="the app's own id, or a subject in hex")
     decide.add_argument("--seed", type=int, metavar="N", help="draw with this seed")
     decide.add_argument("--explain", action="store_true", help="say who lost and why")
+    _what_if(decide)
     decide.add_argument("--dry-run", action="store_true", help="record and report nothing")
     decide.add_argument(
         "--bundle", type=Path, metavar="FILE", help="decide from this bundle, without a store"
@@ -145,14 +146,38 @@ def _replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     replay = _add(
         commands,
         "replay",
-        "Make a recorded decision again, and say whether it comes out the same.",
-        "Needs the release that the decision was made from: the active one, the previous one or "
-        "--bundle. Exit code 1 where anything differs.",
+        "Make recorded decisions again, and say whether they come out the same.",
+        "Needs the release that a decision was made from: the active one, the previous one or "
+        "--bundle. Exit code 1 where anything differs or a release is missing.\n\nexamples:\n"
+        "  genome-edge replay --last 100\n"
+        "  genome-edge replay 5f0c25d27b1f4a8e9c3d6a1b2e4f7081 --what-if place=bar",
     )
-    replay.add_argument("id", metavar="ID", help="decision id, 32 hex characters")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="?", help="decision id, 32 hex characters")
+    which.add_argument("--all", action="store_true", help="every decision that the device keeps")
+    which.add_argument("--last", type=_count, metavar="N", help="the newest N decisions")
     replay.add_argument("--explain", action="store_true", help="say who lost and why")
+    _what_if(replay)
     replay.add_argument(
-        "--bundle", type=Path, metavar="FILE", help="take the release from this bundle"
+        "--bundle",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="take the release from this bundle; of another release, say what it would have "
+        "brought; may be repeated",
+    )
+
+
+def _what_if(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        type=_change,
+        metavar="KEY=VALUE",
+        help="say what would have come out with this changed (place=bar, genome.brand:acme=2, "
+        "time=2026-06-24T18:00+02:00; docs/reasons.md has all); may be repeated",
     )
 
 
@@ -255,6 +280,19 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not key.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key.strip(), value.strip()
+
+
+def _change(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of decisions")
+    return int(text)
 
 
 def _positive(text: str) -> float:
