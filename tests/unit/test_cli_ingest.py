@@ -170,19 +170,30 @@ def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+SMALL = {"id": "lobby", "channel": "kiosk", "sizes": ["300x250"]}
+
+
 def test_offers_check_against_what_is_imported(person: Person) -> None:
     import_town(person)
     rows: list[dict[str, Any]] = [
         {"id": "a", "placements": ["loby"]},
         {"id": "b", "near": ["hotell"]},
         {"id": "c", "valid": {"until": "2020-01-01T00:00:00Z"}},
-        {"id": "d", "placements": ["lobby"], "near": ["hotel"]},
+        {"id": "d", "placements": ["lobby"], "near": ["hotel"], "near_rings": 2},
+        {"id": "e", "sizes": ["a4"]},
     ]
+    person.call("import", "placements", write(person.root / "p2.jsonl", [SMALL]))
     problems = person.json("offers", "check", write(person.root / "o2.jsonl", rows), code=1)[
         "problems"
     ]
-    assert [problem["line"] for problem in problems] == [1, 2, 3]
+    assert [(problem["line"], problem["column"]) for problem in problems] == [
+        (1, "placements[0]"),
+        (2, "areas.near[0]"),
+        (3, "valid.until"),
+        (5, "sizes"),
+    ]
     assert "did you mean 'lobby'?" in problems[0]["cause"]
+    assert "lobby takes 300x250" in problems[3]["cause"]
 
 
 def test_offers_show(person: Person) -> None:

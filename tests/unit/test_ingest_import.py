@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import stat
@@ -13,13 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.engine.offers import offer_from_document
-from edge_sdk.sync.trust import Limits
 from genome_server.dna_file import load_schema, profile_namespaces
 from genome_server.errors import SchemaFileError
 from genome_server.home import Tenant
-from genome_server.ingest.assets import asset_path
-from genome_server.ingest.importing import import_files, loose_ends
+from genome_server.ingest.importing import import_files
 from genome_server.store import AudienceRow, CustomerRow, Store
 from tests.unit.ingesting import (
     FORMATS,
@@ -239,44 +235,6 @@ def test_a_broken_dna_file_is_named(tmp_path: Path, home: TenantStore) -> None:
         run(tenant, store, "customers", path)
 
 
-# -- offers and placements
-
-
-def test_offers_that_break_the_format_or_can_never_be_shown(
-    tmp_path: Path, home: TenantStore
-) -> None:
-    tenant, store = home
-    rows: list[dict[str, object]] = [
-        {"id": "fine", "near": ["hotel"], "hours": ["17-21"]},
-        {"id": "never", "all_of": ["a:b"], "none_of": ["a:b"]},
-        {"id": "hours", "hours": ["25"]},
-        {"id": "cell", "cells": ["8a2a100d2d57ffe"]},
-        {"id": "cap", "caps": [{"limit": 0}]},
-    ]
-    report = run(tenant, store, "offers", write(tmp_path / "o.jsonl", rows))
-    said = {one.line: f"{one.column} {one.cause}" for one in report.rejects}
-    assert set(said) == {2, 3, 4, 5}
-    assert "can never be shown" in said[2]
-    assert said[3].startswith("hours[0]")
-    assert "H3 cell" in said[4]
-    assert said[5].startswith("caps[0].limit")
-    assert {"place:hotel"} <= set(store.vocabulary())
-
-
-def test_names_that_nothing_answers_to_are_noted(tmp_path: Path, home: TenantStore) -> None:
-    tenant, store = home
-    run(
-        tenant,
-        store,
-        "placements",
-        write(tmp_path / "s.jsonl", [{"id": "lobby", "house_offer": "hi"}]),
-    )
-    run(tenant, store, "offers", write(tmp_path / "o.jsonl", [{"id": "o", "placements": ["loby"]}]))
-    notes = loose_ends(store)
-    assert any("'loby'" in note and "'lobby'" in note for note in notes)
-    assert any("'hi'" in note for note in notes)
-
-
 # -- places
 
 
@@ -359,70 +317,3 @@ def test_rows_in_are_rows_accounted_for(
     assert counts(again) == (0, 0, first.rows_in - first.rejected, first.rejected)
     if first.rejects_file is not None:
         assert first.rejects_file.read_text().count("\n") == first.rejected
-
-
-def test_files_of_offers_are_taken_in_by_content(tmp_path: Path, home: TenantStore) -> None:
-    tenant, store = home
-    pictures = tmp_path / "in" / "pictures"
-    pictures.mkdir(parents=True)
-    (pictures / "a.PNG").write_bytes(b"one")
-    (pictures / "b").write_bytes(b"two")
-    row = {
-        "id": "taxi",
-        "dna": ["service:taxi"],
-        "max_offline_age_hours": 48,
-        "texts": {"de": {"title": "Taxi"}},
-        "assets": {"image": "pictures/a.PNG", "image.de": "pictures/b"},
-    }
-    path = write(tmp_path / "in" / "offers.jsonl", [row])
-    assert run(tenant, store, "offers", path).whole
-    document = store.document("offer", "taxi")
-    assert document is not None
-    one, two = (hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
-    assert document["assets"] == {
-        "image": f"asset/{one[:16]}.png",
-        "image.de": f"asset/{two[:16]}",
-    }
-    assert sorted(kept.name for kept in tenant.parts_dir.iterdir()) == sorted((one, two))
-    assert asset_path(tenant.parts_dir, document["assets"]["image"]) == tenant.parts_dir / one
-    assert asset_path(tenant.parts_dir, "asset/0000000000000000") is None
-    assert asset_path(tenant.parts_dir, "../tenant.sqlite") is None
-    spec = offer_from_document(document)
-    assert [(asset.name, asset.language) for asset in spec.assets] == [
-        ("image", ""),
-        ("image", "de"),
-    ]
-    assert list(spec.required_features) == ["assets-1", "offline-age-1"]
-    # Another picture under the same name is another offer.
-    (pictures / "b").write_bytes(b"three")
-    assert counts(run(tenant, store, "offers", path)) == (0, 1, 0, 0)
-    # What was damaged since is put right.
-    (tenant.parts_dir / one).write_bytes(b"eno")
-    assert counts(run(tenant, store, "offers", path)) == (0, 0, 1, 0)
-    assert (tenant.parts_dir / one).read_bytes() == b"one"
-
-
-def test_a_file_of_an_offer_that_cannot_be_used_is_named(tmp_path: Path, home: TenantStore) -> None:
-    tenant, store = home
-    folder = tmp_path / "in"
-    folder.mkdir()
-    (tmp_path / "secret").write_bytes(b"secret")
-    (folder / "link").symlink_to(tmp_path / "secret")
-    (folder / "empty").touch()
-    with (folder / "huge").open("wb") as file:
-        file.truncate(Limits().asset_bytes + 1)
-    (folder / "ring").symlink_to(folder / "ring")
-    named = ["none.png", "../secret", str(tmp_path / "secret"), "link", "empty", "huge", "."]
-    named += ["ring", "zero\0"]
-    rows = [
-        {"id": f"o{n}", "dna": ["a:b"], "assets": {"image": name}} for n, name in enumerate(named)
-    ]
-    report = run(tenant, store, "offers", write(folder / "o.jsonl", rows))
-    assert counts(report) == (0, 0, 0, len(named))
-    assert [reject.line for reject in report.rejects] == list(range(1, len(named) + 1))
-    assert {reject.column for reject in report.rejects} == {"assets.image"}
-    words = ["no file", "outside", "outside", "outside", "empty", "are allowed", "no file"]
-    words += ["no path", "no path"]
-    for reject, word in zip(report.rejects, words, strict=True):
-        assert word in reject.cause
-    assert not list(tenant.parts_dir.iterdir())

@@ -17,7 +17,7 @@ from genome_server.ingest.assets import take_assets
 from genome_server.ingest.canonical import canonical
 from genome_server.ingest.check import RowError
 from genome_server.ingest.check import check as check_row
-from genome_server.ingest.dna import row_error
+from genome_server.ingest.dna import problem_error, row_error
 from genome_server.ingest.kinds import KINDS
 from genome_server.ingest.readers import RawRow, format_of, read_rows
 from genome_server.ingest.rejects import Reject
@@ -104,4 +104,4 @@ def _problems(path: Path, raw: RawRow, known: Known, now_ms: int) -> list[RowErr
         return [error]
     except InvalidDocument as error:
         return [row_error(error)]
-    return [RowError("", problem) for problem in known.problems(spec, now_ms)]
+    return [problem_error(problem) for problem in known.problems(spec, now_ms)]

@@ -83,6 +83,12 @@ def row_error(error: InvalidDocument) -> RowError:
     return RowError(error.field, f"{error.value!r} is not {error.allowed}")
 
 
+def problem_error(problem: str, prefix: str = "") -> RowError:
+    """A problem that `check_offer` found, "field: sentence", as that of a row."""
+    field, _, sentence = problem.partition(": ")
+    return RowError(field, prefix + sentence)
+
+
 def namespaces(markers: Iterable[str]) -> set[str]:
     """The namespaces of some markers."""
     return {split(marker)[0] for marker in markers}

@@ -15,7 +15,7 @@ from edge_sdk.errors import InvalidContext, InvalidMarker
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.check import RowError
-from genome_server.ingest.dna import offer_markers, product_dna, row_error
+from genome_server.ingest.dna import offer_markers, problem_error, product_dna, row_error
 
 Document = dict[str, Any]
 
@@ -42,7 +42,7 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
         raise row_error(error) from error
     problems = check_offer(spec)
     if problems:
-        raise RowError("", "can never be shown: " + "; ".join(problems))
+        raise problem_error("; ".join(problems), "it can never be shown: ")
     _compact(document)
     return document, offer_markers(spec)
 
