@@ -124,8 +124,10 @@ def test_a_moment() -> None:
         stage="before",
         attributes={"weather": "sunny"},
         language="de-CH",
+        recent=[decision_pb2.RecentActivity(activity="check-in", ago_s=300)],
     )
     context = context_of(moment)
+    assert list(context.recent) == [("check-in", 300.0)]
     assert (context.place, context.stage, context.language) == ("hotel", "before", "de-ch")
     assert (context.basket, context.region) == (("a", "b"), "85283083fffffff")
     assert "weather:sunny" in context.declared

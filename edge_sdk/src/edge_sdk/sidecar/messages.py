@@ -31,14 +31,8 @@ def context_of(moment: decision_pb2.Moment) -> Context:
         stage=moment.stage or None,
         attributes=dict(moment.attributes),
         language=moment.language or None,
-        **_recent(moment),
+        recent=[(one.activity, one.ago_s) for one in moment.recent],
     )
-
-
-def _recent(moment: decision_pb2.Moment) -> dict[str, Any]:
-    if not moment.recent:
-        return {}
-    return {"recent": [(one.activity, one.ago_s) for one in moment.recent]}
 
 
 def _time(text: str) -> datetime | None:
