@@ -44,7 +44,8 @@ the extension, or by `--format`. `genome-server schema KIND` prints the JSON Sch
 - **In CSV** a nested field is a column with a dot (`context.weather`), a list is cut at `|`, a
   marker with its salience is `claim:organic=0.5`, and what is deeper is JSON in a cell. `attr.age`
   is short for `attributes.age`.
-- **Times** have an offset: `2026-03-01T18:05:00+01:00`.
+- **Times** have an offset: `2026-03-01T18:05:00+01:00`. Those of an offer with a `zone` may leave
+  it out.
 - **Ids** may be numbers and are kept as text.
 - **Coordinates** become H3 cells while a row is read. They are in no file of the server, the
   rejects included.

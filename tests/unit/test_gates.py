@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_sdk.context import Context
 from edge_sdk.decision import Reason
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.catalogue import Catalogue, Where
+from edge_sdk.engine.decide import decide
+from edge_sdk.engine.explain import check_replay, explain_record
+from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.gates import fits, untimely
 from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from edge_sdk.engine.zones import HOUR_MS, tables_for
@@ -202,3 +206,31 @@ def test_what_cannot_be_read_is_named() -> None:
             broken.targeting.windows.add(from_ms=begins, until_ms=ends)
         with pytest.raises(FormatError, match="'o': windows are empty or not in order"):
             Catalogue([broken], WORDS)
+
+
+def test_an_explanation_tells_between_windows_and_sizes_and_hours_of_a_zone() -> None:
+    release = release_from_documents(
+        [
+            {
+                "id": "windows",
+                "windows": [
+                    {"from": "2027-06-01T00:00Z", "until": "2027-06-02T00:00Z"},
+                    {"from": "2027-06-05T00:00Z", "until": "2027-06-06T00:00Z"},
+                ],
+            },
+            {"id": "zone", "zone": "Asia/Tokyo", "hours": [9], "days": ["thu"]},
+            {"id": "size", "sizes": ["m"]},
+            {"id": "shown", "sizes": ["s", "l"], "zone": "Asia/Kathmandu", "hours": [5]},
+        ],
+        [{"id": "small", "sizes": ["s"]}],
+    )
+    at = datetime(2027, 6, 3, 20, 0, tzinfo=timezone(-timedelta(hours=4)))  # 05:45 in Kathmandu
+    decision, record = decide(release, Context(time=at), "small")
+    explained = explain_record(record, decision)
+    assert [slot.offer.id for slot in decision.slots if slot.offer] == ["shown"]
+    assert {one.offer: set(one.reasons) for one in explained.losers} == {
+        "windows": {Reason.BETWEEN},
+        "zone": {Reason.DAY},  # it is Friday in Tokyo already
+        "size": {Reason.SIZE},
+    }
+    assert not check_replay(release, record.to_proto())

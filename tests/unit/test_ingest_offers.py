@@ -1,4 +1,4 @@
-"""Offers and placements on their way in: what is refused, what is noted, and the files they need."""
+"""Offers and placements on their way in: what is refused, what is noted, the files they need."""
 
 from __future__ import annotations
 
