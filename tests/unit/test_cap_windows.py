@@ -128,7 +128,8 @@ def test_the_ledger_agrees_with_the_reference(
         rows, failed = ledger.take(subject, [(b"h%d" % number, offer)], last, lapse=1 + lasts)
         assert bool(failed) == bool(causes(_spec(specs, offer), specs, history, subject, last))
         if rows:
-            history.held.append(Held(last, last + 1 + lasts, subject, offer))
+            claim = (b"h%d" % number, 0)
+            history.held.append(Held(last, last + 1 + lasts, subject, offer, claim))
     for now in moments:
         elapsed = now - last
         for subject in (ANN, BOB, NOBODY):

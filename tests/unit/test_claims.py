@@ -239,7 +239,7 @@ def rules(**offers: dict[str, Any]) -> Any:
 
 def sharing(store: Path, clock: Clock, kept: list[CapRow], **offers: dict[str, Any]) -> Claims:
     (store / "locks").mkdir(parents=True, exist_ok=True)
-    claims = Claims(CapLedger(rules(**offers), elapsed=clock), clock)
+    claims = Claims(CapLedger(rules(**offers), elapsed=clock))
     claims.attach(ClaimFile(store, BOOT, clock), lambda: kept)
     return claims
 
@@ -306,7 +306,7 @@ def test_a_hold_ends_with_its_boot(tmp_path: Path) -> None:
     assert take(one, ANN, "b")
     assert not take(one, ANN, "a", hold=True)
     clock.now = 3
-    later = Claims(CapLedger(rules(a=ONCE, b=ONCE), elapsed=clock), clock)
+    later = Claims(CapLedger(rules(a=ONCE, b=ONCE), elapsed=clock))
     later.attach(ClaimFile(tmp_path, bytes(reversed(BOOT)), clock), list)
     assert take(later, ANN, "a", hold=True)
     assert not take(later, ANN, "b"), "what was taken stays taken"
@@ -336,7 +336,7 @@ def test_who_is_erased_leaves_the_file(tmp_path: Path) -> None:
 
 def test_without_a_file_a_process_counts_for_itself(tmp_path: Path) -> None:
     clock = Clock()
-    alone = Claims(CapLedger(rules(a=ONCE), elapsed=clock), clock)
+    alone = Claims(CapLedger(rules(a=ONCE), elapsed=clock))
     assert take(alone, ANN, "a")
     assert not take(alone, ANN, "a")
     (tmp_path / "locks").mkdir()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from edge_sdk.clock import since_boot_ms
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import DEVICE, Hold, Holds, Where
 from edge_sdk.engine.cap_rules import (
@@ -52,21 +53,21 @@ class CapLedger:
     """Counts events and says which offers are blocked. Thread-safe; reading takes no lock.
 
     `elapsed` is the time by which holds lapse, in milliseconds from any moment: one that nobody
-    sets. Without it they lapse by the time that is asked about.
+    sets.
     """
 
     def __init__(
         self,
         rules: Mapping[str, CapRule],
         rows: Iterable[CapRow] = (),
-        elapsed: Callable[[], int] | None = None,
+        elapsed: Callable[[], int] = since_boot_ms,
     ) -> None:
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self._lock = threading.Lock()
         self._rows: dict[tuple[bytes, str] | int, CapRow] = {}
         self._holds = Holds()
-        # The last moment that was asked about, and how far it was ahead of `elapsed`.
-        self._asked_ms = self._ahead_ms = 0
+        # How far the last moment that was asked about was ahead of `elapsed`.
+        self._ahead_ms = 0
         self._unnamed = 0
         self._next_prune_ms = 0
         self._times: dict[Where, list[int]] = {}
@@ -180,7 +181,7 @@ class CapLedger:
         offers, until = self._reading
         if not until:
             return NONE_BLOCKED
-        if self._holds.next_lapse != NEVER and self._holds.next_lapse <= self._passed(now_ms):
+        if self._holds.next_lapse != NEVER and self._holds.next_lapse <= self.elapsed():
             with self._lock:
                 self._lapse(now_ms)
             offers, until = self._reading
@@ -377,17 +378,14 @@ class CapLedger:
 
     # What is held, under the lock ---------------------------------------------------------------
 
-    def _passed(self, now_ms: int) -> int:
-        return now_ms if self._elapsed is None else self._elapsed()
-
     def _lapses(self, where: Where) -> tuple[list[int], int]:
         """When each hold lapses, and now, in Unix milliseconds."""
-        now_ms = self._passed(self._asked_ms) + self._ahead_ms
-        return [until + self._ahead_ms for until in self._holds.lapses(where)], now_ms
+        ahead_ms = self._ahead_ms
+        return [lapse + ahead_ms for lapse in self._holds.lapses(where)], self.elapsed() + ahead_ms
 
     def _lapse(self, now_ms: int) -> None:
         """Before anything is asked: let go of what has lapsed."""
-        passed = self._passed(now_ms)
-        self._asked_ms, self._ahead_ms = now_ms, now_ms - passed
-        if self._holds.next_lapse <= passed:
-            self._settle(self._holds.lapsed(passed))
+        elapsed = self.elapsed()
+        self._ahead_ms = now_ms - elapsed
+        if self._holds.next_lapse <= elapsed:
+            self._settle(self._holds.lapsed(elapsed))

@@ -64,9 +64,8 @@ def counted_as(schema: DnaSchema, kind: str) -> list[str]:
 class Claims:
     """What was taken, by this process and by the others of its store. Thread-safe."""
 
-    def __init__(self, ledger: CapLedger, elapsed: Callable[[], int]) -> None:
+    def __init__(self, ledger: CapLedger) -> None:
         self.ledger = ledger
-        self._elapsed = elapsed
         self._lock = threading.Lock()
         self._file: ClaimFile | None = None
         self._reload: Callable[[], Iterable[CapRow]] = tuple
@@ -144,13 +143,13 @@ class Claims:
             return (), {}
         try:
             with self._turn() as file:
-                lapse = self._elapsed() + HOLD_MS if hold else None
+                lapse = self.ledger.elapsed() + HOLD_MS if hold else None
                 rows, failed = self.ledger.take(subject, wanted, now_ms, lapse)
                 told = rows if kept else [row._replace(subject=b"") for row in rows]
                 self._tell(
                     file,
                     [
-                        Record.taken(row, self._elapsed())
+                        Record.taken(row, self.ledger.elapsed())
                         if lapse is None
                         else Record.held(row, lapse)
                         for row in told
@@ -178,7 +177,7 @@ class Claims:
             return ()
         with contextlib.suppress(TimeoutError), self._turn() as file:
             new = self.ledger.apply(rows)
-            self._tell(file, [Record.taken(row, self._elapsed()) for row in new])
+            self._tell(file, [Record.taken(row, self.ledger.elapsed()) for row in new])
             return tuple(new)
         return tuple(self.ledger.apply(rows))  # the others learn of it from the store
 

@@ -30,7 +30,7 @@ class Room:
         self.local = LocalState()
         self.customers = Customers(self.local, config.genome_cache)
         self.ledger = CapLedger({}, elapsed=clock.elapsed_ms)
-        self.claims = Claims(self.ledger, clock.elapsed_ms)
+        self.claims = Claims(self.ledger)
         self.past = RecentMoments()
         self.live = Live()
         #: When the server was last heard, by its own clock; 0: never.

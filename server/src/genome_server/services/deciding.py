@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_sdk.clock import since_boot_ms
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision
@@ -270,7 +269,7 @@ class Decider:
     def _use(self, release: Release) -> None:
         if self._claims is None:
             ledger = ledger_from_log(self._room.tenant.dir, self._room.reader, release)
-            self._claims = Claims(ledger, since_boot_ms)
+            self._claims = Claims(ledger)
         else:
             self._claims.ledger.rebind(release.catalogue.caps)
             self._claims.ledger.prune(time.time_ns() // 1_000_000)
