@@ -440,7 +440,7 @@ def test_pages_of_other_origins_are_refused(device: Served) -> None:
         ({"placement": "lobby", "slots": 65}, "slots"),
         ({"placement": "lobby", "moment": {"cell": "40.7,-73.9"}}, "H3 cell"),
         ({"placement": "lobby", "moment": {"time": "2026-01-31T12:00:00"}}, "offset"),
-        ({"placement": "lobby", "moment": {"recent": [{"agoS": 5}]}}, "recent"),
+        ({"placement": "lobby", "moment": {"recent": [{"agoS": 5}]}}, "activity=''"),
         ({"placement": "lobby", "moment": {"attributes": {"lat": "40.7"}}}, "lat"),
     ],
 )
