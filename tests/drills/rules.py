@@ -17,13 +17,16 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from tests.drills.findings import Findings
-from tests.property import agreement
+from tests.property import agreement, histories
 
 SHORT: Final = 100
 LONG: Final = 20_000
 UNIT: Final = "worlds"
 
-PROPERTIES: Final = {"decisions": (agreement.agree, agreement.decisions())}
+PROPERTIES: Final = {
+    "decisions": (agreement.agree, agreement.decisions()),
+    "histories": (histories.live, histories.histories()),
+}
 #: Rounds that are drawn together; with ROUND=k those of k are played again.
 _TOGETHER: Final = 100
 

@@ -89,11 +89,11 @@ _OFFER: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def offers(draw: st.DrawFn, most: int = 8) -> list[release_pb2.OfferSpec]:
+def offers(draw: st.DrawFn, least: int = 0, most: int = 8) -> list[release_pb2.OfferSpec]:
     """Each offer asks for some of all this: one that asks for everything is never eligible."""
     asks = sorted([*_TARGETING, *_OFFER])
     made = []
-    for number in range(draw(st.integers(0, most))):
+    for number in range(draw(st.integers(least, most))):
         spec = release_pb2.OfferSpec(
             id=f"o{number}",
             value_micros=draw(st.sampled_from([0, 1_000_000, 2_500_000, 999_999_999])),

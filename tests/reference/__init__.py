@@ -10,4 +10,5 @@ calendars   local time, and the hours, days, weeks and months that caps count in
 caps        what has happened, and what it keeps away
 slates      what is drawn into the slots
 decisions   all of it: from a catalogue and a call to the slots
+devices     decisions one after the other, and what follows them
 """

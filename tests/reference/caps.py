@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -26,12 +26,14 @@ class Happened:
 
 @dataclass(frozen=True)
 class Held:
-    """A view that a decision keeps a place for, until it is seen or lapses."""
+    """A view that a decision keeps a place for, until it is seen or lapses. `claim`: the decision
+    and its slot."""
 
     from_ms: int
     until_ms: int
     subject: bytes
     offer: str
+    claim: tuple[bytes, int]
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Cause:
 
 def causes(
     offer: release_pb2.OfferSpec,
-    offers: Iterable[release_pb2.OfferSpec],
+    offers: Sequence[release_pb2.OfferSpec],
     history: History,
     subject: bytes,
     now_ms: int,
@@ -67,12 +69,38 @@ def causes(
             for at in seen
             if now_ms < at + offer.cool_down_hours * HOUR_MS
         ]
-    everything = list(offers)
     for cap in offer.caps:
-        cause = _reached(cap, offer, _counted(cap, offer, everything), history, subject, now_ms)
+        cause = cap_reached(cap, offer, offers, history, subject, now_ms)
         if cause is not None:
             found.append(cause)
     return found
+
+
+def cap_reached(
+    cap: Cap,
+    offer: release_pb2.OfferSpec,
+    offers: Sequence[release_pb2.OfferSpec],
+    history: History,
+    subject: bytes,
+    now_ms: int,
+) -> Cause | None:
+    """Why one of its caps keeps an offer away now; None: it does not."""
+    return _reached(cap, offer, _counted(cap, offer, offers), history, subject, now_ms)
+
+
+def same_cap(
+    cap: Cap, offer: release_pb2.OfferSpec, other: Cap, other_offer: release_pb2.OfferSpec
+) -> bool:
+    """Whether two offers have the same cap: of the same kind, over the same offers."""
+    if cap != other:
+        return False
+    if cap.calendar and offer.targeting.zone != other_offer.targeting.zone:
+        return False
+    if cap.over == Cap.OVER_CAMPAIGN and offer.campaign:
+        return offer.campaign == other_offer.campaign
+    if cap.over == Cap.OVER_GROUP and offer.exclusivity_group:
+        return offer.exclusivity_group == other_offer.exclusivity_group
+    return offer.id == other_offer.id
 
 
 def _stops(offer: release_pb2.OfferSpec, history: History, subject: bytes) -> list[Cause]:

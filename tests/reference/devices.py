@@ -1,0 +1,167 @@
+"""One device over time: what it decides, what it is told, and what it then keeps away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from genome_edge.v1 import release_pb2
+from tests.reference.caps import (
+    NEVER,
+    NOBODY,
+    Cap,
+    Cause,
+    Happened,
+    Held,
+    History,
+    cap_reached,
+    causes,
+    same_cap,
+)
+from tests.reference.decisions import Call, Outcome, World, decide
+from tests.reference.targeting import validity
+
+HOLD_MS = 5 * 60_000
+#: How often a decision is made again before everything that is limited is left out.
+TRIES = 4
+COUNTED = ("view", "redeem", "dismiss")
+View = release_pb2.PlacementSpec.SHOWN_ON_VIEW
+
+
+@dataclass
+class Device:
+    """What happened on it. `converting`: the kinds of outcome that are a success."""
+
+    world: World
+    converting: frozenset[str]
+    history: History = field(default_factory=History)
+    #: By decision: who, where, and what each slot held.
+    made: dict[bytes, tuple[bytes, str, tuple[str, ...]]] = field(default_factory=dict)
+    #: What counted under the slot of a decision: (decision, slot, kind).
+    told: set[tuple[bytes, int, str]] = field(default_factory=set)
+    redeemed: set[tuple[bytes, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.history.converting = frozenset({"convert"})
+
+    def away(self, subject: bytes, now_ms: int) -> dict[str, list[Cause]]:
+        """What is kept away from somebody now, and why."""
+        found = {
+            one.id: causes(one, self.world.offers, self.history, subject, now_ms)
+            for one in self.world.offers
+        }
+        return {name: why for name, why in found.items() if why}
+
+    def decide(self, call: Call, now_ms: int) -> Outcome:
+        """Decide, and count or hold what is shown: all of it, or something else is chosen."""
+        away = set(self.away(call.subject, now_ms))
+        for left in range(TRIES, 0, -1):
+            outcome = decide(self.world, replace(call, blocked=frozenset(away)))
+            taken, failed = self._take(outcome, call, now_ms)
+            if not failed:
+                break
+            if left == 2:
+                failed |= {one.id for one in self.world.offers if limited(one)}
+            away |= failed
+        self.history = taken
+        shown = tuple(slot.offer for slot in outcome.slots)
+        self.made[call.decision_id] = (call.subject, call.placement, shown)
+        return outcome
+
+    def _take(self, outcome: Outcome, call: Call, now_ms: int) -> tuple[History, set[str]]:
+        """The history with everything that is shown in it, and what may not be shown beside it."""
+        trial = History(
+            list(self.history.happened), list(self.history.held), self.history.converting
+        )
+        failed: set[str] = set()
+        granted: set[str] = set()
+        placement = self.world.placements.get(call.placement)
+        for number, slot in enumerate(outcome.slots):
+            if not slot.offer or slot.reason in ("HOUSE", "HELD_OUT"):
+                continue
+            offer = next(one for one in self.world.offers if one.id == slot.offer)
+            if causes(offer, self.world.offers, trial, call.subject, now_ms):
+                failed |= self._beside(offer, trial, call.subject, now_ms) - granted
+                continue
+            granted.add(offer.id)
+            if placement is not None and placement.shown == View:
+                until = now_ms + HOLD_MS
+                trial.held.append(
+                    Held(now_ms, until, call.subject, offer.id, (call.decision_id, number))
+                )
+            else:
+                trial.happened.append(Happened(now_ms, call.subject, offer.id, "view"))
+        return trial, failed
+
+    def _beside(
+        self, offer: release_pb2.OfferSpec, trial: History, subject: bytes, now_ms: int
+    ) -> set[str]:
+        """The offers that the caps keep away which keep this one away."""
+        found = {offer.id}
+        for cap in offer.caps:
+            if cap_reached(cap, offer, self.world.offers, trial, subject, now_ms) is not None:
+                found |= {
+                    other.id
+                    for other in self.world.offers
+                    for theirs in other.caps
+                    if same_cap(cap, offer, theirs, other)
+                }
+        return found
+
+    def report(self, decision: bytes, slot: int, kind: str, now_ms: int) -> None:
+        """Take down what followed a decision: each kind counts once for a slot."""
+        subject, placement, shown = self.made[decision]
+        if not shown[slot]:
+            return
+        counts = [kind] if kind in COUNTED else []
+        counts += ["convert"] if kind in self.converting else []
+        on_view = self.world.placements[placement].shown == View
+        for one in counts:
+            if (one == "view" and not on_view) or (decision, slot, one) in self.told:
+                continue
+            self.told.add((decision, slot, one))
+            self.history.happened.append(Happened(now_ms, subject, shown[slot], one))
+            if one == "view":
+                self.history.held = [
+                    held for held in self.history.held if held.claim != (decision, slot)
+                ]
+
+    def redeem(self, decision: bytes, slot: int, now_ms: int) -> str:
+        """GRANTED, or why not."""
+        subject, _, shown = self.made[decision]
+        if not shown[slot]:
+            return "NOTHING_OFFERED"
+        offer = next(one for one in self.world.offers if one.id == shown[slot])
+        if "ENDED" in validity(offer, now_ms):
+            return "ENDED"
+        if (decision, slot) in self.redeemed:
+            return "ALREADY_REDEEMED"
+        stopped = offer.stop_after_redeem and any(
+            h.offer == offer.id and h.subject == subject and h.kind == "redeem"
+            for h in self.history.happened
+        )
+        reached = [
+            cap_reached(cap, offer, self.world.offers, self.history, subject, now_ms)
+            for cap in offer.caps
+            if cap.count == Cap.COUNT_REDEEM
+        ]
+        if (stopped and subject != NOBODY) or any(reached):
+            return "CAPPED"
+        self.redeemed.add((decision, slot))
+        self.report(decision, slot, "redeem", now_ms)
+        return "GRANTED"
+
+    def bought(self, subject: bytes, offer: str, now_ms: int) -> None:
+        """An interaction that is a success names an offer."""
+        self.history.happened.append(Happened(now_ms, subject, offer, "convert"))
+
+
+def limited(offer: release_pb2.OfferSpec) -> bool:
+    """Whether anything that happens can keep the offer away."""
+    stops = offer.stop_after_redeem, offer.stop_after_dismiss, offer.stop_after_convert
+    return bool(offer.caps) or offer.cool_down_hours > 0 or any(stops)
+
+
+def latest(found: Sequence[Cause]) -> float:
+    """Until when something is kept away, if nothing else happens."""
+    return max((cause.until_ms for cause in found), default=-NEVER)
