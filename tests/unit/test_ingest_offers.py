@@ -87,8 +87,17 @@ def test_names_that_nothing_answers_to_are_noted(tmp_path: Path, home: TenantSto
         "placements",
         write(tmp_path / "s.jsonl", [{"id": "lobby", "house_offer": "hi"}]),
     )
-    run(tenant, store, "offers", write(tmp_path / "o.jsonl", [{"id": "o", "placements": ["loby"]}]))
+    place = {"id": "h", "kind": "hotel", "cells": ["8a2a100d2d57fff"]}
+    run(tenant, store, "places", write(tmp_path / "p.jsonl", [place]))
+    rows: list[dict[str, Any]] = [
+        {"id": "o", "placements": ["loby"]},
+        {"id": "n", "near": ["hotel", "spa"], "near_rings": 2},
+    ]
+    run(tenant, store, "offers", write(tmp_path / "o.jsonl", rows))
     notes = loose_ends(store)
+    assert [note for note in notes if "'n'" in note] == [
+        "offer 'n': no place is a 'place:spa'; it shows only where the app says so"
+    ]
     assert any("'loby'" in note and "'lobby'" in note for note in notes)
     assert any("'hi'" in note for note in notes)
 

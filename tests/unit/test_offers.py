@@ -366,6 +366,8 @@ def test_too_many_cells_of_rings_are_refused() -> None:
     with pytest.raises(InvalidDocument, match="more than 500,000") as caught:
         offer_from_document(doc)
     assert caught.value.field == "rings"
+    with pytest.raises(InvalidDocument, match="at most 500,000"):
+        offer_from_document({"id": "a", "cells": [CELL] * 500_001})
 
 
 def test_placements_hold_out_vary_and_ask_for_worth() -> None:

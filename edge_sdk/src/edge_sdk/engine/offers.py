@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from edge_sdk.engine import documents as read
 from edge_sdk.engine.cells import format_cell
-from edge_sdk.engine.covers import MAX_RINGS, compacted, with_rings
+from edge_sdk.engine.covers import MAX_CELLS, MAX_RINGS, compacted, with_rings
 from edge_sdk.engine.documents import InvalidDocument, dna_from_document
 from edge_sdk.engine.placements import (
     DEFAULT_GAMMA,
@@ -220,6 +220,8 @@ def _area(doc: Mapping[str, Any], name: str) -> list[tuple[object, str]]:
 def _cells(doc: Mapping[str, Any]) -> list[str]:
     said = [*chain(*(read.each(value, path, read.cell) for value, path in _area(doc, "cells")))]
     rings, path = _rings(doc, "rings", MAX_RINGS)
+    if len(said) > MAX_CELLS:
+        read.fail("cells", f"{len(said):,} cells", f"at most {MAX_CELLS:,} cells")
     if rings and not said:
         read.fail(path, rings, "cells that the rings are around")
     if rings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
 from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
 from genome_server.ingest.nearest import KnownIds
@@ -107,7 +107,7 @@ def loose_ends(store: Store) -> list[str]:
             notes += [
                 f"offer {offer.id!r}: no place is a {near!r}; it shows only where the app says so"
                 for near in offer.targeting.near_places
-                if near not in known_places
+                if near not in known_places and rings_of(near) is None
             ]
     notes += [
         f"placement {placement.id!r}: {known_offers.unknown(placement.house_offer)}"
