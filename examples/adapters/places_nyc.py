@@ -1,9 +1,10 @@
 """Foursquare New York + OpenFlights → places with areas. All of it is real.
 
 A check-in says that somebody was at a venue of some category. A place here is the
-venue's kind and the cells around it: a venue gets its cell (about 50 m across) and
-the ring around it; an airport gets every cell of the disk that takes in 98 % of the
-airport check-ins near it, since nobody checks in at the point that a map gives.
+venue's kind and the cells around it: those within 50 m of a venue. An airport gets
+the cells around every spot of it at which people check in (two rings), since nobody
+checks in at the point that a map gives. Which shape tells best where people are
+later was tried; the table is in docs/moments.md (`make bench ONLY=places`).
 How strongly a cell says "hotel" is how much of what goes on in these cells is at
 hotels (its salience, from 0.25 to 1).
 
@@ -31,12 +32,14 @@ from examples.adapters.writing import Row, Written, adapter_main, write_jsonl
 from examples.datasets import find
 
 VENUE_RESOLUTION = 11
-AIRPORT_RESOLUTION = 9
+VENUE_KM = 0.05
+AIRPORT_RINGS = 2
 LEAST_CHECKINS = {"hotel": 2, "bar": 8, "restaurant": 8}
 _OTHERWISE_LEAST = 5
 _NEAR_AIRPORT_KM = 4.0
 _SMALL_AIRPORT_KM = 0.3
-_SHARE = 0.98
+_SMALL_AIRPORT_RESOLUTION = 9
+_LARGE_AIRPORT_CHECKINS = 20
 # New York as the check-ins have it, in degrees, with a margin for Newark's runways.
 _SOUTH, _NORTH, _WEST, _EAST = 40.5, 41.0, -74.3, -73.65
 
@@ -61,6 +64,11 @@ def kind_of(category: str) -> str | None:
     if category.endswith("Restaurant"):
         return "restaurant"
     return _KINDS.get(category)
+
+
+def least_checkins(kind: str) -> int:
+    """How often a venue of this kind must have been seen to be a place."""
+    return LEAST_CHECKINS.get(kind, _OTHERWISE_LEAST)
 
 
 @dataclass(frozen=True)
@@ -99,12 +107,13 @@ def read_checkins(folder: Path) -> Any:
 
 def venues(folder: Path) -> list[Venue]:
     """The venues of the check-ins that have a kind, most visited first."""
-    grouped = (
-        read_checkins(folder)
-        .group_by(["venue_id", "category_name"])
-        .aggregate(
-            [("user", "count"), ("user", "count_distinct"), ("lat", "mean"), ("lon", "mean")]
-        )
+    return venues_of(read_checkins(folder))
+
+
+def venues_of(checkins: Any) -> list[Venue]:
+    """The venues of an Arrow table of check-ins that have a kind, most visited first."""
+    grouped = checkins.group_by(["venue_id", "category_name"]).aggregate(
+        [("user", "count"), ("user", "count_distinct"), ("lat", "mean"), ("lon", "mean")]
     )
     found = [
         Venue(
@@ -136,40 +145,42 @@ def _km(lat: float, lng: float, other_lat: float, other_lng: float) -> float:
     return math.hypot(north, east)
 
 
-def _disk(lat: float, lng: float, km: float, resolution: int) -> list[str]:
-    """The cells that touch the disk of `km` (about), compacted."""
+def _within(lat: float, lng: float, km: float, resolution: int) -> list[str]:
+    """The cells with their middle within `km` of a point; the cell of the point is one of them."""
     edge_km: float = h3.average_hexagon_edge_length(resolution, unit="km")
     middle = h3.latlng_to_cell(lat, lng, resolution)
     cells = {
         cell
-        for cell in h3.grid_disk(middle, math.ceil(km / edge_km))
-        if _km(lat, lng, *h3.cell_to_latlng(cell)) <= km + edge_km
+        for cell in h3.grid_disk(middle, math.ceil((km + edge_km) / edge_km))
+        if _km(lat, lng, *h3.cell_to_latlng(cell)) <= km
     }
-    return sorted(h3.compact_cells(cells))
+    return sorted(cells | {middle})
 
 
 def airport_places(folder: Path, seen: Sequence[Venue]) -> list[Row]:
-    """Airports as wide as their check-ins; those without any get a small disk."""
+    """Airports as wide as their check-ins; those with few get a small disk."""
     rows: list[Row] = []
     for code, name, lat, lng in _airports(folder):
-        near = sorted(
-            (_km(lat, lng, venue.lat, venue.lng), venue.checkins)
+        near = [
+            venue
             for venue in seen
             if kind_of(venue.category) == "airport"
             and _km(lat, lng, venue.lat, venue.lng) <= _NEAR_AIRPORT_KM
-        )
-        total, counted, km = sum(checkins for _, checkins in near), 0, _SMALL_AIRPORT_KM
-        for distance, checkins in near if total >= 20 else ():
-            counted += checkins
-            km = max(km, distance)
-            if counted >= _SHARE * total:
-                break
+        ]
+        cells: set[str] = set()
+        if sum(venue.checkins for venue in near) >= _LARGE_AIRPORT_CHECKINS:
+            for venue in near:
+                if venue.checkins >= least_checkins("airport"):
+                    spot = h3.latlng_to_cell(venue.lat, venue.lng, VENUE_RESOLUTION)
+                    cells.update(h3.grid_disk(spot, AIRPORT_RINGS))
+        if not cells:
+            cells.update(_within(lat, lng, _SMALL_AIRPORT_KM, _SMALL_AIRPORT_RESOLUTION))
         rows.append(
             {
                 "id": f"airport-{code.lower()}",
                 "kind": "airport",
                 "name": name,
-                "cells": _disk(lat, lng, km, AIRPORT_RESOLUTION),
+                "cells": sorted(h3.compact_cells(cells)),
             }
         )
     return rows
@@ -185,13 +196,12 @@ def venue_places(seen: Sequence[Venue]) -> list[Row]:
     taken: set[tuple[str, str]] = set()
     for venue in seen:
         kind = kind_of(venue.category) or ""
-        least = LEAST_CHECKINS.get(kind, _OTHERWISE_LEAST)
+        least = least_checkins(kind)
         # A venue that changed its category may be there twice, with one kind.
         if kind == "airport" or venue.checkins < least or (kind, venue.id) in taken:
             continue
         taken.add((kind, venue.id))
-        middle = h3.latlng_to_cell(venue.lat, venue.lng, VENUE_RESOLUTION)
-        cells = sorted(h3.grid_disk(middle, 1))
+        cells = _within(venue.lat, venue.lng, VENUE_KM, VENUE_RESOLUTION)
         around = sum((here.get(cell, Counter()) for cell in cells), Counter[str]())
         share = around[kind] / max(1, around.total())
         rows.append(

@@ -25,6 +25,7 @@ SECTIONS = (
     "ingest",
     "loop",
     "model",
+    "places",
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"

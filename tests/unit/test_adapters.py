@@ -182,7 +182,10 @@ def test_places_are_areas_of_cells(city: dict[str, Path], tmp_path: Path) -> Non
     places_nyc.write(tmp_path, city)
     rows = {row["id"]: row for row in jsonl(tmp_path / "places.jsonl")}
     assert set(rows) == {"airport-jfk", "airport-sml", "hotel-hotel1", "bar-bar1"}
-    assert len(rows["hotel-hotel1"]["cells"]) == 7
+    there = rows["hotel-hotel1"]["cells"]
+    middle = h3.latlng_to_cell(40.7566, -73.9738, 11)
+    assert 2 <= len(there) <= 7
+    assert set(there) <= set(h3.grid_disk(middle, 1)), "50 m around"
     assert h3.latlng_to_cell(40.7566, -73.9738, 11) in rows["hotel-hotel1"]["cells"]
     # A quarter of what happens there is at the hotel, the rest at the bar.
     assert rows["hotel-hotel1"]["salience"] == 0.25
