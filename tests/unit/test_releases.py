@@ -7,15 +7,12 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import h3.api.basic_int as h3
 import pytest
 from click.testing import CliRunner
 
 from edge_sdk import Context, EdgeClient
 from edge_sdk.dna.genome import rows_from_block
-from edge_sdk.engine.decide import decide
 from edge_sdk.engine.release import Release, load_bundle
 from edge_sdk.errors import TrustError
 from edge_sdk.sync.trust import verify_manifest
@@ -30,13 +27,13 @@ from genome_server.learning.models import save_model
 from genome_server.learning.towers import Shape, random_towers
 from genome_server.releases.bundle import write_bundle
 from genome_server.releases.check import check_parts, load_as_device, references
-from genome_server.releases.publish import manifest_of, part_content, publish
+from genome_server.releases.publish import manifest_of, publish
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow, Store
 from tests.serving import AGREED, make_home, offer
+from tests.unit.releasing import NOW, built_tenant, contents
 
 DAY_MS = 86_400_000
-NOW = 1_800_000_000_000
 PARTS = (
     "schema", "vocabulary", "offers", "placements", "products", "places", "model", "golden",
 )  # fmt: skip
@@ -44,11 +41,7 @@ PARTS = (
 
 @pytest.fixture
 def tenant(tmp_path: Path) -> Tenant:
-    """A tenant with offers, products, placements and customers, built."""
-    made = make_home(tmp_path / "home").tenant()
-    with closing(made.open_store()) as store:
-        build(store, None, made.dna_path)
-    return made
+    return built_tenant(tmp_path / "home")
 
 
 @pytest.fixture
@@ -62,10 +55,6 @@ def trained(tenant: Tenant, store: Store, seed: int = 1) -> str:
     towers = random_towers(seed, len(vocabulary), Shape(members=2, width=8, hidden=4, dimension=2))
     model = tower_model(towers, ModelFacts(vocabulary.lineage, len(vocabulary)))
     return save_model(tenant.models_dir, store, model, {})
-
-
-def contents(tenant: Tenant, manifest: release_pb2.Manifest) -> dict[str, bytes]:
-    return {part.name: part_content(tenant, part) for part in manifest.parts}
 
 
 def test_a_release_is_signed_and_loads_on_a_device(tenant: Tenant, store: Store) -> None:
@@ -275,70 +264,6 @@ def test_names_that_are_not_there_are_noted(tenant: Tenant, store: Store) -> Non
         "placement 'feed' has house offer 'gone', which does not exist",
     )
     assert references(contents(tenant, done.manifest)) == list(done.notes)
-
-
-@pytest.mark.parametrize(
-    ("fields", "problem"),
-    [
-        ({"placements": ["lift"]}, "placements: 'lift' does not exist"),
-        ({"sizes": ["a4"], "placements": ["feed"]}, "sizes: a4 fits no placement of it (feed ta"),
-        ({"value": 2, "cost": 1, "placements": ["feed"]}, "value: less its cost it is 1 at most;"),
-        ({"all_of": ["daypart:evening"], "hours": [8]}, "all_of[0]: it is never 'daypart:evening'"),
-    ],
-)
-def test_offers_that_can_never_be_shown_are_not_published(
-    tenant: Tenant, store: Store, fields: dict[str, Any], problem: str
-) -> None:
-    store.put_documents("offer", [offer("spa", "service:spa", **fields)])
-    feed = {"id": "feed", "sizes": ["300x250"], "least_worth": 1.5}
-    store.put_documents("placement", [("feed", feed)])
-    for dry_run in (True, False):
-        with pytest.raises(Refused, match="--leave-out") as caught:
-            publish(tenant, untrained=True, dry_run=dry_run, now_ms=NOW)
-        assert f"offer 'spa': {problem}" in str(caught.value)
-    assert store.release() is None
-    done = publish(tenant, untrained=True, leave_out=True, now_ms=NOW)
-    assert f"offer 'spa' is left out, it can never be shown: {problem}" in done.notes[0]
-    parts = contents(tenant, done.manifest)
-    left = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
-    assert [one.id for one in left] == ["taxi"]
-    # As what is shown where nothing else may be it asks nothing of a placement.
-    if not fields.get("all_of"):
-        store.put_documents("placement", [("feed", {**feed, "house_offer": "spa"})])
-        assert publish(tenant, untrained=True, now_ms=NOW).release.version == 2
-
-
-def test_many_that_can_never_be_shown_are_counted(tenant: Tenant, store: Store) -> None:
-    store.put_documents(
-        "offer", [offer(f"o{n}", "service:spa", placements=["lift"]) for n in range(30)]
-    )
-    with pytest.raises(Refused, match=r"and 10 more$"):
-        publish(tenant, untrained=True, now_ms=NOW)
-
-
-def test_an_offer_that_is_over_stays_in_the_release(tenant: Tenant, store: Store) -> None:
-    over = {"until": "2020-01-01T00:00:00Z"}
-    store.put_documents("offer", [offer("spa", "service:spa", valid=over)])
-    assert not publish(tenant, untrained=True, now_ms=NOW).notes
-
-
-def test_rings_around_places_need_devices_that_know_them(tenant: Tenant, store: Store) -> None:
-    place = {"kind": "place:hotel", "cells": ["8a2a1072b59ffff"], "saliences_q8": [256]}
-    store.put_documents("place", [("h", place)])
-    store.put_documents("offer", [offer("spa", "service:spa", near=["hotel"], near_rings=2)])
-    done = publish(tenant, untrained=True, now_ms=NOW)
-    assert "rings-1" in done.manifest.required_features
-    release = Release.from_parts(done.manifest, contents(tenant, done.manifest))
-    next_door = h3.int_to_str(min(h3.grid_ring(h3.str_to_int("8a2a1072b59ffff"), 2)))
-    further = h3.int_to_str(min(h3.grid_ring(h3.str_to_int("8a2a1072b59ffff"), 3)))
-    for context, shown in (
-        (Context(cell=next_door), {"spa", "taxi"}),
-        (Context(cell=further), {"taxi"}),
-        (Context(place="hotel"), {"spa", "taxi"}),
-        (Context(cell=next_door, place="bar"), {"taxi"}),  # a declared place wins
-    ):
-        decision, _ = decide(release, context, "screen", 2, now_ms=NOW)
-        assert {slot.offer.id for slot in decision.slots if slot.offer} == shown
 
 
 def test_channels_have_releases_of_their_own(tenant: Tenant, store: Store) -> None:
