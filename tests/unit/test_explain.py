@@ -10,14 +10,11 @@ import pytest
 
 from edge_sdk.context import Context
 from edge_sdk.decision import NEVER_MS, Considered, Reason, Tier
-from edge_sdk.engine.decide import check_replay, coarse, decide, explain, replay
+from edge_sdk.engine.decide import decide, explain
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.policy import draw_number
-from edge_sdk.engine.record import recorded_scores
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
-from edge_sdk.errors import TrustError, UsageError
-from genome_edge.v1 import event_pb2
-from tests.candidates import candidate_ids
+from edge_sdk.errors import TrustError
 from tests.unit.test_engine import AGREED, AT_HOTEL, PLACES, Genome, town
 
 HERE = h3.latlng_to_cell(40.758, -73.985, 11)
@@ -241,104 +238,3 @@ def test_a_model_that_is_gone_explains_nothing() -> None:
 
     release._scoring = TrustError("gone", "MODEL")
     assert decision.explain().carriers == ()
-
-
-# -- replay
-
-
-def recorded(placement: str = "feed", slots: int = 3, **more: Any) -> event_pb2.DecisionRecord:
-    release = town()
-    genome = Genome(release, drink__beer=5.0)
-    _, record = decide(release, AT_HOTEL, placement, slots, genome=genome, consents=AGREED, **more)
-    return record.to_proto()
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {},
-        {"blocked": frozenset(["taxi"])},
-        {"terms": Terms(Tier.HOUSE)},
-        {"terms": Terms(Tier.RESTRICTED)},
-        {"terms": Terms(Tier.STALE)},
-        {"placement": "nowhere"},
-        {"placement": "screen", "slots": 5, "terms": Terms(Tier.HOUSE)},
-        {"blocked": frozenset(["taxi", "beer", "coffee"])},
-    ],
-)
-def test_every_kind_of_decision_can_be_made_again(more: dict[str, Any]) -> None:
-    record = recorded(**more)
-    again = replay(town(), record)
-    assert check_replay(town(), record) == []
-    assert again.id == record.decision_id.hex()
-    assert [slot.reason for slot in again.slots] == [slot.reason for slot in record.slots]
-    assert [slot.offer.id if slot.offer else "" for slot in again.slots] == [
-        slot.offer for slot in record.slots
-    ]
-
-
-def test_records_that_cannot_be_replayed() -> None:
-    with pytest.raises(UsageError, match="release 1; this is release 2"):
-        replay(town(version=2), recorded())
-    with pytest.raises(UsageError, match="coarse"):
-        replay(town(), coarse(recorded()))
-    odd = recorded()
-    odd.tier = "sleepy"
-    with pytest.raises(UsageError, match="sleepy"):
-        replay(town(), odd)
-
-
-def raise_score(record: event_pb2.DecisionRecord, by: int) -> None:
-    """Change the recorded score of the first candidate."""
-    scores = recorded_scores(record)
-    scores[0] += by
-    record.scores = scores.tobytes()
-
-
-def test_differences_are_told_in_sentences() -> None:
-    record = recorded()
-    record.slots[0].propensity = 0.5
-    (said,) = check_replay(town(), record)
-    assert said.startswith("slot 0 is ")
-    assert "0.500000" in said
-
-    record = recorded()
-    record.candidate_runs.extend([5, 1])
-    assert any("candidates" in said for said in check_replay(town(), record))
-
-    record = recorded()
-    record.capped.append("taxi")
-    assert check_replay(town(), record) != []
-
-    record = recorded("lobby", 1)
-    record.scored_by = "another kind of processor"
-    raise_score(record, 3)  # still the best, so only the model can tell
-    record.slots[0].score += 3
-    (said,) = check_replay(town(), record)
-    assert "scores taxi" in said
-
-    raise_score(record, -2)
-    record.slots[0].score -= 2  # another processor may round otherwise
-    assert check_replay(town(), record) == []
-    record.scored_by = recorded("lobby", 1).scored_by  # the same one may not
-    (said,) = check_replay(town(), record)
-    assert "scores taxi" in said
-
-
-def test_scores_of_other_candidates_are_not_used() -> None:
-    record = recorded("lobby", 1)
-    assert candidate_ids(record, town())[0] == "taxi"
-    record.candidate_runs[0] += 1
-    raise_score(record, -recorded_scores(record)[0])
-    again = replay(town(), record)
-    assert again.offer is not None
-    assert again.offer.id == "taxi"
-
-
-def test_the_seed_decides() -> None:
-    record = recorded()
-    outcomes = set()
-    for seed in range(30):
-        record.seed = seed
-        outcomes.add(tuple(s.offer.id for s in replay(town(), record).slots if s.offer))
-    assert len(outcomes) > 2

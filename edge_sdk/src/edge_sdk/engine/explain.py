@@ -74,11 +74,15 @@ def _check_slots(
     if len(found) != len(recorded):
         return [f"there are {len(found)} {what}s; there were {len(recorded)}"]
     return [
-        f"{what} {number} is {new.offer or 'empty'} ({new.reason}, {new.propensity:.6f}); "
-        f"it was {old.offer or 'empty'} ({old.reason}, {old.propensity:.6f})"
+        f"{what} {number} is {_said(new)}; it was {_said(old)}"
         for number, (new, old) in enumerate(zip(found, recorded, strict=True))
         if new != old
     ]
+
+
+def _said(slot: event_pb2.SlotRecord) -> str:
+    score = slot.score / ONE
+    return f"{slot.offer or 'empty'} ({slot.reason}, score {score:.6f}, {slot.propensity:.6f})"
 
 
 def _holds_out(release: Release, record: event_pb2.DecisionRecord, subject: bytes) -> bool:
@@ -228,7 +232,7 @@ def _check_scores(release: Release, record: Record, by: str) -> list[str]:
         return ["the model no longer works on this device"]
     found = (scores if kept is None else scores[kept]).astype(np.int64)
     worth = eligible.worth if kept is None else eligible.worth[kept]
-    same = by == scored_by(release.scorer)
+    same = bool(by) and by == scored_by(release.scorer)
     allowed = np.zeros(len(rows)) if same else 1 + SCORE_TOLERANCE * np.abs(worth)
     # What was worth too little has no score in the record: it must still be worth less.
     wanted = found.copy()

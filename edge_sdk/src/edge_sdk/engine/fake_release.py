@@ -39,6 +39,9 @@ class SharedDna:
     is shared, more for what is more alike. A vector has one entry for each marker.
     """
 
+    #: What `DecisionRecord.scored_by` says of it.
+    runtime = f"numpy {np.__version__}"
+
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._size = len(vocabulary)
         self._refused = [vocabulary.index(_REFUSED + name) for name in vocabulary]

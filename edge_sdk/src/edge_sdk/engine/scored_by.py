@@ -1,12 +1,12 @@
 """What scored: the kind of processor, and what ran on it.
 
-Where two of these are equal, equal inputs give equal scores, bit for bit. Where they differ, other
-instructions may round the last digits otherwise.
+Where two of these are equal, equal inputs give equal scores, bit for bit: our scorers use one
+thread for each product, so its parts are always added up in the same order. Where they differ,
+other instructions may round the last digits otherwise.
 """
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,20 +19,12 @@ _CPU_INFO: Final = Path("/proc/cpuinfo")
 _NAMED: Final = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
 # What a processor can do; runtimes choose their instructions by it.
 _ABLE: Final = ("flags", "Features")
-_LIBRARIES: Final = ("numpy", "onnxruntime")
 
 
 def scored_by(scorer: Scorer) -> str:
-    """Who scores here, in one line."""
-    return _line(type(scorer).__qualname__)
-
-
-@lru_cache(maxsize=16)
-def _line(name: str) -> str:
-    # What is not loaded did not score.
-    loaded = [(name, sys.modules[name]) for name in _LIBRARIES if name in sys.modules]
-    versions = [f"{name} {module.__version__}" for name, module in loaded]
-    return ", ".join((f"{name} on {processor()}", *versions))
+    """Who scores here, in one line; empty where the scorer does not say its `runtime`."""
+    runtime: str = getattr(scorer, "runtime", "")
+    return f"{runtime} on {processor()}" if runtime else ""
 
 
 @lru_cache(maxsize=1)

@@ -72,6 +72,13 @@ class OnnxScorer:
         }
         self._values = ["value"]
 
+    @property
+    def runtime(self) -> str:
+        """What `DecisionRecord.scored_by` says of it."""
+        import onnxruntime  # loaded already: the session is its
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
     def vectors(self, dna: Sequence[Sequence[tuple[int, float]]]) -> Floats:
         """Each offer's DNA, (marker index, weight), as one row: float32[m, d]."""
         out = np.zeros((len(dna), self.dimension), np.float32)
