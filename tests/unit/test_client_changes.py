@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import EdgeClient
+from edge_sdk.numbers import ERASED
 from edge_sdk.outbox.entries import Entry
-from edge_sdk.store.genomes import ERASED
 from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
 from tests.unit.device_town import (
     OFFERS,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import StoreCorrupt, StoreError
+from edge_sdk.numbers import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
 from edge_sdk.store.device import DeviceStore, Identity
 from edge_sdk.store.files import write_file
-from edge_sdk.store.genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
 from edge_sdk.store.tables import VERSION
 from genome_edge.v1 import sync_pb2
 from tests.unit.device_desk import Desk, entry

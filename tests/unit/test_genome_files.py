@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from edge_sdk.dna.columns import HEAD, MAGIC, Columns, encode, row_sum_of
 from edge_sdk.dna.genome import Row
 from edge_sdk.errors import FormatError
+from edge_sdk.numbers import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
 from edge_sdk.store import snapshot as snapshot_module
 from edge_sdk.store.genome_files import Files, write_content, write_files, write_view
-from edge_sdk.store.genomes import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE, GenomeView, pack_row
+from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import LookupFile
 from edge_sdk.store.snapshot import Snapshot
 from genome_edge.v1 import dna_pb2

@@ -9,8 +9,9 @@ from typing import NoReturn
 import pytest
 
 from edge_sdk.errors import DiskFull, FormatError, StoreError
+from edge_sdk.numbers import ERASED, LEFT_AUDIENCE
 from edge_sdk.store.device import DeviceStore
-from edge_sdk.store.genomes import ERASED, LEFT_AUDIENCE, GenomeShelf
+from edge_sdk.store.genomes import GenomeShelf
 from edge_sdk.sync.holding import holding
 from tests.unit.device_town import Town, commit_rows, customer, filled, row, subject
 

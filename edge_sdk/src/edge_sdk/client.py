@@ -18,7 +18,6 @@ and nothing to keep; else the user's data directory.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 import weakref
@@ -26,24 +25,34 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from edge_sdk import _posix
+from edge_sdk import _posix, numbers
 from edge_sdk.arguments import seconds, shown
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Explanation, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
+from edge_sdk.lazy import later
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.plugins import Plugins
-from edge_sdk.runtime import looking_back, opening
+from edge_sdk.runtime import opening
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper
-from edge_sdk.session import Session
-from edge_sdk.status import State, Status
-from genome_edge.v1 import dna_pb2
+
+if TYPE_CHECKING:
+    import shutil
+
+    from edge_sdk import session as sessions
+    from edge_sdk import status as states
+    from edge_sdk.runtime import looking_back
+else:
+    shutil = later("shutil")
+    sessions = later("edge_sdk.session")
+    states = later("edge_sdk.status")
+    looking_back = later("edge_sdk.runtime.looking_back")
 
 _HOUR_MS: Final = 3_600_000
 _AT_EXIT_S: Final = 2.0
@@ -57,9 +66,9 @@ _abandoned: list[object] = []
 class Purpose(IntEnum):
     """What a customer can agree to."""
 
-    PERSONALISATION = dna_pb2.CONSENT_PURPOSE_PERSONALISATION
-    LEARNING = dna_pb2.CONSENT_PURPOSE_LEARNING
-    LOCATION = dna_pb2.CONSENT_PURPOSE_LOCATION
+    PERSONALISATION = numbers.PERSONALISATION
+    LEARNING = numbers.LEARNING
+    LOCATION = numbers.LOCATION
 
 
 class EdgeClient:
@@ -96,7 +105,7 @@ class EdgeClient:
     # State --------------------------------------------------------------------------------------
 
     @property
-    def status(self) -> Status:
+    def status(self) -> states.Status:
         """How the device is now. Never raises."""
         desk = self._desk
         room, keeper = desk.room, desk.keeper
@@ -117,10 +126,10 @@ class EdgeClient:
                 cause = cause or error
             connected = open_.updater is not None and open_.updater.state.connected
         if live.release is None:
-            state = State.EMPTY if keeper.wrong is None else State.ERROR
+            state = states.State.EMPTY if keeper.wrong is None else states.State.ERROR
         else:
-            state = State.READY if tier is Tier.FRESH else State.STALE
-        return Status(
+            state = states.State.READY if tier is Tier.FRESH else states.State.STALE
+        return states.Status(
             state=state,
             tier=tier,
             cause=cause,
@@ -185,10 +194,10 @@ class EdgeClient:
         """
         return looking_back.explain(self._current(), decision, offers)
 
-    def session(self, customer: str | None = None) -> Session:
+    def session(self, customer: str | None = None) -> sessions.Session:
         """A visit: one person before one screen, wiped at its end."""
         self._current()
-        return Session(self._current, self._config, customer)
+        return sessions.Session(self._current, self._config, customer)
 
     def genome(self, customer: str) -> dict[str, float] | None:
         """What a decision would read of a customer now: strengths by marker, the strongest first.

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from edge_sdk import _posix
-from genome_edge.v1 import event_pb2
+from edge_sdk.messages import event_pb2
 
 #: The year 9999. A clock beyond it is broken, and the calendar of this machine ends there.
 LATEST_MS: Final = 253_370_764_800_000

@@ -1,8 +1,21 @@
-"""Attributes that are worked out on first use."""
+"""What is worked out, or loaded, on first use.
+
+A process answers its first question after loading what that answer needs. A module that it does
+not need stands in for itself until something is asked of it:
+
+    if TYPE_CHECKING:
+        from edge_sdk.store import rescue
+    else:
+        rescue = later("edge_sdk.store.rescue")
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
@@ -34,3 +47,32 @@ class lazy(Generic[T]):  # noqa: N801  a decorator, like property
         # From now on found before this descriptor, which has no __set__, is asked.
         instance.__dict__[self._name] = value
         return value
+
+
+# Held while a module is loaded late: a child that was forked meanwhile would wait for it for ever.
+_loading = threading.RLock()
+os.register_at_fork(
+    before=_loading.acquire,
+    after_in_parent=_loading.release,
+    after_in_child=_loading.release,
+)
+
+
+class _Later(ModuleType):
+    """A module that is imported when something is asked of it, by whatever thread asks first."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by the import system, of what is not loaded
+            raise AttributeError(name)
+        with _loading:
+            module = import_module(self.__name__)
+        value = getattr(module, name)
+        # From now on found without asking here.
+        setattr(self, name, value)
+        return value
+
+
+def later(name: str) -> ModuleType:
+    """The module of this name, imported on first use. For constants, classes and functions: what
+    is assigned to the module afterwards is not seen."""
+    return _Later(name)

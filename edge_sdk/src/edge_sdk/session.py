@@ -30,6 +30,7 @@ from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, Row, rows_from_block
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UnreachableError, UsageError
+from edge_sdk.messages import dna_pb2
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.runtime.desk import Desk
@@ -38,7 +39,6 @@ from edge_sdk.runtime.local_state import Pending
 from edge_sdk.runtime.recent_moments import Trail
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.state import StoredImprint
-from genome_edge.v1 import dna_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.plugins import Identified

@@ -27,9 +27,9 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import ONE_Q24, DnaSchema
 from edge_sdk.errors import FormatError
 from edge_sdk.lazy import lazy
+from edge_sdk.messages import dna_pb2
 from edge_sdk.slices import rest
 from edge_sdk.sorted_sets import numbered
-from genome_edge.v1 import dna_pb2
 
 SUBJECT_BYTES: Final = 16
 NOBODY: Final = bytes(SUBJECT_BYTES)

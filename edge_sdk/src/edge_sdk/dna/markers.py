@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from edge_sdk.errors import InvalidMarker, UsageError
-from genome_edge.v1 import dna_pb2
+from edge_sdk.messages import dna_pb2
 
 MAX_VALUE_LENGTH: Final = 120
 LINEAGE_BYTES: Final = 16

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.errors import FormatError
-from genome_edge.v1 import release_pb2
+from edge_sdk.messages import release_pb2
 
 
 class ProductLookup:

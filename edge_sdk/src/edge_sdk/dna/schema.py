@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edge_sdk.dna.markers import Vocabulary, nearest_name, split
 from edge_sdk.errors import UsageError
 from edge_sdk.lazy import lazy
-from genome_edge.v1 import dna_pb2
+from edge_sdk.messages import dna_pb2
 
 ONE_Q24: Final = 1 << 24
 MAX_WEIGHT_Q24: Final = 32 * ONE_Q24

@@ -21,13 +21,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edge_sdk.decision import Reason
 from edge_sdk.engine.windows import LONGEST_MS, period
 from edge_sdk.engine.zones import HOUR_MS, UTC_ZONE, Zone
+from edge_sdk.numbers import Cap as _Cap
 from edge_sdk.slices import rest
-from genome_edge.v1 import release_pb2
+
+if TYPE_CHECKING:
+    from genome_edge.v1 import release_pb2
 
 VIEW: Final = "view"
 REDEEM: Final = "redeem"
@@ -36,7 +39,6 @@ DISMISS: Final = "dismiss"
 CONVERT: Final = "convert"
 NEVER: Final = (1 << 63) - 1
 
-_Cap = release_pb2.Cap
 _KINDS: Final = {_Cap.COUNT_VIEW: VIEW, _Cap.COUNT_REDEEM: REDEEM}
 _NO_ZONES: Final[Mapping[str, Zone]] = {}
 
@@ -82,7 +84,7 @@ class Limit(NamedTuple):
     limit: int
     device: bool = False
     window_ms: int = 0
-    calendar: _Cap.Calendar = _Cap.CALENDAR_UNSPECIFIED
+    calendar: int = _Cap.CALENDAR_UNSPECIFIED
     zone: Zone = UTC_ZONE
     paced: bool = False
     reason: Reason = Reason.CAPPED

@@ -43,10 +43,10 @@ from edge_sdk.engine.gates import Gate, Periods, ZoneHours
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.zones import FOREVER_MS, zones_of
 from edge_sdk.errors import FormatError
+from edge_sdk.messages import release_pb2
 from edge_sdk.slices import rest
 from edge_sdk.sorted_sets import distinct, numbered
 from edge_sdk.sync.trust import FEATURES
-from genome_edge.v1 import release_pb2
 
 __all__ = ["FOREVER_MS", "Catalogue", "Where"]
 

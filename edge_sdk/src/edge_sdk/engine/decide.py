@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from edge_sdk.arguments import MAX_NAME, is_text, is_whole, shown
 from edge_sdk.context import Context
@@ -29,16 +29,16 @@ from edge_sdk.decision import Decision, Tier
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.choosing import answer
-from edge_sdk.engine.explain import check_replay, explain, replay
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
 from edge_sdk.engine.noise import noise
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.record import NO_INDICES, NO_REASONS, NO_WEIGHTS, Inputs, Record, coarse
 from edge_sdk.engine.withheld import NOTHING, Terms, languages_of
 from edge_sdk.errors import UsageError
-from genome_edge.v1 import dna_pb2
+from edge_sdk.numbers import PERSONALISATION
 
 if TYPE_CHECKING:
+    from edge_sdk.engine.explain import check_replay, explain, replay
     from edge_sdk.engine.places import PlaceResolver
     from edge_sdk.engine.release import Release
 
@@ -46,9 +46,18 @@ __all__ = ["GenomeView", "check_replay", "coarse", "decide", "explain", "replay"
 
 MAX_SLOTS: Final = 64
 HOUR_MS: Final = 3_600_000
-_PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+_PERSONALISATION: Final = 1 << PERSONALISATION
 _NOTHING: Final[frozenset[str]] = frozenset()
 _NO_TERMS: Final = Terms()
+
+
+def __getattr__(name: str) -> Any:
+    """What looks back is loaded when it is asked for."""
+    if name not in ("check_replay", "explain", "replay"):
+        raise AttributeError(name)
+    from edge_sdk.engine import explain as looking_back
+
+    return getattr(looking_back, name)
 
 
 class GenomeView(Protocol):

@@ -16,7 +16,7 @@ from edge_sdk.dna.markers import marker as marker_of
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.errors import UsageError
-from genome_edge.v1 import dna_pb2
+from edge_sdk.messages import dna_pb2
 
 _T = TypeVar("_T")
 

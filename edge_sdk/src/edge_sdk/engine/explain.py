@@ -19,7 +19,7 @@ from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.engine.stories import considered, stories
 from edge_sdk.engine.withheld import recorded
 from edge_sdk.errors import UsageError
-from genome_edge.v1 import event_pb2
+from edge_sdk.messages import event_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

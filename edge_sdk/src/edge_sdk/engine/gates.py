@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from edge_sdk.decision import Reason
 from edge_sdk.engine.zones import FOREVER_MS, HOURS_OF_WEEK, Zone
 from edge_sdk.errors import FormatError
-from genome_edge.v1 import release_pb2
+from edge_sdk.messages import release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.catalogue import Where

@@ -18,8 +18,8 @@ from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record
+from edge_sdk.messages import dna_pb2, release_pb2
 from edge_sdk.sync.trust import FEATURES
-from genome_edge.v1 import dna_pb2, release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from edge_sdk.dna.markers import split
 from edge_sdk.engine.cells import ancestors
 from edge_sdk.errors import FormatError, InvalidMarker
+from edge_sdk.messages import release_pb2
 from edge_sdk.sorted_sets import distinct
-from genome_edge.v1 import release_pb2
 
 # Cells resolved are remembered up to this many: devices stand still or walk, they do not jump.
 _REMEMBERED: Final = 4096

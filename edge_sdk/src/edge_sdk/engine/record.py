@@ -21,7 +21,7 @@ from edge_sdk.engine.runs import rows_of_runs, runs_of
 from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.engine.withheld import NOTHING, Withheld
 from edge_sdk.errors import EdgeError, UsageError
-from genome_edge.v1 import event_pb2
+from edge_sdk.messages import event_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.catalogue import Where

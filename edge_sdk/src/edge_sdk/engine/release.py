@@ -33,10 +33,10 @@ from edge_sdk.engine.scoring import OnnxScorer, open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.engine.slates import Slate
 from edge_sdk.errors import FormatError, TrustError, UsageError
+from edge_sdk.messages import dna_pb2, release_pb2
+from edge_sdk.numbers import SHOWN_ON_VIEW
 from edge_sdk.slices import rest
-from edge_sdk.sync.roles import verify_root, verify_timestamp
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
-from genome_edge.v1 import dna_pb2, release_pb2
 
 log = logging.getLogger("edge_sdk")
 
@@ -276,7 +276,7 @@ class Release:
             id=spec.id,
             max_slots=min(max(spec.max_slots, 1), _MAX_SLOTS),
             channel=spec.channel,
-            shown_on_view=spec.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
+            shown_on_view=spec.shown == SHOWN_ON_VIEW,
             house=self.catalogue.row_of.get(spec.house_offer),
             explorer=explorer(spec.explorer, spec.gamma, spec.floor),
             outcome_window_hours=spec.outcome_window_hours,
@@ -326,6 +326,8 @@ def load_bundle(data: bytes, root: release_pb2.TrustRoot | None = None) -> Bundl
     the bundle's own root is believed, as the app that carries it is. Expiry is the caller's to
     judge. Raises TrustError.
     """
+    from edge_sdk.sync.roles import verify_root, verify_timestamp  # only for bundles
+
     try:
         bundle = release_pb2.Bundle.FromString(data)
     except DecodeError as error:

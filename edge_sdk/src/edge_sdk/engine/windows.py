@@ -14,16 +14,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from edge_sdk.engine.zones import HOUR_MS, Zone
-from genome_edge.v1 import release_pb2
+from edge_sdk.numbers import Cap
 
 _DAY_MS: Final = 24 * HOUR_MS
 _WEEK_MS: Final = 7 * _DAY_MS
 # The Unix epoch was a Thursday.
 _MONDAY_MS: Final = 4 * _DAY_MS
-_HOUR: Final = release_pb2.Cap.CALENDAR_HOUR
-_DAY: Final = release_pb2.Cap.CALENDAR_DAY
-_WEEK: Final = release_pb2.Cap.CALENDAR_WEEK
-_MONTH: Final = release_pb2.Cap.CALENDAR_MONTH
+_HOUR: Final = Cap.CALENDAR_HOUR
+_DAY: Final = Cap.CALENDAR_DAY
+_WEEK: Final = Cap.CALENDAR_WEEK
+_MONTH: Final = Cap.CALENDAR_MONTH
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Clocks are never further from UTC, and never moved by more.
 _FURTHEST_MS: Final = 2 * _DAY_MS

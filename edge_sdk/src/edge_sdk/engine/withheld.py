@@ -31,7 +31,7 @@ import numpy.typing as npt
 from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.runs import Rows, rows_of_runs, runs_of
 from edge_sdk.errors import UsageError
-from genome_edge.v1 import event_pb2, release_pb2
+from edge_sdk.messages import event_pb2, release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.catalogue import Catalogue

@@ -19,7 +19,7 @@ from typing import Final
 
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.errors import FormatError, UsageError
-from genome_edge.v1 import release_pb2
+from edge_sdk.messages import release_pb2
 
 HOUR_MS: Final = 3_600_000
 HOURS_OF_WEEK: Final = 168

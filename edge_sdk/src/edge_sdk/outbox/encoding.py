@@ -26,7 +26,7 @@ from edge_sdk.engine.record import Record, coarse
 from edge_sdk.engine.runs import Rows, runs_of
 from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.errors import EdgeError
-from genome_edge.v1 import event_pb2
+from edge_sdk.messages import event_pb2
 
 _KEPT: Final = 256
 _LITTLE: Final = sys.byteorder == "little"

@@ -25,8 +25,8 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from edge_sdk.dna.genome import NOBODY
+from edge_sdk.messages import event_pb2
 from edge_sdk.outbox.frames import HEADER_BYTES, Frame, FrameKind, encode_frame
-from genome_edge.v1 import event_pb2
 
 #: Why events were given up; stands in the EVICTED frame.
 OUTBOX_FULL: Final = "OUTBOX_FULL"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from edge_sdk.arguments import shown
 from edge_sdk.clock import Stamp
@@ -19,15 +18,21 @@ from edge_sdk.context import Context
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.caps import CapRow
-from edge_sdk.engine.documents import dna_from_document
-from edge_sdk.engine.record import Record
 from edge_sdk.errors import UsageError
-from edge_sdk.outbox import encoding
+from edge_sdk.lazy import later
+from edge_sdk.messages import dna_pb2, event_pb2
 from edge_sdk.outbox.entries import ORDINARY, URGENT, Entry
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.runtime.live import Visitor
 from edge_sdk.store.state import StoredImprint
-from genome_edge.v1 import dna_pb2, event_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.engine import documents
+    from edge_sdk.engine.record import Record
+    from edge_sdk.outbox import encoding
+else:
+    documents = later("edge_sdk.engine.documents")
+    encoding = later("edge_sdk.outbox.encoding")
 
 MAX_ID: Final = 200
 _MAX_TEXT: Final = 128
@@ -45,14 +50,17 @@ def decision(record: Record, visitor: Visitor, stamp: Stamp, caps: tuple[CapRow,
         FrameKind.DECISION,
         visitor.subject,
         stamp.server_ms,
-        partial(encoding.bodies, record, stamp, visitor.private),
+        partial(_bodies, record, stamp, visitor.private),
         decision_id=record.inputs.decision_id,
         caps=caps,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+def _bodies(record: Record, stamp: Stamp, private: bool) -> tuple[bytes, bytes]:
+    return encoding.bodies(record, stamp, private)
+
+
+class Outcome(NamedTuple):
     """What followed a decision. `value_micros` in millionths of the tenant's currency unit."""
 
     decision_id: bytes
@@ -162,7 +170,7 @@ def read_interaction(
     offer = _text("offer", facts.get("offer"), _MAX_TEXT)
     product = _text("product", product, _MAX_TEXT)
     try:
-        markers = dna_from_document(dna, "dna") if dna is not None else []
+        markers = documents.dna_from_document(dna, "dna") if dna is not None else []
     except UsageError:
         raise
     except Exception as error:  # a number that no float can hold, an array, no repr

@@ -13,15 +13,15 @@ from typing import Final
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_rules import REDEEM, CapRule, Limit
+from edge_sdk.numbers import Cap
 from edge_sdk.outbox.entries import WRITTEN, Guard
 from edge_sdk.store.rows import sealed
-from genome_edge.v1 import release_pb2
 
 # Where the table of caps says what each Cap.Over counts.
 _COLUMNS: Final[dict[int, str]] = {
-    release_pb2.Cap.OVER_OFFER: "offer",
-    release_pb2.Cap.OVER_CAMPAIGN: "campaign",
-    release_pb2.Cap.OVER_GROUP: "exclusivity",
+    Cap.OVER_OFFER: "offer",
+    Cap.OVER_CAMPAIGN: "campaign",
+    Cap.OVER_GROUP: "exclusivity",
 }
 
 

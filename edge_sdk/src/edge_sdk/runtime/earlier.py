@@ -15,8 +15,8 @@ from edge_sdk.dna.genome import PendingImprint
 from edge_sdk.dna.imprint import event_weight, explode, grow, hour_of, shrink, vote
 from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError
+from edge_sdk.messages import event_pb2
 from edge_sdk.store.state import StoredImprint
-from genome_edge.v1 import event_pb2
 
 # More different things are kept by the day: what fades within hours is gone by then.
 _MOST: Final = 4_096

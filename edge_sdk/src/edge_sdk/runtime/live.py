@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from edge_sdk import numbers
 from edge_sdk.arguments import is_text
 from edge_sdk.decision import Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
@@ -26,9 +27,8 @@ from edge_sdk.runtime.earlier import Earlier, votes
 from edge_sdk.runtime.local_state import LocalState, Pending
 from edge_sdk.store.genomes import GenomeView, compatible
 from edge_sdk.store.state import StoredImprint
-from genome_edge.v1 import dna_pb2
 
-PERSONALISATION: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
+PERSONALISATION: Final = 1 << numbers.PERSONALISATION
 _HEX: Final = frozenset(string.hexdigits)
 _NO_GENOMES: Final = GenomeView()
 _NOTHING_SAID: Final = InForce()

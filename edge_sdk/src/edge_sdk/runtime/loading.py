@@ -16,11 +16,11 @@ from edge_sdk.dna.genome import rows_from_block
 from edge_sdk.engine.release import Bundle, Release, load_bundle
 from edge_sdk.engine.withheld import InForce
 from edge_sdk.errors import EdgeError, StoreCorrupt, TrustError
+from edge_sdk.messages import release_pb2
 from edge_sdk.store.device import DeviceStore, StoredRelease
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.sync import trust
 from edge_sdk.sync.installing import load, read_parts
-from genome_edge.v1 import release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.sync.roles import Standing

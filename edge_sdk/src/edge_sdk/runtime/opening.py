@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -60,6 +59,8 @@ def _store_path(store: object, server: str | None, bundled: bool) -> tuple[Path,
     if store is not None:
         return _path("store", store), None
     if bundled and server is None and not os.environ.get(PREFIX + "STORE"):
+        import tempfile  # few clients need one
+
         try:
             temporary = Path(tempfile.mkdtemp(prefix="genome-edge-"))
         except OSError:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +55,8 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
 
 
 def _little_space(path: Path) -> bool:
+    import shutil  # only in trouble
+
     try:
         if shutil.disk_usage(path.parent).free < _LITTLE_SPACE:
             return True

@@ -17,23 +17,24 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_sdk._posix import FileLock
 from edge_sdk.clock import wall_ms
 from edge_sdk.errors import StoreCorrupt
+from edge_sdk.lazy import later
+from edge_sdk.messages import dna_pb2, release_pb2, sync_pb2
+from edge_sdk.numbers import ERASED
 from edge_sdk.status import DeviceFacts
 from edge_sdk.store import files as store_files
-from edge_sdk.store import patching
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.genomes import (
-    ERASED,
     GenomeShelf,
     GenomeView,
     compatible,
@@ -52,7 +53,11 @@ from edge_sdk.store.releases import (
     remember_seen,
 )
 from edge_sdk.store.standing import StandingStore
-from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.store import patching
+else:
+    patching = later("edge_sdk.store.patching")
 
 __all__ = ["DeviceFacts", "DeviceStore", "Identity", "StoredRelease"]
 
@@ -139,7 +144,7 @@ class DeviceStore(StandingStore):
             if get_meta(connection, "epoch") is not None:
                 return
         with self.database.write() as connection:
-            set_meta(connection, epoch=secrets.token_bytes(16))
+            set_meta(connection, epoch=os.urandom(16))
 
     # Releases -----------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -47,7 +46,7 @@ def make_directories(root: Path) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file (0600) so that it is whole or not there, and stays. Raises OSError."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE)
     except OSError as error:  # named as asked for: what is tried again and again is said once

@@ -16,9 +16,9 @@ import numpy as np
 
 from edge_sdk.dna.columns import Array, Columns, Sizes, halves, joined_subjects
 from edge_sdk.dna.content import MAX_BYTES, Content
+from edge_sdk.messages import dna_pb2
 from edge_sdk.store.lookup_file import write_lookup_columns
 from edge_sdk.store.snapshot import Snapshot, write_columns
-from genome_edge.v1 import dna_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.store.genomes import GenomeView

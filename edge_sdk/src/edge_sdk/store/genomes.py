@@ -19,31 +19,35 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_sdk.dna.columns import Columns
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
 from edge_sdk.errors import FormatError, StoreCorrupt, StoreError
+from edge_sdk.lazy import later
+from edge_sdk.messages import dna_pb2
+from edge_sdk.numbers import ERASED, LEFT_AUDIENCE
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import remove
-from edge_sdk.store.genome_files import Files, write_files, write_view
 from edge_sdk.store.lookup_file import LookupFile, lookup_hash
 from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
 from edge_sdk.store.partials import Partials
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.snapshot import Snapshot
-from genome_edge.v1 import dna_pb2, sync_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.dna import columns
+    from edge_sdk.store import genome_files
+    from edge_sdk.store.genome_files import Files
+else:
+    columns = later("edge_sdk.dna.columns")
+    genome_files = later("edge_sdk.store.genome_files")
 
 log = logging.getLogger("edge_sdk.store")
 
 _ROW: Final = struct.Struct("<IiH")
 _CRC: Final = struct.Struct("<I")
-#: Why a row is not here any more, in the patches table; 0 is a row.
-ERASED: Final = int(sync_pb2.Delete.REASON_ERASED)
-LEFT_AUDIENCE: Final = int(sync_pb2.Delete.REASON_LEFT_AUDIENCE)
-CONSENT_WITHDRAWN: Final = int(sync_pb2.Delete.REASON_CONSENT_WITHDRAWN)
 # Patches are held in memory by each process (half a kilobyte each) and searched first; beyond this
 # share of the rows a new snapshot is cheaper.
 _LEAST_PATCHES: Final = 4096
@@ -238,8 +242,10 @@ class GenomeShelf:
         pairs: Iterable[tuple[bytes, bytes]],
     ) -> Files:
         """Write a snapshot and a lookup file."""
-        columns = Columns.of(rows, pairs)
-        return write_files(self._directory, lineage, columns.sizes, [columns], [columns.lookups])
+        held = columns.Columns.of(rows, pairs)
+        return genome_files.write_files(
+            self._directory, lineage, held.sizes, [held], [held.lookups]
+        )
 
     def write_content(self, lineage: dna_pb2.Lineage, partials: Partials, content: bytes) -> Files:
         """As `write_files`, from the partial content of this SHA-256, in a process of its own.
@@ -313,7 +319,7 @@ class GenomeShelf:
         if view.lineage is None:
             return
         if len(view.patches) + len(view.lookups) < _LEAST_PATCHES and view.count < _LEAST_PATCHES:
-            change, files = view.change, write_view(self._directory, view)
+            change, files = view.change, genome_files.write_view(self._directory, view)
         else:
             from edge_sdk.sync.worker import compact
 

@@ -14,7 +14,6 @@ from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store import files as store_files
 from edge_sdk.store.database import Database, Watch, translate
 from edge_sdk.store.meta import count_loss
-from edge_sdk.store.rescue import rescue
 
 log = logging.getLogger("edge_sdk.store.device")
 
@@ -81,6 +80,8 @@ class GuardedStore:
         self.database.reset()
         self.database.create_or_upgrade()
         with self.database.write() as connection:
+            from edge_sdk.store.rescue import rescue
+
             rescue(aside / store_files.DATABASE, connection, wall_ms())
             self._restore(connection)
             count_loss(connection, REBUILT, 1)

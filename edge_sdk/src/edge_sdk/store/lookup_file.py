@@ -16,13 +16,15 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_sdk.dna.columns import Array, Columns
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.files import crc_of, write_file
+
+if TYPE_CHECKING:
+    from edge_sdk.dna.columns import Array
 
 _MAGIC: Final = b"GELOOK1\n"
 _HEAD: Final = struct.Struct("<8sQI12x")
@@ -41,6 +43,8 @@ def write_lookup(path: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
 
     Raises OSError where the disk refuses.
     """
+    from edge_sdk.dna.columns import Columns  # only where a file is written
+
     return write_lookup_columns(path, [Columns.of((), pairs).lookups])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -86,6 +85,8 @@ class Partials:
         names = {sha256.hex() for sha256 in wanted}
         others = [entry for entry in self._directory.iterdir() if entry.name not in names]
         remove(sorted(others, key=lambda entry: entry.stat().st_mtime)[:-_OTHERS])
+        import shutil  # only where something large comes
+
         space = shutil.disk_usage(self._directory)
         needed = size + _SPARE_BYTES
         if needed <= space.free:

@@ -9,10 +9,10 @@ import numpy as np
 
 from edge_sdk.dna.columns import Columns, row_sum_of, row_sums, total
 from edge_sdk.dna.genome import Row
+from edge_sdk.messages import sync_pb2
 from edge_sdk.slices import rest
 from edge_sdk.store.genomes import GenomeView
 from edge_sdk.sync.trust import Refusal, refuse
-from genome_edge.v1 import sync_pb2
 
 _MASK = (1 << 64) - 1
 _PREFIX = 8

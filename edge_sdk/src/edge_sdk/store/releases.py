@@ -10,13 +10,13 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from edge_sdk.errors import StoreCorrupt
+from edge_sdk.messages import dna_pb2, release_pb2
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import Manifests, Parts
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.version import sdk_version
-from genome_edge.v1 import dna_pb2, release_pb2
 
 
 @dataclass(frozen=True)

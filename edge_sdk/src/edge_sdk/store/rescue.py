@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import BadFrame
+from edge_sdk.messages import event_pb2
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame, iter_frames
 from edge_sdk.store.genomes import KEYS
@@ -30,7 +31,6 @@ from edge_sdk.store.lane_rows import Lane, new_lane, put_lane
 from edge_sdk.store.meta import GUESTS, set_meta
 from edge_sdk.store.rows import CHECKED, holds, seal_all
 from edge_sdk.store.segments import write_segment
-from genome_edge.v1 import event_pb2
 
 _META: Final = (
     "highest_seen",

@@ -25,23 +25,28 @@ import logging
 import mmap
 import os
 import struct
-import tempfile
 import weakref
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk._posix import sync_directory
-from edge_sdk.dna.columns import Columns, Sizes, row_sums, total
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row
 from edge_sdk.errors import FormatError, StoreCorrupt
+from edge_sdk.lazy import later
+from edge_sdk.messages import dna_pb2
 from edge_sdk.store.files import crc_of
-from genome_edge.v1 import dna_pb2
+
+if TYPE_CHECKING:
+    from edge_sdk.dna import columns
+    from edge_sdk.dna.columns import Columns, Sizes
+else:
+    columns = later("edge_sdk.dna.columns")
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +81,9 @@ def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) ->
     The order does not matter; of rows with one subject the last one counts.
     Raises `OSError` where the disk refuses.
     """
-    columns = Columns.of(rows)
-    write_columns(path, lineage, columns.sizes, [columns])
-    return len(columns)
+    held = columns.Columns.of(rows)
+    write_columns(path, lineage, held.sizes, [held])
+    return len(held)
 
 
 def write_columns(
@@ -92,6 +97,8 @@ def write_columns(
     types["markers"] = "<u4" if sizes.wide else "<u2"
     types["starts"] = "<u8" if sizes.markers >> 32 else "<u4"
     path.parent.mkdir(parents=True, exist_ok=True)
+    import tempfile  # only where a file is written
+
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -150,7 +157,7 @@ def _write(
         pairs["index"], pairs["code"] = block.indices, block.codes
         put("markers", pairs)
         markers += len(block.indices)
-        row_sum += total(row_sums(block))
+        row_sum += columns.total(columns.row_sums(block))
     for name, entry in entries.items():
         if place[name] != base + entry["offset"] + entry["length"]:
             raise FormatError(f"the rows have more or less {name} than they should")
@@ -309,7 +316,7 @@ class Snapshot:
     @property
     def sizes(self) -> Sizes:
         """How many rows and markers there are."""
-        return Sizes(len(self), self._starts[len(self)], 0, self._read_markers.wide)
+        return columns.Sizes(len(self), self._starts[len(self)], 0, self._read_markers.wide)
 
     def markers_of(self, subject: bytes) -> int | None:
         """How many markers the row of a subject has; None without a row."""
@@ -339,7 +346,7 @@ class Snapshot:
             own = starts[begin : begin + _BLOCK_ROWS + 1]
             indices, codes = self._read_markers(int(own[0]), int(own[-1]))
             held = {name: self._columns[name][rows] for name in _PER_ROW}
-            yield Columns(**held, starts=own - own[0], indices=indices, codes=codes)
+            yield columns.Columns(**held, starts=own - own[0], indices=indices, codes=codes)
 
     def __iter__(self) -> Iterator[Row]:
         for at in range(len(self)):

@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError, Message
 
 from edge_sdk.clock import Anchor, Clocks
 from edge_sdk.errors import StoreCorrupt, TrustError
+from edge_sdk.messages import release_pb2, stop_pb2
 from edge_sdk.store.guarded import GuardedStore, log
 from edge_sdk.store.identity import read_identity
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
 from edge_sdk.sync import roles
-from genome_edge.v1 import release_pb2, stop_pb2
 
 
 class StandingStore(GuardedStore):

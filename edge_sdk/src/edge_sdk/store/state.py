@@ -15,11 +15,11 @@ from google.protobuf.message import DecodeError
 
 from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import BadFrame
+from edge_sdk.messages import event_pb2, sync_pb2
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
 from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
-from genome_edge.v1 import event_pb2, sync_pb2
 
 _ID_BYTES: Final = 16
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_sdk.errors import EdgeError, StoreCorrupt, TrustError
+from edge_sdk.messages import release_pb2
 from edge_sdk.sync import trust
 from edge_sdk.sync.trust import Refusal
-from genome_edge.v1 import release_pb2
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

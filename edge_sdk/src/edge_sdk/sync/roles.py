@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from edge_sdk.errors import TrustError
+from edge_sdk.messages import release_pb2, stop_pb2, sync_pb2
 from edge_sdk.sync.trust import (
     Limits,
     Refusal,
@@ -24,14 +25,13 @@ from edge_sdk.sync.trust import (
     parse,
     refuse,
 )
-from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
 
 ROOT_PREFIX = b"genome-edge/trust-root/v1\n"
 TIMESTAMP_PREFIX = b"genome-edge/timestamp/v1\n"
 STOP_LIST_PREFIX = b"genome-edge/stop-list/v1\n"
 TIME_PREFIX = b"genome-edge/time/v1\n"
 
-Stated = TypeVar("Stated", release_pb2.Timestamp, stop_pb2.StopList)
+Stated = TypeVar("Stated", "release_pb2.Timestamp", "stop_pb2.StopList")
 
 
 @dataclass(frozen=True)

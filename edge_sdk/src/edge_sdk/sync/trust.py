@@ -59,7 +59,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from edge_sdk.errors import TrustError
-from genome_edge.v1 import dna_pb2, release_pb2
+from edge_sdk.messages import dna_pb2, release_pb2
 
 Parsed = TypeVar("Parsed", bound=Message)
 

@@ -1,0 +1,34 @@
+"""Numbers of the contract that decisions need although they read no message: see proto/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ConsentPurpose
+PERSONALISATION: Final = 1
+LEARNING: Final = 2
+LOCATION: Final = 3
+
+# Delete.Reason
+ERASED: Final = 1
+LEFT_AUDIENCE: Final = 2
+CONSENT_WITHDRAWN: Final = 3
+
+# PlacementSpec.Shown
+SHOWN_ON_VIEW: Final = 2
+
+
+class Cap:
+    """Of Cap.Count, Cap.Scope, Cap.Over and Cap.Calendar."""
+
+    COUNT_VIEW: Final = 1
+    COUNT_REDEEM: Final = 2
+    SCOPE_DEVICE: Final = 2
+    OVER_OFFER: Final = 1
+    OVER_CAMPAIGN: Final = 2
+    OVER_GROUP: Final = 3
+    CALENDAR_UNSPECIFIED: Final = 0
+    CALENDAR_HOUR: Final = 1
+    CALENDAR_DAY: Final = 2
+    CALENDAR_WEEK: Final = 3
+    CALENDAR_MONTH: Final = 4
