@@ -24,6 +24,7 @@ from tests.drills.findings import Findings
 DRILLS = (
     "kill_server",
     "kill_device",
+    "kill_caps",
     "wal_cut",
     "power_cut",
     "bit_flip",

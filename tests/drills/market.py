@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,18 @@ _SAID: Final = ("activity:browse", "activity:wait", "activity:pay", "weekday:mon
 def write(path: Path, seed: int) -> Path:
     """Write the bundle. The same seed gives the same offers; the key is a fresh one."""
     rng = random.Random(f"market {seed}")
+    offers = [_offer(rng, number) for number in range(OFFERS)]
+    return write_bundle(path, seed, offers, _placements())
+
+
+def write_bundle(
+    path: Path,
+    seed: int,
+    offers: Sequence[release_pb2.OfferSpec],
+    placements: Sequence[release_pb2.PlacementSpec],
+) -> Path:
+    """Write a bundle with these offers, a model, places and customers."""
+    rng = random.Random(f"places {seed}")
     words = vocabulary()
     schema = default_schema(millis(_BEGIN) // HOUR_MS - 400)
     facts = ModelFacts(vocabulary_lineage=words.lineage, vocabulary_size=len(words))
@@ -44,10 +57,9 @@ def write(path: Path, seed: int) -> Path:
         "schema": schema.to_proto(),
         "vocabulary": words.to_proto(),
         "offers": release_pb2.OfferCatalogue(
-            offers=[_offer(rng, number) for number in range(OFFERS)],
-            zones=[table(zone) for zone in sorted(ZONES)],
+            offers=offers, zones=[table(zone) for zone in sorted(ZONES)]
         ),
-        "placements": release_pb2.PlacementList(placements=_placements()),
+        "placements": release_pb2.PlacementList(placements=placements),
         "products": release_pb2.ProductTable(),
         "places": _places(rng),
     }

@@ -23,7 +23,8 @@ SHORT: Final = 100
 LONG: Final = 20_000
 UNIT: Final = "worlds"
 
-PROPERTIES: Final = {
+_Worlds = dict[str, st.SearchStrategy[Any]]
+PROPERTIES: Final[dict[str, tuple[Callable[..., None], _Worlds]]] = {
     "decisions": (agreement.agree, agreement.decisions()),
     "histories": (histories.live, histories.histories()),
 }
@@ -54,9 +55,7 @@ def play(
     return found
 
 
-def _drawn(
-    holds: Callable[..., None], worlds: dict[str, st.SearchStrategy[Any]], name: str
-) -> Callable[[], None]:
+def _drawn(holds: Callable[..., None], worlds: _Worlds, name: str) -> Callable[[], None]:
     """What holds of all `worlds`, asked of some that follow from a name."""
     limits = settings(
         max_examples=_TOGETHER,
