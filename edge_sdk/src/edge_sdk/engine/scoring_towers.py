@@ -195,7 +195,8 @@ class TowerScorer:
         found = self._query_table.take(rows, axis=0, mode="clip")
         strips = found.reshape(len(rows), len(self._query_bias), _STRIP).transpose(1, 0, 2)
         if len(rows) <= _MOST_MARKERS:
-            return np.matmul(weights, strips)
+            few: Floats = np.matmul(weights, strips)
+            return few
         wide = np.zeros_like(self._query_bias)
         for at in range(0, len(rows), _MOST_MARKERS):
             end = at + _MOST_MARKERS
@@ -204,13 +205,14 @@ class TowerScorer:
 
     def _query(self, wide: Floats) -> Floats:
         """What an offer's vector is multiplied with, float32[d], halved."""
-        flat = np.maximum(wide, _ZERO)
-        hidden = np.matmul(flat.reshape(self._wide), self._hidden_weight)
+        first = np.maximum(wide, _ZERO)
+        hidden = np.matmul(first.reshape(self._wide), self._hidden_weight)
         hidden += self._hidden_bias
         np.maximum(hidden, _ZERO, out=hidden)
         query = np.matmul(hidden, self._output_weight)
         query += self._output_bias
-        return query.reshape(self.dimension)
+        flat: Floats = query.reshape(self.dimension)
+        return flat
 
 
 def read_towers(model: bytes, vocabulary: Vocabulary) -> TowerScorer | None:

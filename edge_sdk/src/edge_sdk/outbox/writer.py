@@ -4,8 +4,9 @@ Rules
 -----
 1. `put` costs an append to a queue, wakes nobody and never waits for the disk: it is on the path of
    every decision.
-2. One thread per process gathers for some milliseconds (`Config.group_commit_s`) and commits
-   everything together. Whoever needs to know waits for the commit and learns how it went.
+2. One thread per process gathers for some milliseconds (`Config.group_commit_s`), encoding what
+   comes meanwhile, and commits everything together. Whoever needs to know waits for the commit and
+   learns how it went.
 3. An event, the caps that it moves, the imprint that it leaves and the consent that it changes are
    written in one transaction.
 4. A process writes in two lanes of its own, one for each priority. It holds them by a lock that
@@ -24,8 +25,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from edge_sdk._posix import FileLock
@@ -55,7 +57,9 @@ _GROUP: Final = 5_000
 # Up to so many events are encoded in slices, with rests between them.
 _MANY: Final = 2_000
 _SLICE_S: Final = 0.0001
-_REST_S: Final = 0.00025
+_REST_S: Final = 0.0002
+# How often, while a group gathers, what has come is encoded.
+_LOOKS: Final = 3
 # After so many looks at nothing the writer sleeps until it is woken: a second of quiet.
 _QUIET: Final = 32
 # Whoever else is at work gets about so many turns while a group is encoded.
@@ -147,9 +151,13 @@ class Writer:
         while True:
             if not inbox.backlog and quiet > _QUIET:
                 inbox.doze()
-            self._hurry.wait(self._retry_s if inbox.backlog else self._config.group_commit_s)
+            if inbox.backlog:
+                self._hurry.wait(self._retry_s)
+            else:
+                self._gather_group()
             self._hurry.clear()
-            quiet = 0 if inbox.gather() or inbox.backlog else quiet + 1
+            inbox.gather()
+            quiet = 0 if inbox.backlog else quiet + 1
             self._write_out()
             if not inbox.backlog:
                 for barrier in inbox.barriers:
@@ -157,6 +165,18 @@ class Writer:
                 inbox.barriers.clear()
             if self._closing and (not inbox.backlog or self.trouble is not None):
                 return
+
+    def _gather_group(self) -> None:
+        """Wait for as long as a group takes, or until somebody is in a hurry, and encode what has
+        come meanwhile: a little at a time, and not while everything waits for the commit."""
+        for _ in range(_LOOKS):
+            if self._hurry.wait(self._config.group_commit_s / _LOOKS):
+                return
+            new = self.inbox.gather()
+            with in_slices(new < _MANY, _SLICE_S, _REST_S), suppress(Exception):  # is said later
+                for entry in islice(reversed(self.inbox.backlog), new):
+                    entry.encoded = entry.bodies()
+                    rest()
 
     def _write_out(self) -> None:
         inbox = self.inbox
@@ -229,7 +249,7 @@ class Writer:
         sliced = len(group) < _MANY
         for at, entry in enumerate(list(group)):
             try:
-                body, full = entry.bodies()
+                body, full = entry.encoded or entry.bodies()
                 check_frame(entry.subject, body)
                 prepared.append(_Prepared(entry, body, full))
                 # Encoding is Python at work: a thread that decides would wait for it. But among
