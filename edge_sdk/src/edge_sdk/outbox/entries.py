@@ -54,12 +54,12 @@ class Entry:
     """One thing that happened, on its way to disk.
 
     `bodies` gives the serialised Event as it is reported, and its full form for the ring (empty:
-    none); it is called in the writer's thread, and `encoded` is what it gave. The ring finds a
-    decision by its `decision_id` (16 bytes). `event_id` (16 bytes) removes repetitions. `imprint`
-    is (id, serialised Interaction) of what the genome gains. `guard` looks at the open transaction
-    and returns why the event may not happen, or WRITTEN. `settled` is called after the commit with
-    the outcome, or with LOST. `gone_ppm` is the probability with which the event could have been
-    given up already (see `thinning`).
+    none); it is called in the writer's thread, and `encoded` is what `prepared.encoded` made of it.
+    The ring finds a decision by its `decision_id` (16 bytes). `event_id` (16 bytes) removes
+    repetitions. `imprint` is (id, serialised Interaction) of what the genome gains. `guard` looks
+    at the open transaction and returns why the event may not happen, or WRITTEN. `settled` is
+    called after the commit with the outcome, or with LOST. `gone_ppm` is the probability with which
+    the event could have been given up already (see `thinning`).
     """
 
     kind: FrameKind

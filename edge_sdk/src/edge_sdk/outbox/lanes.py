@@ -41,6 +41,7 @@ UNWRITABLE: Final = "UNWRITABLE"
 
 _MAX_COUNT: Final = (1 << 32) - 1
 _HEADER: Final = struct.Struct("<IQ16sHq")
+_LENGTH_AND_KIND: Final = struct.Struct("<I24xH")
 _SEQUENCE_AT: Final = 4
 _SEQUENCE: Final = struct.Struct("<Q")
 
@@ -220,7 +221,13 @@ def count(frames: bytes) -> int:
 
 def impressions(frames: bytes) -> int:
     """How many decisions there are among the frames."""
-    return sum(mark.kind == FrameKind.DECISION for mark in marks(frames))
+    found = at = 0
+    end = len(frames)
+    while at < end:  # as `marks` goes, without making one: this is on the way of every commit
+        length, kind = _LENGTH_AND_KIND.unpack_from(frames, at)
+        found += kind == FrameKind.DECISION
+        at += HEADER_BYTES + length
+    return found
 
 
 def shift(segment: Segment, by: int) -> Segment:

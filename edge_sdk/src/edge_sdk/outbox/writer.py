@@ -26,7 +26,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Final
 
@@ -37,9 +36,9 @@ from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
 from edge_sdk.outbox.eviction import evict, expire, join
-from edge_sdk.outbox.frames import FrameKind, check_frame, frame_bytes
 from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
+from edge_sdk.outbox.prepared import Prepared, coins, encoded, frame_of
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.thinning import CERTAIN
 from edge_sdk.slices import in_slices, rest
@@ -56,8 +55,10 @@ log = logging.getLogger("edge_sdk.outbox.writer")
 _GROUP: Final = 5_000
 # Up to so many events are encoded in slices, with rests between them.
 _MANY: Final = 2_000
-_SLICE_S: Final = 0.0001
-_REST_S: Final = 0.0002
+_SLICE_S: Final = 0.00008
+_REST_S: Final = 0.00025
+# Decisions in one row of the ring: nobody waits while a large one is put together.
+_RING_ROW: Final = 64
 # How often, while a group gathers, what has come is encoded.
 _LOOKS: Final = 3
 # After so many looks at nothing the writer sleeps until it is woken: a second of quiet.
@@ -69,17 +70,6 @@ _RETRY_S: Final = (0.1, 5.0)
 _EVICT_TO: Final = 0.9
 # Commits between two looks at tables that grow slowly.
 _TRIM_EVERY: Final = 256
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """An entry whose event is encoded."""
-
-    entry: Entry
-    body: bytes
-    full: bytes
-    outcome: str = WRITTEN
-    sequence: int = 0
 
 
 class Writer:
@@ -175,7 +165,7 @@ class Writer:
             new = self.inbox.gather()
             with in_slices(new < _MANY, _SLICE_S, _REST_S), suppress(Exception):  # is said later
                 for entry in islice(reversed(self.inbox.backlog), new):
-                    entry.encoded = entry.bodies()
+                    entry.encoded = encoded(entry)
                     rest()
 
     def _write_out(self) -> None:
@@ -242,16 +232,14 @@ class Writer:
             if item.entry.ticket is not None:
                 item.entry.ticket.settle(item.outcome)
 
-    def _prepare(self, group: list[Entry]) -> list[_Prepared]:
+    def _prepare(self, group: list[Entry]) -> list[Prepared]:
         """Encode them; one that cannot be must not keep the others from disk, and is taken out."""
         prepared = []
         turns = 1 + len(group) // _TURNS
         sliced = len(group) < _MANY
         for at, entry in enumerate(list(group)):
             try:
-                body, full = entry.encoded or entry.bodies()
-                check_frame(entry.subject, body)
-                prepared.append(_Prepared(entry, body, full))
+                prepared.append(Prepared(entry, *(entry.encoded or encoded(entry))))
                 # Encoding is Python at work: a thread that decides would wait for it. But among
                 # many busy threads each turn takes milliseconds, and then nothing reaches the disk.
                 if sliced:
@@ -265,10 +253,10 @@ class Writer:
         return prepared
 
     def _write_lane(
-        self, connection: sqlite3.Connection, items: Sequence[_Prepared], now_ms: int, lost: Lost
+        self, connection: sqlite3.Connection, items: Sequence[Prepared], now_ms: int, lost: Lost
     ) -> None:
         lane = self.lanes[items[0].entry.priority]
-        for gone_ppm, run in groupby(zip(_coins(items), items, strict=True), lambda pair: pair[0]):
+        for gone_ppm, run in groupby(zip(coins(items), items, strict=True), lambda pair: pair[0]):
             together = [item for _, item in run]
             if gone_ppm:
                 self._declare(connection, lost, now_ms, gone_ppm, len(together))
@@ -276,7 +264,7 @@ class Writer:
             frames = []
             for sequence, item in enumerate(together, start=first):
                 item.sequence = sequence
-                frames.append(_frame(sequence, item.entry, item.body))
+                frames.append(frame_of(sequence, item.entry, item.body))
             for segment in lanes.segments_of(frames, first, now_ms, self._limits, gone_ppm):
                 write_segment(connection, lane, segment)
 
@@ -304,12 +292,14 @@ class Writer:
             count_loss(connection, reason, events)
             lost -= Counter({(reason, ppm): events})
 
-    def _write_state(self, connection: sqlite3.Connection, items: Sequence[_Prepared]) -> None:
+    def _write_state(self, connection: sqlite3.Connection, items: Sequence[Prepared]) -> None:
         ring = [item for item in items if item.full]
-        if ring:
-            ids = [item.entry.decision_id for item in ring]
-            frames = [_frame(0, item.entry, item.full) for item in ring]
-            store_state.write_ring(connection, ids, frames, self._config.ring_decisions)
+        for at in range(0, len(ring), _RING_ROW):
+            some = ring[at : at + _RING_ROW]
+            ids = [item.entry.decision_id for item in some]
+            store_state.write_ring(
+                connection, ids, [item.full for item in some], self._config.ring_decisions
+            )
         caps = [(row, self.lanes[item.entry.priority]) for item in items for row in item.entry.caps]
         marked = [item for item in items if item.entry.imprint or item.entry.consent]
         if not caps and not marked:
@@ -350,20 +340,6 @@ def _admit(connection: sqlite3.Connection, entry: Entry) -> str:
     if entry.event_id and not store_state.is_event_new(connection, entry.event_id, entry.time_ms):
         return DUPLICATE
     return entry.guard(connection) if entry.guard is not None else WRITTEN
-
-
-def _frame(sequence: int, entry: Entry, body: bytes) -> bytes:
-    return frame_bytes(sequence, entry.subject, entry.kind, entry.time_ms, body)
-
-
-def _coins(items: Sequence[_Prepared]) -> list[int]:
-    """With which probability each was at risk; what is not shown goes with what came before it."""
-    ppm, found = 0, []
-    for item in items:
-        if item.entry.kind is FrameKind.DECISION:
-            ppm = item.entry.gone_ppm
-        found.append(ppm)
-    return found
 
 
 def _rows(connection: sqlite3.Connection) -> int:
