@@ -23,9 +23,10 @@ from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.runtime import claiming
 from edge_sdk.runtime.claiming import Claims
 from edge_sdk.store import reservations
+from edge_sdk.store.genomes import ERASED
 from edge_sdk.store.reservations import ClaimFile, Record
-from tests.unit.device_client import FAST, MOMENT, shown
-from tests.unit.device_town import Town, customer, filled, until
+from tests.unit.device_client import FAST, MOMENT, shown, store_of
+from tests.unit.device_town import Town, commit_rows, customer, filled, now_ms, subject, until
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 60
@@ -323,15 +324,29 @@ def test_a_hold_lapses_whatever_the_wall_clock_says(tmp_path: Path) -> None:
     assert take(two, ANN, "a", now=10**6, hold=True)
 
 
-def test_who_is_erased_leaves_the_file(tmp_path: Path) -> None:
-    clock = Clock()
-    one = sharing(tmp_path, clock, [], a={"caps": [{"limit": 2, "scope": "device"}]})
-    assert take(one, ANN, "a")
-    assert take(one, BOB, "a")
-    one.forget([ANN])
-    assert ANN not in (tmp_path / "claims").read_bytes()
-    assert BOB in (tmp_path / "claims").read_bytes()
-    assert not take(one, BOB, "a")
+def test_who_is_erased_leaves_the_file_and_the_others_memory(tmp_path: Path) -> None:
+    store, town = tmp_path / "store", Town(offers=CAPPED)
+    filled(store, town)
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        for number in (1, 2):
+            assert shown(edge, "feed", customer=customer(number)) == "taxi"
+            assert shown(edge, "lobby", customer=customer(number)) == "taxi"
+        edge.flush(0)
+        kept = (store / "claims").read_bytes()
+        assert subject(1) in kept
+        commit_rows(store_of(edge), [], town, full=False, deletes=[(subject(1), ERASED)])
+        kept = (store / "claims").read_bytes()
+        assert subject(1) not in kept
+        assert subject(2) in kept
+        ledger = edge._desk.room.ledger
+        known = {row.subject for row in ledger.rows()}
+        assert known >= {subject(1), subject(2)}, "so lately that it might not be written yet"
+        open_ = edge._keeper.open
+        assert open_ is not None
+        with open_.store.read() as connection:
+            open_._forget_erased(connection, ledger, now_ms() + 60_000)
+        assert {row.subject for row in ledger.rows()} == {b"", subject(2)}
 
 
 def test_without_a_file_a_process_counts_for_itself(tmp_path: Path) -> None:

@@ -116,13 +116,11 @@ class Claims:
         except OSError:
             pass  # who takes something finds out, too, and says so
 
-    def forget(self, subjects: Iterable[bytes]) -> None:
-        """These were erased: leave nothing of them here or in the file."""
-        for subject in subjects:
-            self.ledger.forget(subject)
-        with contextlib.suppress(TimeoutError), self._turn() as file:
-            if file is not None:
-                file.forget(subjects)
+    def shared(self) -> set[bytes]:
+        """Who took or holds anything by the file of claims."""
+        with contextlib.suppress(TimeoutError, OSError), self._turn() as file:
+            return file.subjects() if file is not None else set()
+        return {row.subject for row in self.ledger.rows()}  # whoever it is: not told now
 
     # Asking and taking --------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from edge_sdk.messages import dna_pb2, release_pb2, sync_pb2
 from edge_sdk.numbers import ERASED
 from edge_sdk.status import DeviceFacts
 from edge_sdk.store import files as store_files
+from edge_sdk.store import reservations
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.genomes import (
@@ -367,7 +368,8 @@ class DeviceStore(StandingStore):
                 patching.check_rows(count, summed, total_rows, row_sum)
                 set_meta(connection, row_sum=b"%d" % summed)
                 if erased:
-                    set_meta(connection, erasing=b"1")
+                    erasing = get_meta(connection, "erasing") or b""
+                    set_meta(connection, erasing=erasing + b"".join(erased))
                 store_state.drop_included(connection, included)
                 for subject in erased:
                     store_state.forget_subject(connection, subject, wall_ms())
@@ -400,4 +402,5 @@ class DeviceStore(StandingStore):
         if erased:
             self.database.truncate_log()
             with self.write() as connection:
+                reservations.erase(self.path, get_meta(connection, "erasing") or b"")
                 drop_meta(connection, "erasing")

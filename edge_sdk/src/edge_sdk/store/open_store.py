@@ -165,10 +165,12 @@ class OpenStore:
     def _forget_erased(
         self, connection: sqlite3.Connection, ledger: CapLedger, now_ms: int
     ) -> None:
-        """Whose caps the store does not know any more was erased."""
+        """Whose caps neither the store nor the file of claims knows any more was erased."""
         kept = {subject for (subject,) in connection.execute("SELECT DISTINCT subject FROM caps")}
-        counted = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
-        self.claims.forget(counted - kept)
+        settled = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
+        gone = settled - kept - {b""}
+        for subject in gone - self.claims.shared() if gone else ():
+            ledger.forget(subject)
 
     def keep_house(self, room: Room) -> None:
         """What is due now and then. Raises StoreError."""
@@ -182,6 +184,8 @@ class OpenStore:
         if outdated:
             with self.store.write() as connection:
                 store_state.drop_caps(connection, outdated)
+        with self.store.read() as connection:
+            self._forget_erased(connection, room.ledger, now_ms)
         if self.standing is not None:  # files of offers may have gone from the disk
             self._take_standing(room)
 

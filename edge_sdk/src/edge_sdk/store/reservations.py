@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge_sdk import _posix
+from edge_sdk.clock import since_boot_ms
 from edge_sdk.engine.cap_holds import Hold
 from edge_sdk.engine.cap_rules import VIEW, CapRow
 
@@ -39,6 +40,7 @@ _TURN: Final = "claims"
 _HEAD: Final = struct.Struct("<IH")
 _BODY: Final = struct.Struct("<cqq6H")
 _FILE, _TAKEN, _HELD = b"F", b"T", b"H"
+_ERASE_S: Final = 5.0
 _GROWN_BYTES: Final = 1 << 20
 #: What was taken is in SQLite by then, or its process is gone.
 _SETTLED_MS: Final = 600_000
@@ -178,6 +180,10 @@ class ClaimFile:
         gone = frozenset(subjects)
         self._begin_anew([record for record in self._kept() if record.subject not in gone])
 
+    def subjects(self) -> set[bytes]:
+        """Who took or holds anything, as far as the file tells."""
+        return {record.subject for record in self._kept()}
+
     def close(self) -> None:
         """Close the files."""
         self._close_file()
@@ -246,3 +252,20 @@ class ClaimFile:
         self._close_file()
         self._descriptor, self._name = descriptor, name
         self._offset = self._began = began
+
+
+def erase(store: Path, subjects: bytes) -> None:
+    """Leave nothing of these subjects, of 16 bytes each, in the file of a store. Raises OSError."""
+    if not (store / _NAME).exists():
+        return
+    file = ClaimFile(store, _posix.boot_id(), since_boot_ms)
+    try:
+        if not file.turns.take(_ERASE_S):
+            raise OSError("the file of claims is not given free")
+        try:
+            file.open()
+            file.forget(subjects[at : at + 16] for at in range(0, len(subjects), 16))
+        finally:
+            file.turns.give()
+    finally:
+        file.close()
