@@ -136,15 +136,20 @@ class Served:
 
 @contextlib.contextmanager
 def served(
-    folder: Path, *arguments: str, town: Town | None = None, port: str = "127.0.0.1:0"
+    folder: Path,
+    *arguments: str,
+    town: Town | None = None,
+    port: str = "127.0.0.1:0",
+    enrolled: Path | None = None,
 ) -> Iterator[Served]:
-    """A device that was given a town's bundle, and is served until the end."""
-    store, bundle = folder / "device", folder / "town.bundle"
+    """A device that was given a town's bundle (or was enrolled), and is served until the end."""
+    store, bundle = enrolled or folder / "device", folder / "town.bundle"
     folder.mkdir(parents=True, exist_ok=True)
     if town is not None:
         bundle.write_bytes(town.bundle())
     command = [sys.executable, "-m", "edge_sdk.cli", "serve", "--json", "--store", str(store)]
-    command += ["--bundle", str(bundle), "--http", port, "--grpc", "127.0.0.1:0", *arguments]
+    command += ["--http", port, "--grpc", "127.0.0.1:0", *arguments]
+    command += [] if enrolled else ["--bundle", str(bundle)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GENOME_EDGE_")}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None

@@ -32,6 +32,7 @@ def test_help_of_every_command_says_what_it_does(capsys: pytest.CaptureFixture[s
     for arguments in (
         ["--help"],
         *([name, "--help"] for name in ("enrol", "sync", "status", "doctor", "decide", "replay")),
+        ["serve", "--help"],
     ):
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments)
