@@ -18,7 +18,7 @@ from edge_sdk.engine.cells import ancestors
 from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.errors import FormatError
 from genome_edge.v1 import release_pb2
-from tests.reference_eligibility import Situation, candidates
+from tests.reference.targeting import Situation, candidates
 
 HOUR = 3_600_000
 HERE = h3.latlng_to_cell(40.758, -73.985, 11)

@@ -21,7 +21,7 @@ from edge_sdk.engine.release import Release
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from genome_edge.v1 import event_pb2, release_pb2
 from tests.candidates import candidate_ids
-from tests.reference_eligibility import Situation, candidates, eligible, spoken, withheld
+from tests.reference.targeting import Situation, candidates, eligible, spoken, withheld
 from tests.unit.test_catalogue import HERE, PLACES
 from tests.unit.test_catalogue import offers as random_offers
 from tests.unit.test_engine import AGREED, Genome, shown
