@@ -115,11 +115,11 @@ def test_numbers_are_those_of_the_code() -> None:
 
 
 def test_the_model_is_described_as_it_is_checked() -> None:
-    from edge_sdk.engine import policy, release
+    from edge_sdk.engine import policy, release, scoring
 
     text = section("Model")
     types = {"tensor(int64)": "int64", "tensor(float)": "float32"}
-    for name, (kind, rank) in {**policy._INPUTS, **policy._OUTPUTS}.items():
+    for name, (kind, rank) in {**scoring._INPUTS, **scoring._OUTPUTS}.items():
         found = re.search(rf"^\| (?:→ )?`{name}` \| (\w+) \[([^\]]*)\]", text, re.MULTILINE)
         assert found, name
         assert (found[1], found[2].count(",") + 1) == (types[kind], rank)

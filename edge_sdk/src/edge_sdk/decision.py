@@ -290,7 +290,8 @@ class Decision:
     def explain(self, offers: Collection[str] | None = None) -> Explanation:
         """Who lost and why, and which markers carried the score. Costs milliseconds.
 
-        `offers` names those whose losing is asked about; None: all.
+        `offers` names those whose losing is asked about; None: all, which costs some ten
+        microseconds for each offer of the release.
         """
         if self._explain is None:
             return Explanation(self)

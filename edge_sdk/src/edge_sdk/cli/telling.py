@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_sdk.decision import NEVER_MS, Carrier, Explanation, SlotExplanation
+from edge_sdk.decision import NEVER_MS, Carrier, Explanation, Reason, SlotExplanation
 
 if TYPE_CHECKING:
     from edge_sdk.engine.what_if import WhatIf
@@ -43,6 +43,9 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
 def explanation_lines(explanation: Explanation) -> list[str]:
     """An explanation for people."""
     lines = [f"considered: {explanation.considered}"]
+    if explanation.decision.reason is Reason.HELD_OUT:
+        chosen = [one.slot.offer.id for one in explanation.slots if one.slot.offer is not None]
+        lines.append(f"held out; it would have shown {', '.join(chosen) or 'nothing'}")
     for number, one in enumerate(explanation.slots):
         lines += _slot_lines(number, one)
     if explanation.losers:
