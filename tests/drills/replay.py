@@ -3,7 +3,8 @@
 One process decides from a release with every kind of rule, for customers and for nobody, one and
 several slots at a time; what was shown is viewed, dismissed, redeemed or bought, so that caps and
 genomes change. Another process then reads the records of the decisions and makes each again: the
-same offers, reasons, scores and propensities, and the model gives the same scores.
+same offers, reasons, scores and propensities, and the model gives the same scores to the bit. And
+so says the command that people have for it, `genome-edge replay --all`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import logging
 import multiprocessing
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +43,17 @@ def play(
     store, answers, again = folder / "store", folder / "answers.jsonl", folder / "again.jsonl"
     _elsewhere(deciding, bundle, store, seed, first + rounds, answers)
     _elsewhere(replaying, store, first + rounds, again)
+    command = [
+        sys.executable,
+        "-m",
+        "edge_sdk.cli",
+        "replay",
+        "--all",
+        "--store",
+        str(store),
+        "--json",
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
     made = {line["id"]: line for line in _lines(again)}
     reasons: Counter[str] = Counter()
     for number, said in enumerate(_lines(answers)):
@@ -54,6 +68,8 @@ def play(
         if found.tried % 500 == 0:
             progress(found.tried)
     progress(found.tried)
+    if told.returncode or json.loads(told.stdout)["identical"] != len(made):
+        found.fail(first, f"the command says {told.returncode}: {told.stdout[:500]}{told.stderr}")
     found.note(", ".join(f"{n} {reason}" for reason, n in reasons.most_common()))
     return found
 
@@ -131,10 +147,11 @@ def replaying(path: Path, number: int, again: Path) -> None:
     assert stored is not None
     release = Release.from_parts(stored.manifest, read_parts(store.read_part, stored.manifest))
     with store.read() as connection:
-        records = [decision_of(frame) for frame in recent_decisions(connection, number)]
+        frames = recent_decisions(connection, number)
     store.close()
     with again.open("w") as out:
-        for record in records:
+        for frame in frames:
+            record = decision_of(frame)
             said = _said(replay(release, record))
-            said["differences"] = check_replay(release, record)
+            said["differences"] = check_replay(release, record, frame.subject)
             out.write(json.dumps(said) + "\n")
