@@ -7,12 +7,13 @@ As gRPC it is a status with a google.rpc.Status in its trailing metadata, as the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from edge_sdk.sync.transport import DOMAIN, ERROR_INFO_URL
 from genome_edge.v1 import errors_pb2
 
-_MAX_TEXT: Final = 300
+_MAX_TEXT: Final = 200
 
 
 class Status(NamedTuple):
@@ -54,17 +55,14 @@ class CallRefused(Exception):
     """A call that is not answered. `facts` are what a program can act on: field, expected …"""
 
     def __init__(self, reason: str, message: str, **facts: str | int) -> None:
-        super().__init__(_short(message))
+        super().__init__(short(message))
         self.reason = reason
         self.status = STATUSES[reason]
-        self.facts = {key: _short(str(value)) for key, value in facts.items()}
+        self.facts = {key: short(str(value)) for key, value in facts.items()}
 
     def details(self) -> bytes:
         """The serialised google.rpc.Status."""
-        said = errors_pb2.RpcStatus(code=self.status.code, message=str(self))
-        info = errors_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.facts)
-        said.details.add(type_url=ERROR_INFO_URL, value=info.SerializeToString())
-        return said.SerializeToString()
+        return details_of(self.status.code, str(self), self.reason, self.facts)
 
     def as_json(self) -> dict[str, Any]:
         """The same as an object for HTTP."""
@@ -83,6 +81,14 @@ class CallRefused(Exception):
         return {"error": said}
 
 
-def _short(text: str) -> str:
+def details_of(code: int, message: str, reason: str, facts: Mapping[str, str]) -> bytes:
+    """A serialised google.rpc.Status with one ErrorInfo."""
+    said = errors_pb2.RpcStatus(code=code, message=message)
+    info = errors_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts)
+    said.details.add(type_url=ERROR_INFO_URL, value=info.SerializeToString())
+    return said.SerializeToString()
+
+
+def short(text: str) -> str:
     """Cut what repeats what the caller sent: trailing metadata has room for a few kilobytes."""
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

@@ -87,16 +87,18 @@ class RpcDoor:
                 raise  # abort has raised already
 
         return grpc.unary_unary_rpc_method_handler(
-            handle, _lenient(method.request), lambda response: response.SerializeToString()
+            handle,
+            lenient(method.request.FromString),
+            lambda response: response.SerializeToString(),
         )
 
 
-def _lenient(kind: type[Message]) -> Callable[[bytes], Message | None]:
+def lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Read a message, or None where it is none: gRPC would answer UNKNOWN and log a traceback."""
 
-    def read(content: bytes) -> Message | None:
+    def read(content: bytes) -> Any:
         try:
-            return kind.FromString(content)
+            return deserialize(content)
         except DecodeError:
             return None
 

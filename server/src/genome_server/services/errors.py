@@ -11,15 +11,11 @@ import sqlite3
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
 
-from genome_edge.v1 import errors_pb2
+from edge_sdk.sidecar.refusals import details_of, short
+from edge_sdk.sync.transport import DETAILS_KEY
 
-DOMAIN = "genome-edge"
-DETAILS_KEY = "grpc-status-details-bin"
-_MAX_TEXT = 200
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
 _CODES: dict[str, grpc.StatusCode] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
@@ -52,10 +48,10 @@ class CallRefusedError(Exception):
     """A call that is not answered. `facts` become the metadata of its ErrorInfo."""
 
     def __init__(self, reason: str, message: str, **facts: str | int) -> None:
-        super().__init__(_short(message))
+        super().__init__(short(message))
         self.reason = reason
         self.code = _CODES[reason] if reason else grpc.StatusCode.UNAVAILABLE
-        self.facts = {key: _short(str(value)) for key, value in facts.items()}
+        self.facts = {key: short(str(value)) for key, value in facts.items()}
 
 
 class NotNowError(CallRefusedError):
@@ -86,20 +82,9 @@ def _no_room(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def _short(text: str) -> str:
-    """Cut what repeats what the caller sent: trailing metadata has room for a few kilobytes."""
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
-
-
 def details(error: CallRefusedError) -> bytes:
     """Return the serialised google.rpc.Status of a refusal."""
-    info = errors_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts)
-    status = errors_pb2.RpcStatus(
-        code=error.code.value[0],
-        message=str(error),
-        details=[any_pb2.Any(type_url=_ERROR_INFO_URL, value=info.SerializeToString())],
-    )
-    return status.SerializeToString()
+    return details_of(error.code.value[0], str(error), error.reason, error.facts)
 
 
 async def abort(context: Any, error: CallRefusedError) -> NoReturn:
