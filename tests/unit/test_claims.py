@@ -20,10 +20,10 @@ from edge_sdk._posix import Turns
 from edge_sdk.decision import Reason
 from edge_sdk.engine.caps import CapLedger, CapRow, rules_of
 from edge_sdk.engine.offers import offer_from_document
+from edge_sdk.numbers import ERASED
 from edge_sdk.runtime import claiming
 from edge_sdk.runtime.claiming import Claims
 from edge_sdk.store import reservations
-from edge_sdk.store.genomes import ERASED
 from edge_sdk.store.reservations import ClaimFile, Record
 from tests.unit.device_client import FAST, MOMENT, shown, store_of
 from tests.unit.device_town import Town, commit_rows, customer, filled, now_ms, subject, until
@@ -43,8 +43,10 @@ from collections import Counter
 from pathlib import Path
 from edge_sdk import Config, EdgeClient
 from tests.unit.device_client import FAST, MOMENT
+from edge_sdk.runtime import claiming
 from tests.unit.device_town import customer
 
+claiming._PATIENCE_S = 20.0  # whatever else this machine does: each has its turn
 store, placement, go, threads, decisions, *stay = sys.argv[1:]
 shown = Counter()
 edge = EdgeClient(store, config=FAST)
@@ -358,6 +360,36 @@ def test_without_a_file_a_process_counts_for_itself(tmp_path: Path) -> None:
     alone.attach(ClaimFile(tmp_path, BOOT, clock), list)
     other = sharing(tmp_path, clock, [], a=ONCE)
     assert not take(other, ANN, "a"), "what was taken before is told"
+
+
+def test_where_there_can_be_no_file_decisions_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path / "store", Town(offers=CAPPED))
+    (tmp_path / "store" / "claims").mkdir()
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        found = Counter(shown(edge, "lobby") for _ in range(LIMIT + 5))
+        assert found == {"taxi": LIMIT, "train": 5}
+    said = [record.getMessage() for record in caplog.records if "caps are" in record.getMessage()]
+    assert len(said) == 1
+
+
+def test_a_disk_that_takes_nothing_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "no room")
+
+    clock = Clock()
+    one = sharing(tmp_path, clock, [], a={"caps": [{"limit": 3}]})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        assert take(one, ANN, "a")
+        assert take(one, ANN, "a")
+    assert len([r for r in caplog.records if "no room" in r.getMessage()]) == 1
+    assert take(one, ANN, "a")
+    assert not take(one, ANN, "a")
 
 
 def test_a_turn_ends_with_its_holder_and_not_with_a_fork(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,7 @@ _COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
 # How often a decision is made again before everything that is limited is left out.
 _TRIES: Final = 4
 _PATIENCE_S: Final = 0.1
+_EARLY: Final = 10_000
 # What another process keeps from being taken is asked for again after this.
 _BUSY_MS: Final = 1_000
 _NOT_SHOWN: Final = frozenset({Reason.HOUSE, Reason.HELD_OUT})
@@ -69,8 +71,9 @@ class Claims:
         self._lock = threading.Lock()
         self._file: ClaimFile | None = None
         self._reload: Callable[[], Iterable[CapRow]] = tuple
-        # What was taken before there was a file.
-        self._early: list[Record] = []
+        # What was taken before there was a file, the last of it.
+        self._early: deque[Record] = deque(maxlen=_EARLY)
+        self._said = ""
 
     # The file -----------------------------------------------------------------------------------
 
@@ -82,13 +85,13 @@ class Claims:
                     raise OSError("another process does not end its turn at the file of claims")
                 try:
                     self._learn(file.open())
-                    early, self._early = self._early, []
-                    file.append(early)
+                    file.append(self._early)
+                    self._early.clear()
                 finally:
                     file.turns.give()
                 self._file, self._reload = file, reload
         except OSError as error:
-            log.warning("caps are counted by each process for itself: %s", error)
+            self._trouble(error)
             file.close()
 
     def detach(self) -> None:
@@ -205,7 +208,8 @@ class Claims:
         try:
             records, missed = file.read()
         except OSError as error:
-            return self._trouble(error)
+            self._trouble(error)
+            return False
         if missed:
             self.ledger.apply(self._reload())
         self._learn(records)
@@ -223,19 +227,19 @@ class Claims:
             self.ledger.apply(rows)
 
     def _tell(self, file: ClaimFile | None, records: list[Record]) -> None:
-        if not records:
-            return
-        if file is None:
+        if file is None and self._file is None:
             self._early += records
-            return
-        try:
-            file.append(records)
-        except OSError as error:
-            self._trouble(error)
+        elif file is not None and records:
+            try:
+                file.append(records)
+                self._said = ""
+            except OSError as error:
+                self._trouble(error)
 
-    def _trouble(self, error: OSError) -> bool:
-        log.warning("caps are counted by each process for itself: %s", error)
-        return False
+    def _trouble(self, error: OSError) -> None:
+        if str(error) != self._said:
+            log.warning("caps are counted by each process for itself: %s", error)
+        self._said = str(error)
 
 
 def within_caps(
