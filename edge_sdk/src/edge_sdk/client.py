@@ -38,7 +38,7 @@ from edge_sdk.lazy import later
 from edge_sdk.outbox import recording
 from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.plugins import Plugins
-from edge_sdk.runtime import opening
+from edge_sdk.runtime import opening, rehearsal
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper
 
@@ -150,13 +150,15 @@ class EdgeClient:
         """Wait until there is a release and the first decision pays no hidden cost.
 
         False where that takes longer than `timeout` seconds, and at once where nothing will bring
-        a release; `status.cause` says why.
+        a release; `status.cause` says why. Call it in the thread that will decide.
         """
-        keeper = self._current().keeper
+        desk = self._current()
+        keeper = desk.keeper
         deadline = time.monotonic() + seconds("timeout", timeout)
         while not keeper.ready.wait(max(0.0, min(0.05, deadline - time.monotonic()))):
             if keeper.hopeless or time.monotonic() >= deadline:
                 return False
+        rehearsal.rehearse_here(desk.room)
         return True
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:

@@ -79,15 +79,19 @@ def _tried(release: Release) -> TrustError | None:
 
 
 def warm(release: Release) -> TrustError | None:
-    """Open the model and use it once, so that the first decision does not have to.
+    """Open the model and decide a few times, so that the first decision does not have to wait.
 
-    Returns why it cannot be opened; decisions are UNSCORED then.
+    Returns why the model cannot be opened; decisions are UNSCORED then.
     """
+    from edge_sdk.runtime.rehearsal import rehearse  # encodes what who only loads does not need
+
+    trouble: TrustError | None = None
     try:
         release.warm()
     except TrustError as error:
-        return error
-    return None
+        trouble = error
+    rehearse(release)
+    return trouble
 
 
 def _read(store: DeviceStore, stored: StoredRelease) -> Release:
