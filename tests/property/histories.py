@@ -28,6 +28,8 @@ CUSTOMERS = [None, "anna", "ben"]
 CONVERTING = frozenset({"click", "consume", "accept", "redeem", "buy"})
 KINDS = ["view", "view", "view", "dismiss", "click", "buy", "open"]
 _SECOND, _HOUR = 1_000, 3_600_000
+# By what a clock is set back.
+_SET = [-_SECOND, -_HOUR, -24 * _HOUR]
 WAITS = [
     0, 1, 7 * _SECOND, 5 * 60_000 - 1, 5 * 60_000, 30 * 60_000, _HOUR - 1, _HOUR, 5 * _HOUR,
     24 * _HOUR - 1, 24 * _HOUR, 7 * 24 * _HOUR, 31 * 24 * _HOUR,
@@ -81,7 +83,7 @@ def _open(spec: release_pb2.OfferSpec) -> None:
 
 
 _ARGUMENTS: dict[str, tuple[st.SearchStrategy[Any], ...]] = {
-    "wait": (st.sampled_from(WAITS),),
+    "wait": (st.sampled_from([*WAITS * 2, *_SET]),),
     "decide": (st.sampled_from(CUSTOMERS), st.sampled_from(PLACEMENTS), st.integers(1, 3)),
     "report": (st.integers(0, 2), st.integers(0, 1), st.sampled_from(KINDS)),
     "redeem": (st.integers(0, 2), st.integers(0, 1)),

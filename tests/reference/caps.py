@@ -154,34 +154,36 @@ def _reached(
     if kind == "view":
         held = [h.until_ms for h in history.held if _is(h, counted, kind, who)]
     limit = max(cap.limit, 1)
-    calendar = cap.calendar != Cap.CALENDAR_UNSPECIFIED
-    begin, end = period(now_ms, cap.calendar, offer.targeting.zone) if calendar else (0, 0)
+    calendar, zone = cap.calendar, offer.targeting.zone
 
-    def full(at_ms: float) -> bool:
+    def window(at_ms: int) -> tuple[int, int]:
+        """The calendar's period. A paced cap's is that of what was counted last, which lies ahead
+        where the clock was set back since."""
+        return period(max([at_ms, *times]) if cap.paced else at_ms, calendar, zone)
+
+    def full(at_ms: int) -> bool:
         """Whether the cap is reached at a moment, if nothing else happens until then."""
         ahead = sum(until > at_ms for until in held)
-        if calendar:
-            share = limit
-            if cap.paced and at_ms < end:
-                passed = int(at_ms) - begin
-                share = max(1, -(-limit * passed // (end - begin)))
-            used = sum(at >= begin for at in times) if at_ms < end else 0
-            return used + ahead >= share
-        if cap.window_hours == 0:
-            return len(times) + ahead >= limit
-        return sum(at_ms < at + cap.window_hours * HOUR_MS for at in times) + ahead >= limit
+        if not calendar:
+            slides = cap.window_hours * HOUR_MS
+            return sum(at_ms < at + slides or not slides for at in times) + ahead >= limit
+        begin, end = window(at_ms)
+        share = limit
+        if cap.paced:
+            share = max(1, -(-limit * (at_ms - begin) // (end - begin)))
+        return sum(at >= begin for at in times) + ahead >= share
 
     if not full(now_ms):
         return None
     moments = {at + cap.window_hours * HOUR_MS for at in times} | set(held)
     if calendar:
-        moments = {end, *held}
-        if cap.paced:
-            # From just after each share of the window has passed, one more is allowed.
-            length = end - begin
-            moments |= {begin + number * length // limit + 1 for number in range(limit)}
+        moments = {period(at, calendar, zone)[1] for at in (now_ms, *times)} | set(held)
+    if calendar and cap.paced:
+        # From just after each share of the window has passed, one more is allowed.
+        begin, end = window(now_ms)
+        moments |= {begin + number * (end - begin) // limit + 1 for number in range(limit)}
     later = sorted(at for at in moments if at > now_ms and not full(at))
-    used = sum(begin <= at for at in times) if calendar else 0
-    waiting = sum(until > now_ms for until in held)
-    paced = cap.paced and calendar and used + waiting < limit
-    return Cause("PACED" if paced else "CAPPED", later[0] if later else NEVER)
+    if calendar and cap.paced:
+        used = sum(at >= begin for at in times) + sum(until > now_ms for until in held)
+        return Cause("PACED" if used < limit else "CAPPED", later[0] if later else NEVER)
+    return Cause("CAPPED", later[0] if later else NEVER)
