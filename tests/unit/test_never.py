@@ -35,7 +35,8 @@ ZONES = ["", "", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"]
 
 
 @st.composite
-def targetings(draw: st.DrawFn) -> release_pb2.Targeting:
+def targetings(draw: st.DrawFn, quarters: int) -> release_pb2.Targeting:
+    """What an offer asks for, in windows of up to so many quarters of an hour."""
     found = release_pb2.Targeting(zone=draw(st.sampled_from(ZONES)))
     markers = st.lists(st.sampled_from(MARKERS), max_size=3, unique=True)
     for names, chosen in (
@@ -53,7 +54,7 @@ def targetings(draw: st.DrawFn) -> release_pb2.Targeting:
         found.channels.extend(draw(st.lists(st.sampled_from(["kiosk", "app"]), max_size=1)))
     start = draw(st.sampled_from(STARTS)) + QUARTER * draw(st.integers(0, 8))
     for _ in range(draw(st.integers(1, 2))):
-        end = start + QUARTER * draw(st.integers(1, 14))
+        end = start + QUARTER * draw(st.integers(1, quarters))
         found.windows.add(from_ms=ms(start), until_ms=ms(end))
         start = end + QUARTER * draw(st.integers(1, 400))
     return found
@@ -101,14 +102,24 @@ def possible(targeting: release_pb2.Targeting) -> bool:
     return False
 
 
+def is_refused_rightly(targeting: release_pb2.Targeting) -> None:
+    found = check_offer(release_pb2.OfferSpec(id="o", targeting=targeting))
+    event("refused" if found else "taken")
+    assert bool(found) == (not possible(targeting)), found
+
+
 @settings(max_examples=250, deadline=None)
-@given(targetings())
+@given(targetings(quarters=14))
 def test_an_offer_is_refused_where_no_moment_passes_and_nowhere_else(
     targeting: release_pb2.Targeting,
 ) -> None:
-    problems = check_offer(release_pb2.OfferSpec(id="o", targeting=targeting))
-    event("refused" if problems else "taken")
-    assert bool(problems) == (not possible(targeting)), problems
+    is_refused_rightly(targeting)
+
+
+@settings(max_examples=30, deadline=None)
+@given(targetings(quarters=900))  # more than nine days
+def test_so_it_is_where_the_same_hours_come_again(targeting: release_pb2.Targeting) -> None:
+    is_refused_rightly(targeting)
 
 
 def problems(now: str | None = None, **doc: Any) -> list[str]:
