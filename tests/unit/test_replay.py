@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge_sdk.context import Context
 from edge_sdk.decision import Tier
-from edge_sdk.engine.decide import check_replay, coarse, decide, replay
-from edge_sdk.engine.fake_release import SharedDna
+from edge_sdk.engine.decide import check_replay, coarse, decide, explain, replay
+from edge_sdk.engine.fake_release import SharedDna, release_from_documents
 from edge_sdk.engine.record import recorded_scores
+from edge_sdk.engine.release import Release
+from edge_sdk.engine.what_if import what_if
 from edge_sdk.engine.withheld import Terms
 from edge_sdk.errors import UsageError
 from edge_sdk.runtime.loading import open_bundle
@@ -184,3 +189,71 @@ def test_a_model_scores_alike_to_the_bit_in_another_process(tmp_path: Path) -> N
     records[0].slots[2].score -= 1
     (said,) = check_replay(release, records[0])
     assert "the model scores" in said
+
+
+def test_who_is_held_out_is_checked_by_whom_it_was_for() -> None:
+    release = release_from_documents([{"id": "a"}], [{"id": "p", "holdout": 0.5}])
+    people = [bytes([number]) * 16 for number in range(1, 40)]
+    made = {
+        subject: decide(release, Context(), "p", subject=subject)[1].to_proto()
+        for subject in people
+    }
+    assert {record.held_out for record in made.values()} == {True, False}
+    for subject, record in made.items():
+        assert check_replay(release, record, subject) == []
+    held, shown = (next(r for r in made.values() if r.held_out is is_) for is_ in (True, False))
+    of_held, of_shown = (next(s for s, r in made.items() if r is one) for one in (held, shown))
+    assert check_replay(release, held, of_shown) == ["by the release this customer is not held out"]
+    assert check_replay(release, shown, of_held) == ["by the release this customer is held out"]
+
+
+def test_what_was_worth_too_little_must_still_be() -> None:
+    def release(value: float) -> Release:
+        offers = [{"id": "a", "value": value}, {"id": "b", "value": 4}]
+        return release_from_documents(offers, [{"id": "p", "least_worth": 1}])
+
+    record = decide(release(1), Context(), "p")[1].to_proto()
+    assert check_replay(release(1.9), record) == []
+    (said,) = check_replay(release(3), record)
+    assert said.startswith("the model scores a 1.500000 here; it was at most 0.99")
+
+
+TOWN, RECORDED = town(), recorded(seed=7).SerializeToString()
+FIELDS = [
+    one
+    for one in event_pb2.DecisionRecord.DESCRIPTOR.fields
+    if one.name not in ("release_version", "gamma", "floor")
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_damaged_record_is_refused_or_made_again(data: st.DataObject) -> None:
+    """Nothing but UsageError, whatever a record that can still be parsed says."""
+    record = event_pb2.DecisionRecord.FromString(RECORDED)
+    for described in data.draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3)):
+        value: Any = getattr(record, described.name)
+        if described.is_repeated:
+            if described.message_type is not None or data.draw(st.booleans()):
+                del value[data.draw(st.integers(0, 3)) :]
+            elif described.type == described.TYPE_STRING:
+                value.append(data.draw(st.sampled_from(["", "taxi", "language:de", "BUDGET"])))
+            else:
+                value.append(data.draw(st.integers(0, 2**31 - 1)))
+        elif described.type == described.TYPE_BYTES:
+            setattr(record, described.name, data.draw(st.binary(max_size=40)))
+        elif described.type == described.TYPE_STRING:
+            words = st.sampled_from(["", "lobby", "nowhere", "house", "fresh", "not hex"])
+            setattr(record, described.name, data.draw(words))
+        elif described.type == described.TYPE_BOOL:
+            setattr(record, described.name, data.draw(st.booleans()))
+        else:
+            setattr(record, described.name, data.draw(st.integers(0, 200)))
+    for asked in (
+        lambda: replay(TOWN, record),
+        lambda: check_replay(TOWN, record, bytes(16)),
+        lambda: explain(TOWN, record),
+        lambda: what_if(TOWN, record, {"place": "bar"}),
+    ):
+        with contextlib.suppress(UsageError):
+            asked()

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_sdk.decision import Decision, Explanation, Reason, Tier
 from edge_sdk.engine.catalogue import Where
+from edge_sdk.engine.cells import parse_cell
 from edge_sdk.engine.choosing import Recorded, answer, eligible_for, kept_of, score
 from edge_sdk.engine.losers import Worths, losers
 from edge_sdk.engine.moments import LANGUAGE, recorded_moment
@@ -24,6 +25,8 @@ from edge_sdk.messages import event_pb2
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
 
+_CAPPED: Final = Reason.CAPPED.value
+_REASONS: Final = frozenset(Reason)
 SCORE_TOLERANCE: Final = 1e-5
 #: What is said of a record without the genome that was used.
 FORGOTTEN: Final = "the genome that was used is not in the record: it was of a visit, or empty"
@@ -180,7 +183,11 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
     )
     parents = tuple(record.regions)
     said = [name for name in record.context_markers if name.startswith(LANGUAGE)]
-    until = zip(record.capped_reasons, record.capped_until_ms, strict=False)
+    damage = _damage(record)
+    if damage:
+        raise UsageError(f"the record is damaged: {damage}")
+    said_why = [reason if reason in _REASONS else _CAPPED for reason in record.capped_reasons]
+    until = zip(said_why, record.capped_until_ms, strict=False)
     why = dict(zip(record.capped, until, strict=False))
     where = Where(
         release.catalogue.regions_of(parents),
@@ -201,7 +208,7 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         moment,
         where,
         parents,
-        int(record.region, 16) if record.region else None,
+        parse_cell(record.region) if record.region else None,
         np.array(record.genome_indices, np.int64),
         np.array(record.genome_weights, np.float32),
         record.genome_used,
@@ -212,6 +219,21 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         why,
         record.held_out,
     )
+
+
+def _damage(record: event_pb2.DecisionRecord) -> str:
+    """What no decision can have written; empty: nothing."""
+    if not 1 <= len(record.slots) <= 64:
+        return f"it has {len(record.slots)} slots"
+    if not 1 <= record.local_weekday <= 7 or record.local_hour > 23:
+        return f"it is of hour {record.local_hour} of day {record.local_weekday} of a week"
+    for part in ("genome", "context"):
+        indices, weights = getattr(record, f"{part}_indices"), getattr(record, f"{part}_weights")
+        if len(indices) != len(weights):
+            return f"the {part} has {len(indices)} markers and {len(weights)} weights"
+    if not record.genome_used and record.genome_indices:
+        return "it has a genome that was not used"
+    return ""
 
 
 def _check_scores(release: Release, record: Record, by: str) -> list[str]:
