@@ -81,7 +81,17 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
 
 def decisions() -> dict[str, st.SearchStrategy[Any]]:
     """A release and what is asked of it, as `agree` takes them."""
-    return {"made": releases(), "asked": st.lists(calls(), min_size=1, max_size=3)}
+    return {"made": releases(), "asked": _asked()}
+
+
+@st.composite
+def _asked(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """One or two calls, and the same at other times: what is remembered of one has an end."""
+    found = draw(st.lists(calls(), min_size=1, max_size=2))
+    for at in draw(st.lists(moments(), max_size=2)):
+        tz = found[0]["context"].time.tzinfo
+        found.append({**found[0], "context": found[0]["context"].at(at.astimezone(tz))})
+    return found
 
 
 def agree(made: Made, asked: list[dict[str, Any]]) -> None:
