@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge_sdk import Context, EdgeClient
 from edge_sdk.cli.decide import read_context
 from edge_sdk.cli.parser import make_parser
 from edge_sdk.store.device import DeviceStore
 from tests.unit.contract_server import CODE, ContractServer
+from tests.unit.device_client import FAST
+from tests.unit.device_town import Town, customer, filled
 from tests.unit.publisher import Publisher
 from tests.unit.shells import Shell, bundle
 
@@ -208,3 +212,27 @@ def test_an_explanation_tells_all(device: Shell) -> None:
     assert "place:hotel" in made["moment"]
     text = device.run("decide", "--placement", "lobby", "--explain")
     assert "1 to draw from" in text
+
+
+def test_what_the_genome_of_a_visit_decided_is_not_called_a_difference(shell: Shell) -> None:
+    offers: list[dict[str, Any]] = [
+        {"id": "gold", "all_of": ["brand:acme"], "value": 3},
+        {"id": "any", "dna": ["service:taxi"]},
+    ]
+    filled(shell.store, Town(offers=offers, placements=[{"id": "lobby"}]))
+    with EdgeClient(shell.store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        with edge.session() as visit:
+            visit.imprint("buy", dna=["brand:acme"])
+            seen = visit.decide(Context(), "lobby")
+        known = edge.decide(Context(), "lobby", customer=customer(1))
+        edge.decide(Context(), "lobby")
+    assert seen.offer is not None
+    assert (seen.offer.id, seen.genome_used) == ("gold", True)
+    found = shell.json("replay", "--all")
+    assert (found["identical"], found["forgotten"], found["different"]) == (2, 1, {})
+    assert "not to be checked" in shell.run("replay", "--all")
+    assert shell.json("replay", known.id)["notes"] == []
+    one = shell.json("replay", seen.id, code=1)
+    assert "of a visit" in one["notes"][0]
+    assert "of a visit" in shell.run("replay", seen.id, "--explain", code=1)

@@ -71,7 +71,7 @@ class _Drawn(NamedTuple):
         if group and group in self.groups:
             found[Reason.EXCLUSIVE] = f"{self.groups[group]} of {offer.exclusivity_group} is shown"
         if self.most and category and self.categories[category] >= self.most:
-            found[Reason.CATEGORY] = f"{self.most} of {offer.category} are shown"
+            found[Reason.CATEGORY] = f"{self.most} of {offer.category} shown already"
         if not found and offer.priority < self.least:
             found[Reason.PRIORITY] = f"{offer.priority}; what is shown has {self.least}"
         return found or {Reason.SCORE: ""}
