@@ -49,7 +49,7 @@ def lived_in(path: Path) -> Desk:
         entry("more", consent=(1, False), caps=(CapRow(subject(1), "taxi", "view", 1),)), 5
     )
     shown = entry("shown")
-    shown.bodies = lambda: (full, full)
+    shown.bodies, shown.decision_id = (lambda: (full, full)), b"d" * 16
     desk.writer.put_durably(shown, 5)
     batch = desk.outbox.next_batch()
     assert batch is not None
