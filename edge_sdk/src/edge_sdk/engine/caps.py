@@ -19,6 +19,7 @@ import threading
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import Final
 
 from edge_sdk.clock import since_boot_ms
@@ -47,6 +48,7 @@ __all__ = [
 # What no rule asks for any more is kept this long: a later release may ask again.
 _FORGOTTEN_AFTER_MS: Final = 90 * 24 * 3_600_000
 _VIEWS: Final = 1024
+_SLICE: Final = 500
 
 
 class CapLedger:
@@ -119,13 +121,18 @@ class CapLedger:
 
     def apply(self, rows: Iterable[CapRow]) -> list[CapRow]:
         """Count what others have, and return what is new: a claim that is known counts once."""
-        with self._lock:
-            new = [row for row in rows if not row.claim or (row.claim, row.kind) not in self._rows]
-            touched: set[Where] = set()
-            for row in new:
-                touched |= self._add(row)
-            self._settle(touched)
-        return new
+        found: list[CapRow] = []
+        left = iter(rows)
+        # In slices: who takes something meanwhile waits for one of them.
+        while some := list(islice(left, _SLICE)):
+            with self._lock:
+                touched: set[Where] = set()
+                for row in some:
+                    if not row.claim or (row.claim, row.kind) not in self._rows:
+                        touched |= self._add(row)
+                        found.append(row)
+                self._settle(touched)
+        return found
 
     def take(
         self,
@@ -215,8 +222,9 @@ class CapLedger:
 
     def rebind(self, rules: Mapping[str, CapRule]) -> None:
         """Go on under another release's rules; what was counted stays counted."""
-        with self._lock:
-            self._learn(rules)
+        if rules != self._rules:
+            with self._lock:
+                self._learn(rules)
 
     def bound(self, now_ms: int) -> bool:
         """Events that lie ahead were counted while the clock was wrong: they have happened by now.
