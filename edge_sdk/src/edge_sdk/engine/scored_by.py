@@ -7,6 +7,7 @@ other instructions may round the last digits otherwise.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,8 +31,6 @@ def scored_by(scorer: Scorer) -> str:
 @lru_cache(maxsize=1)
 def processor() -> str:
     """The kind of this machine's processor, and a number for what it is able to do."""
-    import platform  # not for the first decision to wait for
-
     said: dict[str, str] = {}
     try:
         with _CPU_INFO.open(encoding="ascii", errors="replace") as file:
@@ -40,8 +39,11 @@ def processor() -> str:
                 if not key.strip():
                     break  # all of them are alike
                 said[key.strip()] = value.strip()
-    except OSError:
-        said["model"] = platform.processor()  # not Linux
+        machine = os.uname().machine
+    except OSError:  # not Linux
+        import platform  # a millisecond that Linux does without
+
+        machine, said["model"] = platform.machine(), platform.processor()
     kind = " ".join(said[key] for key in _NAMED if said.get(key))
     able = crc32("".join(said.get(key, "") for key in _ABLE).encode())
-    return f"{platform.machine()} {kind} {able:08x}"
+    return f"{machine} {kind} {able:08x}"
