@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import h3.api.basic_int as h3
@@ -15,7 +16,7 @@ from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.decide import coarse, decide
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.release import Release
-from edge_sdk.engine.what_if import what_if
+from edge_sdk.engine.what_if import _FIELDS, _WORDS, what_if
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
@@ -270,3 +271,10 @@ def test_what_if_is_what_the_engine_decides_of_such_a_moment(
     _, record = decide(release, *asked(one), 2, seed=9, decision_id=bytes(16))
     wanted, _ = decide(release, *asked(after), 2, seed=9, decision_id=bytes(16))
     assert what_if(release, record.to_proto(), two).after.decision == wanted
+
+
+def test_every_change_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reasons.md").read_text(encoding="utf-8")
+    table = page.partition("## What if")[2]
+    for key in (*_FIELDS, *_WORDS, "language", "genome.", "consent."):
+        assert f"`{key}" in table, key
