@@ -1,135 +1,105 @@
-"""One decision: a client, one thread, records written; by stage where the time goes."""
+"""One decision: a client, one thread, one core, records written; plain and tuned side by side.
+
+Every measurement is a process of its own, pinned to one core; plain and tuned (`tune_process`)
+processes take turns, and a figure is the median of theirs. Catalogues of a million offers are
+written once and measured once each way.
+"""
 
 from __future__ import annotations
 
+import json
+import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from edge_sdk import Context, EdgeClient
-from edge_sdk.engine.decide import decide as engine_decide
-from tests.bench.figures import Figures, durations
-from tests.bench.stage import PLACEMENT, subject, write_bundle
+from tests.bench.deciding import CUSTOMERS
+from tests.bench.figures import ROOT, Figures
+from tests.bench.stage import write_bundle
 
-ROUNDS = 5_000
-STAGED = 2_000
-CUSTOMERS = 1_000
-CELL = "8a2a1072b59ffff"
+TURNS = 3
+ROUNDS = 4_000
+FEWER = 2_000
+IDLE_ROUNDS = 150
+GAP_S = 1.0
 
-
-def moments() -> list[Context]:
-    """A hundred moments: what a kiosk sees in an hour."""
-    return [
-        Context(cell=CELL, activity=("browse", "wait", "pay")[n % 3], channel="screen")
-        for n in range(100)
-    ]
+Measure = tuple[str, dict[str, Any]]
+Taken = dict[str, tuple[float, str]]
 
 
-def measured(
-    figures: Figures,
-    name: str,
-    folder: Path,
-    *,
-    offers: int,
-    elsewhere: int = 0,
-    rounds: int = ROUNDS,
-) -> None:
-    """Median and 99th percentile of decisions on a catalogue of this shape."""
+def measured(bundle: Path, *measures: Measure, tuned: bool = False) -> Taken:
+    """What a process of its own says about a client on this bundle."""
+    plan = {"bundle": str(bundle), "tuned": tuned, "measures": measures}
+    command = [sys.executable, "-m", "tests.bench.deciding", json.dumps(plan)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return {name: (value, unit) for name, value, unit in map(json.loads, done.stdout.splitlines())}
+
+
+def in_turns(bundle: Path, *measures: Measure, turns: int = TURNS) -> tuple[Taken, Taken]:
+    """The medians of plain and of tuned processes that take turns."""
+    both: tuple[list[Taken], list[Taken]] = ([], [])
+    for _ in range(turns):
+        for tuned, runs in enumerate(both):
+            runs.append(measured(bundle, *measures, tuned=bool(tuned)))
+    return median(both[0]), median(both[1])
+
+
+def median(runs: list[Taken]) -> Taken:
+    """Of each figure the median of the runs."""
+    return {
+        name: (statistics.median(run[name][0] for run in runs), unit)
+        for name, (_, unit) in runs[0].items()
+    }
+
+
+def say(figures: Figures, name: str, plain: Taken, tuned: Taken, *wanted: str) -> None:
+    """Take the figures of both."""
+    for figure in wanted:
+        figures.add(f"decide.{name}.{figure}", *plain[figure])
+        figures.add(f"decide.tuned.{name}.{figure}", *tuned[figure])
+
+
+def near(
+    figures: Figures, folder: Path, name: str, offers: int, elsewhere: int, turns: int
+) -> Path:
+    """Latencies on a catalogue of this shape."""
     bundle = write_bundle(
         folder / f"{name}.bundle", offers=offers, elsewhere=elsewhere, genomes=CUSTOMERS
     )
-    scenes = moments()
-    customers = [subject(n).hex() for n in range(CUSTOMERS)]
-    with EdgeClient(folder / name, bundle=bundle) as edge:
-        if not edge.wait_ready(120):
-            raise RuntimeError(f"not ready: {edge.status}")
-
-        def decide(number: int) -> object:
-            return edge.decide(
-                scenes[number % len(scenes)], PLACEMENT, customer=customers[number % CUSTOMERS]
-            )
-
-        assert edge.decide(scenes[0], PLACEMENT, customer=customers[0]).offer is not None
-        figures.quantiles(name, durations(decide, rounds))
-        if not elsewhere:
-            by_stage(figures, name, edge, scenes, customers)
-        if name == "decide.1000":
-            variants(figures, edge, scenes, customers)
-            idle(figures, decide)
-
-
-def noting(ends: list[tuple[str, int]]) -> Callable[[str], None]:
-    """Writes down when each stage ended."""
-    return lambda stage: ends.append((stage, time.perf_counter_ns()))
-
-
-def by_stage(
-    figures: Figures, name: str, edge: EdgeClient, scenes: list[Context], customers: list[str]
-) -> None:
-    """Where the engine's time goes: the median of each stage, timed between its ends."""
-    room = edge._desk.room
-    release = room.live.release
-    taken: dict[str, list[int]] = {}
-    for number in range(STAGED):
-        visitor = room.customers.visitor(room.live, customers[number % CUSTOMERS])
-        ends: list[tuple[str, int]] = [("", time.perf_counter_ns())]
-        engine_decide(
-            release,
-            scenes[number % len(scenes)],
-            PLACEMENT,
-            genome=visitor.genome,
-            consents=visitor.consents,
-            stage=noting(ends),
-        )
-        for (_, before), (stage, after) in pairwise(ends):
-            taken.setdefault(stage, []).append(after - before)
-    for stage, times in taken.items():
-        figures.add(f"{name}.stage.{stage}.p50_us", sorted(times)[len(times) // 2] / 1e3, "us")
-
-
-def variants(
-    figures: Figures, edge: EdgeClient, scenes: list[Context], customers: list[str]
-) -> None:
-    """The same decision with less in it: what each part adds to the median."""
-    calls: dict[str, Callable[[int], object]] = {
-        "context_only": lambda n: Context(cell=CELL, activity="browse", channel="screen"),
-        "no_genome": lambda n: edge.decide(scenes[n % 100], PLACEMENT),
-        "genome": lambda n: edge.decide(
-            scenes[n % 100], PLACEMENT, customer=customers[n % CUSTOMERS]
-        ),
-        "three_slots": lambda n: edge.decide(
-            scenes[n % 100], PLACEMENT, 3, customer=customers[n % CUSTOMERS]
-        ),
-    }
-    for name, call in calls.items():
-        taken = sorted(durations(call, 2_000))
-        figures.add(f"decide.1000.with.{name}.p50_us", taken[len(taken) // 2] / 1e3, "us")
-
-
-def idle(figures: Figures, decide: Callable[[int], object]) -> None:
-    """A kiosk is nearly always idle: one decision after a second of nothing, caches cold."""
-    taken = []
-    for number in range(20):
-        time.sleep(1.0)
-        started = time.perf_counter_ns()
-        decide(number)
-        taken.append(time.perf_counter_ns() - started)
-    figures.quantiles("decide.idle_1s", taken)
+    rounds = ROUNDS if name == "1000" else FEWER
+    plain, tuned = in_turns(bundle, ("latency", {"offers": offers, "rounds": rounds}), turns=turns)
+    wanted = ["p50_us", "p99_us"]
+    if name == "1000":
+        wanted.append("first_us")
+    say(figures, name, plain, tuned, *wanted)
+    if not elsewhere:
+        for kind, taken in (("", plain), ("tuned.", tuned)):
+            figures.add(f"decide.{kind}{name}.matvec.p50_us", *taken["matvec.p50_us"])
+            ratio = taken["p50_us"][0] / taken["matvec.p50_us"][0]
+            key = "vs_matvec" if name == "1000" else f"{name}.vs_matvec"
+            figures.add(f"decide.{kind}{key}.ratio", ratio, "ratio")
+        inside = measured(bundle, ("stages", {"rounds": FEWER}))
+        for figure, value in inside.items():
+            figures.add(f"decide.{name}.{figure}", *value)
+    return bundle
 
 
 def run(figures: Figures) -> None:
-    """1,000 and 10,000 offers near; 1,000 near in a catalogue of 100,000."""
+    """1,000 and 10,000 offers near; 1,000 near in catalogues of 100,000 and of 1,000,000; less and
+    more in a decision; eight threads; and after a second of nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measured(figures, "decide.1000", folder, offers=1_000)
-        measured(figures, "decide.10000", folder, offers=10_000, rounds=2_000)
-        measured(
-            figures,
-            "decide.100000_near_1000",
-            folder,
-            offers=1_000,
-            elsewhere=99_000,
-            rounds=2_000,
-        )
+        thousand = near(figures, folder, "1000", 1_000)
+        inside = measured(thousand, ("variants", {"rounds": FEWER}))
+        for figure, value in inside.items():
+            figures.add(f"decide.1000.{figure}", *value)
+        plain, tuned = in_turns(thousand, ("threads", {"rounds": FEWER}))
+        say(figures, "threads_8", plain, tuned, "decisions_per_s", "throughput_ratio")
+        near(figures, folder, "10000", 10_000)
+        near(figures, folder, "100000_near_1000", 1_000, 99_000)
+        near(figures, folder, "1000000_near_1000", 1_000, 999_000, turns=1)
+        idle = ("idle", {"rounds": IDLE_ROUNDS, "gap_s": GAP_S})
+        plain, tuned = in_turns(thousand, idle, turns=1)
+        say(figures, "idle_1s", plain, tuned, "p50_us", "p99_us")

@@ -55,7 +55,7 @@ log = logging.getLogger("edge_sdk.outbox.writer")
 _GROUP: Final = 5_000
 # Up to so many events are encoded in slices, with rests between them.
 _MANY: Final = 2_000
-_SLICE_S: Final = 0.00008
+_SLICE_S: Final = 0.00006
 _REST_S: Final = 0.00025
 # Decisions in one row of the ring: nobody waits while a large one is put together.
 _RING_ROW: Final = 64
@@ -183,7 +183,9 @@ class Writer:
             inbox.done(len(group))
             self._retry_s = 0.0
             self.trouble, inbox.reason = None, lanes.INBOX_FULL
-            if not inbox.barriers:  # those wait for what is here now, not for what still comes
+            # What came meanwhile gathers for a while, too, unless there is too much of it. Barriers
+            # wait for what is here now, not for what still comes.
+            if not inbox.barriers and len(inbox) >= _GROUP:
                 inbox.gather()
 
     def _failed(self, error: Exception) -> None:
