@@ -21,6 +21,7 @@ from tests.candidates import candidate_ids
 from tests.property.earth import ZONES, cells, moments
 from tests.property.worlds import CHANNELS, FILES, KNOWN, MARKERS, PLACEMENTS, Made, releases
 from tests.reference import decisions as reference
+from tests.reference.calendars import EPOCH
 
 HOUR_MS = 3_600_000
 BEATEN = {"SCORE", "PRIORITY", "EXCLUSIVE", "CATEGORY", "TOO_LITTLE", "HELD_OUT"}
@@ -81,22 +82,36 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
 
 def decisions() -> dict[str, st.SearchStrategy[Any]]:
     """A release and what is asked of it, as `agree` takes them."""
-    return {"made": releases(), "asked": _asked()}
+    return {"asked": _asked()}
 
 
 @st.composite
-def _asked(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """One or two calls, and the same at other times: what is remembered of one has an end."""
+def _asked(draw: st.DrawFn) -> tuple[Made, list[dict[str, Any]]]:
+    """One or two calls, and the first at other times: what is remembered of it has an end."""
+    made = draw(releases())
     found = draw(st.lists(calls(), min_size=1, max_size=2))
-    for at in draw(st.lists(moments(), max_size=2)):
-        tz = found[0]["context"].time.tzinfo
-        found.append({**found[0], "context": found[0]["context"].at(at.astimezone(tz))})
-    return found
+    edges = [EPOCH + timedelta(milliseconds=ms) for ms in _edges(made)]
+    times = st.one_of(moments(), st.sampled_from(edges)) if edges else moments()
+    for at in draw(st.lists(times, max_size=3)):
+        context = found[0]["context"]
+        found.append({**found[0], "context": context.at(at.astimezone(context.time.tzinfo))})
+    return made, found
 
 
-def agree(made: Made, asked: list[dict[str, Any]]) -> None:
+def _edges(made: Made) -> list[int]:
+    """The moments at which an offer begins or ends to be valid."""
+    found: set[int] = set()
+    for spec in made.world.offers:
+        found |= {spec.targeting.valid_from_ms, spec.targeting.valid_until_ms}
+        for window in spec.targeting.windows:
+            found |= {window.from_ms, window.until_ms, window.until_ms - 1}
+    return sorted(found - {0})
+
+
+def agree(asked: tuple[Made, list[dict[str, Any]]]) -> None:
     """The engine decides as the rules say: also the second time, out of its caches."""
-    for one in [*asked, *asked]:
+    made, calls = asked
+    for one in [*calls, *calls]:
         found = differences(made, one)
         assert not found, found
 

@@ -12,5 +12,5 @@ from tests.property.worlds import Made
 
 @settings(max_examples=100, deadline=None)
 @given(**decisions())
-def test_a_decision_is_what_the_rules_say(made: Made, asked: list[dict[str, Any]]) -> None:
-    agree(made, asked)
+def test_a_decision_is_what_the_rules_say(asked: tuple[Made, list[dict[str, Any]]]) -> None:
+    agree(asked)
