@@ -134,6 +134,29 @@ def test_threads_of_one_client_take_the_last_one_once(tmp_path: Path) -> None:
     assert found == {"last": 1, "train": 7}
 
 
+def test_forked_children_count_from_their_first_decision_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "_PATIENCE_S", 20.0)
+    filled(tmp_path / "store", Town(offers=CAPPED))
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        assert shown(edge, "lobby") == "taxi"
+        children = []
+        for number in range(3):
+            child = os.fork()
+            if not child:
+                taken = [shown(edge, "lobby") for _ in range(30)].count("taxi")
+                (tmp_path / str(number)).write_text(str(taken))
+                os._exit(0)
+            children.append(child)
+        mine = [shown(edge, "lobby") for _ in range(30)].count("taxi")
+        for child in children:
+            assert os.waitpid(child, 0)[1] == 0
+        theirs = [int((tmp_path / str(number)).read_text()) for number in range(3)]
+        assert 1 + mine + sum(theirs) == LIMIT
+
+
 def test_what_a_killed_process_took_stays_taken(tmp_path: Path) -> None:
     store, go = tmp_path / "store", tmp_path / "go"
     filled(store, Town(offers=CAPPED))

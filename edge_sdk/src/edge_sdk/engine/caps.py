@@ -54,8 +54,7 @@ _SLICE: Final = 500
 class CapLedger:
     """Counts events and says which offers are blocked. Thread-safe; reading takes no lock.
 
-    `elapsed` is the time by which holds lapse, in milliseconds from any moment: one that nobody
-    sets.
+    `elapsed` gives the time by which holds lapse: milliseconds, of a clock that nobody sets.
     """
 
     def __init__(
@@ -73,8 +72,7 @@ class CapLedger:
         self._unnamed = 0
         self._next_prune_ms = 0
         self._times: dict[Where, list[int]] = {}
-        # What readers look at, both of one moment: the offers that each limit keeps away, and the
-        # limits that each subject has reached.
+        # What readers look at: the offers that each limit keeps away, and what each subject reached.
         self._reading: tuple[Mapping[Limit, list[str]], dict[bytes, Reached]] = ({}, {})
         self._views: dict[bytes, View] = {}
         self._learn(rules)
@@ -215,8 +213,11 @@ class CapLedger:
     def rows(self) -> Iterator[CapRow]:
         """Everything that still counts, as it would be persisted."""
         with self._lock:
-            kept = list(self._rows.values())
-        return iter(kept)
+            return iter(self.inherited())
+
+    def inherited(self) -> list[CapRow]:
+        """The same in a forked child, where a thread of the parent's may hold the lock for ever."""
+        return list(self._rows.values())
 
     # Keeping ------------------------------------------------------------------------------------
 

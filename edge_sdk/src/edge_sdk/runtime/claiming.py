@@ -16,8 +16,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edge_sdk import _posix
 from edge_sdk.decision import Decision, Reason
 from edge_sdk.engine.cap_rules import CONVERT, DISMISS, REDEEM, VIEW, CapRow
 from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
@@ -73,12 +75,15 @@ class Claims:
         self._reload: Callable[[], Iterable[CapRow]] = tuple
         # What was taken before there was a file, the last of it.
         self._early: deque[Record] = deque(maxlen=_EARLY)
+        # The store whose file was shared last.
+        self._store: Path | None = None
         self._said = ""
 
     # The file -----------------------------------------------------------------------------------
 
     def attach(self, file: ClaimFile, reload: Callable[[], Iterable[CapRow]]) -> None:
         """Share a file from now on. `reload` gives everything that the store holds."""
+        self._store = file.store
         try:
             with self._lock:
                 if not file.turns.take(_PATIENCE_S * 10):
@@ -89,7 +94,9 @@ class Claims:
                     self._early.clear()
                 finally:
                     file.turns.give()
-                self._file, self._reload = file, reload
+                before, self._file, self._reload = self._file, file, reload
+            if before is not None:
+                before.close()
         except OSError as error:
             self._trouble(error)
             file.close()
@@ -108,6 +115,16 @@ class Claims:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def forked(self, ledger: CapLedger) -> Claims:
+        """In a forked child, which knows by its ledger what the parent knew: share the same file,
+        before the child has opened the store."""
+        other = Claims(ledger)
+        if self._store is not None:
+            with contextlib.suppress(OSError):
+                file = ClaimFile(self._store, _posix.boot_id(), ledger.elapsed)
+                other.attach(file, ledger.rows)
+        return other
 
     def follow(self) -> None:
         """Learn what other processes have taken."""

@@ -85,6 +85,8 @@ class Room:
         release = live.release.renewed() if live.release is not None else None
         other.contact_ms = self.contact_ms
         other.live = Live(release, live.genomes, live.in_force, live.withholding)
-        # What was counted comes from the store again; the rules are known already.
+        # What was counted is known before the child has opened the store.
         other.ledger.rebind(release.catalogue.caps if release is not None else {})
+        other.ledger.apply(self.ledger.inherited())
+        other.claims = self.claims.forked(other.ledger)
         return other

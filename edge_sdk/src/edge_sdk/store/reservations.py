@@ -119,6 +119,7 @@ class ClaimFile:
     """
 
     def __init__(self, store: Path, boot_id: bytes, elapsed: Callable[[], int]) -> None:
+        self.store = store
         self._path = store / _NAME
         self._boot_id = boot_id
         self._elapsed = elapsed
