@@ -72,7 +72,7 @@ class CapLedger:
         self._unnamed = 0
         self._next_prune_ms = 0
         self._times: dict[Where, list[int]] = {}
-        # What readers look at: the offers that each limit keeps away, and what each subject reached.
+        # What readers look at: the offers of each limit, and what each subject has reached.
         self._reading: tuple[Mapping[Limit, list[str]], dict[bytes, Reached]] = ({}, {})
         self._views: dict[bytes, View] = {}
         self._learn(rules)
