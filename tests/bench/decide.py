@@ -62,7 +62,7 @@ def say(figures: Figures, name: str, plain: Taken, tuned: Taken, *wanted: str) -
 
 
 def near(
-    figures: Figures, folder: Path, name: str, offers: int, elsewhere: int, turns: int
+    figures: Figures, folder: Path, name: str, offers: int, elsewhere: int = 0, turns: int = TURNS
 ) -> Path:
     """Latencies on a catalogue of this shape."""
     bundle = write_bundle(

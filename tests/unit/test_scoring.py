@@ -328,3 +328,10 @@ def test_a_query_in_parts_is_the_same_query() -> None:
     assert len(direct._sums) == 3
     del parts
     assert not direct._sums, "nothing is remembered of weights that are gone"
+
+
+def test_what_the_trainer_exports_is_evaluated_here() -> None:
+    """Exporter and reader name everything alike, whatever the size of the vocabulary."""
+    for size in (1, 50):
+        model = tower_model(random_towers(1, size), ModelFacts(LINEAGE, size))
+        assert read_towers(model, WORDS) is not None
