@@ -79,6 +79,9 @@ def test_what_another_moment_would_have_brought() -> None:
     assert changed({"slots": "1"}) == ["taxi"]
     assert changed({"slots": "3"}) == ["taxi", "sun", None]
     assert changed({"placement": "feed"}) == ["app", "taxi"]
+    assert changed({"channel": "", "placement": "feed"}) == ["taxi", "sun"]
+    both = {"channel": "app", "placement": "lobby"}
+    assert changed(both, placement="feed", slots=1) == ["app"], "what is said wins"
     assert changed({"placement": "feed", "slots": "3"}) == ["app", "taxi", "sun"]
     assert changed({}, Context(time=NOON, channel="app")) == ["app", "coffee"]
     assert changed({"placement": "lobby"}, Context(time=NOON), placement="feed", slots=1) == [
@@ -242,7 +245,7 @@ CHANGES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     one=st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),
     two=st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),

@@ -106,8 +106,8 @@ class _Change:
         """The changed inputs. Raises UsageError."""
         if self.release is not self._source:
             self._to_other_release()
-        # What a cell brings along gives way to what is said of the place, whichever came first.
-        for key in sorted(changes, key=lambda key: key != "cell"):
+        # What a cell or a placement brings along gives way to what is said, whichever came first.
+        for key in sorted(changes, key=lambda key: key not in ("cell", "placement")):
             self._change(key, changes[key])
         return self._made()
 
