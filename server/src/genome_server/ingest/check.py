@@ -11,7 +11,7 @@ from jsonschema.exceptions import ValidationError
 
 from edge_sdk.dna.markers import nearest_name
 from genome_server.ingest.columns import nearest_column
-from genome_server.ingest.kinds import KINDS, Kind, Schema
+from genome_server.ingest.kinds import Kind, Schema
 
 _ARTICLES = {
     "string": "text",
@@ -38,9 +38,9 @@ class RowError(Exception):
 
 def check(kind: Kind, row: Mapping[str, Any]) -> None:
     """Raise RowError for the first field, in the order of the row, that is not what it must be."""
-    if _memory(kind.name).holds(row):
+    if _memory(kind).holds(row):
         return
-    validator = _validator(kind.name)
+    validator = _validator(kind)
     errors = sorted(validator.iter_errors(row), key=functools.partial(_rank, list(row)))
     if errors:
         raise _explain(kind, errors[0])
@@ -90,13 +90,13 @@ class _Memory:
 
 
 @functools.cache
-def _memory(name: str) -> _Memory:
-    return _Memory(KINDS[name].schema)
+def _memory(kind: Kind) -> _Memory:
+    return _Memory(kind.schema)
 
 
 @functools.cache
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(KINDS[name].schema)
+def _validator(kind: Kind) -> Draft202012Validator:
+    return Draft202012Validator(kind.schema)
 
 
 def _rank(order: list[str], error: ValidationError) -> tuple[int, int]:

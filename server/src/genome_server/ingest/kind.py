@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from genome_server.ingest.terms import Schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One kind of row: its plural name, what it is for, and its JSON Schema.
 

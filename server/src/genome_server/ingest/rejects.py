@@ -61,18 +61,10 @@ class RejectsFile:
 
     def add(self, path: Path, raw: RawRow, error: RowError) -> Reject:
         """Set a row aside."""
-        line = raw.lines.get(re.split(r"[.\[]", error.column)[0], raw.line)
-        reject = Reject(str(path), line, error.column, error.cause)
-        record = {
-            "file": reject.file,
-            "line": line,
-            "column": error.column,
-            "cause": error.cause,
-            "row": self._without_coordinates(raw.raw),
-        }
+        reject, said = reject_of(self._kind, path, raw, error)
         if self._file is None:
             self._file = self._open()
-        self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        self._file.write(said + "\n")
         return reject
 
     def _open(self) -> TextIO:
@@ -83,20 +75,31 @@ class RejectsFile:
         # A file's name need not be UTF-8; its bytes become escapes, which JSON has too.
         return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")
 
-    def _without_coordinates(self, raw: Any) -> Any:
-        if isinstance(raw, Mapping):
-            kept = _redacted(raw)
-            if self._has_private:
-                known = self._kind.properties
-                return {k: v if k in known else LEFT_OUT for k, v in kept.items()}
-            return kept
-        if self._has_private or _SPOKEN.search(str(raw)):
-            return LEFT_OUT
-        return raw
 
-    @property
-    def _has_private(self) -> bool:
-        return any(schema.get("x-private") for schema in self._kind.properties.values())
+def reject_of(kind: Kind, path: Path, raw: RawRow, error: RowError) -> tuple[Reject, str]:
+    """What is wrong with a row: for people, and as the line of JSON that is kept of it."""
+    line = raw.lines.get(re.split(r"[.\[]", error.column)[0], raw.line)
+    reject = Reject(str(path), line, error.column, error.cause)
+    record = {
+        "file": reject.file,
+        "line": line,
+        "column": error.column,
+        "cause": error.cause,
+        "row": _without_coordinates(kind, raw.raw),
+    }
+    return reject, json.dumps(record, ensure_ascii=False, default=str)
+
+
+def _without_coordinates(kind: Kind, raw: Any) -> Any:
+    private = any(schema.get("x-private") for schema in kind.properties.values())
+    if isinstance(raw, Mapping):
+        kept = _redacted(raw)
+        if private:
+            return {k: v if k in kind.properties else LEFT_OUT for k, v in kept.items()}
+        return kept
+    if private or _SPOKEN.search(str(raw)):
+        return LEFT_OUT
+    return raw
 
 
 def _redacted(value: Any) -> Any:

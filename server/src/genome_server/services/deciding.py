@@ -17,22 +17,19 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import NOBODY, Genome
 from edge_sdk.engine.cap_rules import REDEEM
-from edge_sdk.engine.fitting import Failures, fitted
+from edge_sdk.engine.fitting import Failures
 from edge_sdk.errors import FormatError, TrustError
 from edge_sdk.runtime.claiming import Claims, claim_of, counted_as, within_caps
 from edge_sdk.runtime.recent import Recent
-from edge_sdk.status import tier_of
-from edge_sdk.sync.trust import manifest_digest
-from genome_edge.v1 import event_pb2, release_pb2
+from genome_edge.v1 import event_pb2
 from genome_server.errors import Refused
 from genome_server.genomes.rows import row_of
-from genome_server.plugins import deciding
 from genome_server.services.errors import CallRefusedError
+from genome_server.services.in_force import Standing, load_release
 from genome_server.services.redemptions import is_used_up
 from genome_server.services.room import Room
 from genome_server.services.server_caps import ledger_from_log
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from edge_sdk.engine.cap_views import Blocked
     from edge_sdk.engine.record import Record
     from edge_sdk.engine.release import Release
-    from edge_sdk.engine.withheld import Terms, Withholding
 
 _DAY_MS = 24 * 3_600_000
 #: Outcomes are welcome for this long at least, whatever a placement's window says.
@@ -95,9 +91,8 @@ class Decider:
         self._release: Release | None = None
         self._tried = 0
         self._claims: Claims | None = None
-        self._config = Config()
         self._failures = Failures()
-        self._in_force: tuple[tuple[int, tuple[int, int, int]], int, Withholding] | None = None
+        self._standing = Standing(room.trust, room.shelf)
         self._full: Recent[bytes, tuple[Release, event_pb2.DecisionRecord]] = Recent(_EXPLAINED)
         self._withdrawn: dict[tuple[bytes, int], float] = {}
 
@@ -163,7 +158,7 @@ class Decider:
                 why_blocked=blocked.why,
                 seed=again.inputs.seed if again is not None else None,
                 decision_id=again.inputs.decision_id if again is not None else None,
-                terms=self._terms(release, now_ms),
+                terms=self._standing.terms(release, now_ms),
                 now_ms=now_ms,
                 subject=customer.subject,
             )
@@ -197,29 +192,6 @@ class Decider:
                 consents &= ~(1 << key[1])
         return consents
 
-    def _terms(self, release: Release, now_ms: int) -> Terms:
-        """How far the release may be trusted, and what of it is stopped."""
-        from edge_sdk.engine.withheld import InForce, Terms, Withholding
-
-        key = (release.version, self._room.trust.versions)
-        if self._in_force is None or self._in_force[0] != key:
-            stopped = frozenset(self._room.trust.stopped())
-            said = InForce(stopped, key[1][2])
-            withholding = Withholding(release.catalogue, said)
-            self._in_force = (key, self._fresh_until(release), withholding)
-        _, fresh_until_ms, withholding = self._in_force
-        return Terms(tier_of(fresh_until_ms, now_ms, self._config), withholding)
-
-    def _fresh_until(self, release: Release) -> int:
-        expires_ms = int(release.manifest.expires_ms)
-        signed, shelved = self._room.trust.timestamp(), self._room.shelf.get(release.version)
-        if signed is None or shelved is None:
-            return expires_ms
-        said = release_pb2.Timestamp.FromString(signed.timestamp)
-        digest = manifest_digest(shelved.signed)
-        named = any(one.manifest_sha256 == digest for one in said.releases)
-        return max(expires_ms, said.expires_ms) if named else expires_ms
-
     def count(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes) -> None:
         """Count what happened with an offer against its caps, once for each claim."""
         release, claims = self._release, self._claims
@@ -250,21 +222,10 @@ class Decider:
         if version == self._tried:
             return
         try:
-            self._use(self._load(version))
+            self._use(load_release(self._room.shelf, version, self._failures))
         except (TrustError, Refused, OSError):
             log.exception("tenant %s: release %d is of no use", self._room.name, version)
         self._tried = version
-
-    def _load(self, version: int) -> Release:
-        from edge_sdk.engine.release import Release
-
-        shelved = self._room.shelf.get(version)
-        if shelved is None:
-            raise TrustError(f"release {version} is not here")
-        whole = Release.from_parts(shelved.manifest, self._room.shelf.parts(shelved))
-        release = fitted(whole, deciding(), self._failures)
-        release.warm()
-        return release
 
     def _use(self, release: Release) -> None:
         if self._claims is None:
