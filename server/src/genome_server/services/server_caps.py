@@ -9,6 +9,7 @@ only what came after is read. The file can be lost: it is made anew from the log
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,6 +46,7 @@ def ledger_from_log(folder: Path, log: LogReader, release: Release) -> CapLedger
             ledger.apply(list(_counted(batch, release, ledger)))
             read += batch.count
         through[epoch] = newest
+    ledger.prune(time.time_ns() // 1_000_000)
     if read >= _WORTH_EVENTS:
         _write(folder / SERVER_CAPS, ledger, through)
     return ledger
