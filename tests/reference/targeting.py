@@ -18,6 +18,7 @@ FEATURES = {
     "offline-age-1",
     "quantiser-1",
     "quantiser-2",
+    "rings-1",
     "sizes-1",
     "squarecb",
     "trust-roles-1",
