@@ -23,27 +23,22 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from edge_sdk.arguments import is_text, shown
-from edge_sdk.client import EdgeClient, Purpose
+from edge_sdk.client import EdgeClient
 from edge_sdk.clock import DeviceClock
 from edge_sdk.config import Config
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Slot, Unknown
-from edge_sdk.dna.genome import Row, quantise
 from edge_sdk.dna.markers import nearest_name
-from edge_sdk.dna.schema import ONE_Q24
 from edge_sdk.engine.cap_views import Blocked
 from edge_sdk.engine.choosing import offer_at
 from edge_sdk.engine.decide import HOUR_MS, decide
 from edge_sdk.engine.fake_release import any_placement, release_from_documents
-from edge_sdk.engine.offers import dna_from_document
 from edge_sdk.engine.policy import splitmix64
 from edge_sdk.engine.record import Record
 from edge_sdk.engine.release import Release
@@ -55,14 +50,13 @@ from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper, Origin
 from edge_sdk.runtime.live import Live, Visitor
 from edge_sdk.runtime.room import Room
+from edge_sdk.simulated.customers import genome_of, genomes_of
 from edge_sdk.simulated.server import SimulatedServer
 from edge_sdk.simulated.serving import SimulatedHouse, serve
 from edge_sdk.simulated.world import SimulatedClock, SimulatedDisk, SimulatedNetwork
-from edge_sdk.store.genomes import GenomeView, pack_row
-from edge_sdk.store.lookup_file import lookup_hash
 from edge_sdk.store.state import put_caps
 from edge_sdk.store.tables import migrate
-from genome_edge.v1 import dna_pb2, event_pb2
+from genome_edge.v1 import event_pb2
 
 __all__ = [
     "FakeEdge",
@@ -74,9 +68,6 @@ __all__ = [
     "SimulatedServer",
     "serve",
 ]
-
-_KEY: Final = bytes(32)
-_CUSTOMER_FIELDS: Final = ("genome", "consent")
 
 
 @dataclass(frozen=True)
@@ -176,7 +167,7 @@ class FakeEdge(EdgeClient):
         return release
 
     def _adopt(self, offers: Iterable[Mapping[str, Any]], version: int) -> None:
-        genomes = {name: _genome(name, of) for name, of in (self._customers or {}).items()}
+        genomes = {name: genome_of(name, of) for name, of in (self._customers or {}).items()}
         try:
             release = release_from_documents(
                 offers,
@@ -188,7 +179,7 @@ class FakeEdge(EdgeClient):
         except FormatError as error:
             raise UsageError(str(error)) from error
         now_hour = self._desk.room.clock.now_ms() // HOUR_MS
-        self._desk.room.adopt(release, _genomes(release, genomes, self._customers, now_hour))
+        self._desk.room.adopt(release, genomes_of(release, genomes, self._customers, now_hour))
 
 
 class _FakeDesk(Desk):
@@ -320,18 +311,6 @@ class _MemoryKeeper(Keeper):
         return WRITTEN
 
 
-@dataclass(frozen=True, eq=False)
-class _Everybody(GenomeView):
-    """Every id is that of a customer: one without a genome."""
-
-    lineage: dna_pb2.Lineage | None = None
-    patches: dict[bytes, bytes | int] = field(default_factory=dict)
-
-    def subject_of(self, customer: str) -> bytes | None:
-        """A subject that follows from the id."""
-        return _subject(customer)
-
-
 def _report(outcome: event_pb2.Outcome) -> Report:
     return Report(
         kind=outcome.kind,
@@ -342,61 +321,6 @@ def _report(outcome: event_pb2.Outcome) -> Report:
         value=outcome.value_micros / 1_000_000,
         event_id=outcome.event_id,
     )
-
-
-def _subject(customer: str) -> bytes:
-    return hashlib.blake2b(customer.encode(), digest_size=16).digest()
-
-
-def _genome(customer: str, given: Mapping[str, Any]) -> dict[str, float]:
-    """Strengths by marker of a customer, as a test gave them. Raises UsageError."""
-    for name in given:
-        if name not in _CUSTOMER_FIELDS:
-            allowed = " and ".join(_CUSTOMER_FIELDS)
-            raise UsageError(f"customers[{customer!r}] may have {allowed}, not {name!r}")
-    dna = dna_from_document(given.get("genome"), f"customers[{customer!r}].genome")
-    return {one.marker: one.salience_q8 / 256 for one in dna}
-
-
-def _genomes(
-    release: Release,
-    genomes: Mapping[str, Mapping[str, float]],
-    customers: Mapping[str, Mapping[str, Any]] | None,
-    now_hour: int,
-) -> GenomeView:
-    lineage = release.manifest.lineage
-    if customers is None:
-        return _Everybody(lineage=lineage)
-    rows = {}
-    for name, strengths in genomes.items():
-        numbered = {release.vocabulary.index(one) or 0: s for one, s in strengths.items()}
-        consents = sum({1 << _purpose(purpose) for purpose in customers[name].get("consent", ())})
-        rows[_subject(name)] = pack_row(
-            Row(
-                _subject(name),
-                consents,
-                now_hour - release.schema.landmark_hour,
-                np.array(sorted(numbered), np.uint32),
-                np.array(
-                    [quantise(round(s * ONE_Q24)) for _, s in sorted(numbered.items())], np.uint8
-                ),
-            )
-        )
-    return GenomeView(
-        lineage=lineage,
-        count=len(rows),
-        key=_KEY,
-        patches=dict(rows),
-        lookups={lookup_hash(_KEY, name): _subject(name) for name in customers},
-    )
-
-
-def _purpose(name: str) -> int:
-    try:
-        return Purpose[name.upper()]
-    except KeyError:
-        known = ", ".join(one.name.lower() for one in Purpose)
-        raise UsageError(f"consent {name!r} does not exist; there are {known}") from None
 
 
 def _end(keeper: Keeper, temporary: Path | None, owner: int) -> None:  # noqa: ARG001 the client's
