@@ -30,6 +30,7 @@ def fitted(release: Release, plugins: Plugins, failures: Failures) -> Release:
     if places is None and explorer is None and scorer is None:
         return release
     other = copy.copy(release)
+    other.is_fitted = True
     other._scoring = None
     other._lock = threading.Lock()
     other.moments = {}

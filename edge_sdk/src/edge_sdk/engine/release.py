@@ -99,6 +99,9 @@ class Release:
     `scorer` makes the scorer on first use and may raise TrustError. Build one with `from_parts`.
     """
 
+    #: Whether an app has put something in place of ours; see `fitting`.
+    is_fitted = False
+
     def __init__(
         self,
         manifest: release_pb2.Manifest,
@@ -129,6 +132,8 @@ class Release:
         # And what is shown of the offers that were drawn.
         self.shown: dict[Any, Any] = {}
         self._golden = golden
+        #: By which queries, rows and values the runtime has proven our own evaluation.
+        self.proof: list[tuple[Any, ...]] = []
         self._make_scorer = scorer
         self._scoring: Scoring | TrustError | None = None
         self._lock = threading.Lock()
@@ -246,7 +251,9 @@ class Release:
             indices = np.sort(rng.integers(0, len(self.vocabulary), number))
             weights = rng.uniform(0.1, 6.0, number).astype(np.float32)
             found = scoring.scorer.values(indices, weights, scoring.vectors[rows])
-            apart = np.abs(found - scorer.values(indices, weights, theirs))
+            wanted = scorer.values(indices, weights, theirs)
+            apart = np.abs(found - wanted)
+            self.proof.append((indices, weights, rows, wanted))
             if not bool((apart <= GOLDEN_TOLERANCE).all()):
                 self._use_runtime(f"a query of {number} markers is {apart.max():.2g} off")
                 return

@@ -43,6 +43,8 @@ from edge_sdk.store.open_store import OpenStore
 log = logging.getLogger("edge_sdk")
 
 _REOPEN_S: Final = 5.0
+# How long the first decision has the processor for itself.
+_AFTER_READY_S: Final = 0.02
 _HOUSEKEEPING_S: Final = 60.0
 _NAMES: Final = 1_000
 
@@ -210,6 +212,7 @@ class Keeper:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._wake.clear()
+            was_ready = self.ready.is_set()
             try:
                 with self.gate:
                     changed = self._turn(time.monotonic())
@@ -227,7 +230,8 @@ class Keeper:
                 # Whatever it is: a client whose keeper is gone never learns anything new.
                 log.exception("keeping the store current failed in an unforeseen way")
                 self.note(EdgeError(f"{type(error).__name__}: {error}"))
-            self._wake.wait(self._config.watch_s)
+            begun = self.ready.is_set() and not was_ready
+            self._wake.wait(_AFTER_READY_S if begun else self._config.watch_s)
 
     def _turn(self, now: float) -> bool:
         """Everything that is due; whether decisions change. Raises EdgeError."""
@@ -239,6 +243,10 @@ class Keeper:
         if open_ is None:
             return changed
         changed |= self._look(open_)
+        if self._room.live.release is not None and not self.ready.is_set():
+            self.ready.set()
+            return changed  # the first decision before everything that it does not need
+        loading.prepare()
         if now >= self._next_election:
             self._next_election = now + self._config.election_s
             self._elect(open_)

@@ -7,16 +7,20 @@ knows which offers are eligible, and decides with equal values until a better on
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.genome import rows_from_block
+from edge_sdk.engine.compiled import Frozen, freeze
 from edge_sdk.engine.release import Bundle, Release, load_bundle
 from edge_sdk.engine.withheld import InForce
 from edge_sdk.errors import EdgeError, StoreCorrupt, TrustError
 from edge_sdk.messages import release_pb2
+from edge_sdk.store import compiled as compiled_files
 from edge_sdk.store.device import DeviceStore, StoredRelease
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.sync import trust
@@ -25,12 +29,16 @@ from edge_sdk.sync.installing import load, read_parts
 if TYPE_CHECKING:
     from edge_sdk.sync.roles import Standing
 
+log = logging.getLogger("edge_sdk")
+
 
 class Loaded(NamedTuple):
-    """A release, or none, and what was wrong on the way."""
+    """A release, or none, what was wrong on the way, and under which key it is to be kept in its
+    compiled form; None: it is kept, or it should not be."""
 
     release: Release | None
     cause: EdgeError | None
+    key: bytes | None = None
 
 
 def load_stored(store: DeviceStore) -> Loaded:
@@ -43,7 +51,8 @@ def load_stored(store: DeviceStore) -> Loaded:
     stored = store.active_release()
     while stored is not None:
         try:
-            return Loaded(_read(store, stored), cause)
+            release, key = _read(store, stored)
+            return Loaded(release, cause, key)
         except (TrustError, StoreCorrupt) as error:
             cause = cause or error
             stored = store.release_failed(stored.version)
@@ -59,9 +68,10 @@ def proven(store: DeviceStore, loaded: Loaded) -> Loaded:
     release, previous = loaded.release, store.previous_release()
     failure = _tried(release) if release is not None else None
     if release is None or failure is None or previous is None:
-        return Loaded(release, failure or loaded.cause)
+        kept = loaded.key if failure is None else None
+        return Loaded(release, failure or loaded.cause, kept)
     try:
-        earlier = _read(store, previous)
+        earlier, _ = _read(store, previous)
     except (TrustError, StoreCorrupt):
         return Loaded(release, failure)
     if _tried(earlier) is not None:  # nothing is gained: it is this device, not the release
@@ -94,10 +104,62 @@ def warm(release: Release) -> TrustError | None:
     return trouble
 
 
-def _read(store: DeviceStore, stored: StoredRelease) -> Release:
+def _read(store: DeviceStore, stored: StoredRelease) -> tuple[Release, bytes | None]:
+    """A release of the store, and the key to keep it under; None where it is kept.
+
+    Raises TrustError, StoreCorrupt, StoreError.
+    """
+    key = key_of(stored)
+    body = compiled_files.read(store.path, key)
+    release = None if body is None else _thawed(store, stored, body)
+    if release is not None:
+        return release, None
+    if body is not None:
+        compiled_files.drop(store.path, key)
     manifest = stored.manifest
     parts = read_parts(store.read_part, manifest)
-    return Release.from_parts(manifest, parts, assets=assets_of(store, manifest))
+    return Release.from_parts(manifest, parts, assets=assets_of(store, manifest)), key
+
+
+def key_of(stored: StoredRelease) -> bytes:
+    """Under which key a release of a store is kept in its compiled form."""
+    return compiled_files.key_of(stored.signed_manifest)
+
+
+def _thawed(store: DeviceStore, stored: StoredRelease, body: memoryview) -> Release | None:
+    """A release from its compiled form; None where that cannot be read. Its parts are verified as
+    ever. Raises TrustError, StoreCorrupt, StoreError."""
+    try:
+        frozen = Frozen(body)
+        manifest = frozen.manifest
+        if manifest.version != stored.version:
+            raise ValueError(f"it is of release {manifest.version}")
+    except Exception as error:  # noqa: BLE001 it is worked out anew, whatever is wrong with it
+        log.warning("a compiled release cannot be read: %s", error)
+        return None
+    parts = read_parts(store.read_part, manifest)
+    try:
+        return frozen.release(parts, assets_of(store, manifest))
+    except Exception as error:  # noqa: BLE001 as above
+        log.warning("a compiled release cannot be read: %s", error)
+        return None
+
+
+def prepare() -> None:
+    """Load what writing needs, here and not in the middle of it: see `EdgeClient.before_fork`."""
+    import edge_sdk.outbox.encoding  # noqa: F401
+
+
+def keep_compiled(store: DeviceStore, release: Release, key: bytes) -> None:
+    """Keep a release for the next process in its compiled form, and that of no other release but
+    the one before. Never raises: it is for speed only."""
+    try:
+        compiled_files.write(store.path, key, partial(freeze, release))
+        previous = store.previous_release()
+        held = [compiled_files.key_of(previous.signed_manifest)] if previous is not None else []
+        compiled_files.keep_only(store.path, [key, *held])
+    except Exception:
+        log.exception("a release could not be compiled; the next process works it out again")
 
 
 def assets_of(store: DeviceStore, manifest: release_pb2.Manifest) -> dict[str, Path]:
@@ -115,9 +177,11 @@ def in_force(store: DeviceStore, standing: Standing, release: Release | None) ->
     fresh: tuple[int, int] | None = None
     stored = store.active_release()
     if release is not None and stored is not None and stored.version == release.version:
-        parts = stored.manifest.parts
-        held = store.assets_held(stored.manifest).union(p.name for p in parts if not p.asset)
-        fresh = fresh_span(stored, standing)
+        manifest = release.manifest
+        held = store.assets_held(manifest).union(p.name for p in manifest.parts if not p.asset)
+        fresh = int(manifest.created_ms), int(manifest.expires_ms)
+        if standing.timestamp is not None:
+            fresh = fresh_span(stored, standing)
     said_ms = int(standing.timestamp.created_ms) if standing.timestamp is not None else 0
     return InForce(standing.stopped, standing.stop_list_version, held, fresh, said_ms)
 

@@ -26,7 +26,7 @@ import numpy as np
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row, rows_from_block
 from edge_sdk.errors import FormatError, StoreCorrupt, StoreError
 from edge_sdk.lazy import later
-from edge_sdk.messages import dna_pb2
+from edge_sdk.messages import dna_pb2, lineage_of
 from edge_sdk.numbers import ERASED, LEFT_AUDIENCE
 from edge_sdk.store.database import Database
 from edge_sdk.store.files import remove
@@ -219,7 +219,7 @@ class GenomeShelf:
         return GenomeView(
             change=change,
             files=files,
-            lineage=dna_pb2.Lineage.FromString(lineage) if lineage is not None else None,
+            lineage=lineage_of(lineage) if lineage is not None else None,
             count=int(meta.get("genome_rows", b"0")),
             key=meta.get("lookup_key", b""),
             snapshot=snapshot,

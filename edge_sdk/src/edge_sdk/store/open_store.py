@@ -25,10 +25,14 @@ from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.reservations import ClaimFile
 
 if TYPE_CHECKING:
+    from edge_sdk.engine.release import Release
     from edge_sdk.sync.roles import Standing
     from edge_sdk.sync.updater import Updater
 
 log = logging.getLogger("edge_sdk.store.device")
+
+# A release of more offers is written in its compiled form at the start of a process only.
+_COMPILED: Final = 10_000
 
 # Caps that were counted this recently may not be on disk yet.
 _SETTLED_MS: Final = 10_000
@@ -59,6 +63,7 @@ class OpenStore:
         self._generation = store.database.generation
         self._seen = (-1, -1, -1, -1)
         self._syncing: FileLock | None = None
+        self._uncompiled: tuple[Release, bytes] | None = None
 
     def _share(self, room: Room) -> None:
         """Count with the other processes of this store what is taken."""
@@ -122,6 +127,8 @@ class OpenStore:
     def _take_release(self, room: Room) -> bool:
         stored, current = self.store.active_release(), room.live.release
         if stored is not None and current is not None and stored.version == current.version:
+            if not current.is_fitted:  # from a bundle
+                self._uncompiled = current, loading.key_of(stored)
             return False  # a version means one release only
         with in_slices(current is not None):  # who decides meanwhile goes first
             loaded = loading.load_stored(self.store)
@@ -132,6 +139,8 @@ class OpenStore:
                 return False
             release = room.fitted(loaded.release)
             self.cause = loading.warm(release) or self.cause
+        if loaded.key is not None and (current is None or len(release.catalogue) <= _COMPILED):
+            self._uncompiled = loaded.release, loaded.key
         # With what is in force at once, lest it shows for a moment what was stopped long ago.
         in_force = loading.in_force(self.store, self.store.standing(), release)
         room.adopt(release=release, in_force=in_force)
@@ -172,8 +181,17 @@ class OpenStore:
         for subject in gone - self.claims.shared() if gone else ():
             ledger.forget(subject)
 
+    def _keep_compiled(self) -> None:
+        """Keep what was compiled just now for the next process that opens this store."""
+        if self._uncompiled is not None:
+            release, key = self._uncompiled
+            self._uncompiled = None
+            with in_slices(True):
+                loading.keep_compiled(self.store, release, key)
+
     def keep_house(self, room: Room) -> None:
         """What is due now and then. Raises StoreError."""
+        self._keep_compiled()
         now_ms = room.clock.now_ms()
         self.store.raise_clock_floor(now_ms)
         latest_ms = now_ms + _SETTLED_MS
@@ -230,6 +248,8 @@ class OpenStore:
         """Write what there is, stop, and close the files; whether all was written in time."""
         deadline = time.monotonic() + timeout
         written = self.writer.close(timeout)
+        if self._uncompiled is not None and len(self._uncompiled[0].catalogue) <= _COMPILED:
+            self._keep_compiled()  # it was open for a moment only
         self.claims.detach()
         if self.updater is not None:
             self.updater.stop(max(0.1, deadline - time.monotonic()))

@@ -39,7 +39,7 @@ from edge_sdk._posix import sync_directory
 from edge_sdk.dna.genome import SUBJECT_BYTES, Row
 from edge_sdk.errors import FormatError, StoreCorrupt
 from edge_sdk.lazy import later
-from edge_sdk.messages import dna_pb2
+from edge_sdk.messages import dna_pb2, lineage_of
 from edge_sdk.store.files import crc_of
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class Snapshot:
             read = _Apart(*old)
         if lengths != [n] * 4 or len(columns["starts"]) != n + 1 or set(found) != {markers}:
             raise StoreCorrupt(f"{path}: its columns do not fit together")
-        lineage = dna_pb2.Lineage.FromString(bytes.fromhex(document["lineage"]))
+        lineage = lineage_of(bytes.fromhex(document["lineage"]))
         return cls(path, lineage, columns, read)
 
     def lookup(self, subject: bytes) -> Row | None:

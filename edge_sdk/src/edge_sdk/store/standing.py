@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from edge_sdk.clock import Anchor, Clocks
 from edge_sdk.errors import StoreCorrupt, TrustError
-from edge_sdk.messages import release_pb2, stop_pb2
+from edge_sdk.messages import partly, release_pb2, stop_pb2
 from edge_sdk.store.guarded import GuardedStore, log
 from edge_sdk.store.identity import read_identity
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
@@ -39,15 +39,17 @@ class StandingStore(GuardedStore):
         return _verified(self._root(kept), timestamp, stop_list)
 
     def _root(self, kept: bytes | None) -> release_pb2.TrustRoot:
-        root = release_pb2.TrustRoot.FromString(kept or b"")
         try:
             identity = read_identity(self.path)
         except StoreCorrupt:  # who syncs says so; everything else goes on without it
-            return root
-        if identity is not None:
-            pinned = release_pb2.TrustRoot.FromString(identity.root)
-            if root.tenant != pinned.tenant or root.version < pinned.version:
-                return pinned
+            identity = None
+        if identity is None:
+            known: release_pb2.TrustRoot = partly("release_pb2", "TrustRoot", kept or b"")
+            return known
+        root = release_pb2.TrustRoot.FromString(kept or b"")
+        pinned = release_pb2.TrustRoot.FromString(identity.root)
+        if root.tenant != pinned.tenant or root.version < pinned.version:
+            return pinned
         return root
 
     def put_trust(
