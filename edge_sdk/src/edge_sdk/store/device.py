@@ -35,13 +35,7 @@ from edge_sdk.store import files as store_files
 from edge_sdk.store import reservations
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
-from edge_sdk.store.genomes import (
-    GenomeShelf,
-    GenomeView,
-    compatible,
-    rows_of,
-    split_pairs,
-)
+from edge_sdk.store.genomes import GenomeShelf, GenomeView, compatible, rows_of, split_pairs
 from edge_sdk.store.guarded import OPEN_LOCK
 from edge_sdk.store.identity import Identity, read_identity, write_identity
 from edge_sdk.store.meta import bump, counter, drop_meta, get_meta, set_meta
@@ -367,9 +361,6 @@ class DeviceStore(StandingStore):
                     set_meta(connection, **meta)
                 patching.check_rows(count, summed, total_rows, row_sum)
                 set_meta(connection, row_sum=b"%d" % summed)
-                if erased:
-                    erasing = get_meta(connection, "erasing") or b""
-                    set_meta(connection, erasing=erasing + b"".join(erased))
                 store_state.drop_included(connection, included)
                 for subject in erased:
                     store_state.forget_subject(connection, subject, wall_ms())

@@ -18,6 +18,7 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.messages import event_pb2, sync_pb2
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
+from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
 
@@ -182,8 +183,11 @@ def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -
     """Erase a subject from everything that this device remembers by itself.
 
     What was not sent is given up and declared, except what is part of a batch that was handed out:
-    the server may have it already, and erases it there.
+    the server may have it already, and erases it there. Files that still name it are for
+    `DeviceStore.finish_erasing`.
     """
+    erasing = get_meta(connection, "erasing") or b""
+    set_meta(connection, erasing=erasing + subject)
     for table in ("pending", "consents", "caps"):
         connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
     for id_, records in connection.execute(
