@@ -18,7 +18,7 @@ from edge_sdk.engine.release import Release
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from genome_edge.v1 import event_pb2
 from tests.candidates import candidate_ids
-from tests.property.earth import ZONES, cells, moments
+from tests.property.earth import ZONES, cells, millis, moments
 from tests.property.worlds import CHANNELS, FILES, KNOWN, MARKERS, PLACEMENTS, Made, releases
 from tests.reference import decisions as reference
 from tests.reference.calendars import EPOCH
@@ -91,8 +91,11 @@ def _asked(draw: st.DrawFn) -> tuple[Made, list[dict[str, Any]]]:
     made = draw(releases())
     found = draw(st.lists(calls(), min_size=1, max_size=2))
     edges = [EPOCH + timedelta(milliseconds=ms) for ms in _edges(made)]
-    times = st.one_of(moments(), st.sampled_from(edges)) if edges else moments()
-    for at in draw(st.lists(times, max_size=3)):
+    times = draw(st.lists(moments(), max_size=2))
+    everywhere: bool = draw(st.booleans())
+    if edges and everywhere:
+        times += draw(st.permutations(edges))[:6]
+    for at in times:
         context = found[0]["context"]
         found.append({**found[0], "context": context.at(at.astimezone(context.time.tzinfo))})
     return made, found
@@ -163,7 +166,7 @@ def call_of(asked: dict[str, Any]) -> reference.Call:
     kept = {name: asked[name] for name in asked if name != "context"}
     return reference.Call(
         **kept,
-        ms=context.local_time(0).ms,
+        ms=millis(context.time),
         weekday=context.time.isoweekday(),
         hour=context.time.hour,
         cell=context.cell,

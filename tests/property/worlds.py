@@ -91,7 +91,7 @@ _OFFER: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def offers(draw: st.DrawFn, least: int = 0, most: int = 8) -> list[release_pb2.OfferSpec]:
     """Each offer asks for some of all this: one that asks for everything is never eligible."""
-    asks = sorted([*_TARGETING, *_OFFER])
+    asks = [*sorted([*_TARGETING, *_OFFER]), "windows", "windows"]  # which have most edges
     made = []
     for number in range(draw(st.integers(least, most))):
         spec = release_pb2.OfferSpec(

@@ -17,7 +17,7 @@ import math
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from numbers import Real
 from types import MappingProxyType
@@ -41,6 +41,8 @@ REGION_RESOLUTION: Final = 5
 MAX_BASKET: Final = 256
 MAX_RECENT: Final = 32
 _MAX_TEXT: Final = 128
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class LocalTime(NamedTuple):
@@ -163,8 +165,7 @@ class Context:
         if at is None:
             local = clock.localtime(now_ms / 1000)
             return LocalTime(now_ms, local.tm_wday + 1, local.tm_hour)
-        ms = max(0, math.floor(at.timestamp() * 1000))
-        return LocalTime(ms, at.isoweekday(), at.hour)
+        return LocalTime(max(0, unix_ms(at)), at.isoweekday(), at.hour)
 
     def markers(self, now_ms: int | None = None) -> list[tuple[str, float]]:
         """The declared markers and those of the time, each with its salience (1.0)."""
@@ -201,6 +202,11 @@ class Context:
             "recent": self.recent,
         }
         return _rebuild, (kept,)
+
+
+def unix_ms(at: datetime) -> int:
+    """Milliseconds since the Unix epoch, rounded down; a float of seconds would lose some."""
+    return (at - _EPOCH) // _MILLISECOND
 
 
 def region_of(cell: int | None) -> str:

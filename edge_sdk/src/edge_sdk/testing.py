@@ -32,7 +32,7 @@ from edge_sdk.arguments import is_text, shown
 from edge_sdk.client import EdgeClient
 from edge_sdk.clock import DeviceClock
 from edge_sdk.config import Config
-from edge_sdk.context import Context
+from edge_sdk.context import Context, unix_ms
 from edge_sdk.decision import Decision, Reason, Slot, Unknown
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.cap_views import Blocked
@@ -120,7 +120,7 @@ class FakeEdge(EdgeClient):
         self._markers = list(markers)
         told = DeviceClock()
         if clock is not None:
-            told = DeviceClock(lambda: int(clock().timestamp() * 1000), None)
+            told = DeviceClock(lambda: unix_ms(clock().astimezone()), None)
         room = Room(self._config, told)
         self._memory = _MemoryKeeper(room, self._config)
         self._keeper = self._memory
