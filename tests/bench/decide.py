@@ -72,7 +72,7 @@ def near(
     plain, tuned = in_turns(bundle, ("latency", {"offers": offers, "rounds": rounds}), turns=turns)
     wanted = ["p50_us", "p99_us"]
     if name == "1000":
-        wanted.append("first_us")
+        wanted += ["first_us", "new_customer.p50_us"]
     say(figures, name, plain, tuned, *wanted)
     if not elsewhere:
         for kind, taken in (("", plain), ("tuned.", tuned)):

@@ -29,6 +29,7 @@ CELL: Final = "8a2a1072b59ffff"
 BEST: Final = 10
 DIMENSION: Final = 72
 _TURN: Final = 100
+_WARM_UP: Final = 200
 _READY_S: Final = 900.0
 
 Decide = Callable[[int], object]
@@ -91,8 +92,10 @@ def quantile(taken: list[int], share: float) -> float:
 
 
 def latency(on: Scene, offers: int, rounds: int) -> Iterator[Figure]:
-    """The first decision, then many of them, in turns with the bare arithmetic of their scores."""
+    """The first decision, the first for each customer, then many, in turns with the bare arithmetic
+    of their scores."""
     yield "first_us", quantile(durations(on.decide, 0, 1), 0.5), "us"
+    yield "new_customer.p50_us", quantile(durations(on.decide, 1, CUSTOMERS), 0.5), "us"
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((offers, DIMENSION)).astype(np.float32)
     query = rng.standard_normal(DIMENSION).astype(np.float32)
@@ -100,7 +103,7 @@ def latency(on: Scene, offers: int, rounds: int) -> Iterator[Figure]:
     def bare(number: int) -> object:
         return np.argpartition(vectors @ query, offers - BEST)
 
-    durations(on.decide, 0, 400)
+    durations(on.decide, 0, _WARM_UP)
     ours: list[int] = []
     theirs: list[int] = []
     for begin in range(0, rounds, _TURN):
@@ -117,6 +120,7 @@ def stages(on: Scene, rounds: int) -> Iterator[Figure]:
     room = on.edge._desk.room
     release = room.live.release
     taken: dict[str, list[int]] = {}
+    durations(on.decide, 0, CUSTOMERS + _WARM_UP)
     for number in range(rounds):
         visitor = room.customers.visitor(room.live, on.customers[number % CUSTOMERS])
         ends: list[tuple[str, int]] = [("", time.perf_counter_ns())]
@@ -148,6 +152,7 @@ def variants(on: Scene, rounds: int) -> Iterator[Figure]:
         "genome": on.decide,
         "three_slots": lambda n: on.decide(n, 3),
     }
+    durations(on.decide, 0, CUSTOMERS + _WARM_UP)
     taken: dict[str, list[int]] = {name: [] for name in calls}
     for begin in range(0, rounds, _TURN):
         for name, call in calls.items():
@@ -159,7 +164,7 @@ def variants(on: Scene, rounds: int) -> Iterator[Figure]:
 def idle(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
     """Decisions that arrive after `gap_s` of nothing: their times are fixed beforehand, and each
     counts from its own, so that a late waking counts, too."""
-    durations(on.decide, 0, 200)
+    durations(on.decide, 0, CUSTOMERS + _WARM_UP)
     taken = []
     due = time.perf_counter_ns() + round(gap_s * 1e9)
     for number in range(rounds):
@@ -173,7 +178,7 @@ def idle(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
 
 def threads(on: Scene, rounds: int, many: int = 8) -> Iterator[Figure]:
     """How many decisions a second `many` threads make together, and one alone, in turns."""
-    durations(on.decide, 0, 400)
+    durations(on.decide, 0, CUSTOMERS + _WARM_UP)
 
     def together(number: int) -> float:
         work = [
