@@ -46,12 +46,13 @@ class Eligible:
 
     Where most of the block is eligible, the whole block is valued and `positions` int64[k] picks
     the eligible: its vectors are the same for every customer and stay in the processor's cache,
-    while a selection of them for each would not. Else `positions` is None and the eligible have
-    vectors of their own.
+    while a selection of them for each would not. `positions` is None where that picks all, and where
+    the eligible have vectors of their own.
     """
 
     __slots__ = (
         "_block",
+        "_shared",
         "_vectors",
         "categories",
         "groups",
@@ -69,17 +70,18 @@ class Eligible:
         self.priorities = None if block.priorities is None else block.priorities[positions]
         self.groups = None if block.groups is None else block.groups[positions]
         self.categories = None if block.categories is None else block.categories[positions]
-        shared = len(positions) * _MOST >= len(block.rows)
-        self.positions = positions if shared else None
+        self._shared = len(positions) * _MOST >= len(block.rows)
+        some = self._shared and len(positions) < len(block.rows)
+        self.positions = positions if some else None
 
     @property
     def size(self) -> int:
         """About how much memory this takes, in rows; vectors of its own weigh more."""
-        return len(self.rows) * (1 if self.positions is not None else _VECTOR_WEIGHT)
+        return len(self.rows) * (1 if self._shared else _VECTOR_WEIGHT)
 
     def vectors(self, of_all: Vectors) -> Vectors:
         """The vectors to value, out of those of the whole catalogue, float32[offers, d]."""
-        if self.positions is not None:
+        if self._shared:
             return self._block.vectors(of_all)
         if self._vectors is None:
             self._vectors = of_all[self.rows]
