@@ -46,8 +46,8 @@ class Eligible:
 
     Where most of the block is eligible, the whole block is valued and `positions` int64[k] picks
     the eligible: its vectors are the same for every customer and stay in the processor's cache,
-    while a selection of them for each would not. `positions` is None where that picks all, and where
-    the eligible have vectors of their own.
+    while a selection of them for each would not. `positions` is None where that picks all, and
+    where the eligible have vectors of their own.
     """
 
     __slots__ = (
