@@ -26,6 +26,7 @@ SECTIONS = (
     "loop",
     "model",
     "places",
+    "routine",
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"

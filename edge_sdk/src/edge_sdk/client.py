@@ -289,6 +289,7 @@ class EdgeClient:
         with desk.consenting:  # memory and disk must come to the same of two that cross
             if not granted:
                 local.consent(subject, bit, False)
+                desk.room.past.forget((subject,))
             desk.keeper.put_durably(entry, self._config.durable_timeout_s)
             if granted:
                 local.consent(subject, bit, True)

@@ -31,3 +31,7 @@ class Recent(Generic[K, V]):
         """Forget the entry of a key, where there is one."""
         self._new.pop(key, None)
         self._old.pop(key, None)
+
+    def keys(self) -> list[K]:
+        """The keys of all entries."""
+        return list({**self._old, **self._new})

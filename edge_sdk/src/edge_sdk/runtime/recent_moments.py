@@ -4,8 +4,7 @@ Rules
 -----
 - It is in memory only: the markers of activities and free attributes whose namespace has a
   half-life in the moment, each with when it last was. A place where somebody was is not among them.
-- Of a customer it is remembered, and used, only where they agreed to PERSONALISATION. A stranger's
-  visit remembers for itself and ends with the visit; nobody in particular has no past.
+- A stranger's visit remembers for itself and ends with the visit.
 - Time is the moment's: the one that the app gave, else the device's clock. What lies after the
   moment did not happen before it.
 
@@ -14,16 +13,10 @@ No lock is taken: what is read is replaced, never changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from edge_sdk.context import Context
-from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.schema import DnaSchema
-from edge_sdk.runtime.live import PERSONALISATION, Visitor
 from edge_sdk.runtime.recent import Recent
-
-if TYPE_CHECKING:
-    from edge_sdk.engine.release import Release
 
 _CUSTOMERS: Final = 4096
 _DOINGS: Final = 16
@@ -59,42 +52,18 @@ class Trail:
 
 
 class RecentMoments:
-    """The trails of customers. Thread-safe."""
+    """The trails of customers, of the 4,096 at least that came last. Thread-safe."""
 
     def __init__(self) -> None:
         self._trails: Recent[bytes, Trail] = Recent(_CUSTOMERS)
 
-    def amid(
-        self,
-        context: Context,
-        visitor: Visitor,
-        release: Release | None,
-        now_ms: int,
-        trail: Trail | None,
-    ) -> Context:
-        """`context` with what the visitor was doing before, and take down what they do now.
-
-        `trail` is that of a visit; without one it is the customer's on this device.
-        """
-        if release is None or not isinstance(context, Context):
-            return context  # who decides says what is wrong with it
-        subject = visitor.subject
-        if subject != NOBODY and not visitor.consents & PERSONALISATION:
-            self.forget(subject)
-            return context
+    def trail(self, subject: bytes) -> Trail:
+        """The trail of a customer; from now on it is remembered."""
+        trail = self._trails.get(subject)
         if trail is None:
-            if subject == NOBODY:
-                return context
-            trail = self._trails.get(subject)
-        at_ms = now_ms if context.time is None else int(context.time.timestamp() * 1000)
-        declared = context.declared
-        before = trail.before(at_ms, declared) if trail is not None and trail.doings else None
-        if trail is None and any(_lasts(name, release.schema) for name in declared):
             trail = Trail()
             self._trails.put(subject, trail)
-        if trail is not None:
-            trail.note(declared, at_ms, release.schema)
-        return context.amid(before, ()) if before else context
+        return trail
 
     def join(self, subject: bytes, trail: Trail) -> None:
         """The visitor with this trail turned out to be a customer of this device."""
@@ -104,6 +73,10 @@ class RecentMoments:
             newest = dict(sorted((*trail.doings, *rest), key=lambda doing: doing[1]))
             doings = sorted(newest.items(), key=lambda doing: -doing[1])
             self._trails.put(subject, Trail(tuple(doings[:_DOINGS])))
+
+    def whose(self) -> list[bytes]:
+        """Of whom there is a trail."""
+        return self._trails.keys()
 
     def forget(self, subject: bytes) -> None:
         """Leave nothing of a customer."""

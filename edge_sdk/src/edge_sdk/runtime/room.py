@@ -13,7 +13,7 @@ from edge_sdk.plugins import Plugins
 from edge_sdk.runtime.claiming import Claims
 from edge_sdk.runtime.live import Customers, Live
 from edge_sdk.runtime.local_state import LocalState
-from edge_sdk.runtime.recent_moments import RecentMoments
+from edge_sdk.runtime.past import Past
 from edge_sdk.status import Counts, tier_of
 from edge_sdk.store.genomes import GenomeView
 
@@ -31,7 +31,7 @@ class Room:
         self.customers = Customers(self.local, config.genome_cache)
         self.ledger = CapLedger({}, elapsed=clock.elapsed_ms)
         self.claims = Claims(self.ledger)
-        self.past = RecentMoments()
+        self.past = Past()
         self.live = Live()
         #: When the server was last heard, by its own clock; 0: never.
         self.contact_ms = 0
@@ -55,6 +55,8 @@ class Room:
         self.live = Live(
             chosen, genomes if genomes is not None else live.genomes, said, withholding
         )
+        if genomes is not None:
+            self.past.review(lambda one: self.local.consents(one, genomes.consents(one)))
 
     def fitted(self, release: Release) -> Release:
         """A release with what the app put in place of ours."""
