@@ -99,7 +99,7 @@ class LightGbm:
             lightgbm.Dataset(self._rows(kept), [one.taken for one in kept]),
             1_000,
             [lightgbm.Dataset(self._rows(held), [one.taken for one in held])],
-            callbacks=[lightgbm.early_stopping(30, verbose=False)],
+            callbacks=[lightgbm.early_stopping(50, verbose=False)],
         )
         self._matrix = np.zeros((OFFERS, self._columns), np.float32)
         self._matrix[:, MARKERS : 2 * MARKERS] = self._offers
