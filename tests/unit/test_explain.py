@@ -9,12 +9,13 @@ import h3.api.basic_int as h3
 import pytest
 
 from edge_sdk.context import Context
-from edge_sdk.decision import NEVER_MS, Considered, Reason, Tier
+from edge_sdk.decision import NEVER_MS, Reason, Tier
 from edge_sdk.engine.decide import decide, explain
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.policy import draw_number
 from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from edge_sdk.errors import TrustError
+from edge_sdk.explanation import Considered
 from tests.unit.test_engine import AGREED, AT_HOTEL, PLACES, Genome, town
 
 HERE = h3.latlng_to_cell(40.758, -73.985, 11)

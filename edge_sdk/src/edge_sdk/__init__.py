@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_sdk.client import EdgeClient, Purpose
     from edge_sdk.config import Config
     from edge_sdk.context import Context
-    from edge_sdk.decision import Decision, Explanation, Offer, Reason, Slot, Tier, Unknown
+    from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
     from edge_sdk.errors import (
         ClientClosed,
         DiskFull,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnreachableError,
         UsageError,
     )
+    from edge_sdk.explanation import Explanation
     from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
     from edge_sdk.plugins import Plugins
     from edge_sdk.session import IdentifyResult, Session
@@ -82,7 +83,7 @@ _HOMES = {
     "client": ("EdgeClient", "Purpose"),
     "config": ("Config",),
     "context": ("Context",),
-    "decision": ("Decision", "Explanation", "Offer", "Reason", "Slot", "Tier", "Unknown"),
+    "decision": ("Decision", "Offer", "Reason", "Slot", "Tier", "Unknown"),
     "errors": (
         "ClientClosed",
         "DiskFull",
@@ -97,6 +98,7 @@ _HOMES = {
         "UnreachableError",
         "UsageError",
     ),
+    "explanation": ("Explanation",),
     "outbox.redeeming": ("Redemption", "RedemptionReason"),
     "plugins": ("Plugins",),
     "session": ("IdentifyResult", "Session"),

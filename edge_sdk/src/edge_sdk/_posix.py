@@ -12,7 +12,6 @@ import resource
 import sys
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,9 +116,10 @@ class Turns:
 def boot_id() -> bytes:
     """16 bytes that name this boot of the machine; zeros where the system does not say."""
     try:
-        return uuid.UUID(_BOOT_ID.read_text(encoding="ascii").strip()).bytes
+        named = bytes.fromhex(_BOOT_ID.read_text(encoding="ascii").replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
+    return named if len(named) == 16 else bytes(16)
 
 
 def sync_directory(path: Path) -> None:

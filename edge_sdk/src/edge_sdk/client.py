@@ -31,7 +31,7 @@ from edge_sdk import _posix, numbers
 from edge_sdk.arguments import seconds, shown
 from edge_sdk.config import Config
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Explanation, Tier, Unknown
+from edge_sdk.decision import Decision, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.lazy import later
@@ -45,11 +45,13 @@ from edge_sdk.runtime.keeper import Keeper
 if TYPE_CHECKING:
     import shutil
 
+    from edge_sdk import explanation as explanations
     from edge_sdk import session as sessions
     from edge_sdk import status as states
     from edge_sdk.runtime import looking_back
 else:
     shutil = later("shutil")
+    explanations = later("edge_sdk.explanation")
     sessions = later("edge_sdk.session")
     states = later("edge_sdk.status")
     looking_back = later("edge_sdk.runtime.looking_back")
@@ -187,7 +189,7 @@ class EdgeClient:
 
     def explain(
         self, decision: Decision | str, *, offers: Collection[str] | None = None
-    ) -> Explanation:
+    ) -> explanations.Explanation:
         """Why a decision (or the id of one, of any process of this device) came out as it did.
 
         `offers` names those whose losing is asked about; None: all. Raises UsageError

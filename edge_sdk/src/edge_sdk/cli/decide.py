@@ -13,13 +13,14 @@ from edge_sdk.cli.output import DONE, REFUSED, Output
 from edge_sdk.cli.telling import explanation_json, explanation_lines, what_if_json, what_if_lines
 from edge_sdk.clock import DeviceClock
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Explanation, Reason, Unknown
+from edge_sdk.decision import Decision, Reason, Unknown
 from edge_sdk.engine import decide as engine
 from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.engine.cap_views import Blocked
 from edge_sdk.engine.record import Record
 from edge_sdk.engine.what_if import what_if
 from edge_sdk.errors import InvalidContext, UsageError
+from edge_sdk.explanation import Explanation
 from edge_sdk.outbox import recording
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.claiming import within_caps

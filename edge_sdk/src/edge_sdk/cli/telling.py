@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_sdk.decision import NEVER_MS, Carrier, Explanation, Reason, SlotExplanation
+from edge_sdk.decision import NEVER_MS, Reason
+from edge_sdk.explanation import Carrier, Explanation, SlotExplanation
 
 if TYPE_CHECKING:
     from edge_sdk.engine.what_if import WhatIf

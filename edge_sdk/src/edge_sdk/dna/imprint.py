@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Final
 
@@ -60,6 +59,8 @@ def mantissa(half_life_hours: int) -> tuple[int, ...]:
     """
     if not 1 <= half_life_hours <= MAX_HALF_LIFE_HOURS:
         raise UsageError(f"a half-life that fades has 1 to {MAX_HALF_LIFE_HOURS} hours")
+    from decimal import ROUND_HALF_EVEN, Context, Decimal  # few tables are ever worked out
+
     # 60 digits: after 10^5 products the error is below 10^-50, while no
     # irrational 2^(r/n) lies that close to a half.
     exact = Context(prec=60, rounding=ROUND_HALF_EVEN)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.decision import Decision, Explanation, Offer, Reason, Slot, Tier, Unknown
+from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
 from edge_sdk.engine.policy import ONE, Greedy, P, Scores, fixed_scores
 from edge_sdk.engine.record import Inputs, Record
 from edge_sdk.engine.runs import Rows
@@ -23,6 +23,7 @@ from edge_sdk.engine.withheld import content_of, languages_of, parts_of
 if TYPE_CHECKING:
     from edge_sdk.engine.blocks import Eligible
     from edge_sdk.engine.release import Placement, Release
+    from edge_sdk.explanation import Explanation
 
 # Some of the eligible: by a mask, or by positions.
 Kept = npt.NDArray[Any]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_sdk.decision import Decision, Explanation, Reason, Tier
+from edge_sdk.decision import Decision, Reason, Tier
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.engine.choosing import Recorded, answer, eligible_for, kept_of, score
@@ -20,6 +20,7 @@ from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.engine.stories import considered, stories
 from edge_sdk.engine.withheld import recorded
 from edge_sdk.errors import UsageError
+from edge_sdk.explanation import Explanation
 from edge_sdk.messages import event_pb2
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from edge_sdk.decision import NEVER_MS, Loser, Reason, Tier
+from edge_sdk.decision import NEVER_MS, Reason, Tier
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record
+from edge_sdk.explanation import Loser
 from edge_sdk.messages import dna_pb2, release_pb2
 from edge_sdk.sync.trust import FEATURES
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_sdk.decision import Carrier, Considered, Draw, Reason, SlotExplanation, Tier
+from edge_sdk.decision import Reason, Tier
 from edge_sdk.engine.choosing import eligible_for, kept_of, picked
 from edge_sdk.engine.policy import ONE, Floats, Indices, P, draw_number
+from edge_sdk.explanation import Carrier, Considered, Draw, SlotExplanation
 
 if TYPE_CHECKING:
     from edge_sdk.engine.record import Inputs, Record

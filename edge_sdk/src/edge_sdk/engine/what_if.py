@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Explanation, Slot
+from edge_sdk.decision import Decision, Slot
 from edge_sdk.dna.markers import time_markers
 from edge_sdk.engine.cells import resolution
 from edge_sdk.engine.choosing import answer
@@ -27,6 +27,7 @@ from edge_sdk.engine.moments import LANGUAGE, recorded_moment
 from edge_sdk.engine.record import NO_INDICES, NO_WEIGHTS, Inputs, Record
 from edge_sdk.engine.withheld import Withheld
 from edge_sdk.errors import UsageError
+from edge_sdk.explanation import Explanation
 from genome_edge.v1 import dna_pb2, event_pb2
 
 if TYPE_CHECKING:

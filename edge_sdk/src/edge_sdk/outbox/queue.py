@@ -10,7 +10,7 @@ that it is byte for byte the same when it is sent again, after whatever happened
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -244,7 +244,7 @@ def _epoch_after(row: Lane, received: int, waiting: list[Segment]) -> bytes:
     frames = b"".join(segment.frames for segment in waiting)
     mark = next(lanes.marks(frames), None)
     if mark is None:
-        return secrets.token_bytes(16)
+        return os.urandom(16)
     digest = hashlib.sha256(b"genome-edge/epoch/v2\n" + row.epoch)
     digest.update(b"%d %d\n" % (row.address, received) + frames[mark.start : mark.end])
     return digest.digest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import string
 import threading
 import time
@@ -101,9 +101,7 @@ class Aftermath:
         self.check_kind(kind)
         micros = recording.scaled("value", value, 1_000_000)
         name = (
-            secrets.token_hex(16)
-            if event_id is None
-            else recording.event_name("event_id", event_id)
+            os.urandom(16).hex() if event_id is None else recording.event_name("event_id", event_id)
         )
         made = self._find(id_)
         offer = _offer_in(made, slot, id_) if made is not None else ""
@@ -215,7 +213,7 @@ class Aftermath:
         stamp = self.room.clock.stamp()
         said = recording.read_interaction(
             kind,
-            name or secrets.token_hex(16),
+            name or os.urandom(16).hex(),
             product=product,
             dna=dna,
             facts=facts,

@@ -93,7 +93,7 @@ def warm(release: Release) -> TrustError | None:
 
     Returns why the model cannot be opened; decisions are UNSCORED then.
     """
-    from edge_sdk.runtime.rehearsal import rehearse  # encodes what who only loads does not need
+    from edge_sdk.runtime.rehearsal import rehearse  # who only loads does not need it
 
     trouble: TrustError | None = None
     try:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from edge_sdk.decision import Decision, Explanation
+from edge_sdk.decision import Decision
 from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError, UnknownDecision
+from edge_sdk.explanation import Explanation
 from edge_sdk.outbox.frames import Frame
 from edge_sdk.runtime.aftermath import decision_id
 from edge_sdk.runtime.desk import Desk

@@ -10,8 +10,9 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Explanation, Offer
+from edge_sdk.decision import Decision, Offer
 from edge_sdk.errors import InvalidContext
+from edge_sdk.explanation import Explanation
 from genome_edge.v1 import decision_pb2
 
 _MICROS: Final = 1_000_000

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -236,7 +235,7 @@ class ClaimFile:
 
     def _begin_anew(self, kept: Iterable[Record]) -> None:
         content = b"".join(record.pack() for record in kept)
-        name = secrets.token_hex(8).encode()
+        name = os.urandom(8).hex().encode()
         first = Record(_FILE, 0, 0, name, self._boot_id, self._name.decode())
         began = len(first.pack()) + len(content)
         draft = self._path.with_name(f".{_NAME}.{name.decode()}")

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from edge_sdk.errors import TrustError
 from edge_sdk.messages import release_pb2, stop_pb2, sync_pb2
@@ -34,8 +33,7 @@ TIME_PREFIX = b"genome-edge/time/v1\n"
 Stated = TypeVar("Stated", "release_pb2.Timestamp", "stop_pb2.StopList")
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """What a device knows of what is in force. All of it is verified under `root`."""
 
     root: release_pb2.TrustRoot
@@ -69,8 +67,7 @@ class Standing:
         return frozenset(self.stop_list.offers) if self.stop_list is not None else frozenset()
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a Trust message.
 
     `standing` is what holds now. `root`, `timestamp` and `stop_list` are what is new in it and has
@@ -105,7 +102,7 @@ def take(
     except TrustError as error:
         refused.append(error)
     if _same_role(root, standing.root):
-        taken = _statements(replace(standing, root=root), message, now_ms, limits)
+        taken = _statements(standing._replace(root=root), message, now_ms, limits)
     else:
         taken = _statements(Standing(root), message, now_ms, limits)
         held, new = standing, taken.standing
@@ -113,8 +110,7 @@ def take(
             without = f"trust root {root.version} came without timestamp and stop list by its keys"
             refused.append(refuse(Refusal.ROOT, without))
             root, taken = standing.root, Taken(standing, refused=taken.refused)
-    return replace(
-        taken,
+    return taken._replace(
         root=root if root.version != standing.root.version else None,
         refused=(*refused, *taken.refused),
     )
@@ -129,10 +125,10 @@ def _statements(standing: Standing, message: sync_pb2.Trust, now_ms: int, limits
                 message.timestamp, standing.root, now_ms, standing.timestamp, limits
             )
             if timestamp != standing.timestamp:
-                standing = replace(standing, timestamp=timestamp)
-                taken = replace(taken, timestamp=message.timestamp)
+                standing = standing._replace(timestamp=timestamp)
+                taken = taken._replace(timestamp=message.timestamp)
         except TrustError as error:
-            taken = replace(taken, refused=(error,))
+            taken = taken._replace(refused=(error,))
     if message.HasField("stop_list"):
         try:
             stop_list = verify_stop_list(
@@ -144,11 +140,11 @@ def _statements(standing: Standing, message: sync_pb2.Trust, now_ms: int, limits
                 limits,
             )
             if stop_list != standing.stop_list:
-                standing = replace(standing, stop_list=stop_list)
-                taken = replace(taken, stop_list=message.stop_list)
+                standing = standing._replace(stop_list=stop_list)
+                taken = taken._replace(stop_list=message.stop_list)
         except TrustError as error:
-            taken = replace(taken, refused=(*taken.refused, error))
-    return replace(taken, standing=standing)
+            taken = taken._replace(refused=(*taken.refused, error))
+    return taken._replace(standing=standing)
 
 
 def verify_root(

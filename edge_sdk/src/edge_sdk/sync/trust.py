@@ -52,9 +52,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -113,8 +112,7 @@ class Refusal(StrEnum):
     FAST_FORWARD = "FAST_FORWARD"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """The most that a device takes. All sizes in bytes; `Limits()` is the documented default."""
 
     manifest_bytes: int = 1 << 20
