@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import h3.api.basic_int as h3
 import pytest
@@ -124,7 +125,7 @@ def test_overlapping_places_of_a_kind_are_one(parts: dict[str, bytes]) -> None:
 def test_rings_around_places_are_in_the_place_layer(tmp_path: Path) -> None:
     cells = [format_cell(cell) for cell in (FINE[0], h3.cell_to_center_child(FINE[200], 10))]
     with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
-        offers = [
+        offers: list[tuple[str, dict[str, Any]]] = [
             ("near", {"id": "near", "near": ["hotel", "spa"], "near_rings": 3}),
             ("nearer", {"id": "nearer", "near": ["hotel"], "near_rings": 1}),
             ("at", {"id": "at", "near": ["hotel"]}),
@@ -171,7 +172,7 @@ def test_tables_of_zones_stay_the_same_within_a_year(tmp_path: Path) -> None:
     day = 86_400_000
     created = 1_800_000_000_000  # 15 January 2027
     with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
-        offers = [
+        offers: list[tuple[str, dict[str, Any]]] = [
             ("a", {"id": "a", "zone": "Europe/Berlin", "hours": [9]}),
             ("b", {"id": "b", "zone": "Asia/Tokyo"}),
             ("c", {"id": "c"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,7 +126,7 @@ def test_a_message_of_the_other_kind_of_transaction() -> None:
 def test_rows_that_are_too_many_or_too_few() -> None:
     small = Limits(genome_rows=1, genome_bytes=100)
     assert nacks(rows(Server(SyncMachine(held(RELEASES[1]), small)))) == [Refusal.TOO_LARGE]
-    server = Server(SyncMachine(held(RELEASES[1]), replace(small, genome_rows=9)))
+    server = Server(SyncMachine(held(RELEASES[1]), small._replace(genome_rows=9)))
     rows(server, rows=9)
     assert nacks(put(server, block=block(*[bytes([n]) * 16 for n in range(9)]))) == [
         Refusal.TOO_LARGE

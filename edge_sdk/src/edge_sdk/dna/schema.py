@@ -217,7 +217,7 @@ class DnaSchema:
         return self.default_half_life_hours
 
     def moment_half_life(self, namespace: str) -> int:
-        """Seconds after which what went on before has halved in the moment; 0: forgotten at once."""
+        """Seconds after which what went on before has halved in the moment; 0: it is forgotten."""
         rule = self._namespace.get(namespace)
         if rule is not None:
             return rule.moment_half_life_s
