@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any
 
 import h3.api.basic_int as h3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk import Context, Decision, EdgeClient, Purpose
 from edge_sdk.context import LocalTime
 from edge_sdk.engine.cells import parent
 from edge_sdk.engine.habits import ALL_SYMBOLS, OWN_SYMBOLS, Habit, When, likely
@@ -27,10 +22,6 @@ from edge_sdk.engine.routines import (
     kinds_of,
     when_of,
 )
-from edge_sdk.runtime.known_routines import KnownRoutines
-from edge_sdk.testing import FakeEdge
-from tests.unit.device_client import FAST
-from tests.unit.device_town import customer, filled
 
 HOUSE = h3.latlng_to_cell(48.2082, 16.3738, 11)
 OFFICE = h3.latlng_to_cell(48.2300, 16.4120, 11)
@@ -115,6 +106,7 @@ def test_the_usual_tuesday_evening() -> None:
     assert 0.25 <= elsewhere[f"{USUAL}-bar"] <= 1.0
     assert elsewhere[f"{USUAL}-bar"] * 8 % 1 == 0
     assert USUAL not in elsewhere
+    assert f"{USUAL}-bar" not in life.says(CLUB, at(thursday, 5), "bar")
     assert USUAL in life.says(HOUSE, at(thursday, 22))
     assert USUAL not in life.says(CLUB, at(thursday, 5))
 
@@ -232,157 +224,3 @@ def test_kinds_of_places() -> None:
     assert kinds_of([("place:bar", 0.5), ("place:hotel", 0.9), ("place:airport", 0.5)]) == (
         "hotel", "airport", "bar",
     )  # fmt: skip
-
-
-# On a device -------------------------------------------------------------------------------------
-
-OFFERS: list[dict[str, Any]] = [
-    {"id": "breakfast", "all_of": [HOME], "priority": 2},
-    {"id": "umbrella", "all_of": [TRAVELLING], "priority": 1},
-    {"id": "any"},
-]
-BOTH = {"consent": ["personalisation", "location"]}
-
-
-class Device:
-    """A fake device with somebody who lives around it."""
-
-    def __init__(self, **customers: Any) -> None:
-        self.now = MONDAY
-        self.edge = FakeEdge(OFFERS, clock=lambda: self.now, customers=customers or {"ann": BOTH})
-
-    def ask(self, cell: int, day: int, hour: int, who: str | None = "ann") -> Decision:
-        self.now = MONDAY + timedelta(days=day, hours=hour)
-        return self.edge.decide(Context(cell=cell), "screen", customer=who)
-
-    def shown(self, cell: int, day: int, hour: int, who: str | None = "ann") -> str:
-        offer = self.ask(cell, day, hour, who).offer
-        return offer.id if offer is not None else ""
-
-    def nights(self, days: range, who: str | None = "ann") -> None:
-        for day in days:
-            self.ask(HOUSE, day, 22, who)
-
-
-def test_offers_for_who_is_at_home() -> None:
-    device = Device()
-    device.nights(range(3))
-    assert device.shown(HOUSE, 3, 7) == "breakfast"
-    assert device.shown(CLUB, 3, 8) == "any"
-    device.nights(range(4, 9))
-    assert device.shown(AWAY, 9, 12) == "umbrella"
-
-
-def test_without_both_consents_there_is_no_routine() -> None:
-    device = Device(
-        ann=BOTH, bob={"consent": ["location"]}, eve={"consent": ["personalisation"]}, joe={}
-    )
-    for who in ("bob", "eve", "joe", None):
-        device.nights(range(5), who)
-        assert device.shown(HOUSE, 5, 22, who) == "any"
-        if who is None:
-            continue
-        device.edge.set_consent(who, Purpose.LOCATION, True)
-        device.edge.set_consent(who, Purpose.PERSONALISATION, True)
-        assert device.shown(HOUSE, 5, 23, who) == "any", "what was before was not looked at"
-        device.nights(range(6, 9), who)
-        assert device.shown(HOUSE, 9, 22, who) == "breakfast"
-
-
-@pytest.mark.parametrize("purpose", [Purpose.LOCATION, Purpose.PERSONALISATION])
-def test_who_withdraws_is_forgotten_at_once(purpose: Purpose) -> None:
-    device = Device()
-    device.nights(range(4))
-    past = device.edge._desk.room.past
-    device.edge.set_consent("ann", purpose, False)
-    assert past._routines is not None
-    assert past._routines.whose() == []
-    assert past._routines._everybody.cells._seen == {}
-    assert device.shown(HOUSE, 4, 22) == "any"
-    device.edge.set_consent("ann", purpose, True)
-    assert device.shown(HOUSE, 5, 22) == "any"
-
-
-def test_who_is_no_longer_there_is_forgotten() -> None:
-    device = Device()
-    device.nights(range(4))
-    room = device.edge._desk.room
-    (subject,) = room.past._routines.whose()  # type: ignore[union-attr]
-    room.adopt(genomes=room.live.genomes)
-    assert room.past._routines.whose() == [subject]  # type: ignore[union-attr]
-    gone: dict[bytes, bytes | int] = dict.fromkeys(room.live.genomes.patches, 1)
-    room.adopt(genomes=type(room.live.genomes)(lineage=room.live.genomes.lineage, patches=gone))
-    assert room.past._routines.whose() == []  # type: ignore[union-attr]
-    assert room.past._moments.whose() == []
-
-
-def test_a_routine_is_no_name_that_an_app_has_to_know() -> None:
-    device = Device()
-    device.nights(range(8))
-    decision = device.ask(AWAY, 9, 12)
-    assert decision.unknown == ()
-    markers = device.edge.events[-1].decision.context_markers
-    assert TRAVELLING in markers
-
-
-def test_customers_are_bounded_and_the_oldest_goes() -> None:
-    device = Device()
-    release, known = device.edge._release, KnownRoutines(keep=3)
-    for number in range(5):
-        moment = Context(cell=HOUSE, place="bar", time=MONDAY)
-        known.markers(bytes([number]) * 16, moment, release, 0)
-    assert known.whose() == [bytes([n]) * 16 for n in (2, 3, 4)]
-    assert known._everybody.kinds.sightings("bar", at(0, 0).days) == pytest.approx(3.0)
-    assert known.markers(b"x" * 16, Context(place="bar"), release, 0) == ()
-
-
-def test_threads_learn_of_one_moment_once() -> None:
-    device = Device()
-    release, known = device.edge._release, KnownRoutines()
-    ready = threading.Barrier(8)
-
-    def come() -> None:
-        ready.wait()
-        for hour in range(24):
-            moment = Context(cell=HOUSE, place="bar", time=MONDAY + timedelta(hours=hour))
-            known.markers(b"a" * 16, moment, release, 0)
-
-    threads = [threading.Thread(target=come) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert known.whose() == [b"a" * 16]
-
-
-def files_in(folder: Path) -> Iterator[bytes]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.read_bytes()
-
-
-def test_no_cell_of_a_routine_is_on_disk(tmp_path: Path) -> None:
-    filled(tmp_path / "store")
-    with EdgeClient(tmp_path / "store", config=FAST) as edge:
-        assert edge.wait_ready(10)
-        edge.set_consent(customer(0), "location", True)
-        for day in range(10):
-            for cell, hour in ((HOUSE, 22), (OFFICE, 10), (CLUB, 19)):
-                moment = MONDAY + timedelta(days=day, hours=hour)
-                edge.decide(Context(cell=cell, time=moment), "lobby", customer=customer(0))
-        decision = edge.decide(
-            Context(cell=HOUSE, time=MONDAY + timedelta(days=10, hours=22)),
-            "lobby",
-            customer=customer(0),
-        )
-        edge.flush(1)
-        record = edge.explain(decision.id).decision
-        assert record.id == decision.id
-    kept = b"".join(files_in(tmp_path / "store"))
-    assert HOME.encode() in kept, "the marker is in the record"
-    for cell in (HOUSE, OFFICE, CLUB):
-        for res in range(6, 12):
-            there = parent(cell, res)
-            assert f"{there:x}".encode() not in kept
-            assert there.to_bytes(8, "little") not in kept
-            assert there.to_bytes(8, "big") not in kept

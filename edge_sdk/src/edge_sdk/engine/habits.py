@@ -11,8 +11,8 @@ No input or output here, and no lock.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
@@ -83,6 +83,12 @@ class Habit(Generic[S]):
         """How often a symbol was seen, what is older counting less."""
         return self._seen.get(("all",), {}).get(symbol, 0.0) / weight_at(days)
 
+    def more(self, other: Habit[S]) -> None:
+        """Put in what another habit has seen."""
+        for context, theirs in other._seen.items():
+            for symbol, weight in theirs.items():
+                self._add(context, symbol, weight)
+
     def less(self, other: Habit[S]) -> None:
         """Take out again what another habit has put in."""
         for context, theirs in other._seen.items():
@@ -95,6 +101,24 @@ class Habit(Generic[S]):
                     mine.pop(symbol, None)
             if not mine:
                 self._seen.pop(context, None)
+
+    def plain(self) -> list[list[Any]]:
+        """What was seen as lists and numbers, which `from_plain` reads: for each context its name,
+        what it is, and grown weights by symbol. What weighs next to nothing is left out."""
+        heaviest = max((w for known in self._seen.values() for w in known.values()), default=0.0)
+        return [
+            [*context, {str(s): float(f"{w:.4g}") for s, w in known.items() if w > heaviest / 4096}]
+            for context, known in self._seen.items()
+        ]
+
+    @staticmethod
+    def from_plain(said: Iterable[list[Any]]) -> Habit[str]:
+        """The habit that `plain` was made of. Raises ValueError or TypeError for what is none."""
+        habit: Habit[str] = Habit()
+        for *context, known in said:
+            for symbol, weight in dict(known).items():
+                habit._add(tuple(context), str(symbol), float(weight))
+        return habit
 
     def _add(self, context: tuple[object, ...], symbol: S, grown: float) -> None:
         known = self._seen.get(context)

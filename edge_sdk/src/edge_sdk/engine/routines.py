@@ -11,14 +11,16 @@ LOCATION, and used as markers of later moments:
 
 What is kept of somebody, in memory: hours by cell (resolution 9, at most 64 cells), days by region
 (resolution 5), and habits over kinds of place and over cells of resolution 7. All of it fades by
-half in sixty days. Of the cells nothing leaves memory; the names above do, as markers.
+half in sixty days. Of the cells nothing leaves memory; the names above do, as markers. `derived` is
+what may outlive the process: kinds of place and regions, by which a routine goes on; home and work
+are then learned again.
 
 No input or output here, and no lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edge_sdk.context import REGION_RESOLUTION, LocalTime
@@ -33,6 +35,8 @@ USUAL: Final = "routine:usual"
 STAY_RESOLUTION: Final = 9
 MOVE_RESOLUTION: Final = 7
 _PLACE: Final = "place:"
+# The kind of where no place is known, so that a bar a month is not all that somebody does.
+_NOWHERE: Final = ""
 # A marker is made of it, which has an end.
 _LONGEST_KIND: Final = 100
 _MAX_CELLS: Final = 64
@@ -114,10 +118,9 @@ class Routine:
             self._last_cell = self._note_habit(
                 self.cells, everybody.cells, moved, when, self._last_cell
             )
-        if kinds and len(kinds[0]) <= _LONGEST_KIND:
-            self._last_kind = self._note_habit(
-                self.kinds, everybody.kinds, kinds[0], when, self._last_kind
-            )
+        known = bool(kinds) and len(kinds[0]) <= _LONGEST_KIND
+        kind = kinds[0] if known else _NOWHERE
+        self._last_kind = self._note_habit(self.kinds, everybody.kinds, kind, when, self._last_kind)
 
     def _note_stay(self, cell: int, stay: int | None, when: When) -> None:
         if stay is not None and when.hour in _AT_HOME:
@@ -150,6 +153,29 @@ class Routine:
             own.note(symbol, when, before)
             everybody.note(symbol, when, before)
         return symbol, when.days
+
+    # What outlives the process ------------------------------------------------------------------
+
+    @property
+    def days(self) -> int:
+        """On how many days the customer was seen."""
+        return self._days
+
+    def derived(self) -> dict[str, Any]:
+        """What is coarse or derived, in lists and numbers: no cell finer than a region."""
+        regions = {f"{cell:x}": float(f"{w:.4g}") for cell, w in self._regions.items()}
+        return {"days": self._days, "regions": regions, "kinds": self.kinds.plain()}
+
+    def resume(self, said: Mapping[str, Any], everybody: Everybody) -> None:
+        """Go on from what `derived` said. Raises ValueError, TypeError or KeyError for what is
+        none, and then nothing is changed."""
+        days, kinds = int(said["days"]), Habit.from_plain(said["kinds"])
+        regions = {int(cell, 16): float(weight) for cell, weight in said["regions"].items()}
+        self._days += days
+        for cell, weight in regions.items():
+            self._regions[cell] = self._regions.get(cell, 0.0) + weight
+        self.kinds.more(kinds)
+        everybody.kinds.more(kinds)
 
     # Asking -------------------------------------------------------------------------------------
 
@@ -185,7 +211,9 @@ class Routine:
         return [
             (kind, round(chance * 8) / 8)
             for kind, chance in self.likely_kinds(when, everybody)[:4]
-            if chance >= _LEAST_LIKELY and self.kinds.sightings(kind, when.days) >= _LEAST_DAYS
+            if kind != _NOWHERE
+            and chance >= _LEAST_LIKELY
+            and self.kinds.sightings(kind, when.days) >= _LEAST_DAYS
         ]
 
     def _is_usual(self, cell: int, when: When) -> bool:

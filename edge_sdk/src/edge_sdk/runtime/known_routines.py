@@ -1,4 +1,4 @@
-"""The routines of the customers of a device, as decisions learn and use them. In memory only.
+"""The routines of the customers of a device, as decisions learn and use them.
 
 A routine is learned from, and used for, a customer who agreed to LOCATION and to PERSONALISATION;
 one that withdraws is forgotten, and taken out of what all customers do together. It learns once an
@@ -9,7 +9,8 @@ says is worked out then, too, before it learns of the moment, and holds until th
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from edge_sdk.context import Context
 from edge_sdk.engine.cells import parent, resolution
@@ -73,16 +74,40 @@ class KnownRoutines:
                 self._drop(next(iter(self._known)))
         return said
 
-    def forget(self, subject: bytes) -> None:
-        """Leave nothing of a customer."""
-        if subject in self._known:
-            with self._lock:
-                self._drop(subject)
+    def forget(self, subject: bytes) -> bool:
+        """Leave nothing of a customer; whether there was something."""
+        if subject not in self._known:
+            return False
+        with self._lock:
+            return self._drop(subject)
 
-    def _drop(self, subject: bytes) -> None:
+    def _drop(self, subject: bytes) -> bool:
         known = self._known.pop(subject, None)
         if known is not None:
             self._everybody.forget(known.routine)
+        return known is not None
+
+    def derived(self) -> dict[bytes, dict[str, Any]]:
+        """By customer what may outlive the process, of the one that came last at the end."""
+        found = {}
+        for subject in self.whose():
+            with self._lock:  # one at a time: who decides goes first
+                known = self._known.get(subject)
+                if known is not None and known.routine.days:
+                    found[subject] = known.routine.derived()
+        return found
+
+    def resume(self, subject: bytes, said: Mapping[str, Any]) -> None:
+        """Go on from what `derived` gave in an earlier process; what is none is passed over."""
+        with self._lock:
+            known = self._known.get(subject) or _Known(Routine())
+            try:
+                known.routine.resume(said, self._everybody)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                return
+            self._known[subject] = known
+            if len(self._known) > self._keep:
+                self._drop(next(iter(self._known)))
 
     def whose(self) -> list[bytes]:
         """Of whom there is a routine."""

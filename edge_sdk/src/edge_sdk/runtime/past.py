@@ -1,14 +1,14 @@
 """What a decision knows of a visitor's past: what they were doing before, and their routine.
 
 Consent comes first: of a customer who did not agree to PERSONALISATION nothing is remembered, and
-of one who did not agree to LOCATION no routine. Nothing of this is on disk.
+of one who did not agree to LOCATION no routine.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_sdk import numbers
 from edge_sdk.context import Context, unix_ms
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from edge_sdk.runtime.known_routines import KnownRoutines
 
 LOCATION: Final = 1 << numbers.LOCATION
-_BOTH: Final = PERSONALISATION | LOCATION
+#: Who has a routine agreed to both.
+BOTH: Final = PERSONALISATION | LOCATION
 
 
 class Past:
@@ -32,6 +33,8 @@ class Past:
         self._moments = RecentMoments()
         # Made for the first who agreed: what learns is loaded late.
         self._routines: KnownRoutines | None = None
+        #: How often somebody's routine was forgotten; what was kept of it must go, too.
+        self.forgotten = 0
 
     def amid(
         self,
@@ -59,8 +62,8 @@ class Past:
             if consents & LOCATION:
                 routines = self._routines if self._routines is not None else self._known()
                 said = routines.markers(subject, context, release, now_ms)
-            elif self._routines is not None:
-                self._routines.forget(subject)
+            else:
+                self._forget_routine(subject)
             trail = self._moments.trail(subject)
         at_ms = now_ms if context.time is None else unix_ms(context.time)
         before = trail.before(at_ms, context.declared)
@@ -75,8 +78,7 @@ class Past:
         """Leave nothing of these customers."""
         for subject in subjects:
             self._moments.forget(subject)
-            if self._routines is not None:
-                self._routines.forget(subject)
+            self._forget_routine(subject)
 
     def review(self, consents: Callable[[bytes], int]) -> None:
         """Forget those who have withdrawn since, or are no longer known: `consents` gives the bits
@@ -85,8 +87,21 @@ class Past:
         routines = self._routines
         if routines is not None:
             for subject in routines.whose():
-                if consents(subject) & _BOTH != _BOTH:
-                    routines.forget(subject)
+                if consents(subject) & BOTH != BOTH:
+                    self._forget_routine(subject)
+
+    def routines(self) -> dict[bytes, dict[str, Any]]:
+        """By customer what may outlive the process of routines; see `Routine.derived`."""
+        return self._routines.derived() if self._routines is not None else {}
+
+    def resume(self, kept: Mapping[bytes, Mapping[str, Any]]) -> None:
+        """Go on from what `routines` gave in an earlier process."""
+        for subject, said in kept.items():
+            self._known().resume(subject, said)
+
+    def _forget_routine(self, subject: bytes) -> None:
+        if self._routines is not None and self._routines.forget(subject):
+            self.forgotten += 1
 
     def _known(self) -> KnownRoutines:
         with self._lock:

@@ -10,6 +10,7 @@
     rejected/<n>              batches that the server refused for good
     locks/                    who holds what
     claims                    what processes tell each other of caps (store.reservations)
+    routines                  what outlives a process of customers' routines (store.routine_file)
     edge.sqlite               everything else
 
 What is damaged is moved to `<store>.corrupt-<n>/`, never deleted: a person may want to look.

@@ -23,6 +23,7 @@ from edge_sdk.slices import in_slices
 from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.reservations import ClaimFile
+from edge_sdk.store.routine_file import RoutineFile
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
@@ -64,6 +65,11 @@ class OpenStore:
         self._seen = (-1, -1, -1, -1)
         self._syncing: FileLock | None = None
         self._uncompiled: tuple[Release, bytes] | None = None
+        self._routines = RoutineFile(
+            store.path,
+            room.past,
+            lambda one: room.local.consents(one, room.live.genomes.consents(one)),
+        )
 
     def _share(self, room: Room) -> None:
         """Count with the other processes of this store what is taken."""
@@ -92,6 +98,7 @@ class OpenStore:
             self.store.database.reset()
         if self.store.database.generation != self._generation:
             self._start_over()
+        self._routines.follow()
         try:
             self.claims.follow()
             if not self._watch.changed():
@@ -206,6 +213,7 @@ class OpenStore:
             self._forget_erased(connection, room.ledger, now_ms)
         if self.standing is not None:  # files of offers may have gone from the disk
             self._take_standing(room)
+        self._routines.keep()
 
     # Syncing ------------------------------------------------------------------------------------
 
@@ -250,6 +258,7 @@ class OpenStore:
         written = self.writer.close(timeout)
         if self._uncompiled is not None and len(self._uncompiled[0].catalogue) <= _COMPILED:
             self._keep_compiled()  # it was open for a moment only
+        self._routines.save()
         self.claims.detach()
         if self.updater is not None:
             self.updater.stop(max(0.1, deadline - time.monotonic()))
