@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from edge_sdk import Context, Decision, EdgeClient, Purpose
+from edge_sdk.clock import DeviceClock
 from edge_sdk.engine.cells import parent, resolution
 from edge_sdk.engine.routines import HOME, TRAVELLING, USUAL, Everybody, Routine
 from edge_sdk.runtime.known_routines import KnownRoutines
+from edge_sdk.runtime.room import Room
 from edge_sdk.store import routine_file
+from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.open_store import OpenStore
 from edge_sdk.testing import FakeEdge
 from tests.unit.device_client import FAST, events
 from tests.unit.device_town import customer, filled, until
@@ -201,6 +205,21 @@ def test_who_withdraws_is_gone_from_the_file(tmp_path: Path) -> None:
     assert not (store / "routines").exists()
 
 
+def test_who_opens_and_closes_at_once_takes_nothing_away(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    filled(store)
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        agree(edge, customer(0))
+        live_with(edge, range(3), customer(0))
+    before = (store / "routines").read_bytes()
+    for _ in range(5):
+        EdgeClient(store, config=FAST).close()
+    unseen = OpenStore(DeviceStore.open(store), Room(FAST, DeviceClock()), FAST, lambda: None)
+    unseen.close(5)
+    assert (store / "routines").read_bytes() == before
+
+
 def test_the_process_that_knows_more_is_kept(tmp_path: Path) -> None:
     store = tmp_path / "store"
     filled(store)
@@ -210,10 +229,16 @@ def test_the_process_that_knows_more_is_kept(tmp_path: Path) -> None:
         assert other.wait_ready(10)
         agree(edge, ann)
         until(lambda: other._desk.room.local.consents(subject_of(other, ann), 2) & 8)
+        until(lambda: begun(edge) and begun(other))
         live_with(edge, range(5), ann)
         live_with(other, range(2), ann)
     (state,) = routine_file.read(store / "routines").values()
     assert state["days"] == 5
+
+
+def begun(edge: EdgeClient) -> bool:
+    open_ = edge._keeper.open
+    return open_ is not None and open_._routines._begun
 
 
 def subject_of(edge: EdgeClient, who: str) -> bytes:

@@ -258,7 +258,9 @@ class OpenStore:
         written = self.writer.close(timeout)
         if self._uncompiled is not None and len(self._uncompiled[0].catalogue) <= _COMPILED:
             self._keep_compiled()  # it was open for a moment only
-        self._routines.save()
+        if self._seen[1] >= 0:  # else nobody knows who agreed to what
+            self._routines.begin()
+            self._routines.save()
         self.claims.detach()
         if self.updater is not None:
             self.updater.stop(max(0.1, deadline - time.monotonic()))

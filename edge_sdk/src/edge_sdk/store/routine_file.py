@@ -48,26 +48,27 @@ class RoutineFile:
         self._forgotten = 0
         self._next = time.monotonic() + _EVERY_S
 
-    def begin(self) -> None:
-        """Go on from what an earlier process knew, once."""
-        if not self._begun:
-            self._begun = True
-            self._past.resume(self._allowed(read(self._path)))
-
     def follow(self) -> None:
         """Leave nothing of those who were forgotten since."""
         if self._past.forgotten != self._forgotten:
             self.save()
 
+    def begin(self) -> None:
+        """Go on from what an earlier process knew, once; not before it is known who agreed."""
+        if not self._begun:
+            self._begun = True
+            self._past.resume(self._allowed(read(self._path)))
+
     def keep(self) -> None:
-        """What is due now and then."""
+        """What is due now and then, when it is known who agreed to what."""
         self.begin()
         if time.monotonic() >= self._next:
             self.save()
 
     def save(self) -> None:
         """Keep what this process knows, where it is more than what the file says."""
-        self.begin()
+        if not self._begun:
+            return
         self._next = time.monotonic() + _EVERY_S
         forgotten = self._past.forgotten
         known: States = dict(self._past.routines())
