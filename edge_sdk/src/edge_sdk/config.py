@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Final
+
+from edge_sdk.values import dataclass
 
 PREFIX = "GENOME_EDGE_"
 #: A BCP 47 tag of ordinary length: de, pt-BR, zh-Hant-TW.

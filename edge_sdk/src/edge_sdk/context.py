@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from numbers import Real
@@ -36,6 +36,7 @@ from edge_sdk.engine.cells import (
     resolution,
 )
 from edge_sdk.errors import InvalidContext, InvalidMarker
+from edge_sdk.values import dataclass
 
 REGION_RESOLUTION: Final = 5
 MAX_BASKET: Final = 256

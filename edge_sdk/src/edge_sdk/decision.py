@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from edge_sdk.arguments import is_text, shown
 from edge_sdk.errors import UsageError
 from edge_sdk.lazy import later
+from edge_sdk.values import dataclass
 
 if TYPE_CHECKING:
     from edge_sdk import explanation as explanations

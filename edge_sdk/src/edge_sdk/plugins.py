@@ -15,11 +15,12 @@ is what makes its events durable, and is always ours; the server's is the protoc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from edge_sdk.engine.places import PlaceResolver
+from edge_sdk.values import dataclass
 
 if TYPE_CHECKING:
     from edge_sdk.dna.markers import Vocabulary

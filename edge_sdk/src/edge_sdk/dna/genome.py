@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import sub
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,7 @@ from edge_sdk.lazy import lazy
 from edge_sdk.messages import dna_pb2
 from edge_sdk.slices import rest
 from edge_sdk.sorted_sets import numbered
+from edge_sdk.values import dataclass
 
 SUBJECT_BYTES: Final = 16
 NOBODY: Final = bytes(SUBJECT_BYTES)
@@ -167,8 +167,7 @@ def _starts(counts: Sequence[int]) -> npt.NDArray[np.int64]:
     return starts
 
 
-@dataclass(frozen=True, slots=True)
-class PendingImprint:
+class PendingImprint(NamedTuple):
     """An imprint that the server's row does not include yet.
 
     `hour` counts from the Unix epoch; `votes` are (marker index, vote in q24).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +19,7 @@ from edge_sdk.dna.markers import Vocabulary, nearest_name, split
 from edge_sdk.errors import UsageError
 from edge_sdk.lazy import lazy
 from edge_sdk.messages import dna_pb2
+from edge_sdk.values import dataclass
 
 ONE_Q24: Final = 1 << 24
 MAX_WEIGHT_Q24: Final = 32 * ONE_Q24

@@ -7,7 +7,6 @@ offers; the parents of a cell are bit operations, so one `searchsorted` answers 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from edge_sdk.engine.cells import ancestors
 from edge_sdk.slices import rest
 from edge_sdk.sorted_sets import distinct
+from edge_sdk.values import dataclass
 
 _RESOLUTION_SHIFT: Final = np.uint64(52)
 _MAX_CELLS_KNOWN: Final = 4096

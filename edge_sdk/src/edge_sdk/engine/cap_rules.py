@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edge_sdk.decision import Reason
@@ -157,8 +156,7 @@ class Limit(NamedTuple):
         return max(1, -(-self.limit * (now_ms - begin) // (end - begin)))
 
 
-@dataclass(frozen=True, slots=True)
-class CapRule:
+class CapRule(NamedTuple):
     """Everything that can keep one offer away, and what else its events count for."""
 
     limits: tuple[Limit, ...]

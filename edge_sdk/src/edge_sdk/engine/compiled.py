@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +32,20 @@ from edge_sdk.engine.areas import AreaIndex
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer
 from edge_sdk.engine.release import Release, Scoring
-from edge_sdk.engine.scoring import open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.engine.zones import UTC_ZONE, Zone
 from edge_sdk.errors import TrustError
+from edge_sdk.lazy import later
 from edge_sdk.messages import lineage_of, partly
+
+if TYPE_CHECKING:
+    from edge_sdk.engine import scoring as scorers
+else:
+    scorers = later("edge_sdk.engine.scoring")
 
 _HEAD: Final = struct.Struct("<QQ")
 _LENGTH: Final = struct.Struct("<Q")
 _ALIGN: Final = 64
-# A table of a model that is at least so large stays in the model's part.
-_LARGE: Final = 1 << 16
 #: Types of other packages that the reader makes, too.
 _OTHERS: Final = {
     ("numpy", "dtype"),
@@ -197,7 +200,7 @@ class Frozen:
             assets=dict(assets),
             moments={},
             shown={},
-            _make_scorer=lambda: open_scorer(model, vocabulary),
+            _make_scorer=lambda: scorers.open_scorer(model, vocabulary),
             _lock=threading.Lock(),
             _nearest={},
         )
@@ -208,10 +211,12 @@ class _Writer(pickle.Pickler):
     def __init__(self, file: io.BytesIO, model: bytes, buffers: list[pickle.PickleBuffer]) -> None:
         super().__init__(file, 5, buffer_callback=buffers.append)
         self._model = model
+        #: The large ones, of which a decision reads copies: they need not be aligned.
+        self._tables: set[int] = set()
 
     def persistent_id(self, thing: Any) -> Any:
-        """Where a large array lies in the model's part; None: it does not."""
-        if type(thing) is not np.ndarray or thing.nbytes < _LARGE:
+        """Where one of the model's tables lies in its part; None: it is none of them."""
+        if type(thing) is not np.ndarray or id(thing) not in self._tables:
             return None
         at = self._model.find(thing.tobytes())
         return None if at < 0 else (at, thing.dtype.str, thing.shape)
@@ -232,7 +237,9 @@ class _Writer(pickle.Pickler):
         if thing is UTC_ZONE:  # of which there is one
             return _utc, ()
         if kind is TowerScorer:
-            return TowerScorer, (thing._offers,)
+            towers = thing._offers
+            self._tables = {id(towers.query_table), id(towers.offer_table)}
+            return TowerScorer, (towers,)
         return NotImplemented
 
 
@@ -254,8 +261,7 @@ class _Reader(pickle.Unpickler):
         """A table of the model's part."""
         at, kind, shape = where
         count = int(np.prod(shape))
-        table = np.frombuffer(self.model, np.dtype(kind), count, at).reshape(shape)
-        return table if table.flags.aligned else table.copy()
+        return np.frombuffer(self.model, np.dtype(kind), count, at).reshape(shape)
 
 
 def _golden(release: Release) -> tuple[SimpleNamespace, ...]:

@@ -15,9 +15,8 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -29,14 +28,20 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, Indices, Scorer, explorer
-from edge_sdk.engine.scoring import OnnxScorer, open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.engine.slates import Slate
 from edge_sdk.errors import FormatError, TrustError, UsageError
+from edge_sdk.lazy import later
 from edge_sdk.messages import dna_pb2, release_pb2
 from edge_sdk.numbers import SHOWN_ON_VIEW
 from edge_sdk.slices import rest
 from edge_sdk.sync.trust import Limits, Refusal, verify_manifest, verify_part
+from edge_sdk.values import dataclass
+
+if TYPE_CHECKING:
+    from edge_sdk.engine import scoring as scorers
+else:
+    scorers = later("edge_sdk.engine.scoring")
 
 log = logging.getLogger("edge_sdk")
 
@@ -66,8 +71,7 @@ class Placement:
     slate: Slate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scoring:
+class Scoring(NamedTuple):
     """The scorer and every offer's vector, float32[offers, d]."""
 
     scorer: Scorer
@@ -166,7 +170,7 @@ class Release:
                 products=_optional(parts, "products", release_pb2.ProductTable),
                 places=_optional(parts, "places", release_pb2.PlaceTable),
                 golden=_optional(parts, "golden", release_pb2.GoldenVectors),
-                scorer=lambda: open_scorer(model, vocabulary),
+                scorer=lambda: scorers.open_scorer(model, vocabulary),
                 model=model,
                 assets=assets,
             )
@@ -245,7 +249,7 @@ class Release:
         """Compare what is evaluated here with the runtime, for queries of any length."""
         rng = np.random.default_rng(self.version)
         rows = np.sort(rng.choice(len(self.catalogue), min(_PROBED, len(self.catalogue)), False))
-        scorer = OnnxScorer(self.model, self.vocabulary)
+        scorer = scorers.OnnxScorer(self.model, self.vocabulary)
         theirs = scorer.vectors([self.dna(row) for row in rows.tolist()])
         for number in (0, 1, 8, 64):
             indices = np.sort(rng.integers(0, len(self.vocabulary), number))
@@ -260,7 +264,7 @@ class Release:
 
     def _use_runtime(self, why: str) -> None:
         log.warning("the model is left to the runtime, which values offers otherwise: %s", why)
-        self._make_scorer = lambda: OnnxScorer(self.model, self.vocabulary)
+        self._make_scorer = lambda: scorers.OnnxScorer(self.model, self.vocabulary)
         self._scoring = None
 
     def nearest(self, kind: str, name: str) -> Unknown:

@@ -21,17 +21,24 @@ which then have to be woken; a decision does not wait for them, so products are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine.onnx_file import Node, Tensor, read_graph
 from edge_sdk.engine.policy import CONTRACT, Floats, Indices
 from edge_sdk.errors import FormatError
+from edge_sdk.lazy import later
 from edge_sdk.slices import rest
+
+if TYPE_CHECKING:
+    from edge_sdk.engine import onnx_file
+    from edge_sdk.engine.onnx_file import Node, Tensor
+else:
+    onnx_file = later("edge_sdk.engine.onnx_file")
 
 #: A matrix of fewer numbers is multiplied with a vector by the thread that asks for it.
 _ALONE: Final = 9_216
@@ -45,34 +52,6 @@ _HALF: Final = np.float32(0.5)
 _ZERO: Final = np.float32(0.0)
 
 
-def _node(kind: str, inputs: str, output: str, **attributes: int) -> Node:
-    return Node(kind, tuple(inputs.split()), (output,), attributes)
-
-
-_NODES: Final = (
-    _node("Gather", "query_row query_index", "query_rows", axis=0),
-    _node("Gather", "query_table query_rows", "query_embeddings", axis=0),
-    _node("Unsqueeze", "query_weight axis_0", "query_line"),
-    _node("MatMul", "query_line query_embeddings", "query_sum"),
-    _node("Add", "query_sum query_bias", "query_shifted"),
-    _node("Relu", "query_shifted", "query_flat"),
-    _node("Reshape", "query_flat members_shape", "query_wide"),
-    _node("MatMul", "query_wide hidden_weight", "hidden_product"),
-    _node("Add", "hidden_product hidden_bias", "hidden_shifted"),
-    _node("Relu", "hidden_shifted", "hidden"),
-    _node("MatMul", "hidden output_weight", "output_product"),
-    _node("Add", "output_product output_bias", "output"),
-    _node("Reshape", "output flat_shape", "query_vector"),
-    _node("MatMul", "offer_vector query_vector", "logit"),
-    _node("Sigmoid", "logit", "probability"),
-    _node("Squeeze", "probability axis_1", "value"),
-    _node("Gather", "offer_row offer_index", "offer_rows", axis=0),
-    _node("Gather", "offer_table offer_rows", "offer_embeddings", axis=0),
-    _node("Unsqueeze", "offer_weight axis_2", "offer_column"),
-    _node("Mul", "offer_embeddings offer_column", "offer_weighted"),
-    _node("ReduceSum", "offer_weighted axis_1", "offer_sum", keepdims=0),
-    _node("Add", "offer_sum offer_constant", "vector"),
-)
 _FLOAT, _INT64 = 1, 7
 _INPUTS: Final = (
     ("query_index", _INT64, 1),
@@ -215,6 +194,39 @@ class TowerScorer:
         return flat
 
 
+@lru_cache(maxsize=1)
+def _nodes() -> tuple[Node, ...]:
+    """The graph of the default architecture."""
+
+    def node(kind: str, inputs: str, output: str, **attributes: int) -> Node:
+        return onnx_file.Node(kind, tuple(inputs.split()), (output,), attributes)
+
+    return (
+        node("Gather", "query_row query_index", "query_rows", axis=0),
+        node("Gather", "query_table query_rows", "query_embeddings", axis=0),
+        node("Unsqueeze", "query_weight axis_0", "query_line"),
+        node("MatMul", "query_line query_embeddings", "query_sum"),
+        node("Add", "query_sum query_bias", "query_shifted"),
+        node("Relu", "query_shifted", "query_flat"),
+        node("Reshape", "query_flat members_shape", "query_wide"),
+        node("MatMul", "query_wide hidden_weight", "hidden_product"),
+        node("Add", "hidden_product hidden_bias", "hidden_shifted"),
+        node("Relu", "hidden_shifted", "hidden"),
+        node("MatMul", "hidden output_weight", "output_product"),
+        node("Add", "output_product output_bias", "output"),
+        node("Reshape", "output flat_shape", "query_vector"),
+        node("MatMul", "offer_vector query_vector", "logit"),
+        node("Sigmoid", "logit", "probability"),
+        node("Squeeze", "probability axis_1", "value"),
+        node("Gather", "offer_row offer_index", "offer_rows", axis=0),
+        node("Gather", "offer_table offer_rows", "offer_embeddings", axis=0),
+        node("Unsqueeze", "offer_weight axis_2", "offer_column"),
+        node("Mul", "offer_embeddings offer_column", "offer_weighted"),
+        node("ReduceSum", "offer_weighted axis_1", "offer_sum", keepdims=0),
+        node("Add", "offer_sum offer_constant", "vector"),
+    )
+
+
 def read_towers(model: bytes, vocabulary: Vocabulary) -> TowerScorer | None:
     """The scorer of a model of the default architecture; None for every other model, and for one
     that does not fit the vocabulary: the runtime's scorer says what is wrong with it.
@@ -222,11 +234,11 @@ def read_towers(model: bytes, vocabulary: Vocabulary) -> TowerScorer | None:
     `model` has been looked at by `check_self_contained`.
     """
     try:
-        graph = read_graph(model)
+        graph = onnx_file.read_graph(model)
     except FormatError:
         return None
     if (
-        graph.nodes != _NODES
+        graph.nodes != _nodes()
         or graph.inputs != _INPUTS
         or graph.outputs != _OUTPUTS
         or graph.opsets.keys() - {"ai.onnx"} != {""}

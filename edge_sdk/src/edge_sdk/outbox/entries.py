@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import StoreError
 from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.values import dataclass
 
 #: Priorities: the first goes out before everything else.
 URGENT: Final = 0

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge_sdk.errors import BadFrame, UsageError
 
@@ -35,8 +34,7 @@ class FrameKind(IntEnum):
     EVICTED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One event: `sequence` in its lane, 16-byte `subject`, `time_ms` since the Unix epoch."""
 
     sequence: int

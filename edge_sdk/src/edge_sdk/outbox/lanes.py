@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import groupby
 from typing import Final, NamedTuple
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.messages import event_pb2
 from edge_sdk.outbox.frames import HEADER_BYTES, Frame, FrameKind, encode_frame
+from edge_sdk.values import dataclass
 
 #: Why events were given up; stands in the EVICTED frame.
 OUTBOX_FULL: Final = "OUTBOX_FULL"
@@ -59,8 +60,7 @@ class Mark(NamedTuple):
 Chooser = Callable[[Mark], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The most that a batch holds; one event that is larger travels alone."""
 
     events: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edge_sdk.outbox.entries import WRITTEN, Entry
 from edge_sdk.outbox.frames import FrameKind, check_frame, frame_bytes
+from edge_sdk.values import dataclass
 
 
 @dataclass(slots=True)

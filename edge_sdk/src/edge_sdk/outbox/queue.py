@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from edge_sdk.clock import wall_ms
 from edge_sdk.config import Config
@@ -27,6 +27,7 @@ from edge_sdk.store.lane_rows import Lane, lane_row, lane_rows, put_lane
 from edge_sdk.store.meta import count_loss, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.segments import put_rest, read_segments, write_segment
+from edge_sdk.values import dataclass
 
 
 @dataclass(frozen=True)

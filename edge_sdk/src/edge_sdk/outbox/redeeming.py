@@ -7,7 +7,6 @@ device that hold the same decision cannot both grant it.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -16,6 +15,7 @@ from edge_sdk.engine.cap_rules import REDEEM, CapRule, Limit
 from edge_sdk.numbers import Cap
 from edge_sdk.outbox.entries import WRITTEN, Guard
 from edge_sdk.store.rows import sealed
+from edge_sdk.values import dataclass
 
 # Where the table of caps says what each Cap.Over counts.
 _COLUMNS: Final[dict[int, str]] = {

@@ -19,10 +19,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from edge_sdk.condition import warnings_of
 from edge_sdk.config import Config
 from edge_sdk.decision import Unknown
 from edge_sdk.errors import (
@@ -36,9 +37,9 @@ from edge_sdk.errors import (
 from edge_sdk.outbox.entries import LOST, Entry
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.room import Room
-from edge_sdk.status import warnings_of
 from edge_sdk.store.device import DeviceFacts, DeviceStore
 from edge_sdk.store.open_store import OpenStore
+from edge_sdk.values import dataclass
 
 log = logging.getLogger("edge_sdk")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from edge_sdk import numbers
@@ -27,6 +27,7 @@ from edge_sdk.runtime.earlier import Earlier, votes
 from edge_sdk.runtime.local_state import LocalState, Pending
 from edge_sdk.store.genomes import GenomeView, compatible
 from edge_sdk.store.state import StoredImprint
+from edge_sdk.values import dataclass
 
 PERSONALISATION: Final = 1 << numbers.PERSONALISATION
 _HEX: Final = frozenset(string.hexdigits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.clock import DeviceClock
+from edge_sdk.condition import Counts, tier_of
 from edge_sdk.config import Config
 from edge_sdk.decision import Tier
 from edge_sdk.engine.caps import CapLedger
@@ -14,7 +15,6 @@ from edge_sdk.runtime.claiming import Claims
 from edge_sdk.runtime.live import Customers, Live
 from edge_sdk.runtime.local_state import LocalState
 from edge_sdk.runtime.past import Past
-from edge_sdk.status import Counts, tier_of
 from edge_sdk.store.genomes import GenomeView
 
 

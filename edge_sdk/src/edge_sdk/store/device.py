@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Final
 
 from edge_sdk._posix import FileLock
 from edge_sdk.clock import wall_ms
+from edge_sdk.condition import DeviceFacts
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.lazy import later
 from edge_sdk.messages import dna_pb2, release_pb2, sync_pb2
 from edge_sdk.numbers import ERASED
-from edge_sdk.status import DeviceFacts
 from edge_sdk.store import files as store_files
 from edge_sdk.store import reservations
 from edge_sdk.store import state as store_state

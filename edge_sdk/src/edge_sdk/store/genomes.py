@@ -17,7 +17,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +35,7 @@ from edge_sdk.store.meta import all_meta, bump, counter, drop_meta, set_meta
 from edge_sdk.store.partials import Partials
 from edge_sdk.store.rows import read_rows, sealed
 from edge_sdk.store.snapshot import Snapshot
+from edge_sdk.values import dataclass
 
 if TYPE_CHECKING:
     from edge_sdk.dna import columns

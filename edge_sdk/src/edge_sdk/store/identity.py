@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store.files import write_file
+from edge_sdk.values import dataclass
 
 _MEMBERS: Final = 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -16,6 +16,7 @@ from edge_sdk.store.files import Manifests, Parts
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.meta import bump, drop_meta, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
+from edge_sdk.values import dataclass
 from edge_sdk.version import sdk_version
 
 

@@ -15,7 +15,6 @@ import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,7 +152,7 @@ def _rescue_outbox(
                     if frame.sequence > lane.received:
                         sequence = len(encoded) + 1
                         moved[lane.epoch, address, frame.sequence] = (address, sequence)
-                        encoded.append(encode_frame(replace(frame, sequence=sequence)))
+                        encoded.append(encode_frame(frame._replace(sequence=sequence)))
         encoded.append(_declaration(len(encoded) + 1, now_ms))
         for segment in lanes.segments_of(encoded, 1, now_ms, _SEGMENT):
             write_segment(fresh, address, segment)

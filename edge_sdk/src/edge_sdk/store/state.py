@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -21,6 +21,7 @@ from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
 from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
+from edge_sdk.values import dataclass
 
 _ID_BYTES: Final = 16
 
