@@ -91,6 +91,17 @@ def test_what_goes_on_now_counts_in_full() -> None:
     assert list(record.to_proto().context_markers).count(SEARCH) == 1
 
 
+def test_what_went_on_before_something_else_counts_half() -> None:
+    asked = Context(time=NOON, activity="checkout", recent=[("flight-search", 0)])
+    assert weights(decide(RELEASE, asked, "lobby", now_ms=NOON_MS)[0]) == {
+        CHECKOUT: 1.0,
+        SEARCH: 0.5,
+    }
+    known = [(SEARCH, 1800 * 2.9), (CHECKOUT, 1800 * 3.1), ("tag:red", 1)]
+    assert fading(RELEASE, known, ["activity:other"]) == ((SEARCH, 31),)
+    assert fading(RELEASE, known, ["place:hotel"]) == ((CHECKOUT, 24), (SEARCH, 23))
+
+
 def test_a_moment_is_worked_out_once_in_an_eighth_of_a_half_life() -> None:
     moments = [
         moment_of(RELEASE, one, one.local_time(0), "")
@@ -227,7 +238,7 @@ def test_a_visit_remembers_for_itself() -> None:
         found = session.decide(Context(), "lobby", slots=2)
         assert [slot.offer.id for slot in found.slots if slot.offer] == ["taxi", "lounge"]
         assert weights(session.decide(Context(activity="checkout"), "lobby")) == {
-            SEARCH: 0.5,
+            SEARCH: 0.25,
             CHECKOUT: 1.0,
         }
         session.wipe()

@@ -5,8 +5,9 @@ worked out once and then found under what it says.
 
 What went on before fades: its salience halves with each half-life in the moment that the DNA schema
 gives its namespace, in eighths of a half-life, so that a moment is worked out anew only once in an
-eighth. After `_FORGOTTEN` eighths it is out of the moment. Until then rules find it like any other
-marker: they ask whether something is there, the score asks how much.
+eighth. While something else of its namespace goes on, it counts as if it were a half-life older.
+After `_FORGOTTEN` eighths it is out of the moment. Until then rules find it like any other marker:
+they ask whether something is there, the score asks how much.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def moment_of(
         channel,
         language,
         tuple(places),
-        fading(release, context.earlier) if context.earlier else (),
+        fading(release, context.earlier, context.declared) if context.earlier else (),
         context.noticed,
     )
     known: Moment | None = release.moments.get(key)
@@ -87,15 +88,20 @@ def moment_of(
     return known
 
 
-def fading(release: Release, earlier: Iterable[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
-    """What of `earlier` (markers, each with its seconds ago) still counts: markers, each with how
-    many eighths of its half-life have passed since it last was, by name."""
+def fading(
+    release: Release, earlier: Iterable[tuple[str, float]], declared: Iterable[str] = ()
+) -> tuple[tuple[str, int], ...]:
+    """What of `earlier` (markers, each with its seconds ago) still counts beside what is declared:
+    markers by name, each with how many eighths of its half-life older than now it counts."""
     found: dict[str, int] = {}
+    now = {name[: name.index(":")] for name in declared}
     for name, ago_s in earlier:
-        half_life_s = release.schema.moment_half_life(name[: name.index(":")])
+        namespace = name[: name.index(":")]
+        half_life_s = release.schema.moment_half_life(namespace)
         if half_life_s and ago_s < half_life_s * (_FORGOTTEN / 8):
-            step = int(8 * ago_s / half_life_s)
-            found[name] = min(step, found.get(name, step))
+            step = int(8 * ago_s / half_life_s) + (8 if namespace in now else 0)
+            if step < _FORGOTTEN:
+                found[name] = min(step, found.get(name, step))
     return tuple(sorted(found.items()))
 
 
