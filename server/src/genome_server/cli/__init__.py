@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "build": Entry("build", "Build all genomes from the log."),
     "train": Entry("train", "Train the offer model from the log."),
     "publish": Entry("publish", "Sign and publish a release."),
+    "decide": Entry("decide", "Decide for a list: an e-mail run, receipts, a segment."),
     "releases": Entry("releases", "List and compare releases, promote, roll back."),
     "keys": Entry("keys", "List and replace the keys that devices go by."),
     "serve": Entry("serve", "Serve devices and thin clients over gRPC."),

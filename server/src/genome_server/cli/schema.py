@@ -8,7 +8,7 @@ import click
 
 from genome_server.cli.output import Console, common_options
 
-_KINDS = ("products", "places", "placements", "offers", "customers", "interactions")
+_KINDS = ("products", "places", "placements", "offers", "customers", "interactions", "moments")
 
 
 @click.command()
@@ -22,16 +22,18 @@ _KINDS = ("products", "places", "placements", "offers", "customers", "interactio
 def command(console: Console, kind: str, example: str | None) -> None:
     """Print the JSON Schema of a KIND of row, or an example of it.
 
-    KIND is products, places, placements, offers, customers or interactions.
+    KIND is products, places, placements, offers, customers, interactions or
+    moments, which are the rows of the lists of genome-server decide.
 
     \b
     genome-server schema offers
     genome-server schema offers --example yaml > offers.yaml
     """
+    from genome_server.bulk.kind import MOMENTS
     from genome_server.ingest import describe
     from genome_server.ingest.kinds import KINDS
 
-    chosen = KINDS[kind]
+    chosen = {**KINDS, MOMENTS.name: MOMENTS}[kind]
     if example is None:
         click.echo(json.dumps(chosen.schema, ensure_ascii=False, indent=2))
         return

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edge_sdk.clock import since_boot_ms
 from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
@@ -34,10 +35,12 @@ _WANTED: Final = (FrameKind.DECISION, FrameKind.OUTCOME)
 _Through = dict[bytes, int]
 
 
-def ledger_from_log(folder: Path, log: LogReader, release: Release) -> CapLedger:
-    """The ledger of everything up to now, under the rules of a release."""
+def ledger_from_log(
+    folder: Path, log: LogReader, release: Release, elapsed: Callable[[], int] = since_boot_ms
+) -> CapLedger:
+    """The ledger of everything up to now, under the rules of a release; `elapsed` as there."""
     rows, through = _read(folder / SERVER_CAPS)
-    ledger = CapLedger(release.catalogue.caps, rows)
+    ledger = CapLedger(release.catalogue.caps, rows, elapsed)
     read = 0
     for epoch, lane, newest in log.device_lanes(SERVER):
         for batch in log.device_batches(SERVER, epoch, lane, after=through.get(epoch, 0)):
