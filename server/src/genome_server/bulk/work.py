@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -69,21 +69,13 @@ class Work:
     def __init__(self, out: Path) -> None:
         self.folder = out.with_name(f"{out.name}.run")
 
-    def begin(self, run: Run, begun_ms: int, *, dry: bool, members: bytes | None) -> Self:
-        """Make the folder for a run. Raises Refused where there is one."""
-        try:
-            self.folder.mkdir(mode=0o700)
-        except FileExistsError:
-            if self.begun() is not None:
-                raise Refused(
-                    f"{self.folder}: a run was begun here and not ended; --resume goes on with it, "
-                    "and without the folder it is forgotten"
-                ) from None
+    def begin(self, run: Run, begun_ms: int, *, dry: bool, members: bytes | None) -> None:
+        """Make the folder for a run."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         if members is not None:
             write_whole(self.folder / _LIST, members)
         said = {"run": asdict(run), "begun_ms": begun_ms, "dry": dry}
         write_whole(self.folder / _RUN, json.dumps(said, sort_keys=True, indent=1).encode())
-        return self
 
     def begun(self) -> tuple[Run, int, bool] | None:
         """The run of this folder, when it was begun, and whether nothing of it is logged; None

@@ -13,7 +13,7 @@ from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import UsageError
 
 if TYPE_CHECKING:
-    from genome_server.bulk.run import Outcome
+    from genome_server.bulk.order import Outcome
 
 
 @click.command()
@@ -91,7 +91,8 @@ def command(
     genome-server decide --audience members --placement newsletter \\
         --moment channel=email --budget spring=5000 --out mails.csv
     """
-    from genome_server.bulk.run import Order, decide_list
+    from genome_server.bulk.order import Order
+    from genome_server.bulk.run import decide_list
 
     order = Order(format=format_, at_ms=_time_ms(at), **said)
     tenant = console.tenant()
