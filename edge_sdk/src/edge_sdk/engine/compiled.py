@@ -16,6 +16,7 @@ manifest; see `edge_sdk.store.compiled`.
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import threading
@@ -37,6 +38,7 @@ from edge_sdk.engine.zones import UTC_ZONE, Zone
 from edge_sdk.errors import TrustError
 from edge_sdk.lazy import later
 from edge_sdk.messages import lineage_of, partly
+from edge_sdk.slices import rest
 
 if TYPE_CHECKING:
     from edge_sdk.engine import scoring as scorers
@@ -63,42 +65,32 @@ _EMPTIED: Final[dict[type, dict[str, Any]]] = {
 }
 
 
-# Of an offer its content, and its texts and assets with the fields of their messages.
-_Shown = tuple[dict[str, str], tuple[SimpleNamespace, ...], tuple[SimpleNamespace, ...]]
-
-
 class Specs(Sequence[Any]):
-    """The offers of a part: what is shown of each, and its message, read when it is asked for."""
+    """The offers of a part: what is shown of each, and its message, read when it is asked for.
+
+    Both lie end to end, uint8[n]; row i is `starts[i]` to `starts[i + 1]`. What is shown is JSON:
+    content, texts as (language, content), assets as (name, language, part).
+    """
 
     def __init__(
         self,
         ids: Sequence[str],
-        shown: Mapping[int, _Shown],
-        starts: npt.NDArray[np.int64],
-        data: npt.NDArray[np.uint8],
+        messages: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]],
+        shown: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]],
     ) -> None:
-        self._ids, self._shown, self._starts, self._data = ids, shown, starts, data
+        self._ids, self._messages, self._shown = ids, messages, shown
 
     @classmethod
     def of(cls, offers: Sequence[Any]) -> Specs:
         """From messages."""
-        messages = [offer.SerializeToString() for offer in offers]
-        starts = np.zeros(len(messages) + 1, np.int64)
-        np.cumsum([len(one) for one in messages], out=starts[1:])
-        shown = {
-            row: (
-                dict(offer.content),
-                tuple(
-                    SimpleNamespace(language=one.language, content=dict(one.content))
-                    for one in offer.texts
-                ),
-                _assets(offer.assets),
-            )
-            for row, offer in enumerate(offers)
-            if offer.content or offer.texts or offer.assets
-        }
-        data = np.frombuffer(b"".join(messages), np.uint8)
-        return cls([offer.id for offer in offers], shown, starts, data)
+        messages, shown = [], []
+        for offer in offers:
+            rest()
+            messages.append(offer.SerializeToString())
+            texts = [(one.language, dict(one.content)) for one in offer.texts]
+            assets = [(one.name, one.language, one.part) for one in offer.assets]
+            shown.append(json.dumps((dict(offer.content), texts, assets)).encode())
+        return cls([offer.id for offer in offers], _end_to_end(messages), _end_to_end(shown))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -107,18 +99,28 @@ class Specs(Sequence[Any]):
         if isinstance(at, slice):
             return [self[row] for row in range(*at.indices(len(self)))]
         row = range(len(self))[at]
-        begin, end = self._starts[row : row + 2].tolist()
-        content, texts, assets = self._shown.get(row, _NOTHING)
+        content, texts, assets = json.loads(_piece(self._shown, row))
         return partly(
-            "release_pb2", "OfferSpec", self._data[begin:end].tobytes(),
-            id=self._ids[row], content=content, texts=texts, assets=assets,
+            "release_pb2", "OfferSpec", _piece(self._messages, row), id=self._ids[row],
+            content=content,
+            texts=[SimpleNamespace(language=tag, content=text) for tag, text in texts],
+            assets=[SimpleNamespace(name=n, language=tag, part=part) for n, tag, part in assets],
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Any]:
         return (self[row] for row in range(len(self)))
 
 
-_NOTHING: Final[_Shown] = ({}, (), ())
+def _end_to_end(pieces: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    starts = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum([len(one) for one in pieces], out=starts[1:])
+    return starts, np.frombuffer(b"".join(pieces), np.uint8)
+
+
+def _piece(of: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]], row: int) -> bytes:
+    starts, data = of
+    begin, end = starts[row : row + 2].tolist()
+    return data[begin:end].tobytes()
 
 
 def freeze(release: Release, write: Callable[[Any], object]) -> None:

@@ -4,6 +4,7 @@
     identity/identity.json    what enrolment gave (0600)
     parts/<sha256>            parts of releases
     partial/<sha256>          what is not whole yet (store.partials)
+    compiled/<key>            releases as they are in memory (store.compiled)
     manifests/<version>       signed manifests of the releases held; what the store is rebuilt from
     genomes/<n>.snap          genome rows
     genomes/<n>.lookup        customer-id hashes
