@@ -15,11 +15,11 @@ import pytest
 from edge_sdk import _posix
 from edge_sdk.sync.keys import DeviceKey
 from genome_server.errors import ImportRefused, Refused, UsageError
-from genome_server.home import Tenant
+from genome_server.home import Home, Tenant
 from genome_server.ingest.readers import read_rows
 from genome_server.log import LogReader, verify_log
 from genome_server.store.protocol import AudienceRow, CustomerRow
-from tests.serving import AGREED, add_thin, info, offer, publish_release, serving
+from tests.serving import AGREED, add_thin, info, offer, publish_release, serving, until
 from tests.unit.lists import AT_MS, a_tenant, decisions, go, receipts, rows
 from tests.unit.thin_clients import Thin
 
@@ -225,8 +225,6 @@ def test_who_is_held_out_is_shown_nothing_and_spends_nothing(tmp_path: Path) -> 
 def test_what_follows_can_be_reported(tenant: Tenant, tmp_path: Path) -> None:
     first = rows(go(tenant, tmp_path / "out.parquet").out)[0]
     home = tenant.dir.parent.parent
-    from genome_server.home import Home
-
     token = add_thin(tenant)
     with serving(Home(home)) as house, grpc.insecure_channel(house.address) as channel:
         thin = Thin(channel, token)
@@ -253,3 +251,19 @@ def test_nothing_is_published(tmp_path: Path) -> None:
     assert DeviceKey.load(tenant.release_key_path)
     with pytest.raises(Refused, match="genome-server publish"):
         go(tenant, tmp_path / "out.parquet")
+
+
+def test_a_server_that_runs_counts_what_a_list_shows(tenant: Tenant, tmp_path: Path) -> None:
+    token = add_thin(tenant)
+    home = Home(tenant.dir.parent.parent)
+    with serving(home) as house, grpc.insecure_channel(house.address) as channel:
+        thin = Thin(channel, token)
+        assert thin.decide("screen", customer="c1").slots[0].offer == "once"
+        found = rows(go(tenant, tmp_path / "out.parquet").out)
+        by_customer = {row["customer"]: row["offer"] for row in found}
+        assert by_customer.pop("c1") != "once", "the list knows what the server has shown"
+        assert set(by_customer.values()) == {"once"}
+        until(
+            lambda: thin.decide("screen", customer="c2").slots[0].offer not in ("once", ""),
+            "the server knows what the list has shown",
+        )

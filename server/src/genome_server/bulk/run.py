@@ -32,7 +32,7 @@ from genome_server.errors import ImportRefused, Refused, UsageError
 from genome_server.log import Committer, LogReader
 from genome_server.releases.trust import TrustDesk
 from genome_server.services.in_force import Standing, load_release
-from genome_server.services.server_caps import ledger_from_log
+from genome_server.services.server_caps import LoggedCaps
 from genome_server.services.shelf import Shelf
 from genome_server.services.sync_plan import rows_fit
 
@@ -79,7 +79,7 @@ def decide_list(
             )
         budgets = Budgets([Budget(*_split(name), n) for name, n in run.budgets.items()], release)
         # No hold lapses while the run goes on: its clock stands still.
-        ledger = ledger_from_log(tenant.dir, reader, release, elapsed=lambda: 0)
+        ledger = LoggedCaps(tenant.dir, reader, release, elapsed=lambda: 0).ledger
         decider = ListDecider(release, Claims(ledger), budgets, key, run.at_ms, reporter)
         keeper = Keeper(order, work, run, log, reader, decider, outcome)
         keeper.recall()

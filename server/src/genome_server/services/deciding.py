@@ -32,7 +32,7 @@ from genome_server.services.errors import CallRefusedError
 from genome_server.services.in_force import Standing, load_release
 from genome_server.services.redemptions import is_used_up
 from genome_server.services.room import Room
-from genome_server.services.server_caps import ledger_from_log
+from genome_server.services.server_caps import LoggedCaps
 from genome_server.services.sync_plan import rows_fit
 from genome_server.store.protocol import CONSENT_PERSONALISATION
 
@@ -91,10 +91,12 @@ class Decider:
         self._release: Release | None = None
         self._tried = 0
         self._claims: Claims | None = None
+        self._logged: LoggedCaps | None = None
         self._failures = Failures()
         self._standing = Standing(room.trust, room.shelf)
         self._full: Recent[bytes, tuple[Release, event_pb2.DecisionRecord]] = Recent(_EXPLAINED)
         self._withdrawn: dict[tuple[bytes, int], float] = {}
+        room.follow(self._keep_up)
 
     def release(self) -> Release:
         """Return the newest release that can be used. Raises NO_RELEASE."""
@@ -229,12 +231,18 @@ class Decider:
 
     def _use(self, release: Release) -> None:
         if self._claims is None:
-            ledger = ledger_from_log(self._room.tenant.dir, self._room.reader, release)
-            self._claims = Claims(ledger)
+            self._logged = LoggedCaps(self._room.tenant.dir, self._room.reader, release)
+            self._claims = Claims(self._logged.ledger)
         else:
             self._claims.ledger.rebind(release.catalogue.caps)
             self._claims.ledger.prune(time.time_ns() // 1_000_000)
         self._release = release
+
+    def _keep_up(self) -> None:
+        """Count what another process decided as the server: a list."""
+        release, logged = self._release, self._logged
+        if release is not None and logged is not None:
+            logged.follow(release)
 
     def _claims_of(self, release: Release) -> Claims:
         assert self._claims is not None, release.version

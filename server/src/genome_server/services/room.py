@@ -108,6 +108,7 @@ class Room:
         self.reports: Counter[str] = Counter()
         self.unsettled: set[str] = set()
         self._wake: Callable[[], None] | None = None
+        self._followers: list[Callable[[], None]] = []
         self.look()
 
     def took_report(self, device: str) -> None:
@@ -119,8 +120,14 @@ class Room:
         """Call `wake`, on the log's thread, after each commit that added events."""
         self._wake = wake
 
+    def follow(self, look: Callable[[], None]) -> None:
+        """Call `look` with every look, one at a time; it may block."""
+        self._followers.append(look)
+
     def look(self) -> News:
         """Look for what changed in the store, by whatever process."""
+        for follower in self._followers:
+            follower()
         stamps, unusual = self.store.audience_stamps(), self.store.unusual_devices()
         in_force = self.store.releases_in_force()
         self.trust.look()

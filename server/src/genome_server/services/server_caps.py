@@ -35,24 +35,42 @@ _WANTED: Final = (FrameKind.DECISION, FrameKind.OUTCOME)
 _Through = dict[bytes, int]
 
 
-def ledger_from_log(
-    folder: Path, log: LogReader, release: Release, elapsed: Callable[[], int] = since_boot_ms
-) -> CapLedger:
-    """The ledger of everything up to now, under the rules of a release; `elapsed` as there."""
-    rows, through = _read(folder / SERVER_CAPS)
-    ledger = CapLedger(release.catalogue.caps, rows, elapsed)
-    read = 0
-    for epoch, lane, newest in log.device_lanes(SERVER):
-        for batch in log.device_batches(SERVER, epoch, lane, after=through.get(epoch, 0)):
-            if batch.last > newest:
-                break
-            ledger.apply(list(_counted(batch, release, ledger)))
-            read += batch.count
-        through[epoch] = newest
-    ledger.prune(time.time_ns() // 1_000_000)
-    if read >= _WORTH_EVENTS:
-        _write(folder / SERVER_CAPS, ledger, through)
-    return ledger
+class LoggedCaps:
+    """The ledger of what the log says of the server, which may grow by the hands of others.
+
+    `elapsed` is as the ledger has it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: LogReader,
+        release: Release,
+        elapsed: Callable[[], int] = since_boot_ms,
+    ) -> None:
+        self._log = log
+        rows, self._through = _read(folder / SERVER_CAPS)
+        self.ledger = CapLedger(release.catalogue.caps, rows, elapsed)
+        read = self.follow(release)
+        self.ledger.prune(time.time_ns() // 1_000_000)
+        if read >= _WORTH_EVENTS:
+            _write(folder / SERVER_CAPS, self.ledger, self._through)
+
+    def follow(self, release: Release) -> int:
+        """Count what is new in the log, under the rules of a release; how many events were read.
+
+        Not for several threads at once. What this process logged itself is known by its claim.
+        """
+        read = 0
+        for epoch, lane, newest in self._log.device_lanes(SERVER):
+            after = self._through.get(epoch, 0)
+            for batch in self._log.device_batches(SERVER, epoch, lane, after=after):
+                if batch.last > newest:
+                    break
+                self.ledger.apply(list(_counted(batch, release, self.ledger)))
+                read += batch.count
+            self._through[epoch] = newest
+        return read
 
 
 def counts(kind: str, shown_on_view: bool) -> bool:
