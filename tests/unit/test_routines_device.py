@@ -15,14 +15,18 @@ from edge_sdk import Context, Decision, EdgeClient, Purpose
 from edge_sdk.clock import DeviceClock
 from edge_sdk.engine.cells import parent, resolution
 from edge_sdk.engine.routines import HOME, TRAVELLING, USUAL, Everybody, Routine
+from edge_sdk.numbers import CONSENT_WITHDRAWN, ERASED, LEFT_AUDIENCE
+from edge_sdk.runtime import past as past_module
+from edge_sdk.runtime.kept_routines import KeptRoutines
 from edge_sdk.runtime.known_routines import KnownRoutines
+from edge_sdk.runtime.past import Past
 from edge_sdk.runtime.room import Room
 from edge_sdk.store import routine_file
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.open_store import OpenStore
 from edge_sdk.testing import FakeEdge
-from tests.unit.device_client import FAST, events
-from tests.unit.device_town import customer, filled, until
+from tests.unit.device_client import FAST, events, store_of
+from tests.unit.device_town import commit_rows, customer, filled, subject, until
 from tests.unit.test_routines import AWAY, CLUB, HOUSE, MONDAY, OFFICE, Life, at
 
 # On a device -------------------------------------------------------------------------------------
@@ -32,7 +36,7 @@ OFFERS: list[dict[str, Any]] = [
     {"id": "umbrella", "all_of": [TRAVELLING], "priority": 1},
     {"id": "any"},
 ]
-BOTH = {"consent": ["personalisation", "location"]}
+AGREED = {"consent": ["personalisation", "location"]}
 
 
 class Device:
@@ -40,7 +44,7 @@ class Device:
 
     def __init__(self, **customers: Any) -> None:
         self.now = MONDAY
-        self.edge = FakeEdge(OFFERS, clock=lambda: self.now, customers=customers or {"ann": BOTH})
+        self.edge = FakeEdge(OFFERS, clock=lambda: self.now, customers=customers or {"ann": AGREED})
 
     def ask(self, cell: int, day: int, hour: int, who: str | None = "ann") -> Decision:
         self.now = MONDAY + timedelta(days=day, hours=hour)
@@ -66,7 +70,7 @@ def test_offers_for_who_is_at_home() -> None:
 
 def test_without_both_consents_there_is_no_routine() -> None:
     device = Device(
-        ann=BOTH, bob={"consent": ["location"]}, eve={"consent": ["personalisation"]}, joe={}
+        ann=AGREED, bob={"consent": ["location"]}, eve={"consent": ["personalisation"]}, joe={}
     )
     for who in ("bob", "eve", "joe", None):
         device.nights(range(5), who)
@@ -177,10 +181,10 @@ def test_a_routine_goes_on_in_the_next_process(tmp_path: Path) -> None:
         live_with(edge, range(10), ann)
         assert names(edge, AWAY, 10, 19, ann) == {TRAVELLING, f"{USUAL}-bar"}
         assert HOME in names(edge, HOUSE, 10, 22, ann)
-    (subject,) = routine_file.read(store / "routines")
+    assert set(routine_file.read(store / "routines")) == {subject(0)}
     with EdgeClient(store, config=FAST) as edge:
         assert edge.wait_ready(10)
-        until(lambda: edge._desk.room.past.routines().keys() == {subject})
+        until(lambda: edge._desk.room.past.routines().keys() == {subject(0)})
         assert names(edge, AWAY, 11, 19, ann) == {TRAVELLING, f"{USUAL}-bar"}
         assert names(edge, HOUSE, 11, 22, ann) == set(), "home has to be learned again"
 
@@ -203,6 +207,58 @@ def test_who_withdraws_is_gone_from_the_file(tmp_path: Path) -> None:
         edge.set_consent(bob, "location", False)
         until(lambda: not (store / "routines").exists())
     assert not (store / "routines").exists()
+
+
+@pytest.mark.parametrize("reason", [ERASED, LEFT_AUDIENCE, CONSENT_WITHDRAWN])
+def test_who_is_deleted_by_the_server_is_gone_from_memory_and_file(
+    tmp_path: Path, reason: int
+) -> None:
+    store = tmp_path / "store"
+    town = filled(store)
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        for who in (customer(0), customer(1)):
+            agree(edge, who)
+            live_with(edge, range(3), who)
+    with EdgeClient(store, config=FAST) as edge:
+        assert edge.wait_ready(10)
+        until(lambda: set(edge._desk.room.past.routines()) == {subject(0), subject(1)})
+        lane = store_of(edge)
+        commit_rows(lane, [], town, full=False, deletes=[(subject(1), reason)])
+        with lane.write() as connection:  # what the server knows of consents, the row includes
+            connection.execute("DELETE FROM consents WHERE subject = ?", (subject(1),))
+        until(lambda: set(edge._desk.room.past.routines()) == {subject(0)})
+        until(lambda: set(routine_file.read(store / "routines")) == {subject(0)})
+
+
+def test_who_is_erased_while_no_app_runs_is_gone_from_the_file(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    town = filled(store)
+    states = {subject(n): Life().live(range(3)).routine.derived() for n in range(3)}
+    routine_file.write(store / "routines", states)
+    opened = DeviceStore.open(store)
+    commit_rows(opened, [], town, full=False, deletes=[(subject(1), ERASED)])
+    opened.close()
+    assert set(routine_file.read(store / "routines")) == {subject(0), subject(2)}
+
+
+def test_a_disk_that_takes_nothing_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    past = Past()
+    kept = KeptRoutines(tmp_path, past, lambda _: past_module.BOTH)
+    kept.begin()
+    past.resume({b"a" * 16: Life().live(range(3)).routine.derived()})
+    monkeypatch.setattr("edge_sdk.store.routine_file.write_file", full)
+    for _ in range(3):
+        kept.save()
+    assert caplog.text.count("No space left") == 1
+    monkeypatch.undo()
+    kept.save()
+    assert set(routine_file.read(tmp_path / "routines")) == {b"a" * 16}
 
 
 def test_who_opens_and_closes_at_once_takes_nothing_away(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from edge_sdk.lazy import later
 from edge_sdk.messages import dna_pb2, release_pb2, sync_pb2
 from edge_sdk.numbers import ERASED
 from edge_sdk.store import files as store_files
-from edge_sdk.store import reservations
+from edge_sdk.store import reservations, routine_file
 from edge_sdk.store import state as store_state
 from edge_sdk.store.database import translate
 from edge_sdk.store.genomes import GenomeShelf, GenomeView, compatible, rows_of, split_pairs
@@ -393,5 +393,7 @@ class DeviceStore(StandingStore):
         if erased:
             self.database.truncate_log()
             with self.write() as connection:
-                reservations.erase(self.path, get_meta(connection, "erasing") or b"")
+                erasing = get_meta(connection, "erasing") or b""
+                reservations.erase(self.path, erasing)
+                routine_file.erase(self.path, erasing)
                 drop_meta(connection, "erasing")

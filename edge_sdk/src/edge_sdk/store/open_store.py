@@ -18,12 +18,12 @@ from edge_sdk.errors import EdgeError, StoreCorrupt
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.writer import Writer
 from edge_sdk.runtime import loading
+from edge_sdk.runtime.kept_routines import KeptRoutines
 from edge_sdk.runtime.room import Room
 from edge_sdk.slices import in_slices
 from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.reservations import ClaimFile
-from edge_sdk.store.routine_file import RoutineFile
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
@@ -65,7 +65,7 @@ class OpenStore:
         self._seen = (-1, -1, -1, -1)
         self._syncing: FileLock | None = None
         self._uncompiled: tuple[Release, bytes] | None = None
-        self._routines = RoutineFile(
+        self._routines = KeptRoutines(
             store.path,
             room.past,
             lambda one: room.local.consents(one, room.live.genomes.consents(one)),
