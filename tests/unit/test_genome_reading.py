@@ -14,6 +14,7 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import dna_pb2, event_pb2
+from genome_server.genomes import reading
 from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
 from genome_server.genomes.reading import BulkReader
 from genome_server.log.framing import FRAME_HEADER
@@ -219,3 +220,49 @@ def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.Monke
     bulk = BulkReader(reader())
     monkeypatch.setattr(EventReader, "read", None)
     assert in_columns(bulk, batches) == expected
+
+
+def field(number: int, content: bytes) -> bytes:
+    """One field of a message, its content at most 127 bytes long."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+BOUGHT = field(2, b"buy") + field(3, b"soap")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        field(1, b"\xff") + BOUGHT + field(1, b"i"),
+        field(2, b"\xff") + BOUGHT,
+        field(3, b"\xff") + BOUGHT,
+        field(4, b"\xff") + field(4, b"") + BOUGHT,
+        field(3, b"rock") + BOUGHT,
+    ],
+)
+def test_of_two_names_both_must_be_text_and_the_last_one_counts(inside: bytes) -> None:
+    check([(b"a" * 16, int(FrameKind.INTERACTION), NOW_MS - 50 * HOUR_MS, field(2, inside))], 1)
+
+
+def test_a_body_of_very_many_fields_is_left_to_the_other_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = event_pb2.Interaction(kind="buy", product="soap", context_markers=[""] * 20_000)
+    body = event_pb2.Event(interaction=said).SerializeToString()
+    frame = (b"a" * 16, int(FrameKind.INTERACTION), NOW_MS - 50 * HOUR_MS, body)
+    check([frame], 1)
+    monkeypatch.setattr(EventReader, "read", lambda *_: None)
+    assert in_columns(BulkReader(reader()), batches_of([frame], 1)) == ([], [])
+
+
+def test_what_is_remembered_of_bodies_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_HELD", 10_000)
+    bulk = BulkReader(reader())
+    for batch in range(50):
+        frames = []
+        for i in range(10):
+            said = event_pb2.Interaction(kind="view", product=f"nobody knows {batch} {i}")
+            body = event_pb2.Event(interaction=said).SerializeToString()
+            frames.append((b"a" * 16, int(FrameKind.INTERACTION), NOW_MS, body))
+        assert in_columns(bulk, batches_of(frames, 10)) == ([], [])
+    assert sum(len(known) for known in bulk._numbers.values()) < 100

@@ -1,8 +1,9 @@
 """Bodies of many events taken apart into columns: what is usual in them.
 
 Step by step, one field of each body in a step, whatever order the fields come in. A body is unusual
-that has explicit DNA, consent or a link, an unknown field, a message that comes twice, text beyond
-ASCII where nobody reads it, or a number beyond 56 bits; of such a body nothing is said.
+that has explicit DNA, consent or a link, an unknown field, a message or a name that comes twice,
+text beyond ASCII where nobody reads it, a number beyond 56 bits, or very many fields; of such a
+body nothing is said.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ def _actions() -> _Bytes:
 _ACTIONS: Final = _actions()
 # Bits of a varint that fit without a sign; and what is read beyond the end of the last body.
 _MOST_BITS: Final = 56
+# Fields of a usual body. A step costs the same for one body as for many: none may ask for
+# half a million of them.
+_MOST_FIELDS: Final = 128
 PADDING: Final = bytes(16)
 
 
@@ -137,7 +141,9 @@ def take_apart(data: _Bytes, begin: _Ints, end: _Ints) -> Fields:
     rows, at, stop = np.arange(len(begin)), begin.copy(), end.copy()
     place = np.full(len(begin), _TOP)
     plain: _Ints | None = None
-    while len(rows):
+    for _ in range(_MOST_FIELDS):
+        if not len(rows):
+            break
         back = (at == stop) & (place != _TOP)
         if back.any():
             place[back], stop[back] = _TOP, end[rows[back]]
@@ -161,12 +167,16 @@ def take_apart(data: _Bytes, begin: _Ints, end: _Ints) -> Fields:
                 plain = _beyond_ascii(data) if plain is None else plain
                 unusual[those] |= plain[after[those]] != plain[inside[those]]
             else:
+                if code in found.end:
+                    # Of two names the last one counts; a reader would refuse one that is no text.
+                    unusual[those] |= found.end[code][rows[those]] != 0
                 columns = (rows, at, value, inside, after)
                 found.take(code, *(column[those] for column in columns))
         at = to
         if unusual.any():
             found.unusual[rows[unusual]] = True
             rows, at, stop, place = (column[~unusual] for column in (rows, at, stop, place))
+    found.unusual[rows] = True
     return found
 
 

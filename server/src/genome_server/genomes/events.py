@@ -247,6 +247,8 @@ class EventReader:
         """(marker, salience, half-life) that a kind imprints of a product or offer."""
         key = (source, name, kind)
         if key not in self._exploded:
+            if len(self._exploded) >= MOST_GIVEN:
+                self._exploded.clear()  # of ids that nobody knows there is no end
             dna = self._sources[source](name)
             found = None if dna is None else tuple(explode(self._schema, kind, dna))
             self._exploded[key] = found

@@ -57,6 +57,10 @@ _HEADER: Final = np.dtype(
 _READ: Final = np.array(sorted(READ))
 _NOBODY: Final = np.void(NOBODY)
 
+# What is remembered of bodies, in bytes; then it begins anew. A part has a price of its own.
+_MOST_HELD: Final = 16 << 20
+_PART_BYTES: Final = 128
+
 _HOUR_BITS: Final = 40
 _HOUR_MASK: Final = (1 << _HOUR_BITS) - 1
 
@@ -89,12 +93,14 @@ class BulkReader:
         # By payload: what was done to what, as it lies in a body, and what that gives.
         self._numbers: dict[int, dict[bytes, int]] = {INTERACTION: {}, OUTCOME: {}}
         self._given: list[Given] = []
+        self._held = 0
 
     def read(self, batches: Sequence[LogBatch]) -> Told:
         """What the events of these batches do. Raises LandmarkExhausted, LogFormatError."""
-        if len(self._given) > MOST_GIVEN:
+        if len(self._given) > MOST_GIVEN or self._held > _MOST_HELD:
             self._numbers = {payload: {} for payload in self._numbers}
             self._given = []
+            self._held = 0
         raw = b"".join([*(batch.raw for batch in batches), PADDING])
         data = np.frombuffer(raw, np.uint8)
         starts, base = [], 0
@@ -134,7 +140,7 @@ class BulkReader:
             if len(rows):
                 self._name(payload, raw, fields, rows, given)
                 self._identify(payload, raw, fields, rows, given, once)
-        words = []
+        words, known = [], len(self._given)
         for i, effect in self._one_by_one(batches, np.flatnonzero(fields.unusual), offsets):
             if isinstance(effect, Imprint):
                 hours[i], once[i], given[i] = effect.hour, effect.once, len(self._given)
@@ -147,6 +153,7 @@ class BulkReader:
             once = [once[i] for i in kept.tolist()]
         keys, dose = np.unique(given << _HOUR_BITS | hours, return_inverse=True)
         pairs = [(self._given[key >> _HOUR_BITS], key & _HOUR_MASK) for key in keys.tolist()]
+        del self._given[known:]  # what one event gives by itself is not asked for again
         for pair in pairs:
             self._reader.check(*pair)
         doses = [(votes, hour) for (_, votes), hour in pairs]
@@ -160,6 +167,7 @@ class BulkReader:
         for place, part in enumerate(parts):
             if part not in known:
                 known[part] = self._number(payload, raw, fields, int(rows[place]))
+                self._held += len(part) + _PART_BYTES
         given[rows] = [known[part] for part in parts]
 
     def _number(self, payload: int, raw: bytes, fields: Fields, row: int) -> int:
