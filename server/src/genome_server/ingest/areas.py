@@ -4,6 +4,8 @@ The area is a disk of cells of the finest resolution that needs no more than a
 few hundred of them. Salience is full in the middle and falls in a straight line
 to a quarter at the rim: a fix is rarely better than some tens of metres, and
 what is next door should count for less than what is here.
+
+50 m is what told best where people are later, for most kinds of place: see docs/moments.md.
 """
 
 from __future__ import annotations
