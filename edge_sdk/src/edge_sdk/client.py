@@ -36,7 +36,6 @@ from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.lazy import later
 from edge_sdk.outbox import recording
-from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.plugins import Plugins
 from edge_sdk.runtime import opening, rehearsal
 from edge_sdk.runtime.desk import Desk
@@ -48,12 +47,14 @@ if TYPE_CHECKING:
     from edge_sdk import explanation as explanations
     from edge_sdk import session as sessions
     from edge_sdk import status as states
+    from edge_sdk.outbox import redeeming
     from edge_sdk.runtime import looking_back
 else:
     shutil = later("shutil")
     explanations = later("edge_sdk.explanation")
     sessions = later("edge_sdk.session")
     states = later("edge_sdk.status")
+    redeeming = later("edge_sdk.outbox.redeeming")
     looking_back = later("edge_sdk.runtime.looking_back")
 
 _HOUR_MS: Final = 3_600_000
@@ -237,7 +238,7 @@ class EdgeClient:
             decision, kind, slot=slot, value=value, event_id=event_id, durable=durable
         )
 
-    def redeem(self, decision: Decision | str, *, slot: int = 0) -> Redemption:
+    def redeem(self, decision: Decision | str, *, slot: int = 0) -> redeeming.Redemption:
         """Redeem what a decision offered: granted, on disk, and sent before everything else; or
         refused with a reason. Raises UsageError and StoreError."""
         return self._current().redeem(decision, slot)

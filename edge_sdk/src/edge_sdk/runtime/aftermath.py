@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from edge_sdk.arguments import MAX_NAME, is_whole, shown
 from edge_sdk.decision import Decision, Unknown
@@ -17,9 +17,9 @@ from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_rules import CONVERT, REDEEM, VIEW, CapRow
 from edge_sdk.engine.decide import MAX_SLOTS
 from edge_sdk.errors import StoreError, UnknownDecision, UsageError
-from edge_sdk.outbox import recording, redeeming
+from edge_sdk.lazy import later
+from edge_sdk.outbox import recording
 from edge_sdk.outbox.entries import WRITTEN, Entry
-from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
 from edge_sdk.runtime.claiming import claim_of, counted_as
 from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.runtime.local_state import LocalState
@@ -27,6 +27,11 @@ from edge_sdk.runtime.recent import Recent
 from edge_sdk.runtime.room import Room
 from edge_sdk.store import state as store_state
 from edge_sdk.store.state import StoredImprint
+
+if TYPE_CHECKING:
+    from edge_sdk.outbox import redeeming
+else:
+    redeeming = later("edge_sdk.outbox.redeeming")
 
 _REMEMBERED: Final = 2_048
 # A decision of another process is on disk at most this much later than it was shown.
@@ -147,7 +152,7 @@ class Aftermath:
 
     def redeem(
         self, decision: Decision | str, slot: int = 0, memory: Memory | None = None
-    ) -> Redemption:
+    ) -> redeeming.Redemption:
         """Redeem what a decision offered, on disk before it is granted.
 
         Raises UnknownDecision for what is not an id, UsageError for a slot that the decision does
@@ -155,16 +160,16 @@ class Aftermath:
         """
         id_ = decision_id(decision)
         _check_slot(slot)
-        refused = partial(Redemption, False, decision=id_, slot=slot)
+        refused = partial(redeeming.Redemption, False, decision=id_, slot=slot)
         made = self._find(id_)
         if made is None:
-            return refused(RedemptionReason.UNKNOWN_DECISION)
+            return refused(redeeming.RedemptionReason.UNKNOWN_DECISION)
         offer = _offer_in(made, slot, id_)
         if not offer:
-            return refused(RedemptionReason.NOTHING_OFFERED)
+            return refused(redeeming.RedemptionReason.NOTHING_OFFERED)
         now_ms = self.room.clock.now_ms()
         if self._has_ended(offer, now_ms):
-            return refused(RedemptionReason.ENDED, offer=offer)
+            return refused(redeeming.RedemptionReason.ENDED, offer=offer)
         release = self.room.live.release
         rule = release.catalogue.caps.get(offer) if release is not None else None
         ledger, claim = self.room.ledger, claim_of(bytes.fromhex(id_), slot)
@@ -181,9 +186,11 @@ class Aftermath:
         entry.guard = redeeming.guard(said.decision_id, slot, made.subject, rule, now_ms)
         outcome = self._take_outcome(made, entry, memory, durable=True)
         if outcome != WRITTEN:
-            return refused(RedemptionReason(outcome), offer=offer)
+            return refused(redeeming.RedemptionReason(outcome), offer=offer)
         self.room.claims.tell(caps)
-        return Redemption(True, RedemptionReason.GRANTED, id_, slot, offer, name)
+        return redeeming.Redemption(
+            True, redeeming.RedemptionReason.GRANTED, id_, slot, offer, name
+        )
 
     def _has_ended(self, offer: str, now_ms: int) -> bool:
         release = self.room.live.release

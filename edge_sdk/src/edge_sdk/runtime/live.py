@@ -13,21 +13,27 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 from dataclasses import field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edge_sdk import numbers
 from edge_sdk.arguments import is_text
 from edge_sdk.decision import Unknown
 from edge_sdk.dna.genome import NOBODY, Genome, PendingImprint, Row
-from edge_sdk.dna.imprint import hour_of
 from edge_sdk.engine.release import Release
 from edge_sdk.engine.withheld import InForce, Withholding
 from edge_sdk.errors import UsageError
-from edge_sdk.runtime.earlier import Earlier, votes
+from edge_sdk.lazy import later
 from edge_sdk.runtime.local_state import LocalState, Pending
 from edge_sdk.store.genomes import GenomeView, compatible
 from edge_sdk.store.state import StoredImprint
 from edge_sdk.values import dataclass
+
+if TYPE_CHECKING:
+    from edge_sdk.dna import imprint
+    from edge_sdk.runtime import earlier
+else:
+    imprint = later("edge_sdk.dna.imprint")
+    earlier = later("edge_sdk.runtime.earlier")
 
 PERSONALISATION: Final = 1 << numbers.PERSONALISATION
 _HEX: Final = frozenset(string.hexdigits)
@@ -143,7 +149,7 @@ class Customers:
 
 
 def make_genome(
-    release: Release | None, row: Row | None, pending: Iterable[StoredImprint | Earlier]
+    release: Release | None, row: Row | None, pending: Iterable[StoredImprint | earlier.Earlier]
 ) -> Genome | None:
     """What a decision reads of a customer; None where nothing is known that could be read."""
     if release is None:
@@ -154,9 +160,9 @@ def make_genome(
     return Genome(row, release.schema, release.vocabulary, imprints)
 
 
-def _given(release: Release, one: StoredImprint | Earlier) -> PendingImprint | None:
+def _given(release: Release, one: StoredImprint | earlier.Earlier) -> PendingImprint | None:
     """What an imprint gives to each marker under this release; None where it gives nothing."""
-    if isinstance(one, Earlier):
+    if isinstance(one, earlier.Earlier):
         return one.votes(release)
-    given = tuple((index, q24) for index, q24, _ in votes(release, one.interaction))
-    return PendingImprint(hour_of(one.time_ms), given) if given else None
+    given = tuple((index, q24) for index, q24, _ in earlier.votes(release, one.interaction))
+    return PendingImprint(imprint.hour_of(one.time_ms), given) if given else None

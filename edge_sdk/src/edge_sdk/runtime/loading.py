@@ -146,8 +146,10 @@ def _thawed(store: DeviceStore, stored: StoredRelease, body: memoryview) -> Rele
 
 
 def prepare() -> None:
-    """Load what writing needs, here and not in the middle of it: see `EdgeClient.before_fork`."""
-    import edge_sdk.outbox.encoding  # noqa: F401
+    """Load what writing and later decisions need, before they do: see `EdgeClient.before_fork`."""
+    import edge_sdk.outbox.encoding
+    import edge_sdk.outbox.redeeming
+    import edge_sdk.runtime.earlier  # noqa: F401
 
 
 def keep_compiled(store: DeviceStore, release: Release, key: bytes) -> None:

@@ -11,13 +11,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge_sdk.runtime.earlier import Earlier
+from edge_sdk.lazy import later
 from edge_sdk.store.state import StoredImprint
 
+if TYPE_CHECKING:
+    from edge_sdk.runtime import earlier
+
+    Pending = tuple[StoredImprint | earlier.Earlier, ...]
+else:
+    earlier = later("edge_sdk.runtime.earlier")
+    Pending = tuple
+
 _Consent = tuple[bytes, int]
-Pending = tuple[StoredImprint | Earlier, ...]
 # Imprints of one customer that are kept apart; when there are twice as many the older become one.
 _APART: Final = 16
 
@@ -122,10 +129,10 @@ class LocalState:
 
     def _joined(self, pending: Pending) -> Pending:
         """The older ones as one, but for those that may still have to be taken back."""
-        before = pending[0] if isinstance(pending[0], Earlier) else None
+        before = pending[0] if isinstance(pending[0], earlier.Earlier) else None
         single = [one for one in pending if isinstance(one, StoredImprint)]
         old = [one for one in single[:-_APART] if one.id not in self._unwritten]
         if not old:
             return pending
         gone = {one.id for one in old}
-        return (Earlier(before, old), *(one for one in single if one.id not in gone))
+        return (earlier.Earlier(before, old), *(one for one in single if one.id not in gone))
