@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from edge_sdk.clock import Stamp
 from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import Hold
 from edge_sdk.engine.caps import VIEW
 from edge_sdk.engine.decide import decide
-from edge_sdk.engine.record import coarse
+from edge_sdk.outbox.encoding import bodies
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.runtime.claiming import HOLD_MS, Claims, claim_of, within_caps
 from genome_server.bulk.budgets import NOT_SHOWN, Budgets
@@ -26,7 +27,7 @@ from genome_server.bulk.moments import Asked
 from genome_server.bulk.results import Row
 from genome_server.log import Kept, OwnEvent
 from genome_server.services.deciding import REMEMBERED_MS, Customer, Remembered
-from genome_server.services.prepared import decision_key, own_event
+from genome_server.services.prepared import decision_key
 
 if TYPE_CHECKING:
     from edge_sdk.decision import Decision
@@ -69,6 +70,7 @@ class ListDecider:
         self._budgets = budgets
         self._key = key
         self._at_ms = at_ms
+        self._stamp = Stamp(at_ms, 0, b"", 0)
         self._audience = audience
         self._campaigns = {offer.id: offer.campaign for offer in release.catalogue.offers}
 
@@ -179,8 +181,8 @@ class ListDecider:
         return rows
 
     def _log(self, one: Asked, decision: Decision, record: Record, done: Decided) -> None:
-        said = coarse(record.to_proto())
-        done.events.append(own_event(one.subject, FrameKind.DECISION, self._at_ms, decision=said))
+        body, _ = bodies(record, self._stamp, private=False)
+        done.events.append(OwnEvent(one.subject, int(FrameKind.DECISION), self._at_ms, body))
         placement = self._release.placements[one.placement]
         shown = any(slot.offer and slot.reason is not Reason.HOUSE for slot in decision.slots)
         if not self._audience or not shown:
@@ -193,5 +195,10 @@ class ListDecider:
         )
         until_ms = self._at_ms + max(placement.outcome_window_hours * 3_600_000, REMEMBERED_MS)
         done.keep.append(
-            Kept(decision_key(said.decision_id), remembered.to_bytes(), one.subject, until_ms)
+            Kept(
+                decision_key(record.inputs.decision_id),
+                remembered.to_bytes(),
+                one.subject,
+                until_ms,
+            )
         )

@@ -156,7 +156,7 @@ class Transaction:
             "DELETE FROM kept WHERE key IN (SELECT key FROM kept WHERE expires_ms <= ? LIMIT ?)",
             (self._now_ms, _PURGE),
         )
-        self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", keep)
+        self._insert_many("INSERT OR REPLACE INTO kept VALUES {rows}", keep)
         return None
 
     def write(self) -> None:
