@@ -14,7 +14,8 @@ from edge_sdk.errors import InvalidContext, StoreError, UsageError
 from edge_sdk.sidecar.doors import Door, parse_door, private_socket
 from edge_sdk.sidecar.messages import context_of
 from edge_sdk.sidecar.refusals import STATUSES, CallRefused
-from edge_sdk.sidecar.token import Gate, read_token
+from edge_sdk.sidecar.rpc import RpcDoor
+from edge_sdk.sidecar.token import Gate, keep_token, made_token, read_token
 from genome_edge.v1 import decision_pb2, errors_pb2
 
 
@@ -66,13 +67,23 @@ def test_a_socket_gives_way_only_when_nobody_listens(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
+def test_a_socket_where_there_can_be_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    door = RpcDoor([], Gate("s" * 43), lambda: False)
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        door.open(Door(path=tmp_path / "file" / "s"))
+    door.close(0)
+
+
 def test_the_token(tmp_path: Path) -> None:
     path = tmp_path / "new" / "token"
     token = read_token(path)
     assert read_token(path) == token
     assert len(token) > 40
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_token(path, new=True) != token
+    keep_token(path, made_token())
+    assert read_token(path) != token
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for junk in (b"", b"short\n", b"x" * 30 + b" y" * 10, b"\xff" * 40):
         path.write_bytes(junk)
         with pytest.raises(UsageError, match="no token"):

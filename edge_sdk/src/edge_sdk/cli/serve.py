@@ -13,7 +13,7 @@ from edge_sdk.client import EdgeClient
 from edge_sdk.errors import StoreError, UsageError
 from edge_sdk.sidecar.doors import Door, parse_door
 from edge_sdk.sidecar.serving import Sidecar
-from edge_sdk.sidecar.token import default_path, read_token
+from edge_sdk.sidecar.token import default_path, keep_token, made_token, read_token
 from edge_sdk.tuning import tune_process
 
 _READY_S = 2.0
@@ -28,7 +28,7 @@ def run(options: Namespace, output: Output) -> int:
     doors = _doors(options)
     if options.bundle is None and not has_store(store):
         raise UsageError(f"there is no store at {store}: enrol this device, or give --bundle FILE")
-    token = read_token(token_file, new=options.new_token)
+    token = made_token() if options.new_token else read_token(token_file)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -39,13 +39,16 @@ def run(options: Namespace, output: Output) -> int:
         tune_process()  # it is ours alone
         try:
             sidecar.open(*doors)
+            if options.new_token:  # not before: whoever serves here already knows the old one only
+                keep_token(token_file, token)
             _say_ready(sidecar, str(token_file), output)
             stop.wait()
             output.note("stopping: calls that run come to an end, everything is written")
         finally:
             sidecar.close(_DRAIN_S)
         edge.flush(0)
-        trouble = edge.status.cause
+        # Of this device: what syncing had to complain of is no matter of what is on disk.
+        trouble = edge._current().keeper.wrong
     if isinstance(trouble, StoreError):
         output.note(f"warning: not everything may be on disk: {trouble}")
         return REFUSED

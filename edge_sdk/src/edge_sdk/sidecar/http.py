@@ -23,6 +23,7 @@ import contextlib
 import json
 import logging
 import mimetypes
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,10 @@ log = logging.getLogger("edge_sdk.sidecar.http")
 MAX_BODY_BYTES: Final = 6 << 20
 _IDLE_S: Final = 30.0
 _PREFLIGHT_S: Final = 600
+# How long, and how much at a time, is read of a body that nobody wants: whoever still sends it
+# would otherwise not hear the answer.
+_UNWANTED_S: Final = 2.0
+_UNWANTED_BYTES: Final = 1 << 16
 _DIGITS: Final = 18
 ASSETS: Final = "/v1/assets/"
 _OPEN_TO_ALL: Final = "/healthz"
@@ -188,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self, answer: Callable[[str], Answer]) -> None:
         origin = None
         self._body_left = _length(self.headers.get_all("Content-Length", []))
+        if self.headers.get("Transfer-Encoding"):
+            self._body_left = -1  # nobody counts it
         with self._outside.call():
             try:
                 origin = self._check_sender()
@@ -203,8 +210,20 @@ class _Handler(BaseHTTPRequestHandler):
                 log.exception("a call failed in an unforeseen way")
                 said = _as_answer(CallRefused("INTERNAL", "the service failed"))
             # What was not read of a body would be taken for the next call.
-            self.close_connection |= self._body_left > 0 or self._outside.draining()
+            self.close_connection |= self._body_left != 0 or self._outside.draining()
             self._write(said, origin)
+        if self._body_left:
+            self._let_finish()
+
+    def _let_finish(self) -> None:
+        """Hear whoever is still sending a while, so that they hear the answer."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + _UNWANTED_S
+            while (left := deadline - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(_UNWANTED_BYTES):
+                    return
 
     def _target(self) -> SplitResult:
         try:
@@ -251,8 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
         raise _nothing_at(path, path in rooms.methods)
 
     def _file(self, name: str) -> Answer:
-        rooms, (key,) = self._outside.rooms, parse_qs(self._target().query).get("key", [""])
-        if not rooms.gate.opens(name, key):
+        rooms, keys = self._outside.rooms, parse_qs(self._target().query).get("key", [""])
+        if len(keys) != 1 or not rooms.gate.opens(name, keys[0]):
             raise CallRefused("UNAUTHENTICATED", "the address carries no key of this file")
         path = rooms.asset(name)
         try:
@@ -301,6 +320,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "TOO_LARGE", f"a body has at most {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES
             )
         body: bytes = self.rfile.read(self._body_left)
+        if len(body) < self._body_left:
+            raise ConnectionError("the caller went away in the middle of a body")
         self._body_left = 0
         return body
 

@@ -58,7 +58,7 @@ class RpcDoor:
                 return door
             port = self._server.add_insecure_port(door.text)
             self._server.start()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise UsageError(f"{door.text} cannot be listened on: {error}") from error
         return Door(door.host, port)
 

@@ -20,28 +20,45 @@ _SHORTEST: Final = 32
 _OTHERS: Final = 0o077
 
 
-def read_token(path: Path, *, new: bool = False) -> str:
-    """The token in the file at `path`, which is made where there is none, and anew with `new`.
+def made_token() -> str:
+    """A token that nobody knows yet."""
+    return secrets.token_urlsafe(_BYTES)
+
+
+def keep_token(path: Path, token: str) -> None:
+    """Write a token to its file, in place of the one there. Raises StoreError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(path, f"{token}\n".encode())
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def read_token(path: Path) -> str:
+    """The token in the file at `path`, which is made where there is none.
 
     Raises UsageError for a file that others can read, or that holds no token; StoreError where
     it cannot be read or written.
     """
     try:
-        if new or not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(path, f"{secrets.token_urlsafe(_BYTES)}\n".encode())
+        if not path.exists():
+            keep_token(path, made_token())
         if path.stat().st_mode & _OTHERS:
             raise UsageError(f"others can read the token in {path}: chmod 600 {path}")
         token = path.read_text(encoding="ascii").strip()
     except UnicodeDecodeError:
         token = ""
     except OSError as error:
-        raise StoreError(f"the token in {path} cannot be used: {error.strerror}") from error
+        raise _unusable(path, error) from error
     if len(token) < _SHORTEST or not token.isprintable() or " " in token:
         raise UsageError(
             f"{path} holds no token: one line of at least {_SHORTEST} characters, or delete it"
         )
     return token
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"the token in {path} cannot be used: {error.strerror}")
 
 
 class Gate:
