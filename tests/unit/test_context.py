@@ -103,6 +103,7 @@ def test_the_repr_shows_the_region_and_not_the_cell() -> None:
         ({"attributes": ["weather"]}, ["attributes=", "mapping"]),
         ({"attributes": {"weather": None}}, ["attributes['weather']=None"]),
         ({"attributes": {"weather": float("inf")}}, ["attributes['weather']"]),
+        ({"attributes": {"weather": b"sunny"}}, ["attributes['weather']=<bytes>"]),
         ({"attributes": {"9th": "x"}}, ["attributes['9th']", "lower-case letters"]),
         ({"attributes": {"place": "bar"}}, ["place="]),
         ({"attributes": {"Day_part": "x", "daypart": "y"}}, ["time="]),

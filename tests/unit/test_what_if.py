@@ -199,6 +199,8 @@ def test_the_language_and_what_is_not_there() -> None:
         ({"cell": "nonsense"}, "H3 cell"),
         ({"slots": "0"}, "from 1 to 64"),
         ({"slots": "many"}, "from 1 to 64"),
+        ({"slots": "9" * 5_000}, "from 1 to 64"),
+        ({"seed": "9" * 5_000}, "from 0 to"),
         ({"seed": "-1"}, "2^64"),
         ({"placement": "loby"}, "did you mean 'lobby'"),
         ({"basket": "P-2"}, "did you mean 'P-1'"),

@@ -35,6 +35,9 @@ _COORDINATES: Final = frozenset(
 # Also as part of a name: `store-lat`.
 _DEGREES: Final = frozenset({"lat", "lng", "lon", "latitude", "longitude"})
 
+# Their items are no values of their own.
+_NO_LISTS: Final = (str, bytes, bytearray, memoryview)
+
 Scalar = str | int | float | bool
 
 
@@ -71,7 +74,7 @@ def read_attributes(
                 f"attributes: {name!r} would be recorded; give lat= and lng= to the context, "
                 "which keeps only the cell"
             )
-        if isinstance(given, Sequence) and not isinstance(given, str):
+        if isinstance(given, Sequence) and not isinstance(given, _NO_LISTS):
             if len(given) > _MAX_VALUES:
                 raise InvalidContext(f"attributes[{name!r}]: at most {_MAX_VALUES} values")
             free[name] = tuple(given)

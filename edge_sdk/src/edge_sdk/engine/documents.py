@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NoReturn, TypeVar
 
+from edge_sdk.arguments import shown
 from edge_sdk.dna.markers import marker as marker_of
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.engine.cells import parse_cell
@@ -35,7 +36,7 @@ class InvalidDocument(UsageError):
         self.field = field
         self.value = value
         self.allowed = allowed
-        super().__init__(f"{field}: {value!r} is not allowed; expected {allowed}")
+        super().__init__(f"{field}: {shown(value)} is not allowed; expected {allowed}")
 
 
 def fail(field: str, value: object, allowed: str) -> NoReturn:
@@ -113,7 +114,7 @@ def number(value: object, field: str, low: float, high: float) -> float:
     """A number between two others."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not low <= found <= high:
         fail(field, value, f"a number from {low:g} to {high:g}")
@@ -126,7 +127,7 @@ def integer(value: object, field: str, low: int, high: int) -> int:
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             found = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             found = -math.inf
     if not low <= found <= high or found != int(found):
         fail(field, value, f"a whole number from {low} to {high}")
@@ -248,7 +249,8 @@ def instant(value: object, field: str, zone: tzinfo | None = None) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     try:
-        return round(moment.astimezone(UTC).timestamp() * 1000)
+        # 0 says that nothing was said, so the first millisecond of 1970 is the one after it.
+        return round(moment.astimezone(UTC).timestamp() * 1000) or 1
     except OverflowError:  # the first or the last day that there is, in another zone
         fail(field, value, "a time between the years 1 and 9999")
 

@@ -272,13 +272,11 @@ def _windows(doc: Mapping[str, Any], zone: tzinfo | None) -> list[release_pb2.Wi
         return [window(doc.get("valid"), "valid")]
     if doc.get("valid"):
         read.fail("windows", doc["windows"], "either valid or windows")
-    if len(found) == 1:
-        return found
     for position, one in enumerate(found):
-        if not one.from_ms or not one.until_ms:
+        if len(found) > 1 and not (one.from_ms and one.until_ms):
             end = "until" if one.from_ms else "from"
             read.fail(f"windows[{position}].{end}", None, "a time: several windows have both ends")
-        if one.from_ms >= one.until_ms:
+        if one.until_ms and one.from_ms >= one.until_ms:
             said = doc["windows"][position]
             read.fail(f"windows[{position}].until", said["until"], "a time after its from")
     joined: list[release_pb2.Window] = []

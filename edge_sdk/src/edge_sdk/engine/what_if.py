@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from edge_sdk.arguments import shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Slot
 from edge_sdk.dna.markers import time_markers
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _PLACES: Final = ("place:", "around-")
 _WORDS: Final = ("place", "activity", "channel", "stage")
 _MAX_SLOTS: Final = 64
+_DIGITS: Final = 20
 _YES: Final = {"yes": True, "no": False}
 _PERSONALISATION: Final = dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 _NOT_KNOWN: Final = (
@@ -173,16 +175,17 @@ class _Change:
 
     def slots(self, value: str) -> None:
         """So many slots."""
-        number = int(value) if value.isdecimal() else 0
-        if not 1 <= number <= _MAX_SLOTS:
+        number = _whole(value)
+        if number is None or not 1 <= number <= _MAX_SLOTS:
             raise _wrong("slots", value, f"a whole number from 1 to {_MAX_SLOTS}")
         self.inputs = self.inputs._replace(slots=number)
 
     def seed(self, value: str) -> None:
         """Drawn by another seed."""
-        if not value.isdecimal() or int(value) >= 1 << 64:
+        number = _whole(value)
+        if number is None or number >= 1 << 64:
             raise _wrong("seed", value, "a whole number from 0 to 2^64 - 1")
-        self.inputs = self.inputs._replace(seed=int(value))
+        self.inputs = self.inputs._replace(seed=number)
 
     def basket(self, value: str) -> None:
         """These products as well."""
@@ -329,6 +332,11 @@ def _said(slot: Slot) -> str:
     return f"{slot.offer.id} ({slot.reason}, score {slot.score:.4f}{chance})"
 
 
+def _whole(value: str) -> int | None:
+    """A whole number from 0; None: it is none, or one that is too long for anything here."""
+    return int(value) if value.isdecimal() and len(value) <= _DIGITS else None
+
+
 def _yes(key: str, value: str) -> bool:
     if value not in _YES:
         raise _wrong(key, value, "yes or no")
@@ -336,4 +344,4 @@ def _yes(key: str, value: str) -> bool:
 
 
 def _wrong(key: str, value: str, allowed: str) -> UsageError:
-    return UsageError(f"what if {key}={value!r} is not allowed: {allowed}")
+    return UsageError(f"what if {key}={shown(value)} is not allowed: {allowed}")
