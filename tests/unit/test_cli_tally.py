@@ -71,3 +71,10 @@ def test_another_log_is_counted_from_its_start(home: tuple[Tenant, Store]) -> No
         file.unlink()
     append(tenant, 1, outcome("redeem", "a"), outcome("redeem", "b"))
     assert count_log(store, tenant.log_path).outcomes == {"redeem": 2}
+
+
+def test_a_kind_that_is_none_is_not_told_as_one(home: tuple[Tenant, Store]) -> None:
+    """Devices pass on what apps say, and this ends up on somebody's terminal."""
+    tenant, store = home
+    append(tenant, 1, outcome("k" * 100_000), outcome("\x1b[2Jview", "a"), outcome(""))
+    assert count_log(store, tenant.log_path).outcomes == {"(no kind)": 3}

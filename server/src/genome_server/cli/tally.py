@@ -30,6 +30,8 @@ _NAMES = {
     FrameKind.EVICTED: "evictions",
 }
 _STEP_EVENTS = 50_000
+_LONGEST_KIND = 64
+_NO_KIND = "(no kind)"
 
 
 @dataclass
@@ -91,11 +93,14 @@ def _outcome(body: bytes, tally: Tally, said: dict[bytes, str]) -> None:
         outcome = event_pb2.Event.FromString(body).outcome
     except DecodeError:
         return
+    kind = outcome.kind
+    if not 0 < len(kind) <= _LONGEST_KIND or not kind.isprintable():
+        kind = _NO_KIND  # devices pass on what apps say; this is for people and their terminals
     if outcome.event_id:
         name = f"{outcome.kind}\0{outcome.event_id}"
-        said.setdefault(hashlib.blake2b(name.encode(), digest_size=16).digest(), outcome.kind)
+        said.setdefault(hashlib.blake2b(name.encode(), digest_size=16).digest(), kind)
     else:
-        tally.outcomes[outcome.kind] += 1
+        tally.outcomes[kind] += 1
 
 
 def _name(kind: int) -> str:
