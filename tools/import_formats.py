@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from genome_server.bulk.kind import MOMENTS
 from genome_server.ingest.describe import Field, example_csv, example_yaml, fields
 from genome_server.ingest.kinds import KINDS, Kind
 
@@ -53,12 +54,15 @@ the extension, or by `--format`. `genome-server schema KIND` prints the JSON Sch
 Import in this order: products, places, placements, offers, customers, interactions. What is named
 must be known: an interaction with a product, offer or customer that is not is set aside
 (`--create-customers` makes the customers).
+
+The last kind, moments, is not imported: these are the rows of lists for `genome-server decide`, see
+[bulk.md](bulk.md).
 """
 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(_section(kind) for kind in KINDS.values())])
+    return "\n".join([_HEAD, *(_section(kind) for kind in (*KINDS.values(), MOMENTS))])
 
 
 def _section(kind: Kind) -> str:

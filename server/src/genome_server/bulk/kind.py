@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from genome_server.ingest.kind import Kind, kind_of
-from genome_server.ingest.terms import CELL, CELL_ITEM, free, id_, list_, number, text, time, whole
+from genome_server.ingest.terms import (
+    CELL,
+    CELL_ITEM,
+    free,
+    id_,
+    list_,
+    number,
+    object_,
+    text,
+    time,
+    whole,
+)
 
 #: Fields that say who is asked for and where it is shown; all others are of the moment.
 _ASKING: Final = ("id", "customer", "source", "placement", "slots")
@@ -49,6 +60,18 @@ MOMENTS: Final[Kind] = kind_of(
             id_("A product's id.", "p-espresso"),
             "p-espresso",
             "p-milk",
+        ),
+        "recent": list_(
+            "What went on before, with how many seconds ago it was. A JSON text in CSV.",
+            object_(
+                "An activity.",
+                {
+                    "activity": text("What went on.", "flight-search", minLength=1, maxLength=120),
+                    "ago_s": number("How many seconds ago.", 300, 0, 3e9),
+                },
+                required=["activity", "ago_s"],
+            ),
+            {"activity": "flight-search", "ago_s": 300},
         ),
         "language": text("In which language: BCP 47.", "de", maxLength=64),
         "attributes": free(

@@ -142,6 +142,8 @@ def _context(said: Mapping[str, Any]) -> Context:
     fields = dict(said)
     if "time" in fields:
         fields["time"] = _time(fields["time"])
+    if "recent" in fields:
+        fields["recent"] = [(one["activity"], one["ago_s"]) for one in fields["recent"]]
     try:
         return Context(**fields)
     except SdkUsageError as error:
