@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_sdk.async_client import AsyncEdgeClient, AsyncSession
-    from edge_sdk.client import EdgeClient, Purpose
+    from edge_sdk.client import EdgeClient
     from edge_sdk.config import Config
     from edge_sdk.context import Context
     from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge_sdk.explanation import Explanation
     from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
     from edge_sdk.plugins import Plugins
+    from edge_sdk.purposes import Purpose
     from edge_sdk.session import IdentifyResult, Session
     from edge_sdk.status import State, Status
     from edge_sdk.tuning import tune_process
@@ -80,7 +81,7 @@ __all__ = [
 
 _HOMES = {
     "async_client": ("AsyncEdgeClient", "AsyncSession"),
-    "client": ("EdgeClient", "Purpose"),
+    "client": ("EdgeClient",),
     "config": ("Config",),
     "context": ("Context",),
     "decision": ("Decision", "Offer", "Reason", "Slot", "Tier", "Unknown"),
@@ -101,6 +102,7 @@ _HOMES = {
     "explanation": ("Explanation",),
     "outbox.redeeming": ("Redemption", "RedemptionReason"),
     "plugins": ("Plugins",),
+    "purposes": ("Purpose",),
     "session": ("IdentifyResult", "Session"),
     "status": ("State", "Status"),
     "tuning": ("tune_process",),

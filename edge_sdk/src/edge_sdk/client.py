@@ -22,12 +22,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_sdk import _posix, numbers
+from edge_sdk import _posix
 from edge_sdk.arguments import seconds, shown
 from edge_sdk.config import Config
 from edge_sdk.context import Context
@@ -37,6 +36,7 @@ from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.lazy import later
 from edge_sdk.outbox import recording
 from edge_sdk.plugins import Plugins
+from edge_sdk.purposes import Purpose, purpose_of
 from edge_sdk.runtime import opening, rehearsal
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper
@@ -64,14 +64,6 @@ _FORK_WAIT_S: Final = 5.0
 _WRITE_S: Final = 1.0
 # What a child inherits and must neither use nor close; kept so that nothing ever closes it.
 _abandoned: list[object] = []
-
-
-class Purpose(IntEnum):
-    """What a customer can agree to."""
-
-    PERSONALISATION = numbers.PERSONALISATION
-    LEARNING = numbers.LEARNING
-    LOCATION = numbers.LOCATION
 
 
 class EdgeClient:
@@ -279,7 +271,7 @@ class EdgeClient:
         StoreError where the disk does not take it. A withdrawal is in force here even then.
         """
         desk = self._current()
-        bit = _purpose(purpose)
+        bit = purpose_of(purpose)
         if not isinstance(granted, bool):  # "no" would be true
             raise UsageError(f"granted must be True or False, not {shown(granted)}")
         subject = desk.room.customers.subject_of(desk.room.live, customer)
@@ -393,15 +385,3 @@ def _end(keeper: Keeper, temporary: Path | None, owner: int) -> None:
     keeper.close(_AT_EXIT_S)
     if temporary is not None:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _purpose(purpose: Purpose | str) -> int:
-    if isinstance(purpose, str):
-        try:
-            return Purpose[purpose.upper()]
-        except KeyError:
-            known = ", ".join(one.name.lower() for one in Purpose)
-            raise UsageError(f"purpose={shown(purpose)} is not allowed: {known}") from None
-    if isinstance(purpose, Purpose):
-        return purpose
-    raise UsageError(f"purpose must be a Purpose or its name, not {shown(purpose)}")

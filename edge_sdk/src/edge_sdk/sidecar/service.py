@@ -25,7 +25,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from edge_sdk.client import EdgeClient, Purpose
+from edge_sdk.client import EdgeClient
 from edge_sdk.decision import Offer
 from edge_sdk.errors import (
     ClientClosed,
@@ -35,6 +35,7 @@ from edge_sdk.errors import (
     UsageError,
 )
 from edge_sdk.outbox.recording import MAX_ID
+from edge_sdk.purposes import Purpose
 from edge_sdk.runtime.aftermath import decision_id
 from edge_sdk.sidecar.batches import Batches
 from edge_sdk.sidecar.messages import context_of, explanation_of, from_micros, response_of
