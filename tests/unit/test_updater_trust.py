@@ -125,7 +125,7 @@ def test_a_heartbeat_says_all_that_is_known(town: Town) -> None:
     device = town.device
     facts = DeviceFacts("stale", {"MATCH": 3}, "the model cannot be opened")
     given = iter([facts])
-    device.store.facts = lambda: next(given, replace(facts, reasons={}))
+    device.store.facts = lambda: next(given, facts._replace(reasons={}))
     with device.store.write() as connection:
         count_loss(connection, "SPACE", 7)
     device.updater().start()

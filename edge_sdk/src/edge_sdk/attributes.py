@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from edge_sdk.arguments import shown_plain
 from edge_sdk.dna.markers import marker
@@ -79,7 +79,9 @@ def read_attributes(
                 raise InvalidContext(f"attributes[{name!r}]: at most {_MAX_VALUES} values")
             free[name] = tuple(given)
         else:
-            free[name] = given
+            free[name] = cast(
+                "Scalar", given
+            )  # what it is not is refused where it is made a marker
     return free
 
 
