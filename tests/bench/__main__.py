@@ -23,6 +23,7 @@ SECTIONS = (
     "workers",
     "fanout",
     "ingest",
+    "bulk",
     "loop",
     "model",
     "places",
