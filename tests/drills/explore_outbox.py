@@ -198,7 +198,7 @@ class World:
                 return report_pb2.ReportResponse.FromString(content)
             raise RefusedError(what, "", dict(json.loads(content)))
 
-        with mock.patch("edge_sdk.outbox.queue.secrets.token_bytes", return_value=epoch):
+        with mock.patch("edge_sdk.outbox.queue.os.urandom", return_value=epoch):
             self._pump(send).step()
         return replace(
             self._off(state, device),

@@ -15,6 +15,7 @@ from edge_sdk.errors import StoreCorrupt
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.rescue import rescue
 from edge_sdk.store.state import find_decision, read_caps, read_consents, read_pending
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import Desk, drain, entry, word
@@ -317,4 +318,52 @@ def test_a_lane_whose_numbers_are_damaged_loses_no_event(tmp_path: Path, damage:
         desk.writer.put_durably(entry(text), 5)
     sent += [word(frame) for frame in drain(desk.outbox)]
     assert sent == ["early", "first", "second", "third", "fourth", "fifth"]
+    desk.close()
+
+
+def places(desk: Desk) -> list[tuple[object, ...]]:
+    return desk.rows("SELECT id, epoch, lane, sequence FROM pending ORDER BY id")
+
+
+def rescued(desk: Desk, fresh: Path, damage: str) -> Desk:
+    """The rescue of a store to which something was done."""
+    desk.writer.close(5)
+    with desk.store.write() as connection:
+        connection.execute(damage)
+    desk.store.close()
+    saved = Desk(fresh)
+    with saved.store.write() as connection:
+        rescue(desk.store.path / "edge.sqlite", connection, 1)
+    return saved
+
+
+def test_an_imprint_follows_its_event_also_where_its_lane_cannot_be_read(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store")
+    said = event_pb2.Interaction(kind="buy").SerializeToString()
+    for text in "ab":
+        desk.writer.put_durably(entry(text, imprint=(text, said)), 5)
+    desk = rescued(desk, tmp_path / "fresh", "UPDATE lanes SET row_crc = 1")
+    new = desk.store.epoch()
+    assert places(desk) == [("a", new, 1, 1), ("b", new, 1, 2)]
+    assert [word(frame) for frame in drain(desk.outbox)] == ["a", "b", lanes.STORE_CORRUPT]
+    desk.close()
+
+
+def test_what_waits_in_ended_epochs_is_saved_in_order(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store")
+    said = event_pb2.Interaction(kind="buy").SerializeToString()
+    for text in "abcd":
+        desk.writer.put_durably(entry(text, imprint=(text, said)), 5)
+    for differing in (3, 2):  # "a" and "b" under the first epoch, "c" under the second one
+        batch = desk.outbox.next_batch()
+        assert batch is not None
+        desk.outbox.forked(batch, differing)
+    with desk.store.write() as connection:
+        connection.execute("UPDATE lanes SET received = safe")  # the server was restored
+    assert len({epoch for _, epoch, *_ in places(desk)}) == 3
+    desk = rescued(desk, tmp_path / "fresh", "UPDATE lanes SET safe = safe")
+    new = desk.store.epoch()
+    assert places(desk) == [(text, new, 1, n) for n, text in enumerate("abcd", 1)]
+    sent = [word(frame) for frame in drain(desk.outbox)]
+    assert sent == [*"abcd", lanes.STORE_CORRUPT]
     desk.close()

@@ -142,7 +142,11 @@ def test_what_may_still_be_lost_of_an_ended_epoch_is_sent_again_under_it(desk: D
     assert third is not None
     desk.outbox.forked(third, 5)
     new = desk.store.epoch()
-    assert [frame.sequence for frame in drain(desk.outbox)] == [1, 2]  # "4" and "5"
+    last = desk.outbox.next_batch()  # "4" and "5"
+    assert last is not None
+    assert (last.epoch, last.first_sequence, last.last_sequence) == (new, 1, 2)
+    desk.outbox.ack(last, 2, 0, b"log")
+    assert desk.outbox.next_batch() is None
     desk.outbox.heed(b"restored")
     sent: dict[tuple[bytes, int], list[tuple[int, str]]] = {}
     while (batch := desk.outbox.next_batch()) is not None:
@@ -152,9 +156,31 @@ def test_what_may_still_be_lost_of_an_ended_epoch_is_sent_again_under_it(desk: D
     assert sent == {
         (old, first.lane): [(1, "urgent")],
         (old, second.lane): [(2, "1"), (3, "2"), (4, "3")],
+        (new, second.lane): [(1, "4"), (2, "5")],
     }
-    assert new not in {epoch for epoch, _ in sent}
     assert desk.rows("SELECT count(*) FROM lanes WHERE lane < 0") == [(0,)]  # all is safe
+
+
+def test_an_ended_epoch_is_asked_about_until_it_is_safe_and_then_it_goes(desk: Desk) -> None:
+    for i in range(4):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.forked(batch, 3)  # a copy of this disk has sent what lies below
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.ack(batch, 2, 1, b"log")
+    asked = desk.outbox.next_batch()
+    assert asked is not None
+    assert [word(frame) for frame in iter_frames(asked.frames)] == ["1"]
+    desk.outbox.ack(asked, 2, 0, b"log")  # not yet
+    assert desk.outbox.next_batch() is None
+    desk.say("4")
+    desk.writer.flush(5)
+    assert [word(frame) for frame in drain(desk.outbox)] == ["4", "1"]
+    assert desk.rows("SELECT count(*) FROM lanes WHERE lane < 0") == [(0,)]
+    assert desk.rows("SELECT count(*) FROM outbox") == [(0,)]
 
 
 def test_copies_that_have_the_same_to_send_come_to_the_same_new_epoch(tmp_path: Path) -> None:

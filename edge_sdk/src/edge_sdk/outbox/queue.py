@@ -103,7 +103,8 @@ class Outbox:
         is sent again. Raises StoreError.
         """
         with self._store.write() as connection:
-            if _lane_of(connection, batch) is None:
+            row = _lane_of(connection, batch)
+            if row is None:
                 return
             _heed(connection, incarnation)
             connection.execute(
@@ -112,6 +113,8 @@ class Outbox:
                 (received_through, safe_through, batch.held),
             )
             _settle(connection, batch.held)
+            if safe_through > row.safe and not row.has_ended:
+                _ask_again(connection)
 
     def heed(self, incarnation: bytes) -> None:
         """The server's log is this one: where another one was known, a server was restored, and
@@ -175,7 +178,10 @@ class Outbox:
             for segment in waiting:
                 write_segment(connection, row.lane, lanes.shift(segment, received))
             left = row.next - received
-            put_lane(connection, row._replace(next=left, received=0, safe=0, epoch=epoch))
+            if row.has_ended and left == 1:
+                connection.execute("DELETE FROM lanes WHERE lane = ?", (row.lane,))
+            else:
+                put_lane(connection, row._replace(next=left, received=0, safe=0, epoch=epoch))
             set_meta(connection, epoch=epoch)  # the copies must not meet in the lanes to come
             for table in ("pending", "consents"):
                 connection.execute(
@@ -265,6 +271,15 @@ def _heed(connection: sqlite3.Connection, incarnation: bytes) -> None:
     if known is not None:
         connection.execute("UPDATE lanes SET received = safe")
         connection.execute("DELETE FROM batches")
+
+
+def _ask_again(connection: sqlite3.Connection) -> None:
+    """More is safe at the server than before: send the last event of each lane that has ended once
+    more, which is harmless. The answer says whether what the lane holds is safe by now, too."""
+    connection.execute(
+        "UPDATE lanes SET received = next - 2"
+        " WHERE lane < 0 AND received = next - 1 AND safe < received"
+    )
 
 
 def _waiting_lane(connection: sqlite3.Connection) -> Lane | None:

@@ -65,8 +65,7 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     _insert(fresh, "caps", [_with_claim(row) for row in tables["caps"]])
     epoch = secrets.token_bytes(16)
     set_meta(fresh, **{key: meta[key] for key in keys}, epoch=epoch)
-    lanes_of = _lanes_of(tables, meta.get("epoch", bytes(16)))
-    moved = _rescue_outbox(fresh, tables, lanes_of, now_ms)
+    moved = _rescue_outbox(fresh, tables, meta.get("epoch", bytes(16)), now_ms)
     _rescue_marked(fresh, tables, moved, epoch)
     seal_all(fresh)
     # Higher than any count of changes can be: every process reads everything anew.
@@ -127,21 +126,25 @@ def _insert(fresh: sqlite3.Connection, table: str, rows: list[_Row]) -> None:
 
 
 def _rescue_outbox(
-    fresh: sqlite3.Connection, tables: dict[str, list[_Row]], lanes_of: dict[int, Lane], now_ms: int
+    fresh: sqlite3.Connection, tables: dict[str, list[_Row]], old: bytes, now_ms: int
 ) -> dict[_Place, tuple[int, int]]:
     """Write the rescued events under the new epoch.
 
     Returns where each (epoch, lane, sequence) went: its lane and sequence. What a lane that has
-    ended still had to send goes before what followed on it.
+    ended still had to send goes before what followed on it. Of a lane that cannot be read it is
+    taken that it was of the `old` epoch, as all are where none has forked.
     """
+    lanes_of = _lanes_of(tables, old)
     by_lane: dict[int, list[tuple[int, bytes]]] = {}
     for row in tables["outbox"]:
         frames = row[-1]
         if len(row) == 9 and isinstance(frames, bytes) and zlib.crc32(frames) == row[7]:
             by_lane.setdefault(_int(row[0]), []).append((_int(row[1]), frames))
     by_address: dict[int, list[Lane]] = {}
-    for number in sorted(lanes_of.keys() | by_lane.keys()):
-        lane = lanes_of.get(number) or new_lane(fresh, max(number, 0))._replace(lane=number)
+    # Of those that have ended the one with the higher number did so first.
+    for number in sorted(lanes_of.keys() | by_lane.keys(), key=lambda n: (n >= 0, abs(n))):
+        lost = new_lane(fresh, max(number, 0))._replace(lane=number, epoch=old)
+        lane = lanes_of.get(number, lost)
         by_address.setdefault(lane.address, []).append(lane)
     moved: dict[_Place, tuple[int, int]] = {}
     for address, held in by_address.items():
