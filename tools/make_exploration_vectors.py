@@ -72,10 +72,13 @@ def slots_of(
     explorer: tuple[float, float] | None,
     categories: Sequence[int] = (),
     most: int = 0,
+    campaigns: Sequence[int] = (),
+    rooms: Sequence[int] = (),
 ) -> list[tuple[int, int]]:
     """(candidate, chance in 2^-32) of every slot; `explorer` is (gamma, floor), None is greedy.
 
     At most `most` candidates of one of `categories` (0: none) are picked; 0: as many as there are.
+    A candidate is out once as many of its campaign (0: none) are picked as its room (0: any).
     """
     left = list(range(len(scores)))
     picked = []
@@ -98,6 +101,10 @@ def slots_of(
             mine = categories[chosen]
             if sum(categories[at] == mine for at, _ in picked) == most:
                 left = [i for i in left if categories[i] != mine]
+        if campaigns and campaigns[chosen]:
+            same = campaigns[chosen]
+            number = sum(campaigns[at] == same for at, _ in picked)
+            left = [i for i in left if campaigns[i] != same or not rooms[i] or number < rooms[i]]
     return picked
 
 
@@ -115,7 +122,7 @@ def least_score(micros: int) -> int:
 
 def document() -> dict[str, Any]:
     """The whole file."""
-    rng = random.Random(20)
+    rng, other = random.Random(20), random.Random(21)
     seeds = [0, 1, 42, 2**63, 2**64 - 1]
     edges = [[7], [5, 5, 5], [-(2**31), 2**31 - 1], [0, -1], [65536, 0, 65536, 30000]]
     lists = [*edges, *([rng.randrange(-ONE, 4 * ONE) for _ in range(n)] for n in (2, 3, 10, 100))]
@@ -137,7 +144,10 @@ def document() -> dict[str, Any]:
             for scores in lists
             for gamma, floor in settings
         ],
-        "slots": [_slots_case(rng, number) for number in range(60)],
+        "slots": [
+            *(_slots_case(rng, number) for number in range(60)),
+            *(_slots_case(other, number, rooms=True) for number in range(40, 80)),
+        ],
         "held_out": [_held_out_case(rng, number) for number in range(20)],
         "least_score": [
             {"least_worth_micros": micros, "least_score": least_score(micros)}
@@ -162,7 +172,7 @@ def _held_out_case(rng: random.Random, number: int) -> dict[str, Any]:
     }
 
 
-def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
+def _slots_case(rng: random.Random, number: int, *, rooms: bool = False) -> dict[str, Any]:
     n = rng.randrange(1, 12)
     scores = [rng.randrange(0, 2 * ONE) for _ in range(n)]
     priorities = [rng.choice((0, 0, 0, 1)) for _ in range(n)]
@@ -171,7 +181,11 @@ def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
     seed, slots = rng.getrandbits(64), rng.randrange(1, 6)
     most = rng.choice((0, 1, 1, 2)) if number >= 40 else 0
     categories = [rng.choice((0, 1, 1, 2)) for _ in range(n)] if most else []
-    picked = slots_of(scores, priorities, groups, seed, slots, explorer, categories, most)
+    campaigns = [rng.choice((0, 1, 1, 1, 2)) for _ in range(n)] if rooms else []
+    left = [rng.choice((0, 1, 1, 2, 3)) for _ in range(n)] if rooms else []
+    picked = slots_of(
+        scores, priorities, groups, seed, slots, explorer, categories, most, campaigns, left
+    )
     return {
         "scores": scores,
         "priorities": priorities,
@@ -183,6 +197,8 @@ def _slots_case(rng: random.Random, number: int) -> dict[str, Any]:
         "slots": slots,
         "categories": categories,
         "most_per_category": most,
+        "campaigns": campaigns,
+        "rooms": left,
         "picked": [{"candidate": at, "chance": chance} for at, chance in picked],
     }
 

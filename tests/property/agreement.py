@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier
+from edge_sdk.engine.cap_views import Rooms
 from edge_sdk.engine.decide import check_replay, decide, explain, replay
 from edge_sdk.engine.policy import Floats, Indices
 from edge_sdk.engine.record import recorded_scores
@@ -74,6 +75,9 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
         "genome": draw(st.none() | owned),
         "decision_id": draw(st.sampled_from([bytes(15) + b"\1", bytes(range(16)), b"x" * 16])),
         "blocked": draw(st.frozensets(st.sampled_from(["o0", "o1", "o4", "ghost"]), max_size=2)),
+        "rooms": draw(
+            st.dictionaries(st.sampled_from(["o0", "o1", "o2", "o3"]), st.integers(1, 2))
+        ),
         "stopped": draw(st.frozensets(st.sampled_from(["o0", "o2", "ghost"]), max_size=1)),
         "offline_ms": draw(st.sampled_from([0, HOUR_MS, HOUR_MS + 1, 25 * HOUR_MS])),
         "held": draw(st.none() | st.frozensets(st.sampled_from(FILES))),
@@ -121,7 +125,7 @@ def agree(asked: tuple[Made, list[dict[str, Any]]]) -> None:
 
 def differences(made: Made, asked: dict[str, Any]) -> list[str]:
     """What the engine says otherwise than the reference; empty: nothing."""
-    decision, record = _decided(made.release, asked)
+    decision, record = _decided(made, asked)
     proto = event_pb2.DecisionRecord.FromString(record.to_proto().SerializeToString())
     wanted = reference.decide(made.world, call_of(asked))
     found = [
@@ -141,7 +145,8 @@ def differences(made: Made, asked: dict[str, Any]) -> list[str]:
     return found + _again(made, decision, proto, wanted)
 
 
-def _decided(release: Release, asked: dict[str, Any]) -> Any:
+def _decided(made: Made, asked: dict[str, Any]) -> Any:
+    release = made.release
     in_force = InForce(asked["stopped"], 7, asked["held"])
     withholding = Withholding(release.catalogue, in_force)
     genome = None if asked["genome"] is None else Genome(release, asked["genome"])
@@ -153,10 +158,21 @@ def _decided(release: Release, asked: dict[str, Any]) -> Any:
         genome=genome,
         consents=asked["consents"],
         blocked=asked["blocked"],
+        rooms=_by_campaign(made, asked["rooms"]),
         seed=asked["seed"],
         terms=Terms(Tier(asked["tier"]), withholding, asked["offline_ms"]),
         decision_id=asked["decision_id"],
     )
+
+
+def _by_campaign(made: Made, rooms: dict[str, int]) -> Rooms:
+    """As the engine is told."""
+    found: dict[str, tuple[tuple[int, frozenset[str]], ...]] = {}
+    for one in made.world.offers:
+        if one.campaign and one.id in rooms:
+            limit = (rooms[one.id], frozenset([one.id]))
+            found[one.campaign] = (*found.get(one.campaign, ()), limit)
+    return found
 
 
 def call_of(asked: dict[str, Any]) -> reference.Call:
@@ -204,6 +220,8 @@ def _again(
     explanation = explain(made.release, proto)
     shown = {slot.offer.id for slot in decision.slots if slot.offer is not None}
     found += _apart("losers", {one.offer for one in explanation.losers}, set(wanted.losing) - shown)
+    capped = {one.offer for one in explanation.losers if not CAPPED.isdisjoint(one.reasons)}
+    found += _apart("kept away", capped, {*wanted.capped, *wanted.used_up} - shown)
     for loser in explanation.losers:
         reasons = {reason.value for reason in loser.reasons}
         if not reasons:

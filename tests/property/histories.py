@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_sdk import Context, Decision
 from edge_sdk.engine.record import Record
+from edge_sdk.engine.runs import rows_of_runs
 from edge_sdk.testing import FakeEdge
 from genome_edge.v1 import event_pb2, release_pb2
 from tests.property.agreement import slots_of
@@ -176,6 +177,7 @@ def _decide(life: _Life, customer: str | None, placement: str, slots: int) -> li
     if customer is not None:
         subject = hashlib.blake2b(customer.encode(), digest_size=16).digest()
     away = life.device.away(subject, life.now_ms)
+    rooms = life.device.rooms(subject, life.now_ms, slots)
     decision = life.edge.decide(Context(), placement, slots, customer=customer)
     life.decisions.append(decision)
     local = life.clock.local()
@@ -199,15 +201,20 @@ def _decide(life: _Life, customer: str | None, placement: str, slots: int) -> li
         found.append(f"slots {slots_of(decision)}, the rules say {wanted.slots}")
     if frozenset(proto.capped) != wanted.capped:
         found.append(f"capped {list(proto.capped)}, the rules say {sorted(wanted.capped)}")
+    release = life.record.release
+    assert release is not None
+    ids = release.catalogue.ids
+    left = {ids[row]: one.room for one in proto.rooms for row in rows_of_runs(one.runs).tolist()}
+    if left != {name: room for name, room in rooms.items() if name in wanted.candidates}:
+        found.append(f"room is {left}, the rules say {rooms} for {wanted.candidates}")
     for name, why, until in zip(
         proto.capped, proto.capped_reasons, proto.capped_until_ms, strict=True
     ):
         causes = away.get(name, [])
-        # Others were taken by this very decision's first tries.
-        if causes and why not in {cause.reason for cause in causes}:
+        if why not in {cause.reason for cause in causes}:
             found.append(f"{name} is kept away by {why}, the rules say {causes}")
         last = latest(causes)
-        if causes and until != (NEVER_MS if last == NEVER else last):
+        if until != (NEVER_MS if last == NEVER else last):
             found.append(f"{name} is kept away until {until}, the rules say {causes}")
     return found
 

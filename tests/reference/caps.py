@@ -88,19 +88,25 @@ def cap_reached(
     return _reached(cap, offer, _counted(cap, offer, offers), history, subject, now_ms)
 
 
-def same_cap(
-    cap: Cap, offer: release_pb2.OfferSpec, other: Cap, other_offer: release_pb2.OfferSpec
-) -> bool:
-    """Whether two offers have the same cap: of the same kind, over the same offers."""
-    if cap != other:
-        return False
-    if cap.calendar and offer.targeting.zone != other_offer.targeting.zone:
-        return False
-    if cap.over == Cap.OVER_CAMPAIGN and offer.campaign:
-        return offer.campaign == other_offer.campaign
-    if cap.over == Cap.OVER_GROUP and offer.exclusivity_group:
-        return offer.exclusivity_group == other_offer.exclusivity_group
-    return offer.id == other_offer.id
+def room(
+    offer: release_pb2.OfferSpec,
+    offers: Sequence[release_pb2.OfferSpec],
+    history: History,
+    subject: bytes,
+    now_ms: int,
+    slots: int,
+) -> int | None:
+    """How many offers of its campaign somebody may be shown at once before its caps over the
+    campaign keep this one away; None: as many as there are, or as there are slots."""
+    campaign = [one for one in offers if offer.campaign and one.campaign == offer.campaign]
+    trial = History(list(history.happened), list(history.held), history.converting)
+    for number in range(1, min(slots, len(campaign))):
+        trial.happened.append(Happened(now_ms, subject, offer.id, "view"))
+        caps = [one for one in offer.caps if one.over == Cap.OVER_CAMPAIGN]
+        views = [one for one in caps if one.count != Cap.COUNT_REDEEM]
+        if any(cap_reached(one, offer, offers, trial, subject, now_ms) for one in views):
+            return number
+    return None
 
 
 def _stops(offer: release_pb2.OfferSpec, history: History, subject: bytes) -> list[Cause]:

@@ -61,6 +61,8 @@ class Call:
     decision_id: bytes = bytes(16)
     #: What caps keep away.
     blocked: frozenset[str] = frozenset()
+    #: How many of its campaign may be shown before an offer may not be, where caps say so.
+    rooms: Mapping[str, int] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
     offline_ms: int = 0
     held: frozenset[str] | None = None
@@ -86,6 +88,8 @@ class Outcome:
     candidates: tuple[str, ...] = ()
     scores: tuple[int, ...] = ()
     capped: frozenset[str] = frozenset()
+    #: The candidates for which this decision leaves no room.
+    used_up: frozenset[str] = frozenset()
     losing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     held_out: bool = False
     instead: tuple[Filled, ...] = ()
@@ -138,7 +142,15 @@ def _choose(
         return Outcome(why, _nothing(world, call, placement, why), capped=capped)
     least = placement.least_worth_micros if placement.HasField("least_worth_micros") else None
     running = [
-        Candidate(one.id, points, one.priority, one.exclusivity_group, one.category)
+        Candidate(
+            one.id,
+            points,
+            one.priority,
+            one.exclusivity_group,
+            one.category,
+            one.campaign,
+            call.rooms.get(one.id) if one.campaign else None,
+        )
         for one in kept
         if worth_enough(points := score(world, call, one, moment), least)
     ]
@@ -157,6 +169,19 @@ def _choose(
         tuple(one.id for one in running),
         tuple(one.score for one in running),
         capped,
+        _used_up(running, picked),
+    )
+
+
+def _used_up(running: Sequence[Candidate], picked: Sequence[Picked]) -> frozenset[str]:
+    drawn = {one.id for one in picked}
+    campaigns = [one.campaign for one in running if one.id in drawn]
+    return frozenset(
+        one.id
+        for one in running
+        if one.id not in drawn
+        and one.room is not None
+        and campaigns.count(one.campaign) >= one.room
     )
 
 

@@ -16,14 +16,12 @@ from tests.reference.caps import (
     History,
     cap_reached,
     causes,
-    same_cap,
+    room,
 )
 from tests.reference.decisions import Call, Outcome, World, decide
 from tests.reference.targeting import validity
 
 HOLD_MS = 5 * 60_000
-#: How often a decision is made again before everything that is limited is left out.
-TRIES = 4
 COUNTED = ("view", "redeem", "dismiss")
 View = release_pb2.PlacementSpec.SHOWN_ON_VIEW
 
@@ -52,61 +50,39 @@ class Device:
         }
         return {name: why for name, why in found.items() if why}
 
+    def rooms(self, subject: bytes, now_ms: int, slots: int) -> dict[str, int]:
+        """How many of its campaign one decision may show before an offer may not be in it."""
+        found = {
+            one.id: room(one, self.world.offers, self.history, subject, now_ms, slots)
+            for one in self.world.offers
+        }
+        return {name: left for name, left in found.items() if left is not None}
+
     def decide(self, call: Call, now_ms: int) -> Outcome:
-        """Decide, and count or hold what is shown: all of it, or something else is chosen."""
-        away = set(self.away(call.subject, now_ms))
-        for left in range(TRIES, 0, -1):
-            outcome = decide(self.world, replace(call, blocked=frozenset(away)))
-            taken, failed = self._take(outcome, call, now_ms)
-            if not failed:
-                break
-            if left == 2:
-                failed |= {one.id for one in self.world.offers if limited(one)}
-            away |= failed
-        self.history = taken
+        """Decide, and count or hold what is shown. Nobody else takes anything meanwhile."""
+        away = frozenset(self.away(call.subject, now_ms))
+        rooms = self.rooms(call.subject, now_ms, call.slots)
+        outcome = decide(self.world, replace(call, blocked=away, rooms=rooms))
+        self._take(outcome, call, now_ms)
         shown = tuple(slot.offer for slot in outcome.slots)
         self.made[call.decision_id] = (call.subject, call.placement, shown)
         return outcome
 
-    def _take(self, outcome: Outcome, call: Call, now_ms: int) -> tuple[History, set[str]]:
-        """The history with everything that is shown in it, and what may not be shown beside it."""
-        trial = History(
-            list(self.history.happened), list(self.history.held), self.history.converting
-        )
-        failed: set[str] = set()
-        granted: set[str] = set()
+    def _take(self, outcome: Outcome, call: Call, now_ms: int) -> None:
+        """One slot after the other; there is room for each."""
         placement = self.world.placements.get(call.placement)
         for number, slot in enumerate(outcome.slots):
             if not slot.offer or slot.reason in ("HOUSE", "HELD_OUT"):
                 continue
             offer = next(one for one in self.world.offers if one.id == slot.offer)
-            if causes(offer, self.world.offers, trial, call.subject, now_ms):
-                failed |= self._beside(offer, trial, call.subject, now_ms) - granted
-                continue
-            granted.add(offer.id)
+            assert not causes(offer, self.world.offers, self.history, call.subject, now_ms)
             if placement is not None and placement.shown == View:
                 until = now_ms + HOLD_MS
-                trial.held.append(
+                self.history.held.append(
                     Held(now_ms, until, call.subject, offer.id, (call.decision_id, number))
                 )
             else:
-                trial.happened.append(Happened(now_ms, call.subject, offer.id, "view"))
-        return trial, failed
-
-    def _beside(
-        self, offer: release_pb2.OfferSpec, trial: History, subject: bytes, now_ms: int
-    ) -> set[str]:
-        """The offers that the caps keep away which keep this one away."""
-        found = {offer.id}
-        for cap in offer.caps:
-            if cap_reached(cap, offer, self.world.offers, trial, subject, now_ms) is not None:
-                found |= {
-                    other.id
-                    for other in self.world.offers
-                    for theirs in other.caps
-                    if same_cap(cap, offer, theirs, other)
-                }
-        return found
+                self.history.happened.append(Happened(now_ms, call.subject, offer.id, "view"))
 
     def report(self, decision: bytes, slot: int, kind: str, now_ms: int) -> None:
         """Take down what followed a decision: each kind counts once for a slot."""
@@ -154,12 +130,6 @@ class Device:
     def bought(self, subject: bytes, offer: str, now_ms: int) -> None:
         """An interaction that is a success names an offer."""
         self.history.happened.append(Happened(now_ms, subject, offer, "convert"))
-
-
-def limited(offer: release_pb2.OfferSpec) -> bool:
-    """Whether anything that happens can keep the offer away."""
-    stops = offer.stop_after_redeem, offer.stop_after_dismiss, offer.stop_after_convert
-    return bool(offer.caps) or offer.cool_down_hours > 0 or any(stops)
 
 
 def latest(found: Sequence[Cause]) -> float:

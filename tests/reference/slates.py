@@ -24,6 +24,9 @@ class Candidate:
     priority: int = 0
     group: str = ""
     category: str = ""
+    campaign: str = ""
+    #: Once so many of its campaign are shown it may not be; None: it may.
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def slate(
     left = list(candidates)
     picked: list[Picked] = []
     shown: Counter[str] = Counter()
+    campaigns: Counter[str] = Counter()
     for slot in range(slots):
         if not left:
             break
@@ -72,6 +76,8 @@ def slate(
             and shown[chosen.category] >= most_per_category
         ):
             left = [one for one in left if one.category != chosen.category]
+        campaigns[chosen.campaign] += 1
+        left = [one for one in left if one.room is None or campaigns[one.campaign] < one.room]
     return picked
 
 

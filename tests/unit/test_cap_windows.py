@@ -16,7 +16,7 @@ from edge_sdk.engine.windows import period
 from edge_sdk.engine.zones import UTC_ZONE, tables_for, zone_table, zones_of
 from genome_edge.v1 import release_pb2
 from tests.reference import calendars
-from tests.reference.caps import Happened, Held, History, causes
+from tests.reference.caps import Happened, Held, History, causes, room
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -106,9 +106,19 @@ held = st.lists(
 
 
 @settings(max_examples=250, deadline=None)
-@given(specs=offers(), happened=events, holds=held, later=st.integers(0, 30 * 24))
+@given(
+    specs=offers(),
+    happened=events,
+    holds=held,
+    later=st.integers(0, 30 * 24),
+    slots=st.integers(1, 4),
+)
 def test_the_ledger_agrees_with_the_reference(
-    specs: list[release_pb2.OfferSpec], happened: list[Any], holds: list[Any], later: int
+    specs: list[release_pb2.OfferSpec],
+    happened: list[Any],
+    holds: list[Any],
+    later: int,
+    slots: int,
 ) -> None:
     happened.sort(key=lambda event: event[0])
     last = happened[-1][0] if happened else BEGIN + 90 * DAY
@@ -133,10 +143,14 @@ def test_the_ledger_agrees_with_the_reference(
     for now in moments:
         elapsed = now - last
         for subject in (ANN, BOB, NOBODY):
-            found = ledger.blocking(subject, now)
+            found = ledger.blocking(subject, now, slots)
             for spec in specs:
                 why = causes(spec, specs, history, subject, now)
                 assert (spec.id in found.offers) == bool(why), (spec, now)
+                if not why:
+                    left = room(spec, specs, history, subject, now, slots)
+                    limits = found.rooms.get(spec.campaign, ())
+                    assert left == min((n for n, of in limits if spec.id in of), default=None)
                 if why:
                     reason, until = found.why[spec.id]
                     assert reason in {cause.reason for cause in why}

@@ -70,13 +70,14 @@ def check(record: Record, stamp: Stamp = STAMP, private: bool = False) -> None:
     known=st.booleans(),
     private=st.booleans(),
     blocked=st.sets(st.integers(0, OFFERS - 1).map("offer-{:07d}".format), max_size=3),
+    rooms=st.sets(st.integers(0, OFFERS - 1), max_size=3),
     placement=st.sampled_from([PLACEMENT, PLACEMENT, "elsewhere"]),
     tier=st.sampled_from(list(Tier)),
     offset=st.sampled_from([None, 0, 86_400_000, -3]),
 )
 def test_every_way_says_the_same(
     seed: int, slots: int, cell: str | None, activity: str | None, known: bool, private: bool,
-    blocked: set[str], placement: str, tier: Tier, offset: int | None,
+    blocked: set[str], rooms: set[int], placement: str, tier: Tier, offset: int | None,
 ) -> None:  # fmt: skip
     _, record = decide(
         release(),
@@ -86,6 +87,10 @@ def test_every_way_says_the_same(
         genome=genome() if known else None,
         consents=PERSONALISATION if known else 0,
         blocked=frozenset(blocked),
+        rooms={
+            f"campaign-{n % 2}": ((1 + n % 3, frozenset({release().catalogue.ids[n]})),)
+            for n in rooms
+        },
         seed=seed,
         terms=Terms(tier),
         now_ms=STAMP.wall_ms - seed % HOUR_MS,

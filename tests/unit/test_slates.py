@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +20,7 @@ from edge_sdk.engine.decide import check_replay, decide, replay
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.policy import Drawn, Explorer, Greedy, P, Scores, SquareCB, explorer
 from edge_sdk.engine.release import Release
-from edge_sdk.engine.slates import Slate, select
+from edge_sdk.engine.slates import Positions, Slate, select
 from genome_edge.v1 import release_pb2
 from tests.candidates import ids_of
 from tests.unit.test_engine import shown
@@ -33,6 +33,24 @@ ANYWHERE = Context()
 def market(offers: list[dict[str, Any]], **placement: Any) -> Release:
     """A release of these offers and of the placement "p"."""
     return release_from_documents(offers, [{"id": "p", **placement}])
+
+
+def spending(
+    campaigns: Sequence[int], rooms: Sequence[int]
+) -> Callable[[Sequence[int]], Positions | None]:
+    """What `select` asks, out of columns: campaigns (0: none) and rooms (0: any) of candidates."""
+
+    def spent(picked: Sequence[int]) -> Positions | None:
+        mine = campaigns[picked[-1]] if campaigns else 0
+        number = [campaigns[at] for at in picked].count(mine) if mine else 0
+        out = [
+            at
+            for at, (one, room) in enumerate(zip(campaigns, rooms, strict=True))
+            if mine and one == mine and room and room <= number
+        ]
+        return np.array(out, np.int64) if out else None
+
+    return spent
 
 
 def column(values: Sequence[int]) -> Any:
@@ -54,6 +72,7 @@ def test_the_vectors_of_slots() -> None:
             case["slots"],
             categories=column(case["categories"]),
             most=case["most_per_category"],
+            spent=spending(case["campaigns"], case["rooms"]),
         )
         assert [{"candidate": p.position, "chance": p.chance} for p in picks] == case["picked"]
 
@@ -64,6 +83,8 @@ CANDIDATES = st.lists(
         st.sampled_from([0, 0, 1]),
         st.sampled_from([0, 1, 2]),
         st.sampled_from([0, 1, 1, 2]),
+        st.sampled_from([0, 1, 1, 2]),
+        st.sampled_from([0, 0, 1, 2]),
     ),
     min_size=1,
     max_size=9,
@@ -78,13 +99,15 @@ CANDIDATES = st.lists(
     rule=st.none() | st.tuples(gammas, floors),
 )
 def test_slots_are_drawn_from_what_is_left(
-    data: list[tuple[int, int, int, int]],
+    data: list[tuple[int, int, int, int, int, int]],
     seed: int,
     slots: int,
     most: int,
     rule: tuple[float, float] | None,
 ) -> None:
-    scores, priorities, groups, categories = (list(one) for one in zip(*data, strict=True))
+    scores, priorities, groups, categories, campaigns, rooms = (
+        list(one) for one in zip(*data, strict=True)
+    )
     picks = select(
         scored(scores),
         column(priorities),
@@ -94,13 +117,20 @@ def test_slots_are_drawn_from_what_is_left(
         slots,
         categories=column(categories) if most else None,
         most=most,
+        spent=spending(campaigns, rooms),
     )
-    wanted = slots_of(scores, priorities, groups, seed, slots, rule, categories, most)
+    wanted = slots_of(
+        scores, priorities, groups, seed, slots, rule, categories, most, campaigns, rooms
+    )
     assert [(p.position, p.chance) for p in picks] == wanted
     assert len({p.position for p in picks}) == len(picks)
     if most:
         of = Counter(categories[p.position] for p in picks)
         assert all(number <= most for category, number in of.items() if category)
+    for slot, pick in enumerate(picks):
+        before = [campaigns[p.position] for p in picks[:slot]]
+        room = rooms[pick.position] if campaigns[pick.position] else 0
+        assert not room or before.count(campaigns[pick.position]) < room
 
 
 # -- the chances of whole slates
@@ -132,6 +162,8 @@ def outcomes(
     most: int,
     slots: int,
     rule: SquareCB,
+    campaigns: Sequence[int] = (),
+    rooms: Sequence[int] = (),
 ) -> Iterator[tuple[tuple[int, ...], Fraction]]:
     """Every slate that can come out, with the product of the chances that its slots say."""
     paths: list[tuple[int, ...]] = [()]
@@ -140,7 +172,7 @@ def outcomes(
         led = Led(rule, path)
         picks = select(
             scored(scores), None, column(groups), led, 0, slots,
-            categories=column(categories), most=most,
+            categories=column(categories), most=most, spent=spending(campaigns, rooms),
         )  # fmt: skip
         if len(led.widths) > len(path):  # one slot more could be drawn: try everything in it
             paths += [(*path, at) for at in range(led.widths[len(path)])]
@@ -151,26 +183,38 @@ def outcomes(
         yield tuple(pick.position for pick in picks), chance
 
 
-SLATES = [
-    # scores, groups, categories, most of one, slots
+SLATES: list[tuple[Any, ...]] = [
+    # scores, groups, categories, most of one, slots, campaigns, rooms
     ([30_000, 50_000, 20_000, 45_000, 10_000], [0] * 5, [1, 1, 2, 2, 0], 1, 3),
     ([30_000, 50_000, 20_000, 45_000, 10_000], [0] * 5, [1, 1, 1, 2, 0], 2, 4),
     ([30_000, 50_000, 20_000, 45_000, 10_000], [1, 1, 0, 2, 2], [1, 2, 1, 1, 2], 1, 3),
     ([7, 7, 7, 7], [0] * 4, [1, 1, 1, 1], 1, 4),
     ([1, 2, 3, 4, 5, 6], [0, 1, 1, 2, 2, 0], [1, 1, 2, 2, 3, 3], 1, 6),
+    ([30_000, 50_000, 20_000, 45_000], [0] * 4, [0] * 4, 0, 3, [1, 1, 1, 2], [1, 1, 0, 1]),
+    ([30_000, 50_000, 20_000, 45_000], [0] * 4, [0] * 4, 0, 4, [1, 1, 1, 1], [1, 2, 0, 3]),
+    ([9, 8, 7, 6, 5], [1, 1, 0, 0, 0], [1, 2, 1, 1, 2], 1, 4, [1, 2, 1, 2, 2], [1, 2, 1, 1, 0]),
 ]
 
 
-@pytest.mark.parametrize(("scores", "groups", "categories", "most", "slots"), SLATES)
+@pytest.mark.parametrize(
+    ("scores", "groups", "categories", "most", "slots", "campaigns", "rooms"),
+    [(*one, (), ())[:7] for one in SLATES],
+)
 def test_the_chances_of_all_slates_add_up_to_one_and_come_true(
-    scores: list[int], groups: list[int], categories: list[int], most: int, slots: int
+    scores: list[int],
+    groups: list[int],
+    categories: list[int],
+    most: int,
+    slots: int,
+    campaigns: Sequence[int],
+    rooms: Sequence[int],
 ) -> None:
     rule = SquareCB(30.0, 0.1)
-    chances = dict(outcomes(scores, groups, categories, most, slots, rule))
+    chances = dict(outcomes(scores, groups, categories, most, slots, rule, campaigns, rooms))
     assert sum(chances.values()) == 1, "exactly"
     for slate in chances:
         of = Counter(categories[at] for at in slate if categories[at])
-        assert all(number <= most for number in of.values())
+        assert not most or all(number <= most for number in of.values())
         assert len({groups[at] for at in slate if groups[at]}) == sum(
             groups[at] > 0 for at in slate
         )
@@ -181,7 +225,7 @@ def test_the_chances_of_all_slates_add_up_to_one_and_come_true(
     for seed in range(draws):
         picks = select(
             scored(scores), None, column(groups), rule, seed * 0x9E3779B97F4A7C17 % 2**64, slots,
-            categories=column(categories), most=most,
+            categories=column(categories), most=most, spent=spending(campaigns, rooms),
         )  # fmt: skip
         slate = tuple(pick.position for pick in picks)
         said = Fraction(1)

@@ -229,6 +229,7 @@ class _FakeDesk(Desk):
             consents=visitor.consents,
             blocked=blocked.offers,
             why_blocked=blocked.why,
+            rooms=blocked.rooms,
             seed=seed,
             terms=Terms(withholding=live.withholding),
             now_ms=now_ms,

@@ -49,6 +49,7 @@ def run(options: Namespace, output: Output) -> int:
                 consents=visitor.consents,
                 blocked=blocked.offers,
                 why_blocked=blocked.why,
+                rooms=blocked.rooms,
                 seed=options.seed if again is None else again.inputs.seed,
                 decision_id=None if again is None else again.inputs.decision_id,
                 terms=room.terms(room.live, now_ms),
@@ -59,10 +60,10 @@ def run(options: Namespace, output: Output) -> int:
         claims = room.claims
         caps: tuple[CapRow, ...] = ()
         if options.dry_run:
-            decision, record = choose(claims.blocking(visitor.subject, now_ms), None)
+            decision, record = choose(claims.blocking(visitor.subject, now_ms, options.slots), None)
         else:
             decision, record, caps = within_caps(
-                claims, room.live.release, visitor.subject, now_ms, choose
+                claims, room.live.release, visitor.subject, now_ms, options.slots, choose
             )
         if open_ is not None and not options.dry_run:
             entry = recording.decision(record, visitor, room.clock.stamp(), caps)

@@ -148,6 +148,16 @@ class Limit(NamedTuple):
             return period(self.calendar, now_ms, self.zone)[0]
         return now_ms - self.window_ms + 1 if self.window_ms else 0
 
+    def room(self, times: Sequence[int], held: int, now_ms: int) -> int:
+        """How many more there may be at once now, if it is not reached.
+
+        `times` are as in `ends`, the last `limit` of them at least; `held` how many are held.
+        """
+        # What lies ahead was counted by another clock: the window is the later one.
+        latest = max(now_ms, times[-1]) if self.paced and times else now_ms
+        used = len(times) - bisect_left(times, self.since_ms(latest)) + held
+        return self.allowed(now_ms) - used
+
     def allowed(self, now_ms: int) -> int:
         """How many there may be by now in the window."""
         if not self.paced:

@@ -19,15 +19,24 @@ _ORDER: Final = (
 )  # fmt: skip
 
 
+#: By campaign: so many offers of it a decision may show before these may not be in it any more.
+Rooms = Mapping[str, tuple[tuple[int, frozenset[str]], ...]]
+NO_ROOMS: Final[Rooms] = {}
+
+
 class Blocked(NamedTuple):
-    """What is blocked for a subject, and by offer why and until when (Unix milliseconds)."""
+    """What is blocked for a subject, and by offer why and until when (Unix milliseconds).
+
+    `rooms` says of what is not blocked where one decision could show more than caps leave.
+    """
 
     offers: frozenset[str]
     why: Mapping[str, tuple[str, int]]
+    rooms: Rooms = NO_ROOMS
 
     def and_also(self, more: Mapping[str, tuple[str, int]]) -> Blocked:
         """This and more."""
-        return Blocked(self.offers.union(more), {**self.why, **more})
+        return Blocked(self.offers.union(more), {**self.why, **more}, self.rooms)
 
 
 NONE_BLOCKED: Final = Blocked(frozenset(), {})

@@ -5,7 +5,8 @@ What keeps an offer away, and until when, is in `cap_rules`; this counts.
 Theory of operation. The ledger keeps every event that a limit may still ask for, and works out from
 them until when each limit is reached, for one subject or for the device. That happens when an event
 does, not when an offer is chosen: a decision only compares moments with now. Readers take no lock:
-what they read is replaced, never changed.
+what they read is replaced, never changed. How much of a campaign one decision may show is in
+`cap_rooms`.
 
 An event is known by its claim: the decision and slot (or the interaction) that it came of. The same
 claim of the same kind counts once, whoever tells of it: the store, another process, or the app that
@@ -25,6 +26,8 @@ from typing import Final
 from edge_sdk.clock import since_boot_ms
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import DEVICE, Hold, Holds, Where
+from edge_sdk.engine.cap_rooms import Campaigns
+from edge_sdk.engine.cap_rulebook import Rulebook
 from edge_sdk.engine.cap_rules import (
     CONVERT,
     DISMISS,
@@ -33,9 +36,7 @@ from edge_sdk.engine.cap_rules import (
     VIEW,
     CapRow,
     CapRule,
-    Counter,
     Limit,
-    counters_of,
     rules_of,
 )
 from edge_sdk.engine.cap_views import NONE_BLOCKED, NOTHING_REACHED, Blocked, Reached, View
@@ -45,8 +46,6 @@ __all__ = [
     "CapRow", "CapRule", "Hold", "Limit", "rules_of",
 ]  # fmt: skip
 
-# What no rule asks for any more is kept this long: a later release may ask again.
-_FORGOTTEN_AFTER_MS: Final = 90 * 24 * 3_600_000
 _VIEWS: Final = 1024
 _SLICE: Final = 500
 
@@ -82,22 +81,15 @@ class CapLedger:
 
     def counts(self, offer: str, kind: str, subject: bytes = b"") -> bool:
         """Whether a limit asks for events of this kind of this offer, by this subject."""
-        rule = self._rules.get(offer)
-        if rule is None:
-            return False
-        return any(
-            limit.strangers or subject != NOBODY
-            for counter in counters_of(offer, rule.campaign, rule.group)
-            for limit in self._limits.get((counter, kind), ())
-        )
+        return self._book.counts(offer, kind, subject)
 
     def counts_for_all(self, offer: str, kind: str) -> bool:
         """Whether a limit asks for these events of everybody together."""
-        rule = self._rules.get(offer)
-        counters = () if rule is None else counters_of(offer, rule.campaign, rule.group)
-        return any(
-            limit.device for counter in counters for limit in self._limits.get((counter, kind), ())
-        )
+        return self._book.counts_for_all(offer, kind)
+
+    def limited(self, offer: str, subject: bytes) -> bool:
+        """Whether anything can keep this offer away from this subject."""
+        return self._book.limited(offer, subject)
 
     def row(
         self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes = b""
@@ -172,7 +164,7 @@ class CapLedger:
         """Take a hold of another process; one that has become a view is none."""
         with self._lock:
             if (hold.claim, VIEW) not in self._rows:
-                counters = self._counters(hold.offer, hold.campaign, hold.group)
+                counters = self._book.counters(hold.offer, hold.campaign, hold.group)
                 self._settle(self._holds.put(hold, counters))
 
     # Asking -------------------------------------------------------------------------------------
@@ -181,15 +173,22 @@ class CapLedger:
         """Ids of the offers that may not be shown to this subject (NOBODY: 16 zero bytes) now."""
         return self.blocking(subject, now_ms).offers
 
-    def blocking(self, subject: bytes, now_ms: int) -> Blocked:
-        """The offers that may not be shown to this subject now, and why."""
-        offers, until = self._reading
-        if not until:
-            return NONE_BLOCKED
+    def blocking(self, subject: bytes, now_ms: int, slots: int = 1) -> Blocked:
+        """The offers that may not be shown to this subject now, and why; and what caps leave a
+        decision of so many slots."""
         if self._holds.next_lapse != NEVER and self._holds.next_lapse <= self.elapsed():
             with self._lock:
                 self._lapse(now_ms)
-            offers, until = self._reading
+        blocked = self._blocking(subject, now_ms)
+        campaigns = self._campaigns
+        if slots > 1 and campaigns and (rooms := campaigns.rooms(subject, now_ms, slots)):
+            return blocked._replace(rooms=rooms)
+        return blocked
+
+    def _blocking(self, subject: bytes, now_ms: int) -> Blocked:
+        offers, until = self._reading
+        if not until:
+            return NONE_BLOCKED
         own, device = until.get(subject), until.get(DEVICE)
         view = self._views.get(subject)
         if view is None or not view.holds(own, device, now_ms):
@@ -201,7 +200,7 @@ class CapLedger:
 
     def _reached(self, subject: bytes, offer: str, now_ms: int) -> Reached:
         """The limits that keep an offer away now."""
-        rule = self._rules.get(offer)
+        rule = self._book.rules.get(offer)
         by = self._reading[1]
         found = {}
         for limit in rule.limits if rule is not None else ():
@@ -223,7 +222,7 @@ class CapLedger:
 
     def rebind(self, rules: Mapping[str, CapRule]) -> None:
         """Go on under another release's rules; what was counted stays counted."""
-        if rules != self._rules:
+        if rules != self._book.rules:
             with self._lock:
                 self._learn(rules)
 
@@ -237,7 +236,7 @@ class CapLedger:
             for key in ahead:
                 self._rows[key] = self._rows[key]._replace(at_ms=now_ms)
             if ahead:
-                self._learn(self._rules)
+                self._learn(self._book.rules)
         return bool(ahead)
 
     def prune(self, now_ms: int) -> list[CapRow]:
@@ -249,7 +248,7 @@ class CapLedger:
             touched: set[Where] = set()
             soonest = NEVER
             for key, row in list(self._rows.items()):
-                ends = min(row.at_ms + self._relevant_ms(row), NEVER)
+                ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
                 if ends > now_ms:
                     soonest = min(soonest, ends)
                 else:
@@ -266,41 +265,30 @@ class CapLedger:
                 row = self._rows[key]
                 self._rows[key] = row._replace(subject=b"")
             for hold in [hold for hold in self._holds if hold.subject == subject]:
-                counters = self._counters(hold.offer, hold.campaign, hold.group)
+                counters = self._book.counters(hold.offer, hold.campaign, hold.group)
                 self._holds.put(hold._replace(subject=b""), counters)
             for where in [where for where in self._times if where[0] == subject]:
                 del self._times[where]
             self._reading[1].pop(subject, None)
+            self._campaigns.forget(subject)
             self._views.pop(subject, None)
 
     # Under the lock -----------------------------------------------------------------------------
 
     def _learn(self, rules: Mapping[str, CapRule]) -> None:
-        limits: dict[tuple[Counter, str], set[Limit]] = {}
-        offers: dict[Limit, list[str]] = {}
-        for offer, rule in rules.items():
-            for limit in dict.fromkeys(rule.limits):
-                limits.setdefault((limit.counter, limit.kind), set()).add(limit)
-                offers.setdefault(limit, []).append(offer)
-        self._rules = rules
-        self._limits = limits
+        book = self._book = Rulebook(rules)
         self._next_prune_ms = 0
         rows, self._rows, self._times = self._rows, {}, {}
         touched: set[Where] = set()
         for key, row in rows.items():
             touched |= self._put(key, row)
         for hold in self._holds:
-            counters = self._counters(hold.offer, hold.campaign, hold.group)
+            counters = book.counters(hold.offer, hold.campaign, hold.group)
             touched |= self._holds.put(hold, counters)
         until: dict[bytes, Reached] = {}
-        self._settled(touched, until)
-        self._reading = (offers, until)
-
-    def _counters(self, offer: str, campaign: str, group: str) -> tuple[Counter, ...]:
-        rule = self._rules.get(offer)
-        if rule is not None:
-            campaign, group = rule.campaign, rule.group
-        return counters_of(offer, campaign, group)
+        campaigns = Campaigns(book)
+        self._settled(touched, until, campaigns)
+        self._reading, self._campaigns = (book.offers, until), campaigns
 
     def _add(self, row: CapRow) -> set[Where]:
         if row.claim:
@@ -316,26 +304,26 @@ class CapLedger:
 
     def _hold(self, row: CapRow, lapse: int) -> frozenset[Where]:
         hold = Hold(row.claim, row.subject, row.offer, lapse, row.campaign, row.group)
-        return self._holds.put(hold, self._counters(row.offer, row.campaign, row.group))
+        return self._holds.put(hold, self._book.counters(row.offer, row.campaign, row.group))
 
     def _row(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes) -> CapRow:
-        rule = self._rules.get(offer)
+        rule = self._book.rules.get(offer)
         if rule is None:
             return CapRow(subject, offer, kind, at_ms, claim)
         return CapRow(subject, offer, kind, at_ms, claim, rule.campaign, rule.group)
 
     def _put(self, key: tuple[bytes, str] | int, row: CapRow) -> set[Where]:
         self._rows[key] = row
-        ends = min(row.at_ms + self._relevant_ms(row), NEVER)
+        ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
         self._next_prune_ms = min(self._next_prune_ms, ends)
-        touched = self._touched(row)
+        touched = self._book.touched(row)
         for where in touched:
             insort(self._times.setdefault(where, []), row.at_ms)
         return touched
 
     def _remove(self, key: tuple[bytes, str] | int) -> set[Where]:
         row = self._rows.pop(key)
-        touched = self._touched(row)
+        touched = self._book.touched(row)
         for where in touched:
             times = self._times[where]
             times.remove(row.at_ms)
@@ -343,35 +331,19 @@ class CapLedger:
                 del self._times[where]
         return touched
 
-    def _touched(self, row: CapRow) -> set[Where]:
-        """What an event counts for."""
-        return {
-            (who, counter, row.kind)
-            for counter in self._counters(row.offer, row.campaign, row.group)
-            if (counter, row.kind) in self._limits
-            for who in (row.subject, DEVICE)
-            if who
-        }
-
-    def _relevant_ms(self, row: CapRow) -> int:
-        """How long an event may block something."""
-        asked = [
-            limit.relevant_ms
-            for counter in self._counters(row.offer, row.campaign, row.group)
-            for limit in self._limits.get((counter, row.kind), ())
-        ]
-        return max(asked, default=_FORGOTTEN_AFTER_MS)
-
     def _settle(self, touched: AbstractSet[Where]) -> None:
         """Work out anew until when the touched limits are reached."""
-        self._settled(touched, self._reading[1])
+        self._settled(touched, self._reading[1], self._campaigns)
 
-    def _settled(self, touched: AbstractSet[Where], until: dict[bytes, Reached]) -> None:
+    def _settled(
+        self, touched: AbstractSet[Where], until: dict[bytes, Reached], campaigns: Campaigns
+    ) -> None:
         for where in touched:
             who, counter, kind = where
             times = self._times.get(where, ())
             waiting = self._holds.number(where)
-            for limit in self._limits.get((counter, kind), ()):
+            campaigns.note(where, times, waiting)
+            for limit in self._book.limits.get((counter, kind), ()):
                 if limit.device != (who == DEVICE) or (who == NOBODY and not limit.strangers):
                     continue
                 ends = None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
 from edge_sdk.engine.policy import ONE, Greedy, P, Scores, fixed_scores
 from edge_sdk.engine.record import Inputs, Record
+from edge_sdk.engine.rooms import spending
 from edge_sdk.engine.runs import Rows
 from edge_sdk.engine.slates import Pick, Positions, Slate, select
 from edge_sdk.engine.withheld import content_of, languages_of, parts_of
@@ -134,7 +135,7 @@ def _choose(
         return _Chosen(_bare(release, inputs, reason, placement), reason, capped=capped)
     if stage is not None:
         stage("score")
-    picks = picked(placement, inputs, scores, eligible, kept)
+    picks = picked(release, placement, inputs, scores, eligible, kept)
     filled = [
         _slot(release, int(rows[p.position]), scores, p, unscored, inputs.language) for p in picks
     ]
@@ -173,6 +174,7 @@ def _scored(
 
 
 def picked(
+    release: Release,
     placement: Placement,
     inputs: Inputs,
     scores: Scores,
@@ -191,9 +193,13 @@ def picked(
         groups = None if groups is None else groups[kept]
         categories = None if categories is None else categories[kept]
     count = min(inputs.slots, placement.max_slots)
+    spent = None
+    if inputs.rooms:
+        rows = eligible.rows if kept is None else eligible.rows[kept]
+        spent = spending(release.catalogue, inputs.rooms, rows)
     return select(
         scores, priorities, groups, placement.explorer, inputs.seed, count,
-        categories=categories, most=most, pools=pools,
+        categories=categories, most=most, spent=spent, pools=pools,
     )  # fmt: skip
 
 

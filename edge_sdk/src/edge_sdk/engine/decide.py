@@ -9,6 +9,8 @@ Rules.
   drawn, whatever their scores.
 - Later slots are drawn from what the slots before leave: neither their offers nor the others of
   their exclusivity groups.
+- Offers under a cap over their campaign give way to what the slots before show of it, once that is
+  as many as the cap leaves.
 - Of one category a decision shows no more than the placement allows, and nothing that is worth less
   than it asks. Somebody who is held out is shown nothing of what is chosen; see `slates`.
 - The house default is shown in slot 0 where nothing else may be, within its own validity. It is
@@ -27,6 +29,7 @@ from edge_sdk.arguments import MAX_NAME, is_text, is_whole, shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Tier
 from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.cap_views import NO_ROOMS, Rooms
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.choosing import answer
 from edge_sdk.engine.moments import NO_MOMENT, moment_of
@@ -83,6 +86,7 @@ def decide(
     decision_id: bytes | None = None,
     places: PlaceResolver | None = None,
     why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS,
+    rooms: Rooms = NO_ROOMS,
     subject: bytes = NOBODY,
     stage: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Record]:
@@ -91,7 +95,8 @@ def decide(
     `consents` are the customer's bits, `blocked` the offers that `CapLedger.blocked` names, `seed`
     a uint64 and `decision_id` 16 bytes (random where left out), `now_ms` Unix milliseconds (the
     clock's where left out), `places` a place layer instead of the release's, `why_blocked` why each
-    of `blocked` is kept away and until when, for the record alone, `subject` whom the decision is
+    of `blocked` is kept away and until when, for the record alone, `rooms` what caps over campaigns
+    leave where that is less than `slots` (see `CapLedger.blocking`), `subject` whom the decision is
     for (16 bytes), by which a placement may hold out. `stage`, for measurements, is called with the
     name of each stage when it is done.
 
@@ -153,6 +158,7 @@ def decide(
         language,
         why_blocked,
         held_out,
+        rooms,
     )
     if stage is not None:
         stage("context")

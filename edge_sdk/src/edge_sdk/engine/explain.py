@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edge_sdk.decision import Decision, Reason, Tier
+from edge_sdk.engine import rooms
 from edge_sdk.engine.catalogue import Where
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.engine.choosing import Recorded, answer, eligible_for, kept_of, score
@@ -219,6 +220,7 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         said[0].removeprefix(LANGUAGE) if said else "",
         why,
         record.held_out,
+        rooms.recorded(release.catalogue, record.rooms),
     )
 
 

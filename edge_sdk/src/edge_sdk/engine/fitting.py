@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.clock import wall_ms
+from edge_sdk.context import unix_ms
 from edge_sdk.engine.places import PlaceResolver
 from edge_sdk.engine.policy import Drawn, Explorer, P, Scores
 from edge_sdk.engine.release import Release
@@ -70,7 +71,7 @@ class GuardedClock:
     def __call__(self) -> int:
         """Now."""
         try:
-            return int(self._clock().timestamp() * 1000)
+            return unix_ms(self._clock().astimezone())
         except Exception as error:  # noqa: BLE001 theirs
             self._failures.note("clock", error)
             return wall_ms()

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from edge_sdk.decision import NEVER_MS, Reason, Tier
+from edge_sdk.engine.cap_views import Rooms
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.gates import TIME_REASONS, fits, untimely
 from edge_sdk.engine.policy import ONE
 from edge_sdk.engine.record import Inputs, Record
+from edge_sdk.engine.rooms import room_of
 from edge_sdk.explanation import Loser
 from edge_sdk.messages import dna_pb2, release_pb2
 from edge_sdk.sync.trust import FEATURES
@@ -40,6 +42,8 @@ class _Drawn(NamedTuple):
     groups: dict[int, str]  # by exclusivity group that is taken: who took it
     categories: Counter[int]  # how many of each were drawn
     most: int
+    campaigns: Counter[str]  # how many of each were drawn
+    rooms: Rooms
 
     @classmethod
     def of(cls, release: Release, record: Record) -> _Drawn:
@@ -59,6 +63,8 @@ class _Drawn(NamedTuple):
             {int(catalogue.groups[row]): name for name, row in rows.items()},
             Counter(int(catalogue.categories[row]) for row in rows.values()),
             slate.most if slate is not None else 0,
+            Counter(catalogue.offers[row].campaign for row in rows.values()),
+            record.inputs.rooms,
         )
 
     def reasons(self, row: int, held_out: bool) -> dict[Reason, str]:
@@ -73,6 +79,9 @@ class _Drawn(NamedTuple):
             found[Reason.EXCLUSIVE] = f"{self.groups[group]} of {offer.exclusivity_group} is shown"
         if self.most and category and self.categories[category] >= self.most:
             found[Reason.CATEGORY] = f"{self.most} of {offer.category} shown already"
+        room = room_of(catalogue, self.rooms, row) if self.rooms else 0
+        if room and self.campaigns[offer.campaign] >= room:
+            found[Reason.CAPPED] = f"this decision used up the {room} left of {offer.campaign}"
         if not found and offer.priority < self.least:
             found[Reason.PRIORITY] = f"{offer.priority}; what is shown has {self.least}"
         return found or {Reason.SCORE: ""}

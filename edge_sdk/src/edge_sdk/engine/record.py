@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from edge_sdk.context import region_of
 from edge_sdk.decision import Reason, Slot, Tier
+from edge_sdk.engine.cap_views import NO_ROOMS, Rooms
 from edge_sdk.engine.policy import ONE, Explorer, Floats, Indices, Scores
+from edge_sdk.engine.rooms import told
 from edge_sdk.engine.runs import rows_of_runs, runs_of
 from edge_sdk.engine.scored_by import scored_by
 from edge_sdk.engine.withheld import NOTHING, Withheld
@@ -41,7 +43,8 @@ class Inputs(NamedTuple):
     `parents` are the cells that stand for `cell` at the resolutions of the catalogue's areas;
     `blocked` the offers that caps keep away and `why_blocked` by offer the reason and until when
     (Unix milliseconds; 2^63 - 1: for ever); `language` the one that offers are shown in, as BCP 47
-    in lower case (empty: none was said); `genome_indices` int64[n] and `genome_weights`
+    in lower case (empty: none was said); `rooms` what caps over campaigns leave, where that is less
+    than there are slots; `genome_indices` int64[n] and `genome_weights`
     float32[n] are empty where no genome was read; `held_out`: nothing of what is chosen is shown.
     """
 
@@ -63,6 +66,7 @@ class Inputs(NamedTuple):
     language: str = ""
     why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS
     held_out: bool = False
+    rooms: Rooms = NO_ROOMS
 
 
 class Record(NamedTuple):
@@ -121,7 +125,14 @@ class Record(NamedTuple):
             held_out=bool(self.instead),
             instead=[_slot(slot) for slot in self.instead],
             scored_by=self._scored_by(),
+            rooms=self.rooms(),
         )
+
+    def rooms(self) -> list[event_pb2.CampaignRoom]:
+        """What caps over campaigns left the candidates."""
+        if self.release is None or not self.inputs.rooms:
+            return []
+        return told(self.release.catalogue, self.inputs.rooms, self.rows)
 
     def _scored_by(self) -> str:
         if self.release is None or self.scores is None:

@@ -4,8 +4,10 @@ Rules
 -----
 - Slots are filled one after the other, each from what the slots before left. No offer is shown
   twice, no two of an exclusivity group together, and of one category no more than the placement
-  allows. The chance of a draw is that among what was left, so it is exact for its slot given the
-  slots before; the chance of a whole slate is the product.
+  allows. Where a cap over its campaign leaves an offer less room than there are slots, it is out
+  once as many of its campaign are picked as it has room for. The chance of a draw is that among
+  what was left, so it is exact for its slot given the slots before; the chance of a whole slate is
+  the product.
 - While an offer of a higher priority is left, lower ones are not drawn.
 - Where a placement says what an offer must be worth at least, those that are worth less (by their
   score) are no candidates.
@@ -18,6 +20,7 @@ What few placements ask for is in a `Slate`; one that asks for nothing of it has
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -98,14 +101,16 @@ def select(
     *,
     categories: Numbers | None = None,
     most: int = 0,
+    spent: Callable[[Sequence[int]], Positions | None] | None = None,
     pools: list[Positions | None] | None = None,
 ) -> list[Pick]:
     """Draw up to `count` of the candidates, in order of slots; fewer where they run out.
 
     `priorities`, `groups` and `categories` (0: none; at most `most` of each are shown) are int32
-    like `scores`, or None where they make no difference. `pools` takes what each slot drew from:
-    positions among the candidates, ascending; None: all. Pure: the same numbers and seed give the
-    same picks everywhere.
+    like `scores`, or None where they make no difference. `spent` says of the positions that were
+    picked what may not stand beside them for the sake of the last one (None: nothing). `pools`
+    takes what each slot drew from: positions among the candidates, ascending; None: all. Pure: the
+    same numbers and seed give the same picks everywhere.
     """
     if count == 1 and priorities is None:
         drawn = explorer.draw(scores, draw_number(seed, 0))
@@ -115,6 +120,7 @@ def select(
     left = np.ones(len(scores), bool)
     shown: dict[int, int] = {}
     picks: list[Pick] = []
+    picked: list[int] = []
     for slot in range(count):
         pool = np.flatnonzero(left)
         if not len(pool):
@@ -128,6 +134,7 @@ def select(
             pools.append(pool)
         picks.append(Pick(position, drawn.chance, drawn.position == drawn.best))
         left[position] = False
+        picked.append(position)
         if groups is not None and groups[position]:
             left &= groups != groups[position]
         if categories is not None and categories[position]:
@@ -135,4 +142,6 @@ def select(
             shown[category] = shown.get(category, 0) + 1
             if shown[category] >= most:
                 left &= categories != category
+        if spent is not None and (out := spent(picked)) is not None:
+            left[out] = False
     return picks

@@ -85,7 +85,7 @@ def _draws(release: Release, record: Record) -> dict[str, Draw]:
     placement = release.placements[inputs.placement]
     pools: list[Positions | None] = []
     kept = eligible.rows.searchsorted(rows)
-    picks = picked(placement, inputs, scores, eligible, kept, pools)
+    picks = picked(release, placement, inputs, scores, eligible, kept, pools)
     draws = {}
     for slot, (pick, pool) in enumerate(zip(picks, pools, strict=True)):
         at = rows if pool is None else rows[pool]

@@ -108,6 +108,7 @@ def _common(record: Record, private: bool) -> tuple[bytes, bytes] | None:
         consents=given.consents,
         channel=where.channel,
         scored_by=by,
+        rooms=record.rooms(),
     )
     weights = b"" if private else given.genome_weights.astype(np.float32, copy=False).tobytes()
     head = b"".join((reported.SerializeToString(), said, _runs.get(record.rows)))

@@ -1,9 +1,10 @@
 """Taking what is limited, so that no two decisions of a store ever take the last one.
 
 What a decision chose is taken before it is shown: in this process by the ledger's lock, among the
-processes of a store by turns at its file of claims. Where something of it was taken meanwhile
-(or one offer of a decision leaves none for another one), the decision is made again without that,
-a few times, and in the end without anything that is limited. What is not limited pays nothing.
+processes of a store by turns at its file of claims. Where others took something of it meanwhile,
+the decision is made again without that, a few times, and in the end without anything that others
+could take. Its own offers do not compete: it is told how much room there is. What is not limited
+pays nothing.
 
 Where the file cannot be used (a full disk, no store) this process counts for itself. Where another
 process does not end its turn in time, what is limited is not shown.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_sdk import _posix
+from edge_sdk.arguments import is_whole
 from edge_sdk.decision import Decision, Reason
 from edge_sdk.engine.cap_rules import CONVERT, DISMISS, REDEEM, VIEW, CapRow
 from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
@@ -37,7 +39,7 @@ log = logging.getLogger("edge_sdk")
 HOLD_MS: Final = 300_000
 # Kinds that count by their own names.
 _COUNTED: Final = frozenset({VIEW, REDEEM, DISMISS})
-# How often a decision is made again before everything that is limited is left out.
+# How often a decision is made; at last without everything that others could take.
 _TRIES: Final = 4
 _PATIENCE_S: Final = 0.1
 _EARLY: Final = 10_000
@@ -144,10 +146,11 @@ class Claims:
 
     # Asking and taking --------------------------------------------------------------------------
 
-    def blocking(self, subject: bytes, now_ms: int) -> Blocked:
-        """What may not be shown to a subject now, and why."""
+    def blocking(self, subject: bytes, now_ms: int, slots: int = 1) -> Blocked:
+        """What may not be shown to a subject now, and why; and what one decision of so many slots
+        may show of campaigns."""
         self.follow()
-        return self.ledger.blocking(subject, now_ms)
+        return self.ledger.blocking(subject, now_ms, slots if is_whole(slots) else 1)
 
     def take(
         self, subject: bytes, wanted: _Wanted, now_ms: int, *, hold: bool, kept: bool = True
@@ -161,8 +164,7 @@ class Claims:
             return (), {}
         try:
             with self._turn() as file:
-                lapse = self.ledger.elapsed() + HOLD_MS if hold else None
-                rows, failed = self.ledger.take(subject, wanted, now_ms, lapse)
+                rows, failed, lapse = self._take(subject, wanted, now_ms, hold)
                 told = rows if kept else [row._replace(subject=b"") for row in rows]
                 self._tell(
                     file,
@@ -174,13 +176,24 @@ class Claims:
                     ],
                 )
         except TimeoutError:
-            busy = (Reason.CAPPED.value, now_ms + _BUSY_MS)
-            return (), {offer: busy for _, offer in wanted}
+            refused = [offer for _, offer in wanted if self.ledger.limited(offer, subject)]
+            if refused:
+                return (), dict.fromkeys(refused, (Reason.CAPPED.value, now_ms + _BUSY_MS))
+            # It counts for others, who learn of it from the store, and nothing can keep it away.
+            rows, failed, _ = self._take(subject, wanted, now_ms, hold)
+            told = rows if kept else [row._replace(subject=b"") for row in rows]
         if hold:
             return (), failed
         if not kept:
             told = [row for row in told if self.ledger.counts_for_all(row.offer, row.kind)]
         return tuple(told), failed
+
+    def _take(
+        self, subject: bytes, wanted: _Wanted, now_ms: int, hold: bool
+    ) -> tuple[list[CapRow], _Failed, int | None]:
+        """The rows, or what failed, and when they lapse."""
+        lapse = self.ledger.elapsed() + HOLD_MS if hold else None
+        return (*self.ledger.take(subject, wanted, now_ms, lapse), lapse)
 
     def count(
         self, subject: bytes, offer: str, kinds: Iterable[str], now_ms: int, claim: bytes
@@ -264,19 +277,21 @@ def within_caps(
     release: Release | None,
     subject: bytes,
     now_ms: int,
+    slots: int,
     choose: Choose,
     *,
     kept: bool = True,
 ) -> tuple[Decision, DecisionRecord, tuple[CapRow, ...]]:
     """Make a decision and take what it shows; with the rows to persist with it.
 
-    `choose` must come to the same decision from the same draw and what is kept away. `kept` as in
-    `Claims.take`. Raises what `choose` raises.
+    `slots` is how many are asked for. `choose` must come to the same decision from the same draw
+    and what is kept away. `kept` as in `Claims.take`. Raises what `choose` raises.
     """
     if release is None or not release.catalogue.caps:
         return (*choose(NONE_BLOCKED, None), ())
-    blocked = claims.blocking(subject, now_ms)
+    blocked = claims.blocking(subject, now_ms, slots)
     decision, record = choose(blocked, None)
+    taken: dict[str, tuple[str, int]] = {}
     placement = release.placements.get(decision.placement)
     hold = placement is not None and placement.shown_on_view
     for left in range(_TRIES, 0, -1):
@@ -284,15 +299,27 @@ def within_caps(
         rows, failed = claims.take(subject, wanted, now_ms, hold=hold, kept=kept)
         if not failed:
             break
-        if left == 2:  # one more is enough without whatever is limited
-            busy = (Reason.CAPPED.value, now_ms + _BUSY_MS)
-            failed = {**dict.fromkeys(release.catalogue.caps, busy), **failed}
-        blocked = blocked.and_also(failed)
+        if left == 2:  # one more is enough without what others could take
+            contested = _contested(claims.ledger, release, subject)
+            taken = {**dict.fromkeys(contested, (Reason.CAPPED.value, now_ms + _BUSY_MS)), **taken}
+        taken |= failed
         if left > 1:
+            # What others took leaves less room, too.
+            blocked = claims.ledger.blocking(subject, now_ms, slots).and_also(taken)
             decision, record = choose(blocked, record)
     for claim, offer in forced if not hold else ():
         rows += claims.count(subject, offer, (VIEW,), now_ms, claim)
     return decision, record, rows
+
+
+def _contested(ledger: CapLedger, release: Release, subject: bytes) -> list[str]:
+    """The offers that others could take away: what must be taken, and can be kept from this
+    subject. What only counts for others is none."""
+    return [
+        offer
+        for offer in release.catalogue.caps
+        if ledger.counts(offer, VIEW, subject) and ledger.limited(offer, subject)
+    ]
 
 
 def _wanted(

@@ -47,7 +47,7 @@ class Desk(Aftermath):
             return self.choose(live, visitor, context, placement, slots, now_ms, blocked, again)
 
         decision, record, caps = within_caps(
-            room.claims, live.release, visitor.subject, now_ms, choose, kept=kept
+            room.claims, live.release, visitor.subject, now_ms, slots, choose, kept=kept
         )
         offers = tuple(slot.offer.id if slot.offer is not None else "" for slot in decision.slots)
         self.made(decision, Made(visitor.subject, placement, offers, visitor.private))
@@ -86,6 +86,7 @@ class Desk(Aftermath):
             consents=visitor.consents,
             blocked=blocked.offers,
             why_blocked=blocked.why,
+            rooms=blocked.rooms,
             seed=draw.seed if draw is not None else None,
             decision_id=draw.decision_id if draw is not None else None,
             terms=room.terms(live, now_ms),

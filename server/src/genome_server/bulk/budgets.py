@@ -89,7 +89,8 @@ class Budgets:
         """What may not be shown: that, and what is spent."""
         if not self._spent.offers:
             return blocked
-        return blocked.and_also(self._spent.why) if blocked.offers else self._spent
+        more = blocked.offers or blocked.rooms
+        return blocked.and_also(self._spent.why) if more else self._spent
 
     def over(self, decision: Decision) -> dict[str, tuple[str, int]]:
         """What a decision may not show beside what it shows first; empty: it is within budgets."""

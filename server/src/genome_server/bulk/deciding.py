@@ -135,6 +135,7 @@ class ListDecider:
                 consents=customer.consents,
                 blocked=blocked.offers,
                 why_blocked=blocked.why,
+                rooms=blocked.rooms,
                 seed=seed,
                 decision_id=decision_id,
                 terms=terms,
@@ -152,8 +153,10 @@ class ListDecider:
             return made
 
         if customer.subject == NOBODY:  # as for thin clients: strangers are not one customer
-            return choose(self._claims.blocking(NOBODY, self._at_ms), None)
-        return within_caps(self._claims, release, customer.subject, self._at_ms, choose)[:2]
+            return choose(self._claims.blocking(NOBODY, self._at_ms, one.slots), None)
+        return within_caps(self._claims, release, customer.subject, self._at_ms, one.slots, choose)[
+            :2
+        ]
 
     def _rows(self, one: Asked, decision: Decision) -> list[Row]:
         rows = []

@@ -158,6 +158,7 @@ class Decider:
                 consents=customer.consents,
                 blocked=blocked.offers,
                 why_blocked=blocked.why,
+                rooms=blocked.rooms,
                 seed=again.inputs.seed if again is not None else None,
                 decision_id=again.inputs.decision_id if again is not None else None,
                 terms=self._standing.terms(release, now_ms),
@@ -166,9 +167,11 @@ class Decider:
             )
 
         if customer.subject == NOBODY:  # strangers behind a thin client are not one customer
-            decision, record = choose(claims.blocking(NOBODY, now_ms), None)
+            decision, record = choose(claims.blocking(NOBODY, now_ms, slots), None)
         else:
-            decision, record, _ = within_caps(claims, release, customer.subject, now_ms, choose)
+            decision, record, _ = within_caps(
+                claims, release, customer.subject, now_ms, slots, choose
+            )
         full = record.to_proto()
         self._full.put(full.decision_id, (release, full))
         return decision, coarse(full)
