@@ -109,3 +109,23 @@ def test_the_command_names_the_offer_and_can_leave_it_out(tenant: Tenant, store:
     done = CliRunner().invoke(cli, [*command, "--leave-out"])
     assert done.exit_code == 0
     assert "offer 'spa' is left out" in done.output
+
+
+def test_a_zone_that_is_no_longer_known_stops_nothing_but_its_offer(
+    tenant: Tenant, store: Store
+) -> None:
+    """Databases of zones lose names: with the next image of the server, for example."""
+    there = {"zone": "Mars/Phobos", "windows": [{"from": "2026-01-01T00:00", "until": ""}]}
+    store.put_documents("offer", [offer("spa", "service:spa", **there)])
+    with pytest.raises(Refused, match="offer 'spa': zone: 'Mars/Phobos' is no time zone"):
+        publish(tenant, untrained=True, now_ms=NOW)
+    home = ["--home", str(tenant.dir.parent.parent)]
+    for command in (["status"], ["offers", "show", "spa"]):
+        said = CliRunner().invoke(cli, [*command, *home])
+        assert said.exit_code == 0, said.output
+        assert "'Mars/Phobos' is no time zone" in said.output
+    seen = CliRunner().invoke(cli, ["offers", "preview", "--placement", "screen", *home])
+    assert seen.exit_code == 0, seen.output
+    assert "offer 'spa' is left out" in seen.output
+    done = publish(tenant, untrained=True, leave_out=True, now_ms=NOW)
+    assert "offer 'spa' is left out" in done.notes[0]

@@ -16,8 +16,8 @@ from edge_sdk.engine.cells import parse_cell
 from edge_sdk.engine.gates import fits
 from edge_sdk.engine.never import Windows, impossible
 from edge_sdk.engine.offers import rings_of
-from edge_sdk.engine.zones import FOREVER_MS, known_zone
-from edge_sdk.errors import InvalidContext, InvalidMarker, UsageError
+from edge_sdk.engine.zones import FOREVER_MS, zone_trouble
+from edge_sdk.errors import InvalidContext, InvalidMarker
 from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import dna_pb2, release_pb2
 
@@ -136,11 +136,8 @@ def _check_time(targeting: release_pb2.Targeting, now_ms: int | None) -> Iterato
     for position, hour in enumerate(targeting.hours):
         if hour > 23:
             yield f"hours[{position}]: {hour} is not an hour from 0 to 23"
-    if targeting.zone:
-        try:
-            known_zone(targeting.zone)
-        except UsageError as error:
-            yield f"zone: {error}"
+    if trouble := zone_trouble(targeting.zone):
+        yield f"zone: {trouble}"
     until = targeting.valid_until_ms
     if targeting.windows:
         until = targeting.windows[-1].until_ms

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from itertools import chain
 from typing import Any, Final
 
@@ -116,11 +116,12 @@ _AREA_FIELDS: Final = ("cells", "rings", "near", "near_rings")
 _CAP_FIELDS: Final = ("count", "limit", "window_hours", "scope", "over", "calendar", "paced")
 
 
-def offer_from_document(doc: Mapping[str, Any]) -> release_pb2.OfferSpec:
+def offer_from_document(doc: Mapping[str, Any], *, taken: bool = False) -> release_pb2.OfferSpec:
     """The offer that `doc` describes.
 
-    What it needs of an SDK is among its `required_features`. Raises InvalidDocument with the path
-    of the first field that is wrong.
+    What it needs of an SDK is among its `required_features`. `taken`: it was found good before, and
+    a zone that this machine no longer knows is left for `check_offer` to name. Raises
+    InvalidDocument with the path of the first field that is wrong.
     """
     read.known(doc, _FIELDS)
     spec = release_pb2.OfferSpec(
@@ -131,7 +132,7 @@ def offer_from_document(doc: Mapping[str, Any]) -> release_pb2.OfferSpec:
         value_micros=read.money(doc, "value", 1.0),
         cost_micros=read.money(doc, "cost", 0.0),
         priority=read.integer(doc.get("priority", 0), "priority", -1000, 1000),
-        targeting=_targeting(doc),
+        targeting=_targeting(doc, taken),
         exclusivity_group=read.text(doc, "exclusivity_group"),
         category=read.text(doc, "category"),
         sizes=read.unique(read.each(doc.get("sizes"), "sizes", read.size)),
@@ -187,8 +188,8 @@ def _needed(spec: release_pb2.OfferSpec) -> Iterator[str]:
         yield "caps-2"
 
 
-def _targeting(doc: Mapping[str, Any]) -> release_pb2.Targeting:
-    zone, name = _zone(doc.get("zone"))
+def _targeting(doc: Mapping[str, Any], taken: bool) -> release_pb2.Targeting:
+    zone, name = _zone(doc.get("zone"), taken)
     windows = _windows(doc, zone)
     several = windows if len(windows) > 1 else ()
     return release_pb2.Targeting(
@@ -245,14 +246,16 @@ def _rings(doc: Mapping[str, Any], name: str, most: int) -> tuple[int, str]:
     return max((read.integer(value or 0, path, 0, most), path) for value, path in _area(doc, name))
 
 
-def _zone(value: object) -> tuple[tzinfo | None, str]:
-    """A time zone and its name."""
+def _zone(value: object, taken: bool) -> tuple[tzinfo | None, str]:
+    """A time zone and its name; databases of zones lose names, so one `taken` may be gone."""
     if value is None or value == "":
         return None, ""
     name = read.identifier(value, "zone")
     try:
         return known_zone(name), name
     except UsageError as error:
+        if taken:
+            return UTC, name
         raise InvalidDocument("zone", value, f"the name of a time zone ({error})") from error
 
 

@@ -132,6 +132,17 @@ def known_zone(name: str) -> tzinfo:
         raise UsageError(f"{name!r} is no time zone{hint}") from None
 
 
+@lru_cache(maxsize=256)
+def zone_trouble(name: str) -> str:
+    """Why a zone is none of this machine's database; empty: it is one, or there is no name."""
+    try:
+        if name:
+            known_zone(name)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 @lru_cache(maxsize=1024)
 def _changes(name: str, first: int, last: int) -> tuple[list[int], list[int]]:
     """When the offset of a zone changes from `first` to `last`, and the offsets, in seconds."""

@@ -81,7 +81,8 @@ def show(console: Console, offer: str) -> None:
             known = KnownIds("offer", (name for name, _ in store.documents("offer")))
             raise Refused(known.unknown(offer))
         now_ms = time.time_ns() // 1_000_000
-        problems = known_names(store).problems(offer_from_document(document), now_ms)
+        spec = offer_from_document(document, taken=True)
+        problems = known_names(store).problems(spec, now_ms)
         stopped = offer in stopped_now(store).offers
 
     def render() -> None:

@@ -21,13 +21,14 @@ from genome_server.genomes.rows import row_of
 from genome_server.ingest.nearest import KnownIds
 from genome_server.learning.export import ModelFacts, untrained_model
 from genome_server.learning.models import current_model
-from genome_server.releases.assemble import assemble
+from genome_server.releases.assemble import assemble, without_offers, without_tables
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
     from genome_server.store.protocol import Store
 
 _DAY_MS = 86_400_000
+_GONE = "offer {!r} is left out: this machine does not know its zone"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def preview(
         attributes=_attributes(attributes),
     )
     asked = _placement(store, placement)
-    release, model = _release(tenant, store)
+    release, model, left_out = _release(tenant, store)
     consents, genome = _customer(store, release, source, customer)
     decision, record = decide(
         release, context, asked, slots, genome=genome, consents=consents, seed=0
@@ -115,11 +116,12 @@ def preview(
         ],
         {one.offer: (one.score, [str(why) for why in one.reasons]) for one in explained.losers},
         [(one.marker, one.source, one.difference) for one in explained.carriers],
-        [str(one) for one in decision.unknown],
+        [*map(str, decision.unknown), *map(_GONE.format, left_out)],
     )
 
 
-def _release(tenant: Tenant, store: Store) -> tuple[Release, str | None]:
+def _release(tenant: Tenant, store: Store) -> tuple[Release, str | None, list[str]]:
+    """What would be published now, its model, and the offers that it cannot have."""
     schema = load_schema(tenant.dna_path, store)
     model = current_model(tenant.models_dir, store)
     vocabulary = store.vocabulary()
@@ -129,6 +131,8 @@ def _release(tenant: Tenant, store: Store) -> tuple[Release, str | None]:
     else:
         content, name = model.content, model.id
     parts = assemble(store, schema, content, dry_run=True)
+    left_out = without_tables(parts)
+    parts = without_offers(parts, left_out)
     used = Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(parts["vocabulary"]))
     now_ms = time.time_ns() // 1_000_000
     manifest = release_pb2.Manifest(
@@ -138,7 +142,7 @@ def _release(tenant: Tenant, store: Store) -> tuple[Release, str | None]:
         expires_ms=now_ms + _DAY_MS,
         lineage=schema.lineage(used),
     )
-    return Release.from_parts(manifest, parts), name
+    return Release.from_parts(manifest, parts), name, left_out
 
 
 def _placement(store: Store, name: str | None) -> str:

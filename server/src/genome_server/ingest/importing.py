@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
+from edge_sdk.engine.zones import zone_trouble
 from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
 from genome_server.ingest.nearest import KnownIds
@@ -91,13 +92,16 @@ def import_files(
 
 def loose_ends(store: Store) -> list[str]:
     """Names in offers and placements that nothing answers to; files may come in any order."""
-    offers = [offer_from_document(document) for _, document in store.documents("offer")]
+    documents = store.documents("offer")
+    offers = [offer_from_document(document, taken=True) for _, document in documents]
     placements = [placement_from_document(document) for _, document in store.documents("placement")]
     known_offers = KnownIds("offer", (offer.id for offer in offers))
     known_placements = KnownIds("placement", (placement.id for placement in placements))
     known_places = KnownIds("place", {document["kind"] for _, document in store.documents("place")})
     notes = []
     for offer in offers:
+        if trouble := zone_trouble(offer.targeting.zone):
+            notes.append(f"offer {offer.id!r}: {trouble}")
         notes += [
             f"offer {offer.id!r}: {known_placements.unknown(name)}"
             for name in offer.targeting.placements

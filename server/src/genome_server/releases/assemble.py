@@ -14,7 +14,7 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.cells import format_cell, parse_cell, resolution
 from edge_sdk.engine.covers import compacted, with_rings
 from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
-from edge_sdk.engine.zones import tables_for
+from edge_sdk.engine.zones import tables_for, zone_trouble
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
@@ -41,11 +41,13 @@ def assemble(
 
     Markers that offers, products and places use get their indices here; with
     `dry_run` only in what is returned. `now_ms` and `expires_ms` (now, where left out) are those of
-    the release: tables of time zones cover them. Raises Refused where rings around places make more
-    cells than there may be.
+    the release: tables of time zones cover them. An offer of a zone that this machine no longer
+    knows is in the parts without a table, see `without_tables`. Raises Refused where rings around
+    places make more cells than there may be.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    offers = [offer_from_document(document) for _, document in store.documents("offer")]
+    documents = store.documents("offer")
+    offers = [offer_from_document(document, taken=True) for _, document in documents]
     placements = [placement_from_document(document) for _, document in store.documents("placement")]
     products = [(name, product_dna(document)) for name, document in store.documents("product")]
     places = _place_table(store, _rings_asked(offers))
@@ -60,7 +62,8 @@ def assemble(
     for offer in offers:
         cells = compacted(map(parse_cell, offer.targeting.cells))
         offer.targeting.cells[:] = [format_cell(cell) for cell in cells]
-    zones = tables_for(offers, *_zoned(now_ms, expires_ms or now_ms))
+    zoned = [offer for offer in offers if not zone_trouble(offer.targeting.zone)]
+    zones = tables_for(zoned, *_zoned(now_ms, expires_ms or now_ms))
     messages = {
         "schema": schema.to_proto(),
         "vocabulary": vocabulary.to_proto(),
@@ -81,6 +84,13 @@ def without_offers(parts: Mapping[str, bytes], names: Collection[str]) -> dict[s
     kept = [offer for offer in catalogue.offers if offer.id not in names]
     left = release_pb2.OfferCatalogue(offers=kept, zones=catalogue.zones)
     return {**parts, "offers": left.SerializeToString(deterministic=True)}
+
+
+def without_tables(parts: Mapping[str, bytes]) -> list[str]:
+    """The offers whose zone has no table; no device could read them."""
+    catalogue = release_pb2.OfferCatalogue.FromString(parts["offers"])
+    there = {"", *(zone.name for zone in catalogue.zones)}
+    return [offer.id for offer in catalogue.offers if offer.targeting.zone not in there]
 
 
 def _zoned(created_ms: int, expires_ms: int) -> tuple[int, int]:
