@@ -28,21 +28,16 @@ def a_release(offers: int = 6) -> Release:
 def shown(release: Release, budgets: Budgets, slots: int, seed: int) -> list[str]:
     """One decision as a list makes it."""
     blocked = budgets.keeping_away(NONE_BLOCKED)
-    while True:
-        decision, _ = decide(
-            release,
-            Context(),
-            "default",
-            slots,
-            blocked=blocked.offers,
-            why_blocked=blocked.why,
-            seed=seed,
-        )
-        over = budgets.over(decision)
-        if not over:
-            break
-        assert not set(over) <= blocked.offers, "every turn keeps away more"
-        blocked = blocked.and_also(over)
+    decision, _ = decide(
+        release,
+        Context(),
+        "default",
+        slots,
+        blocked=blocked.offers,
+        why_blocked=blocked.why,
+        rooms=budgets.leaving(blocked.rooms, slots),
+        seed=seed,
+    )
     said = [(slot.offer.id if slot.offer else "", slot.reason) for slot in decision.slots]
     budgets.spend(said)
     return [offer for offer, _ in said if offer]
@@ -117,3 +112,20 @@ def test_a_budget_names_one_thing(text: str, says: str) -> None:
     assert says in str(refused.value)
     assert Budget.read("offer:both=3", release) == Budget("offer", "both", 3)
     assert Budget.read("spring = 3", release) == Budget("campaign", "spring", 3)
+
+
+def test_what_is_left_of_a_campaign_is_room_for_a_slate() -> None:
+    release = a_release()
+    budgets = Budgets([Budget.read("spring=2", release), Budget.read("o1=1", release)], release)
+    mine = frozenset({"o0", "o3"})
+    capped = {"spring": ((1, frozenset({"o3"})),), "summer": ((1, frozenset({"o1"})),)}
+    assert budgets.leaving(capped, 2) is capped, "there is enough for two slots"
+    assert budgets.leaving(capped, 3) == {
+        "spring": ((1, frozenset({"o3"})), (2, mine)),
+        "summer": capped["summer"],
+    }
+    budgets.spend([("o0", Reason.CHOSEN), ("o1", Reason.CHOSEN), ("o3", Reason.EXPLORED)])
+    assert budgets.leaving(NONE_BLOCKED.rooms, 3) is NONE_BLOCKED.rooms
+    blocked = budgets.keeping_away(NONE_BLOCKED._replace(rooms=capped))
+    assert blocked.offers == {"o0", "o1", "o3"}
+    assert blocked.rooms == capped

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from edge_sdk.decision import NEVER_MS, Decision, Reason
+from edge_sdk.decision import NEVER_MS, Reason
 from edge_sdk.dna.markers import nearest_name
-from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
+from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked, Rooms
 from genome_server.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,11 +63,12 @@ class Budget(NamedTuple):
 class Budgets:
     """What is left of budgets."""
 
-    def __init__(self, budgets: Iterable[Budget], release: Release) -> None:
+    def __init__(self, budgets: Sequence[Budget], release: Release) -> None:
         self.limits = {str(one): one.limit for one in budgets}
         self._left = dict(self.limits)
         self._offers: dict[str, frozenset[str]] = {}
         self._of: dict[str, list[str]] = {}
+        self._campaigns = {str(one): one.name for one in budgets if one.over == "campaign"}
         for one in budgets:
             offers = frozenset(
                 offer.id
@@ -92,22 +93,15 @@ class Budgets:
         more = blocked.offers or blocked.rooms
         return blocked.and_also(self._spent.why) if more else self._spent
 
-    def over(self, decision: Decision) -> dict[str, tuple[str, int]]:
-        """What a decision may not show beside what it shows first; empty: it is within budgets."""
-        if not self._of:
-            return {}
-        left: dict[str, int] = {}
-        granted: set[str] = set()
-        failed: dict[str, tuple[str, int]] = {}
-        for offer in _shown((slot.offer.id, slot.reason) for slot in decision.slots if slot.offer):
-            short = [one for one in self._of.get(offer, ()) if left.get(one, self._left[one]) < 1]
-            for budget in short:
-                failed.update(dict.fromkeys(self._offers[budget] - granted, _SPENT))
-            if not short:
-                granted.add(offer)
-                for one in self._of.get(offer, ()):
-                    left[one] = left.get(one, self._left[one]) - 1
-        return failed
+    def leaving(self, rooms: Rooms, slots: int) -> Rooms:
+        """How many of a campaign a decision of so many slots may show: these rooms, and what is
+        left. An offer is in a decision once; what is left of its own budget is enough."""
+        short = {
+            name: (*rooms.get(name, ()), (left, self._offers[key]))
+            for key, name in self._campaigns.items()
+            if 0 < (left := self._left[key]) < slots
+        }
+        return {**rooms, **short} if short else rooms
 
     def spend(self, slots: Iterable[tuple[str, str]]) -> None:
         """Take what the slots of a decision show: offers (empty: none) and reasons."""

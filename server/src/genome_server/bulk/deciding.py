@@ -125,7 +125,8 @@ class ListDecider:
         decision_id, seed = digest[:16], int.from_bytes(digest[16:24], "big")
         release, budgets = self._release, self._budgets
 
-        def once(blocked: Blocked) -> tuple[Decision, Record]:
+        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:  # noqa: ARG001
+            blocked = budgets.keeping_away(blocked)
             return decide(
                 release,
                 one.context,
@@ -135,22 +136,13 @@ class ListDecider:
                 consents=customer.consents,
                 blocked=blocked.offers,
                 why_blocked=blocked.why,
-                rooms=blocked.rooms,
+                rooms=budgets.leaving(blocked.rooms, one.slots),
                 seed=seed,
                 decision_id=decision_id,
                 terms=terms,
                 now_ms=self._at_ms,
                 subject=customer.subject,
             )
-
-        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:  # noqa: ARG001
-            blocked = budgets.keeping_away(blocked)
-            made = once(blocked)
-            # Each turn keeps away more; without what has a budget there is nothing to exceed.
-            while over := budgets.over(made[0]):
-                blocked = blocked.and_also(over)
-                made = once(blocked)
-            return made
 
         if customer.subject == NOBODY:  # as for thin clients: strangers are not one customer
             return choose(self._claims.blocking(NOBODY, self._at_ms, one.slots), None)
