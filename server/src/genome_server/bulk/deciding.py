@@ -146,9 +146,10 @@ class ListDecider:
 
         if customer.subject == NOBODY:  # as for thin clients: strangers are not one customer
             return choose(self._claims.blocking(NOBODY, self._at_ms, one.slots), None)
-        return within_caps(self._claims, release, customer.subject, self._at_ms, one.slots, choose)[
-            :2
-        ]
+        decision, record, _ = within_caps(
+            self._claims, release, customer.subject, self._at_ms, one.slots, choose
+        )
+        return decision, record
 
     def _rows(self, one: Asked, decision: Decision) -> list[Row]:
         rows = []
