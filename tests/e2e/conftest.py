@@ -1,4 +1,4 @@
-"""A prepared home, made once, copied for every test that wants to change it."""
+"""A prepared home, copied for every test that wants to change it; and a device that serves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 
 from examples.adapters import town
 from tests.e2e.house import House
+from tests.e2e.sidecar_client import Served, served
+from tests.e2e.sidecar_town import ORIGIN
+from tests.e2e.sidecar_town import town as sidecar_town
+from tests.unit.device_town import until
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +41,12 @@ def house(prepared: Path, tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path / "house")
     yield made
     made.kill()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A device with a sidecar, for the tests of one file."""
+    folder = tmp_path_factory.mktemp("served")
+    with served(folder, "--allow-origin", ORIGIN, town=sidecar_town()) as one:
+        until(lambda: one.post("decide", placement="lobby")["slots"][0]["offer"] == "taxi")
+        yield one
