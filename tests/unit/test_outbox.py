@@ -357,3 +357,21 @@ def test_consents_and_redemptions_are_kept_longest(tmp_path: Path) -> None:
     kept = [word(frame) for frame in drain(desk.outbox)]
     assert {"consent", "ride"} <= set(kept)
     desk.close()
+
+
+def test_how_a_copy_keeps_its_rows_says_nothing_about_its_new_epoch(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store")
+    for i in range(3):
+        desk.writer.put_durably(entry(f"{i}"), 5)
+    desk.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "copy")
+    desks = [Desk(tmp_path / name) for name in ("store", "copy")]
+    with desks[1].store.write() as connection:
+        join(connection, Limits(500, 1 << 18))
+    for desk in desks:
+        batch = desk.outbox.next_batch()
+        assert batch is not None
+        desk.outbox.forked(batch, 2)
+    assert desks[0].store.epoch() == desks[1].store.epoch()
+    for desk in desks:
+        desk.close()

@@ -249,7 +249,8 @@ def _epoch_after(row: Lane, received: int, waiting: list[Segment]) -> bytes:
     """The epoch for what waits behind `received`: named by the numbers that it gives, and by the
     first event; random where nothing waits."""
     frames = b"".join(segment.frames for segment in waiting)
-    mark = next(lanes.marks(frames), None)
+    # The first segment may hold what was received, too: where, is not the same on every copy.
+    mark = next((m for m in lanes.marks(frames) if m.sequence > received), None)
     if mark is None:
         return os.urandom(16)
     digest = hashlib.sha256(b"genome-edge/epoch/v2\n" + row.epoch)
