@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
-from tests.e2e.sidecar_client import Served, served
+from tests.e2e.sidecar_client import Served, refusal, served
 from tests.unit.device_town import Town
 
 LARGE = 7 << 20
@@ -65,6 +66,15 @@ def test_a_body_without_an_end_is_not_taken_for_the_next_call(device: Served, le
     for verb in ("GET /healthz", "OPTIONS /v1/decide", "POST /v1/decide"):
         answer = heard(device, head(device, verb, length, token=False), inner, end=True)
         assert answer.count(b"HTTP/1.1 ") == 1, answer
+
+
+def test_a_message_that_cannot_be_read_is_the_callers_mistake(device: Served) -> None:
+    with grpc.insecure_channel(device.grpc) as channel:
+        decide = channel.unary_unary("/genome_edge.v1.DecisionService/Decide")
+        for metadata, reason in ((device.metadata, "INVALID_ARGUMENT"), ((), "UNAUTHENTICATED")):
+            with pytest.raises(grpc.RpcError) as caught:
+                decide(b"\xff\xff", metadata=metadata, timeout=10)
+            assert refusal(caught.value)[1] == reason
 
 
 def test_a_new_token_is_kept_only_by_one_that_serves(device: Served) -> None:

@@ -69,7 +69,7 @@ class RpcDoor:
     def _handler(self, method: Method) -> Any:
         import grpc
 
-        def handle(request: Message | None, context: Any) -> Message:
+        def handle(content: bytes, context: Any) -> Message:
             try:
                 if self._draining():
                     raise CallRefused("DRAINING", "this service is about to stop")
@@ -78,9 +78,7 @@ class RpcDoor:
                     raise CallRefused(
                         "UNAUTHENTICATED", "the call carries no token, or a wrong one"
                     )
-                if request is None:
-                    raise CallRefused("INVALID_ARGUMENT", "the message cannot be read")
-                return method.answer(request)
+                return method.answer(_read(method, content))
             except CallRefused as refusal:
                 context.set_trailing_metadata(((DETAILS_KEY, refusal.details()),))
                 context.abort(self._codes[refusal.status.code], str(refusal))
@@ -88,21 +86,16 @@ class RpcDoor:
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
-            lenient(method.request.FromString),
+            None,  # bytes: of a message that cannot be read gRPC would say that it is our mistake
             lambda response: response.SerializeToString(),
         )
 
 
-def lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Read a message, or None where it is none: gRPC would answer UNKNOWN and log a traceback."""
-
-    def read(content: bytes) -> Any:
-        try:
-            return deserialize(content)
-        except DecodeError:
-            return None
-
-    return read
+def _read(method: Method, content: bytes) -> Message:
+    try:
+        return method.request.FromString(content)
+    except DecodeError:
+        raise CallRefused("INVALID_ARGUMENT", "the message cannot be read") from None
 
 
 def _text(value: str | bytes | None) -> str | None:

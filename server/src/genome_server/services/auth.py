@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from edge_sdk.sidecar.rpc import lenient
 from genome_edge.v1 import authorisation_pb2
 from genome_server.errors import GenomeServerError
 from genome_server.services import credentials
@@ -247,6 +247,18 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if who.role not in roles:
             raise CallRefusedError("PERMISSION_DENIED", f"this caller may not call {method}")
         _CALLER.set(who)
+
+
+def lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Read a message, or None where it is none: gRPC would answer UNKNOWN and log a traceback."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except DecodeError:
+            return None
+
+    return read
 
 
 def come_back_ms() -> int:
