@@ -10,7 +10,7 @@ import pytest
 
 from edge_sdk import Context, EdgeClient
 from edge_sdk.cli.decide import read_context
-from edge_sdk.cli.parser import make_parser
+from edge_sdk.cli.parser import Misread, make_parser
 from edge_sdk.store.device import DeviceStore
 from tests.unit.contract_server import CODE, ContractServer
 from tests.unit.device_client import FAST
@@ -29,6 +29,19 @@ def test_the_language_of_a_decision_may_be_an_option_or_an_attribute() -> None:
     for words in (["--language", "de-CH"], ["--attr", "language=de-CH"]):
         options = make_parser().parse_args(["decide", "--placement", "lobby", *words])
         assert read_context(options).language == "de-ch"
+
+
+def test_what_went_on_before_is_an_option() -> None:
+    said = ["--recent", "flight-search=300", "--recent", "a=b=0.5"]
+    options = make_parser().parse_args(["decide", "--placement", "lobby", *said])
+    same = Context(recent=[("flight-search", 300.0), ("a=b", 0.5)], time=options.time)
+    assert read_context(options).recent == same.recent
+
+
+@pytest.mark.parametrize("said", ["flight-search", "flight-search=", "=300", "a=soon"])
+def test_what_went_on_before_needs_its_seconds(said: str) -> None:
+    with pytest.raises(Misread, match="is not ACTIVITY=SECONDS"):
+        make_parser().parse_args(["decide", "--placement", "lobby", "--recent", said])
 
 
 def test_decide_and_replay(house: ContractServer, device: Shell) -> None:
@@ -60,6 +73,7 @@ def test_decide_says_what_a_person_needs(device: Shell) -> None:
     device.run("decide", "--placement", "lobby", "--time", "noon", code=2)
     device.run("decide", "--placement", "lobby", "--seed", "-1", code=2)
     device.run("decide", "--placement", "lobby", "--slots", "0", code=2)
+    device.run("decide", "--placement", "lobby", "--recent", "flight-search=-1", code=2)
 
 
 def test_decide_draws_the_same_with_the_same_seed(device: Shell) -> None:

@@ -35,7 +35,14 @@ if TYPE_CHECKING:
         UnreachableError,
         UsageError,
     )
-    from edge_sdk.explanation import Explanation
+    from edge_sdk.explanation import (
+        Carrier,
+        Considered,
+        Draw,
+        Explanation,
+        Loser,
+        SlotExplanation,
+    )
     from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
     from edge_sdk.plugins import Plugins
     from edge_sdk.purposes import Purpose
@@ -46,17 +53,21 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncEdgeClient",
     "AsyncSession",
+    "Carrier",
     "ClientClosed",
     "Config",
+    "Considered",
     "Context",
     "Decision",
     "DiskFull",
+    "Draw",
     "EdgeClient",
     "EdgeError",
     "Explanation",
     "IdentifyResult",
     "InvalidContext",
     "InvalidMarker",
+    "Loser",
     "Offer",
     "Plugins",
     "Purpose",
@@ -66,6 +77,7 @@ __all__ = [
     "RefusedError",
     "Session",
     "Slot",
+    "SlotExplanation",
     "State",
     "Status",
     "StoreCorrupt",
@@ -99,7 +111,14 @@ _HOMES = {
         "UnreachableError",
         "UsageError",
     ),
-    "explanation": ("Explanation",),
+    "explanation": (
+        "Carrier",
+        "Considered",
+        "Draw",
+        "Explanation",
+        "Loser",
+        "SlotExplanation",
+    ),
     "outbox.redeeming": ("Redemption", "RedemptionReason"),
     "plugins": ("Plugins",),
     "purposes": ("Purpose",),

@@ -113,6 +113,7 @@ def read_context(options: Namespace) -> Context:
         **where(options),
         place=options.place,
         activity=options.activity,
+        recent=options.recent,
         time=_time(options.time),
         channel=options.channel,
         language=options.language,

@@ -117,6 +117,14 @@ def _decide(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _where(decide)
     decide.add_argument("--place", help="kind of place that is known, for example hotel")
     decide.add_argument("--activity", help="what is going on, for example flight-search")
+    decide.add_argument(
+        "--recent",
+        action="append",
+        default=[],
+        type=_ago,
+        metavar="ACTIVITY=SECONDS",
+        help="what went on before, and how many seconds ago; may be repeated",
+    )
     decide.add_argument("--time", metavar="ISO", help="local time with offset (default: now)")
     decide.add_argument("--channel", help="default: that of the placement")
     decide.add_argument("--language", metavar="TAG", help="such as de or pt-BR")
@@ -280,6 +288,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not key.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key.strip(), value.strip()
+
+
+def _ago(text: str) -> tuple[str, float]:
+    activity, _, ago = text.rpartition("=")
+    try:
+        if activity.strip():
+            return activity.strip(), float(ago)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not ACTIVITY=SECONDS")
 
 
 def _change(text: str) -> tuple[str, str]:
