@@ -96,11 +96,13 @@ class Log:
         propensity: float = 0.5,
         context: Sequence[str] = (),
         genome_used: bool = True,
+        saliences_q8: Sequence[int] = (),
     ) -> None:
         record = event_pb2.DecisionRecord(
             decision_id=decision_id(number),
             placement=placement,
             context_markers=context,
+            context_saliences_q8=saliences_q8,
             genome_used=genome_used,
             slots=[event_pb2.SlotRecord(offer=o, propensity=propensity) for o in offers],
         )

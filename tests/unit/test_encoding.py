@@ -67,6 +67,7 @@ def check(record: Record, stamp: Stamp = STAMP, private: bool = False) -> None:
     slots=st.integers(1, 12),
     cell=st.sampled_from([None, "8a2a1072b59ffff", "8001fffffffffff"]),
     activity=st.sampled_from([None, "browse", "never heard of"]),
+    ago_s=st.sampled_from([None, 0.0, 300.0, 3_000.0]),
     known=st.booleans(),
     private=st.booleans(),
     blocked=st.sets(st.integers(0, OFFERS - 1).map("offer-{:07d}".format), max_size=3),
@@ -76,12 +77,13 @@ def check(record: Record, stamp: Stamp = STAMP, private: bool = False) -> None:
     offset=st.sampled_from([None, 0, 86_400_000, -3]),
 )
 def test_every_way_says_the_same(
-    seed: int, slots: int, cell: str | None, activity: str | None, known: bool, private: bool,
+    seed: int, slots: int, cell: str | None, activity: str | None, ago_s: float | None,
+    known: bool, private: bool,
     blocked: set[str], rooms: set[int], placement: str, tier: Tier, offset: int | None,
 ) -> None:  # fmt: skip
     _, record = decide(
         release(),
-        Context(cell=cell, activity=activity),
+        Context(cell=cell, activity=activity, recent=[] if ago_s is None else [("search", ago_s)]),
         placement,
         slots,
         genome=genome() if known else None,
@@ -109,6 +111,18 @@ def test_the_common_form_is_the_one_that_is_taken(monkeypatch: pytest.MonkeyPatc
     assert found == list(expected)
     assert found[1].decision.genome_indices
     assert np.frombuffer(found[1].decision.scores, "<i4").tolist() == record.scores.tolist()  # type: ignore[union-attr]
+
+
+def test_what_is_reported_says_how_strong_the_moment_was() -> None:
+    context = Context(
+        activity="browse", recent=[("search", 1_800)]
+    )  # a half-life of activities ago
+    _, record = decide(release(), context, PLACEMENT)
+    for body in bodies(record, STAMP, False):
+        told = event_pb2.Event.FromString(body).decision
+        saliences = dict(zip(told.context_markers, told.context_saliences_q8, strict=True))
+        assert saliences["activity:browse"] == 256
+        assert saliences["activity:search"] == 64  # halved once by time, once by what goes on now
 
 
 def test_a_decision_without_release_or_model_is_encoded() -> None:

@@ -67,6 +67,17 @@ def test_a_decision_knows_what_happened_before_it_and_nothing_after() -> None:
     assert examples.propensity.tolist() == [0.25, 1]
 
 
+def test_a_moment_is_learned_from_as_strong_as_it_was() -> None:
+    log = Log()
+    moment = ["activity:flight", "b:decided"]
+    log.decided(1, 10, "taxi", context=moment, saliences_q8=[128, 256])
+    log.followed(1, 10.1, "redeem", offer="taxi")
+    examples, _ = log.examples()
+    weights = query(examples, 0)
+    assert weights["activity:flight"] == (0.5, 0.5)
+    assert set(weights.values()) <= {(0.5, 0.5), (1, 1)}
+
+
 @pytest.mark.parametrize(("hours_before", "seen"), [(0.1, False), (2.0, True)])
 def test_a_planted_leak_is_not_picked_up(hours_before: float, seen: bool) -> None:
     """Answers are coin flips, and what is bought with a yes tells them.

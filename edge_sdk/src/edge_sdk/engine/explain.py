@@ -182,6 +182,7 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         np.array(record.context_indices, np.int64),
         np.array(record.context_weights, np.float32),
         record.channel,
+        record.context_saliences_q8,
     )
     parents = tuple(record.regions)
     said = [name for name in record.context_markers if name.startswith(LANGUAGE)]

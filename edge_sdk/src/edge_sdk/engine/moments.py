@@ -40,7 +40,8 @@ class Moment(NamedTuple):
 
     `names` are all its markers; `indices` int64[n] and `weights` float32[n] those that the
     vocabulary has; `conditions` the ids under which offers may ask for them; `unknown` names
-    (kind, name) that the app said and the release does not know.
+    (kind, name) that the app said and the release does not know; `saliences_q8` the saliences of
+    `names` in 1/256, none where all have 256.
     """
 
     names: tuple[str, ...]
@@ -50,6 +51,7 @@ class Moment(NamedTuple):
     places: frozenset[str]
     channel: str
     unknown: tuple[tuple[str, str], ...]
+    saliences_q8: tuple[int, ...] = ()
 
 
 NO_MOMENT: Final = Moment((), NO_INDICES, NO_WEIGHTS, (), frozenset(), "", ())
@@ -106,7 +108,12 @@ def fading(
 
 
 def recorded_moment(
-    release: Release, names: Sequence[str], indices: Indices, weights: Floats, channel: str
+    release: Release,
+    names: Sequence[str],
+    indices: Indices,
+    weights: Floats,
+    channel: str,
+    saliences_q8: Sequence[int] = (),
 ) -> Moment:
     """The moment of a record, which holds its markers and features as they were used."""
     return Moment(
@@ -117,6 +124,7 @@ def recorded_moment(
         _places(names),
         channel,
         (),
+        tuple(saliences_q8),
     )
 
 
@@ -154,6 +162,7 @@ def _work_out(
             if index < len(release.vocabulary):
                 name = release.vocabulary.name(index)
                 saliences[name] = max(salience_q8 / 256, saliences.get(name, 0.0))
+    rounded = tuple(max(1, round(256 * salience)) for salience in saliences.values())
     numbered = [(release.vocabulary.index(name), saliences[name]) for name in saliences]
     known = [(index, salience) for index, salience in numbered if index is not None]
     return Moment(
@@ -164,6 +173,7 @@ def _work_out(
         _places(tuple(saliences)),
         channel,
         tuple(unknown),
+        rounded if any(salience != 256 for salience in rounded) else (),
     )
 
 

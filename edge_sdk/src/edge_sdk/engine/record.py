@@ -98,6 +98,7 @@ class Record(NamedTuple):
             release_version=self.release.version if self.release is not None else 0,
             seed=given.seed,
             context_markers=moment.names,
+            context_saliences_q8=moment.saliences_q8,
             region=region_of(given.cell),
             slots=[_slot(slot) for slot in self.slots],
             candidate_runs=runs_of(self.rows),

@@ -136,7 +136,9 @@ class _Known(Generic[T, V]):
 
 def _moment(moment: Moment) -> tuple[bytes, bytes]:
     """What is reported of a moment, and what is kept."""
-    said = event_pb2.DecisionRecord(context_markers=moment.names)
+    said = event_pb2.DecisionRecord(
+        context_markers=moment.names, context_saliences_q8=moment.saliences_q8
+    )
     kept = event_pb2.DecisionRecord(
         context_indices=moment.indices.tolist(), context_weights=moment.weights.tolist()
     )

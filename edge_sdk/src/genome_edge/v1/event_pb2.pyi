@@ -68,7 +68,7 @@ class Interaction(_message.Message):
     def __init__(self, interaction_id: _Optional[str] = ..., kind: _Optional[str] = ..., product: _Optional[str] = ..., offer: _Optional[str] = ..., dna: _Optional[_Iterable[_Union[_dna_pb2.WeightedMarker, _Mapping]]] = ..., amount_micros: _Optional[int] = ..., currency: _Optional[str] = ..., quantity_milli: _Optional[int] = ..., tender: _Optional[str] = ..., dwell_ms: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class DecisionRecord(_message.Message):
-    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "stop_list_version", "held_out", "instead", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights", "withheld", "capped_reasons", "capped_until_ms", "scored_by", "rooms")
+    __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "stop_list_version", "held_out", "instead", "context_saliences_q8", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights", "withheld", "capped_reasons", "capped_until_ms", "scored_by", "rooms")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,7 @@ class DecisionRecord(_message.Message):
     STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
     HELD_OUT_FIELD_NUMBER: _ClassVar[int]
     INSTEAD_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     LOCAL_WEEKDAY_FIELD_NUMBER: _ClassVar[int]
     LOCAL_HOUR_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +119,7 @@ class DecisionRecord(_message.Message):
     stop_list_version: int
     held_out: bool
     instead: _containers.RepeatedCompositeFieldContainer[SlotRecord]
+    context_saliences_q8: _containers.RepeatedScalarFieldContainer[int]
     regions: _containers.RepeatedScalarFieldContainer[int]
     local_weekday: int
     local_hour: int
@@ -135,7 +137,7 @@ class DecisionRecord(_message.Message):
     capped_until_ms: _containers.RepeatedScalarFieldContainer[int]
     scored_by: str
     rooms: _containers.RepeatedCompositeFieldContainer[CampaignRoom]
-    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidate_runs: _Optional[_Iterable[int]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., stop_list_version: _Optional[int] = ..., held_out: _Optional[bool] = ..., instead: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[bytes] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ..., withheld: _Optional[_Iterable[_Union[WithheldOffers, _Mapping]]] = ..., capped_reasons: _Optional[_Iterable[str]] = ..., capped_until_ms: _Optional[_Iterable[int]] = ..., scored_by: _Optional[str] = ..., rooms: _Optional[_Iterable[_Union[CampaignRoom, _Mapping]]] = ...) -> None: ...
+    def __init__(self, decision_id: _Optional[bytes] = ..., placement: _Optional[str] = ..., release_version: _Optional[int] = ..., seed: _Optional[int] = ..., context_markers: _Optional[_Iterable[str]] = ..., region: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., candidate_runs: _Optional[_Iterable[int]] = ..., genome_used: _Optional[bool] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., tier: _Optional[str] = ..., stop_list_version: _Optional[int] = ..., held_out: _Optional[bool] = ..., instead: _Optional[_Iterable[_Union[SlotRecord, _Mapping]]] = ..., context_saliences_q8: _Optional[_Iterable[int]] = ..., regions: _Optional[_Iterable[int]] = ..., local_weekday: _Optional[int] = ..., local_hour: _Optional[int] = ..., decided_ms: _Optional[int] = ..., genome_indices: _Optional[_Iterable[int]] = ..., genome_weights: _Optional[_Iterable[float]] = ..., scores: _Optional[bytes] = ..., capped: _Optional[_Iterable[str]] = ..., consents: _Optional[int] = ..., channel: _Optional[str] = ..., context_indices: _Optional[_Iterable[int]] = ..., context_weights: _Optional[_Iterable[float]] = ..., withheld: _Optional[_Iterable[_Union[WithheldOffers, _Mapping]]] = ..., capped_reasons: _Optional[_Iterable[str]] = ..., capped_until_ms: _Optional[_Iterable[int]] = ..., scored_by: _Optional[str] = ..., rooms: _Optional[_Iterable[_Union[CampaignRoom, _Mapping]]] = ...) -> None: ...
 
 class CampaignRoom(_message.Message):
     __slots__ = ("room", "runs")

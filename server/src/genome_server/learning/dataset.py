@@ -72,6 +72,7 @@ class Counts:
 class _Moment(NamedTuple):
     """A moment in a subject's life and what was offered in it: (offer row, success, propensity).
 
+    `context` holds its markers and their saliences.
     `stands_for` is how many such moments it stands for, see `thinned`.
     """
 
@@ -79,7 +80,7 @@ class _Moment(NamedTuple):
     subject: bytes
     time_ms: int
     before_ms: int
-    context: tuple[str, ...]
+    context: Mapping[str, float]
     genome_used: bool
     offered: tuple[tuple[int, bool, float], ...]
     stands_for: float = 1.0
@@ -186,12 +187,12 @@ class _Loader:
                 self._counts.unknown_offer += 1
                 return None
             before_ms = at_ms // HOUR_MS * HOUR_MS
-            context = tuple(said.context_markers)
+            context = dict.fromkeys(said.context_markers, 1.0)
             return _Moment(True, subject, at_ms, before_ms, context, True, ((row, label > 0, 1.0),))
         if event.HasField("decision"):
             record = event.decision
             offered = tuple(self._shown(record, at_ms))
-            context = tuple(record.context_markers)
+            context = _saliences(record)
             if offered:
                 used = record.genome_used
                 return _Moment(False, subject, at_ms, at_ms, context, used, offered)
@@ -262,8 +263,10 @@ class _Loader:
         query = []
         if moment.genome_used:
             query = history.features(moment.time_ms, before_ms=moment.before_ms)
-        indices = (self._vocabulary.index(name) for name in dict.fromkeys(moment.context))
-        query += [(index, 1.0, 1.0) for index in indices if index is not None]
+        for name, salience in moment.context.items():
+            index = self._vocabulary.index(name)
+            if index is not None:
+                query.append((index, salience, salience))
         for row, label, propensity in moment.offered:
             self._builder.add(
                 query,
@@ -277,6 +280,13 @@ class _Loader:
             self._counts.answers += moment.answer
             self._counts.decisions += not moment.answer
             self._counts.successes += label
+
+
+def _saliences(record: event_pb2.DecisionRecord) -> dict[str, float]:
+    """The markers of a decision's moment, as strong as they were when it was made."""
+    names = record.context_markers
+    said = record.context_saliences_q8 or [256] * len(names)
+    return {name: salience_q8 / 256 for name, salience_q8 in zip(names, said, strict=False)}
 
 
 def _once(event: event_pb2.Event, effect: Effect | None) -> bytes | None:
