@@ -29,6 +29,8 @@ SECTIONS = (
     "places",
     "routine",
 )
+#: What a section is taken with: our decisions beside those of what a user would pick instead.
+TOGETHER = {"decide": ("decide", "rivals")}
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 
@@ -48,6 +50,11 @@ def write(figures: Figures) -> None:
     DOCUMENT.write_text(before + block + after, encoding="utf-8")
 
 
+def wanted(only: str | None) -> tuple[str, ...]:
+    """The sections of one that was asked for; all of them."""
+    return TOGETHER.get(only, (only,)) if only else SECTIONS
+
+
 def main() -> int:
     """Run the sections that were asked for."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -60,7 +67,7 @@ def main() -> int:
         parser.error("--write takes all sections; leave --only out")
     print(machine())
     figures = Figures()
-    for name in [args.only] if args.only else SECTIONS:
+    for name in wanted(args.only):
         print(f"\n{name}", flush=True)
         importlib.import_module(f"tests.bench.{name}").run(figures)
     if args.write:

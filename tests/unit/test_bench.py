@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.bench import figures
-from tests.bench.__main__ import DOCUMENT, SECTIONS, START
+from tests.bench.__main__ import DOCUMENT, SECTIONS, START, wanted
 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_is_there_and_says_how_it_measures(name: str) -> None:
     assert callable(importlib.import_module(f"tests.bench.{name}").run)
     assert f"| `{name}` |" in DOCUMENT.read_text(encoding="utf-8").split(START)[0]
+
+
+def test_decisions_are_taken_with_those_of_rivals_and_all_else_alone() -> None:
+    assert wanted("decide") == ("decide", "rivals")
+    assert wanted("cold") == ("cold",)
+    assert wanted(None) == SECTIONS
 
 
 def test_the_makefile_names_the_sections() -> None:
