@@ -183,6 +183,22 @@ def test_an_ended_epoch_is_asked_about_until_it_is_safe_and_then_it_goes(desk: D
     assert desk.rows("SELECT count(*) FROM outbox") == [(0,)]
 
 
+def test_a_server_says_nothing_about_what_was_not_sent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, batch_events=2))
+    for i in range(5):
+        desk.say(f"{i}")
+    desk.writer.flush(5)
+    batch = desk.outbox.next_batch()
+    assert batch is not None
+    desk.outbox.rewind(batch, 10**12)
+    later = desk.outbox.next_batch()
+    assert later is not None
+    assert later.first_sequence == 3
+    desk.outbox.forked(later, 10**12)
+    assert [word(frame) for frame in drain(desk.outbox)] == ["4"]
+    desk.close()
+
+
 def test_copies_that_have_the_same_to_send_come_to_the_same_new_epoch(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "store")
     desk.say("0")

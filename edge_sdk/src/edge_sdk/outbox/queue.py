@@ -135,7 +135,7 @@ class Outbox:
             row = _lane_of(connection, batch)
             if row is None:
                 return
-            through = min(received_through, row.next - 1)
+            through = min(received_through, batch.last_sequence, row.next - 1)
             connection.execute(
                 "UPDATE lanes SET received = ?, safe = min(safe, ?) WHERE lane = ?",
                 (through, through, row.lane),
@@ -162,7 +162,9 @@ class Outbox:
             row = _lane_of(connection, batch)
             if row is None:
                 return
-            received = min(max(row.received, differing - 1), row.next - 1)
+            # Nothing is said about what was not sent.
+            sent = min(batch.last_sequence, row.next - 1)
+            received = max(row.received, min(differing - 1, sent))
             held = read_segments(connection, row.lane, 1)
             waiting = read_segments(connection, row.lane, received + 1)
             epoch = _epoch_after(row, received, waiting)
