@@ -59,8 +59,14 @@ def _releases(draw: st.DrawFn) -> Made:
     specs = draw(offers(1, 5))
     # Two offers of a campaign often have the same cap.
     shared = draw(_caps())
+    # In some worlds they compete for the slots of one decision.
+    crowded: bool = draw(st.booleans())
+    if crowded:
+        shared.over, shared.limit = Cap.OVER_CAMPAIGN, draw(st.sampled_from([1, 2, 3, 4, 70]))
     for spec in specs:
-        if draw(st.integers(0, 3)):
+        if crowded:
+            spec.campaign = draw(st.sampled_from(["spring", "spring", "autumn"]))
+        if draw(st.integers(0, 3)) or crowded:
             _open(spec)
         spec.caps.extend(draw(st.lists(st.one_of(st.just(shared), _caps()), max_size=2)))
         spec.cool_down_hours = draw(st.sampled_from([0, 0, 0, 1, 24]))
@@ -73,6 +79,8 @@ def _releases(draw: st.DrawFn) -> Made:
     for place in placed:
         shown = [release_pb2.PlacementSpec.SHOWN_ON_DECIDE, release_pb2.PlacementSpec.SHOWN_ON_VIEW]
         place.shown = draw(st.sampled_from(shown))
+        if crowded:
+            place.max_slots, place.most_per_category = 4, 0
     return made_of(specs, placed)
 
 
@@ -85,7 +93,7 @@ def _open(spec: release_pb2.OfferSpec) -> None:
 
 _ARGUMENTS: dict[str, tuple[st.SearchStrategy[Any], ...]] = {
     "wait": (st.sampled_from([*WAITS * 2, *_SET]),),
-    "decide": (st.sampled_from(CUSTOMERS), st.sampled_from(PLACEMENTS), st.integers(1, 3)),
+    "decide": (st.sampled_from(CUSTOMERS), st.sampled_from(PLACEMENTS), st.integers(1, 4)),
     "report": (st.integers(0, 2), st.integers(0, 1), st.sampled_from(KINDS)),
     "redeem": (st.integers(0, 2), st.integers(0, 1)),
     "imprint": (

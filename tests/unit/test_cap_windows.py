@@ -215,6 +215,24 @@ def test_a_paced_cap_gives_its_share() -> None:
     assert shown == [0, 370, 730, 1090], "one at once, the next as each quarter has passed"
 
 
+def test_what_is_held_when_a_paced_window_ends_counts_in_the_next_one() -> None:
+    spec = release_pb2.OfferSpec(
+        id="taxi", caps=[release_pb2.Cap(limit=2, calendar=Cap.CALENDAR_HOUR, paced=True)]
+    )
+    at = 0
+    ledger = CapLedger(rules_of([spec]), elapsed=lambda: at)
+    end = BEGIN // HOUR * HOUR + HOUR
+    assert ledger.take(ANN, [(b"c" * 17, "taxi")], end - 1_000, lapse=300_000)[0]
+    at = 999
+    assert ledger.blocked(ANN, end - 1) == frozenset()
+    at = 1_000
+    assert ledger.blocked(ANN, end) == {"taxi"}
+    assert ledger.take(ANN, [(b"d" * 17, "taxi")], end, lapse=300_000)[1]
+    at = 300_000
+    assert ledger.blocked(ANN, end + 299_000) == frozenset()
+    assert ledger.take(ANN, [(b"e" * 17, "taxi")], end + 299_000)[0]
+
+
 def test_a_withdrawn_offer_still_counts_for_its_campaign() -> None:
     cap = release_pb2.Cap(limit=2, over=Cap.OVER_CAMPAIGN)
     both = [release_pb2.OfferSpec(id=name, campaign="spring", caps=[cap]) for name in ("a", "b")]

@@ -158,6 +158,10 @@ class Limit(NamedTuple):
         used = len(times) - bisect_left(times, self.since_ms(latest)) + held
         return self.allowed(now_ms) - used
 
+    def turns(self, now_ms: int) -> int:
+        """When the calendar's window ends; what is held then counts in the next one."""
+        return period(self.calendar, now_ms, self.zone)[1]
+
     def allowed(self, now_ms: int) -> int:
         """How many there may be by now in the window."""
         if not self.paced:

@@ -48,6 +48,8 @@ __all__ = [
 
 _VIEWS: Final = 1024
 _SLICE: Final = 500
+# By how much a clock has to be off for holds to be looked at anew.
+_MOVED_MS: Final = 1000
 
 
 class CapLedger:
@@ -66,6 +68,9 @@ class CapLedger:
         self._lock = threading.Lock()
         self._rows: dict[tuple[bytes, str] | int, CapRow] = {}
         self._holds = Holds()
+        # When the windows of paced limits end in which something is held, in Unix milliseconds.
+        self._turns: dict[Where, int] = {}
+        self._next_turn = NEVER
         # How far the last moment that was asked about was ahead of `elapsed`.
         self._ahead_ms = 0
         self._unnamed = 0
@@ -176,7 +181,8 @@ class CapLedger:
     def blocking(self, subject: bytes, now_ms: int, slots: int = 1) -> Blocked:
         """The offers that may not be shown to this subject now, and why; and what caps leave a
         decision of so many slots."""
-        if self._holds.next_lapse != NEVER and self._holds.next_lapse <= self.elapsed():
+        lapse = self._holds.next_lapse
+        if lapse != NEVER and (lapse <= self.elapsed() or self._next_turn <= now_ms):
             with self._lock:
                 self._lapse(now_ms)
         blocked = self._blocking(subject, now_ms)
@@ -351,6 +357,10 @@ class CapLedger:
                     # Without holds it follows from what has happened, whenever that is asked.
                     held, now_ms = self._lapses(where) if waiting and limit.holds else ([], 0)
                     ends = limit.ends(times, held, now_ms)
+                    if held and limit.paced:
+                        turn = min(limit.turns(now_ms), self._turns.get(where, NEVER))
+                        self._turns[where] = turn
+                        self._next_turn = min(self._next_turn, turn)
                 known = until.get(who, NOTHING_REACHED)
                 if ends != known.get(limit):
                     rest = {one: when for one, when in known.items() if one != limit}
@@ -365,8 +375,14 @@ class CapLedger:
         return [lapse + ahead_ms for lapse in self._holds.lapses(where)], self.elapsed() + ahead_ms
 
     def _lapse(self, now_ms: int) -> None:
-        """Before anything is asked: let go of what has lapsed."""
+        """Before anything is asked: let go of what has lapsed, and count what is held anew where a
+        window has ended."""
         elapsed = self.elapsed()
         self._ahead_ms = now_ms - elapsed
-        if self._holds.next_lapse <= elapsed:
-            self._settle(self._holds.lapsed(elapsed))
+        touched = self._holds.lapsed(elapsed) if self._holds.next_lapse <= elapsed else set()
+        if self._next_turn <= now_ms:
+            due = {where for where, turn in self._turns.items() if turn <= now_ms}
+            self._turns = {where: self._turns[where] for where in self._turns.keys() - due}
+            self._next_turn = min(self._turns.values(), default=NEVER)
+            touched |= due
+        self._settle(touched)

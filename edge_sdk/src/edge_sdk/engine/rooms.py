@@ -37,7 +37,11 @@ def spending(
         out = [catalogue.rows_of(offers) for room, offers in limits if room <= number]
         if not out:
             return None
-        return np.flatnonzero(np.isin(rows, np.concatenate(out)))
+        gone = out[0] if len(out) == 1 else np.concatenate(out)
+        at = rows.searchsorted(gone)
+        at[at == len(rows)] = 0
+        found: Positions = at[rows[at] == gone]
+        return found
 
     return spent
 

@@ -142,6 +142,6 @@ def select(
             shown[category] = shown.get(category, 0) + 1
             if shown[category] >= most:
                 left &= categories != category
-        if spent is not None and (out := spent(picked)) is not None:
+        if spent is not None and slot + 1 < count and (out := spent(picked)) is not None:
             left[out] = False
     return picks
