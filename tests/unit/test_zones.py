@@ -148,7 +148,18 @@ def test_tables_that_make_no_sense(table: release_pb2.TimeZone) -> None:
         zones_of([table])
 
 
-@pytest.mark.parametrize("name", ["", "Europe/Berln", "../etc/passwd", "/etc/passwd", "Europe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Europe/Berln",
+        "../etc/passwd",
+        "/etc/passwd",
+        "Europe",
+        "localtime",
+        "right/Europe/Berlin",
+    ],
+)
 def test_zones_that_are_none(name: str) -> None:
     with pytest.raises(UsageError, match="no time zone"):
         known_zone(name)

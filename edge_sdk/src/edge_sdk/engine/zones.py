@@ -10,6 +10,7 @@ one may be missing, where they go back one comes twice: as people read their clo
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
@@ -29,6 +30,7 @@ _MAX_OFFSET_S: Final = 24 * 3600
 # Since 1970 no zone has kept an offset for less than six days, nor will one by what is known.
 _STEP_S: Final = 5 * 24 * 3600
 _FIRST_S: Final = 86_400
+_NO_ZONES: Final = frozenset({"Factory", "localtime", "posix", "posixrules", "right"})
 _LAST_S: Final = 253_370_764_800  # the year 9999, where datetime ends
 
 
@@ -124,12 +126,13 @@ def known_zone(name: str) -> tzinfo:
     """A zone of this machine's database. Raises UsageError that names the nearest."""
     from zoneinfo import ZoneInfo, available_timezones  # where releases are made, never on devices
 
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        near = nearest_name(name, sorted(available_timezones()))
-        hint = f"; did you mean {near!r}?" if near else ", such as Europe/Berlin"
-        raise UsageError(f"{name!r} is no time zone{hint}") from None
+    # Not what a machine calls its own, nor the tables that count leap seconds.
+    if name.partition("/")[0] not in _NO_ZONES:
+        with contextlib.suppress(KeyError, ValueError, OSError):
+            return ZoneInfo(name)
+    near = nearest_name(name, sorted(available_timezones() - _NO_ZONES))
+    hint = f"; did you mean {near!r}?" if near else ", such as Europe/Berlin"
+    raise UsageError(f"{name!r} is no time zone{hint}")
 
 
 @lru_cache(maxsize=256)
