@@ -50,7 +50,8 @@ class Lacking:
         """What a person is told; empty where every device that was heard can use everything."""
         told = []
         for name, (need, count) in self.by_feature.items():
-            what = "will not get this release" if need.release else f"lose {need.offers:,} offer{'' if need.offers == 1 else 's'}"
+            lost = "1 offer" if need.offers == 1 else f"{need.offers:,} offers"
+            what = "will not get this release" if need.release else f"lose {lost}"
             told.append(
                 f"{count / self.heard:.1%} of the devices ({count:,} of {self.heard:,}) {what}: "
                 f"their SDK lacks {name}"
