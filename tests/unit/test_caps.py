@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.cap_holds import Hold
 from edge_sdk.engine.caps import NEVER, CapLedger, CapRow, CapRule
 from edge_sdk.engine.offers import offer_from_document
 
@@ -274,3 +275,22 @@ def test_what_is_counted(kind: str) -> None:
     assert ledger.counts("o", kind) == (kind in ("view", "redeem"))
     assert not ledger.counts("free", kind)
     assert ledger.counts("o", kind, NOBODY) == (kind == "view"), "a stop is for a customer"
+
+
+@pytest.mark.parametrize(
+    "cap",
+    [
+        {"limit": 1, "window_hours": 24},
+        {"limit": 24, "calendar": "day", "scope": "device", "paced": True},
+    ],
+)
+def test_what_another_process_holds_counts_before_anything_was_asked(cap: dict[str, Any]) -> None:
+    known, now, since_boot = rules(taxi={"caps": [cap]}), 20_000 * 24 * HOUR + 5_000, 10_000
+    one = CapLedger(known, elapsed=lambda: since_boot)
+    two = CapLedger(known, elapsed=lambda: since_boot)
+    assert one.take(ANN, [(b"c" * 17, "taxi")], now, lapse=since_boot + 300_000)[0]
+    two.hold(Hold(b"c" * 17, ANN, "taxi", since_boot + 300_000))
+    assert two.blocking(ANN, now) == one.blocking(ANN, now)
+    assert two.blocking(ANN, now).why["taxi"][1] == now + 300_000
+    assert two.take(ANN, [(b"d" * 17, "taxi")], now, lapse=since_boot + 300_000)[1]
+    assert two.blocking(ANN, now + 30_000).why["taxi"][1] == now + 330_000, "the clock was set"

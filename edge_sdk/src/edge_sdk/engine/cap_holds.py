@@ -71,6 +71,10 @@ class Holds:
         self.next_lapse = min((hold.until for hold in self), default=NEVER)
         return touched
 
+    def touched(self) -> set[Where]:
+        """Where anything is held."""
+        return set(self._lapses)
+
     def number(self, where: Where) -> int:
         """How many there are."""
         return len(self._lapses.get(where, ()))

@@ -48,7 +48,7 @@ __all__ = [
 
 _VIEWS: Final = 1024
 _SLICE: Final = 500
-# By how much a clock has to be off for holds to be looked at anew.
+# By how much a clock is off when holds are looked at anew.
 _MOVED_MS: Final = 1000
 
 
@@ -182,9 +182,11 @@ class CapLedger:
         """The offers that may not be shown to this subject now, and why; and what caps leave a
         decision of so many slots."""
         lapse = self._holds.next_lapse
-        if lapse != NEVER and (lapse <= self.elapsed() or self._next_turn <= now_ms):
-            with self._lock:
-                self._lapse(now_ms)
+        if lapse != NEVER:
+            elapsed = self.elapsed()
+            if lapse <= elapsed or self._next_turn <= now_ms or self._moved(now_ms, elapsed):
+                with self._lock:
+                    self._lapse(now_ms)
         blocked = self._blocking(subject, now_ms)
         campaigns = self._campaigns
         if slots > 1 and campaigns and (rooms := campaigns.rooms(subject, now_ms, slots)):
@@ -376,8 +378,9 @@ class CapLedger:
 
     def _lapse(self, now_ms: int) -> None:
         """Before anything is asked: let go of what has lapsed, and count what is held anew where a
-        window has ended."""
+        window has ended, the clock was set, or nobody had said yet what time it is."""
         elapsed = self.elapsed()
+        moved = self._moved(now_ms, elapsed)
         self._ahead_ms = now_ms - elapsed
         touched = self._holds.lapsed(elapsed) if self._holds.next_lapse <= elapsed else set()
         if self._next_turn <= now_ms:
@@ -385,4 +388,9 @@ class CapLedger:
             self._turns = {where: self._turns[where] for where in self._turns.keys() - due}
             self._next_turn = min(self._turns.values(), default=NEVER)
             touched |= due
+        if moved:
+            touched |= self._holds.touched()
         self._settle(touched)
+
+    def _moved(self, now_ms: int, elapsed: int) -> bool:
+        return abs(now_ms - elapsed - self._ahead_ms) > _MOVED_MS
