@@ -181,11 +181,6 @@ class DeviceStore(StandingStore):
             self._releases.parts.take(sha256, path)
             return self.part_path(sha256)
 
-    def drop_partial(self, sha256: bytes) -> None:
-        """Give a content up."""
-        with self._disk():
-            self._partials.drop(sha256)
-
     def make_room(self, wanted: Iterable[bytes], size: int) -> None:
         """Before `size` bytes of `wanted` contents come: give up what is not needed any more.
         Raises DiskFull where they have no room."""

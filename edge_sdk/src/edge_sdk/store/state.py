@@ -9,7 +9,6 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import field
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -22,8 +21,6 @@ from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
 from edge_sdk.values import dataclass
-
-_ID_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
