@@ -28,7 +28,7 @@ from edge_sdk.context import Context
 from edge_sdk.decision import Decision
 from edge_sdk.dna.genome import Row
 from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine import release, scoring
+from edge_sdk.engine import scoring
 from edge_sdk.engine.policy import Scorer
 from edge_sdk.errors import RefusedError, TrustError
 from edge_sdk.outbox import recording, writer
@@ -285,11 +285,14 @@ _holds = lru_cache(maxsize=1 << 16)(trust._holds)
 _SCORERS: dict[tuple[bytes, bytes, int], Scorer] = {}
 
 
+_open_one: Final = scoring.open_scorer
+
+
 def _open_scorer(model: bytes, vocabulary: Vocabulary) -> Scorer:
     """A model is opened once for all worlds."""
     key = (model, vocabulary.lineage, len(vocabulary))
     if key not in _SCORERS:
-        _SCORERS[key] = scoring.open_scorer(model, vocabulary)
+        _SCORERS[key] = _open_one(model, vocabulary)
     return _SCORERS[key]
 
 
@@ -319,7 +322,7 @@ def in_place(fuse: Fuse) -> Iterator[None]:
         stack.enter_context(put(trust, "_holds", _holds))
         for asks in (holding, releases):
             stack.enter_context(put(asks, "sdk_version", lambda: "0"))
-        stack.enter_context(put(release, "open_scorer", _open_scorer))
+        stack.enter_context(put(scoring, "open_scorer", _open_scorer))
         stack.enter_context(put(worker, "try_release", _try_release))
         stack.enter_context(put(worker, "write_content", _write_content))
         stack.enter_context(put(Database, "write", write))

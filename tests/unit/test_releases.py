@@ -157,7 +157,7 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
         "devices": 2, "share": 2 / 3, "release": False, "offers": 1,
     }  # fmt: skip
     assert again.lacking.sentences()[0] == (
-        "66.7% of the devices (2 of 3) lose 1 offers: their SDK lacks assets-1"
+        "66.7% of the devices (2 of 3) lose 1 offer: their SDK lacks assets-1"
     )
     (tenant.parts_dir / asset.sha256.hex()).write_bytes(b"other")
     with pytest.raises(Refused, match="is damaged"):
