@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from edge_sdk.context import Context
@@ -22,6 +21,7 @@ from genome_server.ingest.check import RowError, check
 from genome_server.ingest.columns import Column, assemble, column_of, nearest_column
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.readers import RawRow
+from genome_server.ingest.times import local_time
 
 _POSITION: Final = frozenset({"cell", "lat", "lng"})
 _REMEMBERED: Final = 10_000
@@ -141,7 +141,7 @@ class MomentMaker:
 def _context(said: Mapping[str, Any]) -> Context:
     fields = dict(said)
     if "time" in fields:
-        fields["time"] = _time(fields["time"])
+        fields["time"] = local_time("time", fields["time"])
     if "recent" in fields:
         fields["recent"] = [(one["activity"], one["ago_s"]) for one in fields["recent"]]
     try:
@@ -156,15 +156,3 @@ def _named(message: str, said: Mapping[str, Any]) -> str:
     """The field that a message begins with, where it names one."""
     first = message.split(" ", 1)[0]
     return first if first in said else ""
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise RowError(
-            "time", f"{text!r} is not a time with its offset, such as 2026-03-01T18:05:00+01:00"
-        )
-    return at

@@ -33,6 +33,7 @@ from genome_server.genomes.events import FUTURE_MS, interaction_key
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import declared_dna
 from genome_server.ingest.nearest import KnownIds
+from genome_server.ingest.times import local_time
 from genome_server.log import Committer, LogReader
 
 if TYPE_CHECKING:
@@ -237,14 +238,7 @@ def _logged_key(body: bytes) -> bytes | None:
 
 
 def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise RowError(
-            "time", f"{text!r} is not a time with its offset, such as 2026-03-01T18:05:00+01:00"
-        )
+    at = local_time("time", text)
     if at.timestamp() * 1000 > time.time() * 1000 + FUTURE_MS:
         raise RowError("time", f"{text!r} lies in the future")
     if at.timestamp() < 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import namespaces, profile_dna
 from genome_server.ingest.interactions import Event, EventMaker, LogSink
 from genome_server.ingest.nearest import KnownIds
+from genome_server.ingest.times import local_time
 from genome_server.store.rows import (
     CONSENT_LEARNING,
     CONSENT_LOCATION,
@@ -265,14 +265,7 @@ def _subjects(
 
 
 def _milliseconds(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise RowError(
-            "updated", f"{text!r} is not a time with its offset, such as 2026-03-01T09:30:00+01:00"
-        )
+    at = local_time("updated", text)
     if at.timestamp() * 1000 > time.time() * 1000 + FUTURE_MS:
         # Nothing would be newer: the customer could not take a consent back any more.
         raise RowError("updated", f"{text!r} lies in the future")
