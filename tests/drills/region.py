@@ -131,6 +131,7 @@ class Device:
     def stop(self, *, reboot: bool = False) -> None:
         """Switched off: what is in memory is gone."""
         self.open._watch.close()
+        self.room.claims.detach()
         self.store.close()
         self.writer._lock.release()
         if reboot:
