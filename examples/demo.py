@@ -162,13 +162,15 @@ class Demo:
             decision = self.ask(lobby)
             self.tell.screen(decision)
             expect(shows(decision) == hotel.TAXI, f"the taxi is offered, not {shows(decision)}")
-            spoke = decision.explain().carriers[:2]
+            carriers = decision.explain().carriers
+            spoke = [one for one in carriers if one.source != "offer"][:2]
             expect(spoke and spoke[0].marker == "activity:flight-search", "it is for the flights")
             said = ", ".join(f"{c.marker} ({100 * c.difference:+.0f} points)" for c in spoke)
             self.tell.say(f"What weighed most: {said}.")
-            other = self.ask(lobby, "restaurant-search")
+            # What the guest did before counts from now on, so somebody else is asked about.
+            other = lobby.decide(self.moment("restaurant-search"), hotel.SCREEN)
             expect(shows(other) != hotel.TAXI, "another moment brings another offer")
-            self.tell.say(f"Had the guest looked for a restaurant: {title(other)}.")
+            self.tell.say(f"Who looks for a restaurant is shown: {title(other)}.")
             self.tell.say(f"Time for a decision: {self.decision_time(lobby):.2f} milliseconds.")
 
     def trouble(self, edge: EdgeClient) -> str:
@@ -176,11 +178,14 @@ class Demo:
         return f"{edge.status.cause or edge.status}. See the logs in {self.server.folder}"
 
     def decision_time(self, edge: EdgeClient, rounds: int = 300) -> float:
-        """Median milliseconds of a decision, its record included."""
+        """Median milliseconds of a decision, its record included.
+
+        For a stranger: what the guest is shown is held for them, and counts for caps.
+        """
         times = []
         for _ in range(rounds):
             start = time.perf_counter()
-            self.ask(edge)
+            edge.decide(self.moment("flight-search"), hotel.SCREEN)
             times.append((time.perf_counter() - start) * 1000)
         return statistics.median(times)
 
