@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -73,12 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, help="a device's store (default: a new one)")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="what a new store decides from")
     options = parser.parse_args(argv)
-    stop = threading.Event()
+    ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: ended.append(number))
     with page() as origin, device(options.store, options.bundle, origin) as told:
         print(f"open {origin}/index.html#{urlencode(told)}", flush=True)
-        stop.wait()
+        while not ended:  # in short sleeps: a signal may reach another thread than this one
+            time.sleep(0.1)
     return 0
 
 

@@ -3,12 +3,11 @@ stop."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from argparse import Namespace
 
 from edge_sdk.cli.common import has_store, store_path
 from edge_sdk.cli.output import DONE, REFUSED, Output
+from edge_sdk.cli.told import Told
 from edge_sdk.client import EdgeClient
 from edge_sdk.errors import StoreError, UsageError
 from edge_sdk.sidecar.doors import Door, parse_door
@@ -29,10 +28,7 @@ def run(options: Namespace, output: Output) -> int:
     if options.bundle is None and not has_store(store):
         raise UsageError(f"there is no store at {store}: enrol this device, or give --bundle FILE")
     token = made_token() if options.new_token else read_token(token_file)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with EdgeClient(store, bundle=options.bundle) as edge:
+    with Told() as told, EdgeClient(store, bundle=options.bundle) as edge:
         sidecar = Sidecar(edge, token, options.allow_origin)
         if not edge.wait_ready(_READY_S):
             output.note(f"warning: there is no release yet ({edge.status.cause or 'not synced'})")
@@ -42,7 +38,8 @@ def run(options: Namespace, output: Output) -> int:
             if options.new_token:  # not before: whoever serves here already knows the old one only
                 keep_token(token_file, token)
             _say_ready(sidecar, str(token_file), output)
-            stop.wait()
+            while not told.wait():
+                pass
             output.note("stopping: calls that run come to an end, everything is written")
         finally:
             sidecar.close(_DRAIN_S)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from argparse import Namespace
 from contextlib import ExitStack
-from types import FrameType
 
 from edge_sdk.cli.common import existing_store, settings
 from edge_sdk.cli.output import DONE, REFUSED, Output
+from edge_sdk.cli.told import Told
 from edge_sdk.config import Config
 from edge_sdk.errors import RefusedError, UsageError
 from edge_sdk.outbox.queue import Outbox
@@ -29,7 +27,8 @@ def run(options: Namespace, output: Output) -> int:
         stack.enter_context(lock)
         if options.once:
             return _once(store, config, options.timeout, output)
-        return _for_ever(store, config, output)
+        with Told() as told:
+            return _for_ever(store, config, told, output)
 
 
 def _once(store: DeviceStore, config: Config, timeout: float, output: Output) -> int:
@@ -48,22 +47,12 @@ def _once(store: DeviceStore, config: Config, timeout: float, output: Output) ->
     return DONE
 
 
-def _for_ever(store: DeviceStore, config: Config, output: Output) -> int:
-    changed, stop = threading.Event(), threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        changed.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+def _for_ever(store: DeviceStore, config: Config, told: Told, output: Output) -> int:
     outbox = Outbox(store, config)
-    updater = Updater(store, outbox, config, changed.set)
+    updater = Updater(store, outbox, config, told.wake)
     updater.start()
     said: tuple[object, ...] = ()
-    while not stop.is_set():
-        changed.wait()
-        changed.clear()
+    while not told.wait():
         state, active = updater.state, store.active_release()
         data = {
             "connected": state.connected,
@@ -82,7 +71,7 @@ def _for_ever(store: DeviceStore, config: Config, output: Output) -> int:
         # The kind of trouble: its words name now this address of the server, now that one.
         trouble = state.last_nack, type(state.cause)
         news = (state.connected, data["release"], data["genomes"], *trouble)
-        if news != said and not stop.is_set():
+        if news != said:
             said = news
             output.result(data, [line])
     return DONE if updater.stop(5.0) else REFUSED
