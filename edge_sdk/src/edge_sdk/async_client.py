@@ -5,7 +5,7 @@ What may wait for the disk, the server or another thread is awaited, and waits i
 loop's executor: `report`, `redeem`, `explain`, `set_consent`, `identify`, `wait_ready`, `flush`,
 `close`. An await that is cancelled stops waiting; what it asked for is done all the same where
 that has begun.
-Why: docs/adr/0011.
+Why: docs/adr/0009.
 """
 
 from __future__ import annotations

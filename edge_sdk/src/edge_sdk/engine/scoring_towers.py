@@ -12,7 +12,7 @@ this architecture with sizes for which that is faster. What is computed, with re
     vector = sum of weight · offer_table[offer_row[index]] + offer_constant
 
 Both ways agree to 1e-5; `Release` proves that for each release before it relies on it, and goes on
-with the runtime where it is not so. docs/adr/0016 has the measurements.
+with the runtime where it is not so. docs/adr/0013 has the measurements.
 
 numpy's library shares a product of more than some nine thousand numbers among threads of its own,
 which then have to be woken; a decision does not wait for them, so products are made in pieces.
