@@ -123,6 +123,7 @@ def test_a_damaged_row_is_not_changed_and_so_made_good(tmp_path: Path) -> None:
 def test_a_name_of_a_number_is_that_number() -> None:
     assert row_crc(Purpose.ONE, True, "one", None) == row_crc(1, 1, "one", None)
     assert row_crc(b"a", b"bc") != row_crc(b"ab", b"c")
+    assert len({row_crc("1"), row_crc(b"1"), row_crc(1)}) == 3  # one bit makes text of bytes
     assert sealed(1, b"a") == (1, b"a", row_crc(1, b"a"))
 
 

@@ -55,7 +55,8 @@ def rescue(damaged: Path, fresh: sqlite3.Connection, now_ms: int) -> None:
     meta: dict[str, bytes] = dict(tables["meta"])
     keys: list[str] = [key for key in meta if key in _META or key.startswith(GUESTS)]
     if {"meta", "patches", "lookups"} <= whole:
-        keys += [key for key in KEYS if key in meta]
+        # What was counted elsewhere comes again only with all rows: without a cursor.
+        keys += [k for k in KEYS if k in meta and (k != "genome_cursor" or "caps" in whole)]
         for table in ("patches", "lookups"):
             _insert(fresh, table, tables[table])
     if "releases" in whole:
@@ -81,6 +82,9 @@ def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
     tables: dict[str, list[_Row]] = {name: [] for name in CHECKED}
     whole: set[str] = set()
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(damaged)) as connection:
+        # Not by each table's own columns: the name of one may be what is damaged.
+        checked = "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%row_crc%'"
+        first = not connection.execute(checked).fetchone()[0]
         for name, rows in tables.items():
             with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
                 damage = 0
@@ -88,7 +92,7 @@ def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
                 columns = [column[0] for column in cursor.description]
                 for row in cursor:
                     known = row if columns[-1] != "row_crc" else row[:-1]
-                    if holds(name, dict(zip(columns, row, strict=True))):
+                    if holds(name, dict(zip(columns, row, strict=True)), first):
                         rows.append(known)
                         continue
                     damage += 1
