@@ -28,7 +28,7 @@ from edge_sdk.store.device import DeviceStore
 from genome_server.log import Committer
 from tests.drills.findings import Findings
 from tests.drills.reporters import Arrived, drain, to_log
-from tests.drills.stores import MOMENT, PLACEMENT, QUICK, client, put_genomes, subject
+from tests.drills.stores import MOMENT, PLACEMENT, QUICK, client, look, put_genomes, subject
 
 SHORT: Final = 12
 LONG: Final = 300
@@ -36,6 +36,8 @@ UNIT: Final = "points"
 
 _DISK_BYTES: Final = 24 << 20
 _MOST_LEFT: Final = 160_000
+# What keeps the store current looks at it again by itself, some time after there was room.
+_FORGOTTEN_S: Final = 5.0
 
 
 def play(
@@ -117,6 +119,7 @@ class Round:
     ) -> None:
         self._store, self._name, self._rng, self._seen = store, name, rng, seen
         self._said: list[str] = []
+        self._decided: list[str] = []
         self._tried: set[str] = set()
         self.problems: list[str] = []
 
@@ -138,6 +141,9 @@ class Round:
                 self.problems.append(f"it does not heal: {edge.status}")
             for _ in range(3):
                 self._work(edge, None)
+            deadline = time.monotonic() + _FORGOTTEN_S
+            while edge.status.cause is not None and time.monotonic() < deadline:
+                time.sleep(0.01)
             if edge.status.cause is not None:
                 self.problems.append(f"something stays: {edge.status.cause}")
 
@@ -153,7 +159,9 @@ class Round:
             self.problems.append(f"no decision: {decision.reason}")
             return
         number = len(self._tried)
-        what = self._rng.choice(("redeem", "report", "consent", "imprint", "genomes", "part"))
+        what = self._rng.choice(
+            ("redeem", "report", "decide", "consent", "imprint", "genomes", "part")
+        )
         self._tried.add(f"{what}-{number}")
         try:
             self._do(edge, what, number, decision)
@@ -174,6 +182,8 @@ class Round:
                 self._said.append(f"redeem:{decision.id}:0")
         elif what == "report":
             self._said.append(edge.report(decision, "click", event_id=name, durable=True))
+        elif what == "decide":
+            self._decided.append(edge.decide(MOMENT, PLACEMENT, durable=True).id)
         elif what == "consent":
             edge.set_consent(subject(number % 5).hex(), "personalisation", True)
         elif what == "imprint":
@@ -193,6 +203,8 @@ class Round:
 
     def send(self, send: Any, arrived: Arrived) -> None:
         """Report everything, and compare with what was said."""
+        there = look(self._store).events
+        self.problems += [f"decision {id_} is lost" for id_ in self._decided if id_ not in there]
         store = DeviceStore.open(self._store)
         if store.incident is not None:
             self.problems.append(f"the store was rebuilt: {store.incident}")
