@@ -120,18 +120,28 @@ class SquareCB:
 
     def distribution(self, scores: Scores) -> npt.NDArray[np.int64]:
         """Chance of every candidate in 2^-32, int64[A], for int32[A]; they add up to 2^32."""
-        return self._chances(scores, int(scores.argmax()))
+        best = int(scores.argmax())
+        chances = self._others(scores, best)
+        chances[best] = P - int(chances.sum())
+        return chances
 
     def draw(self, scores: Scores, number: int) -> Drawn:
         """One of A >= 1 candidates; `number` is uniform in 0 … 2^32 - 1."""
         best = int(scores.argmax())
         if len(scores) == 1:
             return Drawn(0, P, 0)
-        chances = self._chances(scores, best)
-        position = int(chances.cumsum().searchsorted(number, side="right"))
+        chances = self._others(scores, best)
+        totals = chances.cumsum()
+        # What the best has moves the totals of those behind it, and need not be put among them.
+        chance, before = P - int(totals[-1]), int(totals[best])
+        if before <= number < before + chance:
+            return Drawn(best, chance, best)
+        number = number if number < before else number - chance
+        position = int(totals.searchsorted(number, side="right"))
         return Drawn(position, int(chances[position]), best)
 
-    def _chances(self, scores: Scores, best: int) -> npt.NDArray[np.int64]:
+    def _others(self, scores: Scores, best: int) -> npt.NDArray[np.int64]:
+        """The chances of all but the best, which has 0 here."""
         # Exact in float64, which takes a third of the time of whole numbers. A gap is below 2^32
         # and gamma at most 1e6, so that their product is below 2^53 (its rounding, where gamma is
         # not whole, is the same on every machine). 2^48 / s of a whole s below 2^53 is at least
@@ -150,7 +160,6 @@ class SquareCB:
         if least:
             np.maximum(chances, least, out=chances)
         chances[best] = 0
-        chances[best] = P - int(np.add.reduce(chances))
         return chances
 
 
