@@ -20,6 +20,7 @@ FEATURES = {
     "quantiser-2",
     "rings-1",
     "sizes-1",
+    "slates-1",
     "squarecb",
     "trust-roles-1",
     "windows-1",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from edge_sdk import Context, EdgeClient
 from edge_sdk.dna.genome import rows_from_block
 from edge_sdk.engine.release import Release, load_bundle
 from edge_sdk.errors import TrustError
-from edge_sdk.sync.trust import verify_manifest
+from edge_sdk.sync.trust import FEATURES, verify_manifest
 from genome_edge.v1 import release_pb2
 from genome_server.cli import cli
 from genome_server.errors import Refused, UsageError
@@ -27,6 +28,7 @@ from genome_server.learning.models import save_model
 from genome_server.learning.towers import Shape, random_towers
 from genome_server.releases.bundle import write_bundle
 from genome_server.releases.check import check_parts, load_as_device, references
+from genome_server.releases.features import SLATES
 from genome_server.releases.publish import manifest_of, publish
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow, Store
@@ -154,7 +156,7 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
     lacking = again.lacking.as_json()
     assert (lacking["devices"], lacking["heard"]) == (4, 3)
     assert lacking["features"]["assets-1"] == {
-        "devices": 2, "share": 2 / 3, "release": False, "offers": 1,
+        "devices": 2, "share": 2 / 3, "release": False, "offers": 1, "ignored": [],
     }  # fmt: skip
     assert again.lacking.sentences()[0] == (
         "66.7% of the devices (2 of 3) lose 1 offer: their SDK lacks assets-1"
@@ -165,6 +167,44 @@ def test_files_of_offers_become_parts(tenant: Tenant, store: Store, tmp_path: Pa
     (tenant.parts_dir / asset.sha256.hex()).unlink()
     with pytest.raises(Refused, match="import the offer and its file again"):
         publish(tenant, untrained=True, now_ms=NOW)
+
+
+def test_devices_that_decide_without_what_slates_ask_for_are_counted(
+    tenant: Tenant, store: Store
+) -> None:
+    for number, features in enumerate((FEATURES, ["offer-model-1", "quantiser-1", "squarecb"])):
+        store.put_device(DeviceRow(f"d{number}", "", "all", b"k" * 32))
+        store.touch_devices({f"d{number}": (1, {"features": list(features)})})
+    (name, plain), *_ = store.documents("placement")
+
+    def told(placement: dict[str, Any], **fields: Any) -> list[str]:
+        store.put_documents("placement", [(name, {**plain, **placement})])
+        store.put_documents("offer", [offer("spa", "service:spa", **fields)])
+        done = publish(tenant, untrained=True, dry_run=True, now_ms=NOW)
+        manifest, catalogue = done.manifest, store.documents("offer")
+        assert SLATES not in manifest.required_features, "older devices still get it"
+        assert not any(document.get("required_features") for _, document in catalogue)
+        for need in done.lacking.as_json()["features"].values():
+            assert (need["devices"], need["share"], need["offers"]) == (1, 0.5, 0)
+        return done.lacking.sentences()
+
+    whose = "50.0% of the devices (1 of 2) decide without "
+    lacks = ": their SDK lacks slates-1"
+    assert told({}) == []
+    assert told({"holdout": 0.1}) == [f"{whose}the hold-out{lacks}"]
+    assert told({"least_worth": 0}) == [f"{whose}least worths{lacks}"]
+    assert told({"most_per_category": 1}, cost=0.5) == [
+        f"{whose}the most of each category and costs{lacks}"
+    ]
+    assert told({"holdout": 0.1, "least_worth": -1, "most_per_category": 1}) == [
+        f"{whose}the hold-out, least worths and the most of each category{lacks}"
+    ]
+    said = CliRunner().invoke(
+        cli,
+        ["publish", "--untrained", "--dry-run", "--home", str(tenant.dir.parent.parent)],
+    )
+    assert f"note: {whose}the hold-out, least worths" in said.stderr
+    assert SLATES in FEATURES
 
 
 def test_a_bundle_brings_its_files_along(tenant: Tenant, store: Store, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ FEATURES: tuple[str, ...] = (
     "rings-1",
     "sizes-1",
     "squarecb",
+    "slates-1",
     "trust-roles-1",
     "windows-1",
     "zones-1",

@@ -1,21 +1,31 @@
-"""Which devices lack a feature that a release, or an offer in it, needs."""
+"""Which devices lack a feature that a release, or an offer in it, needs or makes use of.
+
+A device that lacks what a release needs keeps the one before; one that lacks what an offer needs
+does not show that offer. What slates ask for (`SLATES`) keeps nothing away: older devices decide
+without it, as they always did, which is worth knowing before a hold-out is measured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from genome_edge.v1 import release_pb2
 from genome_server.store.protocol import Store
 
+#: Hold-outs, least worths, categories and costs.
+SLATES: Final = "slates-1"
+
 
 @dataclass(frozen=True)
 class Need:
-    """A feature: whether the release as a whole needs it, and how many of its offers do."""
+    """A feature: whether the release as a whole needs it, how many of its offers do, and what of
+    the release a device without it leaves out of its decisions, in words."""
 
     release: bool
     offers: int
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Lacking:
                     "share": count / self.heard,
                     "release": need.release,
                     "offers": need.offers,
+                    "ignored": list(need.ignored),
                 }
                 for name, (need, count) in self.by_feature.items()
             },
@@ -50,8 +61,7 @@ class Lacking:
         """What a person is told; empty where every device that was heard can use everything."""
         told = []
         for name, (need, count) in self.by_feature.items():
-            lost = "1 offer" if need.offers == 1 else f"{need.offers:,} offers"
-            what = "will not get this release" if need.release else f"lose {lost}"
+            what = _consequence(need)
             told.append(
                 f"{count / self.heard:.1%} of the devices ({count:,} of {self.heard:,}) {what}: "
                 f"their SDK lacks {name}"
@@ -60,13 +70,23 @@ class Lacking:
 
 
 def needed_features(manifest: release_pb2.Manifest, parts: Mapping[str, bytes]) -> dict[str, Need]:
-    """Every feature that a release or an offer in it names."""
+    """Every feature that a release or an offer in it names or makes use of."""
+    catalogue = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
+    placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
     offers: dict[str, int] = {}
-    for offer in release_pb2.OfferCatalogue.FromString(parts["offers"]).offers:
+    for offer in catalogue:
         for name in offer.required_features:
             offers[name] = offers.get(name, 0) + 1
-    names = sorted({*manifest.required_features, *offers})
-    return {name: Need(name in manifest.required_features, offers.get(name, 0)) for name in names}
+    used = tuple(_beyond_choice(catalogue, placements))
+    names = {*manifest.required_features, *offers, *([SLATES] if used else [])}
+    return {
+        name: Need(
+            name in manifest.required_features,
+            offers.get(name, 0),
+            used if name == SLATES else (),
+        )
+        for name in sorted(names)
+    }
 
 
 def devices_lacking(store: Store, needed: Mapping[str, Need]) -> Lacking:
@@ -79,3 +99,28 @@ def devices_lacking(store: Store, needed: Mapping[str, Need]) -> Lacking:
         len(said),
         {name: (needed[name], count) for name, count in counts.items() if count},
     )
+
+
+def _consequence(need: Need) -> str:
+    if need.release:
+        return "will not get this release"
+    lost = "1 offer" if need.offers == 1 else f"{need.offers:,} offers"
+    told = [f"lose {lost}"] if need.offers else []
+    if need.ignored:
+        *rest, last = need.ignored
+        told.append(f"decide without {', '.join(rest)}{' and ' if rest else ''}{last}")
+    return " and ".join(told)
+
+
+def _beyond_choice(
+    offers: Sequence[release_pb2.OfferSpec], placements: Sequence[release_pb2.PlacementSpec]
+) -> Iterator[str]:
+    """What of `SLATES` a release makes use of."""
+    if any(one.holdout_ppm for one in placements):
+        yield "the hold-out"
+    if any(one.HasField("least_worth_micros") for one in placements):
+        yield "least worths"
+    if any(one.most_per_category for one in placements):
+        yield "the most of each category"
+    if any(one.cost_micros for one in offers):
+        yield "costs"
