@@ -183,17 +183,61 @@ def test_offers_check_against_what_is_imported(person: Person) -> None:
         {"id": "e", "sizes": ["a4"]},
     ]
     person.call("import", "placements", write(person.root / "p2.jsonl", [SMALL]))
-    problems = person.json("offers", "check", write(person.root / "o2.jsonl", rows), code=1)[
-        "problems"
-    ]
+    said = person.json("offers", "check", write(person.root / "o2.jsonl", rows), code=1)
+    problems = said["problems"]
     assert [(problem["line"], problem["column"]) for problem in problems] == [
         (1, "placements[0]"),
-        (2, "areas.near[0]"),
         (3, "valid.until"),
         (5, "sizes"),
     ]
     assert "did you mean 'lobby'?" in problems[0]["cause"]
-    assert "lobby takes 300x250" in problems[3]["cause"]
+    assert "lobby takes 300x250" in problems[2]["cause"]
+    (note,) = said["notes"]
+    assert (note["line"], note["column"]) == (2, "areas.near[0]")
+    assert note["cause"].endswith("only where the app says so; did you mean 'hotel'?")
+
+
+def test_offers_check_finds_what_import_would_refuse_or_note(person: Person) -> None:
+    import_town(person)
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "near": ["hotell"], "near_rings": 1},
+        {"id": "a", "near": ["hotel"]},
+        {"id": "a", "near": ["hotell"], "near_rings": 1.0},
+        {"id": "b", "value": 40_000, "cost": 1},
+        {"id": "b", "value": 1},
+        {"id": "c", "hours": ["30"]},
+    ]
+    path = write(person.root / "o2.jsonl", rows)
+    checked = person.json("offers", "check", path, code=1)
+    imported = person.json("import", "offers", path, code=1)
+    (report,) = imported["files"]
+    refused = [(one["line"], one["column"], one["cause"]) for one in report["rejects"]]
+    assert refused == [(one["line"], one["column"], one["cause"]) for one in checked["problems"]]
+    assert [(line, column) for line, column, _ in refused] == [
+        (2, "id"),
+        (4, "value"),
+        (5, "id"),
+        (6, "hours[0]"),
+    ]
+    assert refused[0][2] == (
+        "'a' stands in line 1 too, with other values; one of the two rows must go"
+    )
+    (note,) = checked["notes"]
+    assert [f"offer 'a': {note['column']}: {note['cause']}"] == imported["notes"]
+    assert note["line"] == 1, "what is said again is not looked at again"
+    told = person.call("offers", "check", path, code=1).stderr
+    assert f"note: {path}:1: areas.near[0]: no place is a 'hotell'" in told
+
+
+def test_notes_alone_are_nothing_to_mend(person: Person) -> None:
+    rows = [{"id": "a", "placements": ["lobby"]}, {"id": "b", "near": ["hotel"]}]
+    path = write(person.root / "o.jsonl", rows)
+    checked = person.json("offers", "check", path)
+    assert person.json("import", "offers", path)["notes"] == [
+        f"offer 'a': {one['column']}: {one['cause']}" for one in checked["notes"]
+    ]
+    assert "no placements are imported yet" in checked["notes"][0]["cause"]
+    assert "# note: placements[0]: there is no" in person.call("offers", "show", "a").stdout
 
 
 def test_offers_show(person: Person) -> None:

@@ -14,7 +14,7 @@ from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.sync.trust import Limits
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
-from genome_server.ingest.importing import loose_ends
+from genome_server.ingest.importing import notes_of
 from genome_server.store import Store
 from tests.unit.ingesting import counts, new_tenant, run, write
 
@@ -94,9 +94,9 @@ def test_names_that_nothing_answers_to_are_noted(tmp_path: Path, home: TenantSto
         {"id": "n", "near": ["hotel", "spa"], "near_rings": 2},
     ]
     run(tenant, store, "offers", write(tmp_path / "o.jsonl", rows))
-    notes = loose_ends(store)
+    notes = notes_of(store)
     assert [note for note in notes if "'n'" in note] == [
-        "offer 'n': no place is a 'place:spa'; it shows only where the app says so"
+        "offer 'n': areas.near[1]: no place is a 'spa', so it shows only where the app says so"
     ]
     assert any("'loby'" in note and "'lobby'" in note for note in notes)
     assert any("'hi'" in note for note in notes)

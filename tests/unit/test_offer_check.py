@@ -28,7 +28,7 @@ def test_a_good_offer_has_no_problems() -> None:
             "placements": ["lobby"],
         }
     )
-    found = check_offer(offer, places=["place:hotel"], placements=["lobby"], now_ms=0)
+    found = check_offer(offer, now_ms=0)
     assert found == []
 
 
@@ -57,9 +57,7 @@ def built(**fields: Any) -> release_pb2.OfferSpec:
         (built(none_of=["nonsense"]), "none_of[0]: 'nonsense' is not a marker"),
         (built(cells=["8a2a1072b59ffff", "zz"]), "areas.cells[1]: 'zz'"),
         (built(near_places=["hotel"]), "areas.near[0]: 'hotel' is not a place"),
-        (built(near_places=["place:hotle"]), "did you mean 'place:hotel'"),
         (built(near_places=["place:hotel"], none_of=["place:hotel"]), "none_of: rules out"),
-        (built(placements=["loby"]), "placements[0]: 'loby' does not exist; did you mean 'lobby'"),
         (built(days=[0]), "days[0]"),
         (built(hours=[3, 24]), "hours[1]: 24"),
         (built(caps=[release_pb2.Cap()]), "caps[0].limit"),
@@ -68,10 +66,9 @@ def built(**fields: Any) -> release_pb2.OfferSpec:
     ],
 )
 def test_a_problem_is_named_with_its_field(offer: release_pb2.OfferSpec, problem: str) -> None:
-    found = check_offer(offer, places=["place:hotel"], placements=["lobby"], now_ms=2 * DAY)
+    found = check_offer(offer, now_ms=2 * DAY)
     assert any(problem in text for text in found), found
 
 
-def test_what_is_not_known_is_not_checked() -> None:
-    offer = built(near_places=["place:x"], placements=["y"], valid_until_ms=1)
-    assert check_offer(offer) == []
+def test_time_that_is_over_is_looked_at_only_where_it_is_asked() -> None:
+    assert check_offer(built(valid_until_ms=1)) == []

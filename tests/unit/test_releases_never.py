@@ -53,10 +53,10 @@ def test_offers_that_can_never_be_shown_are_not_published(
     for dry_run in (True, False):
         with pytest.raises(Refused, match="--leave-out") as caught:
             publish(tenant, untrained=True, dry_run=dry_run, now_ms=NOW)
-        assert f"offer 'spa': {problem}" in str(caught.value)
+        assert f"offer 'spa': it can never be shown: {problem}" in str(caught.value)
     assert store.release() is None
     done = publish(tenant, untrained=True, leave_out=True, now_ms=NOW)
-    assert f"offer 'spa' is left out, it can never be shown: {problem}" in done.notes[0]
+    assert f"offer 'spa' is left out: it can never be shown: {problem}" in done.notes[0]
     parts = contents(tenant, done.manifest)
     left = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
     assert [one.id for one in left] == ["taxi"]
@@ -105,7 +105,7 @@ def test_the_command_names_the_offer_and_can_leave_it_out(tenant: Tenant, store:
     for more in ([], ["--dry-run"]):
         refused = CliRunner().invoke(cli, [*command, *more])
         assert refused.exit_code == 1
-        assert "offer 'spa': placements: 'lift' does not exist" in refused.output
+        assert "offer 'spa': it can never be shown: placements: 'lift' does not" in refused.output
     done = CliRunner().invoke(cli, [*command, "--leave-out"])
     assert done.exit_code == 0
     assert "offer 'spa' is left out" in done.output
@@ -117,7 +117,7 @@ def test_a_zone_that_is_no_longer_known_stops_nothing_but_its_offer(
     """Databases of zones lose names: with the next image of the server, for example."""
     there = {"zone": "Mars/Phobos", "windows": [{"from": "2026-01-01T00:00", "until": ""}]}
     store.put_documents("offer", [offer("spa", "service:spa", **there)])
-    with pytest.raises(Refused, match="offer 'spa': zone: 'Mars/Phobos' is no time zone"):
+    with pytest.raises(Refused, match="never be shown: zone: 'Mars/Phobos' is no time zone"):
         publish(tenant, untrained=True, now_ms=NOW)
     home = ["--home", str(tenant.dir.parent.parent)]
     for command in (["status"], ["offers", "show", "spa"]):

@@ -7,7 +7,7 @@ So an offer is refused only where no moment and no customer could ever get it; s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from edge_sdk.dna.markers import nearest_name, split
@@ -22,27 +22,19 @@ from edge_sdk.sync.trust import FEATURES
 from genome_edge.v1 import dna_pb2, release_pb2
 
 
-def check_offer(
-    spec: release_pb2.OfferSpec,
-    *,
-    places: Collection[str] | None = None,
-    placements: Collection[str] | None = None,
-    now_ms: int | None = None,
-) -> list[str]:
+def check_offer(spec: release_pb2.OfferSpec, *, now_ms: int | None = None) -> list[str]:
     """Everything that is wrong with an offer, each as "field: sentence"; empty: it can be shown.
 
-    Fields are named as in the documents that people write. `places` are the place markers that
-    exist and `placements` the placements; with `now_ms` an offer whose time is over is a problem
-    too. What is left out is not checked.
+    Fields are named as in the documents that people write. With `now_ms` an offer whose time is
+    over is a problem too.
     """
     times = list(_check_time(spec.targeting, now_ms))
     problems = [
         *_check_facts(spec),
         *_check_caps(spec),
-        *_check_area(spec.targeting, places),
+        *_check_area(spec.targeting),
         *times,
         *_check_markers(spec.targeting),
-        *_check_names("placements", spec.targeting.placements, placements),
     ]
     # Time that makes no sense of its own cannot be held against the rest.
     return problems if times else [*problems, *impossible(spec.targeting, _windows(spec, now_ms))]
@@ -92,7 +84,9 @@ def _check_facts(spec: release_pb2.OfferSpec) -> Iterator[str]:
         yield f"consent: purpose {spec.purpose} does not exist"
     for position, feature in enumerate(spec.required_features):
         if feature not in FEATURES:
-            yield f"required_features[{position}]: no SDK has {feature!r}{_hint(feature, FEATURES)}"
+            near = nearest_name(feature, FEATURES)
+            hint = f"; did you mean {near!r}?" if near else ""
+            yield f"required_features[{position}]: no SDK has {feature!r}{hint}"
 
 
 def _check_caps(spec: release_pb2.OfferSpec) -> Iterator[str]:
@@ -111,19 +105,15 @@ def _check_caps(spec: release_pb2.OfferSpec) -> Iterator[str]:
             yield f"{field}.paced: without a calendar there is nothing to spread it over"
 
 
-def _check_area(targeting: release_pb2.Targeting, places: Collection[str] | None) -> Iterator[str]:
+def _check_area(targeting: release_pb2.Targeting) -> Iterator[str]:
     for position, cell in enumerate(targeting.cells):
         try:
             parse_cell(cell)
         except InvalidContext:
             yield f"areas.cells[{position}]: {cell!r} is not an H3 cell"
-    kinds = []
     for position, place in enumerate(targeting.near_places):
-        ringed = rings_of(place)
-        kinds.append(ringed[0] if ringed else place)
-        if not kinds[-1].startswith("place:"):
+        if rings_of(place) is None and not place.startswith("place:"):
             yield f"areas.near[{position}]: {place!r} is not a place; write place:{place}"
-    yield from _check_names("areas.near", dict.fromkeys(kinds), places)
     near = set(targeting.near_places)
     if near and near <= set(targeting.none_of):
         yield "none_of: rules out every place of areas.near"
@@ -187,15 +177,3 @@ def _check_marker(field: str, marker: str) -> Iterator[str]:
         split(marker)
     except InvalidMarker as error:
         yield f"{field}: {error}"
-
-
-def _check_names(field: str, names: Iterable[str], known: Collection[str] | None) -> Iterator[str]:
-    """One name that does not exist is a problem even beside others that do: it is a typo."""
-    for position, name in enumerate(names):
-        if known is not None and name not in known:
-            yield f"{field}[{position}]: {name!r} does not exist{_hint(name, known)}"
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = nearest_name(name, known)
-    return f"; did you mean {near!r}?" if near else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,21 +19,29 @@ from genome_server.ingest.check import RowError
 from genome_server.ingest.check import check as check_row
 from genome_server.ingest.dna import problem_error, row_error
 from genome_server.ingest.kinds import KINDS
+from genome_server.ingest.loose_ends import Names
 from genome_server.ingest.readers import RawRow, format_of, read_rows
 from genome_server.ingest.rejects import Reject
+from genome_server.ingest.repeats import Repeats
+from genome_server.ingest.worth import beyond_offer
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
     from genome_server.store.protocol import Store
 
 
+_OFFERS = KINDS["offers"]
+
+
 @dataclass
 class Checked:
-    """What was found, over all files."""
+    """What was found, over all files: `problems` and `refused` files are to be mended, `notes` are
+    on what may be meant."""
 
     rows: int = 0
     problems: list[Reject] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    notes: list[Reject] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -41,67 +49,94 @@ class Checked:
             "rows": self.rows,
             "problems": [vars(problem) for problem in self.problems],
             "refused": self.refused,
+            "notes": [vars(note) for note in self.notes],
         }
 
 
 def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> Checked:
-    """Check all offers in files; a tenant that does not exist is no obstacle.
+    """Check all offers in files: by all that import and publish would refuse or note.
 
-    Raises UsageError where a format is not known.
+    A tenant that does not exist is no obstacle. Raises UsageError where a format is not known.
     """
     for path in files:
         format_of(path, format_)
-    known = Known()
+    known = None
     if tenant.exists:
         with closing(tenant.open_store()) as store:
             known = known_names(store)
     checked = Checked()
     now_ms = time.time_ns() // 1_000_000
     for path in files:
+        seen = Repeats(_OFFERS)
         try:
-            for raw in read_rows(path, KINDS["offers"], format_):
+            for raw in read_rows(path, _OFFERS, format_):
                 checked.rows += 1
-                checked.problems += [
-                    Reject(str(path), raw.line, error.column, error.cause)
-                    for error in _problems(path, raw, known, now_ms)
-                ]
+                try:
+                    spec = _offer(path, raw, seen)
+                except RowError as error:
+                    checked.problems.append(_at(path, raw, error))
+                    continue
+                if spec is None:
+                    continue
+                found = known.problems(spec, now_ms) if known else problems_of(spec, now_ms)
+                checked.problems += [_at(path, raw, problem_error(one)) for one in found]
+                notes = known.notes(spec) if known else ()
+                checked.notes += [_at(path, raw, problem_error(one)) for one in notes]
         except ImportRefused as error:
             checked.refused.append(str(error))
     return checked
 
 
+def problems_of(spec: release_pb2.OfferSpec, now_ms: int) -> list[str]:
+    """What is wrong with an offer whatever else is imported, each as "field: sentence"."""
+    return [*beyond_offer(spec), *check_offer(spec, now_ms=now_ms)]
+
+
 @dataclass(frozen=True)
 class Known:
-    """What is imported besides offers; None where nothing of the kind is."""
+    """What is imported besides offers."""
 
-    placements: Sequence[release_pb2.PlacementSpec] = ()
-    places: Collection[str] | None = None
+    placements: Sequence[release_pb2.PlacementSpec]
+    names: Names
 
     def problems(self, spec: release_pb2.OfferSpec, now_ms: int) -> list[str]:
-        """Everything that keeps an offer from being shown now or later; see `check_offer`."""
-        names = {one.id for one in self.placements} or None
-        found = check_offer(spec, places=self.places, placements=names, now_ms=now_ms)
+        """Everything that keeps an offer from being shown now or later, each as "field: sentence".
+
+        One placement that does not exist is a problem even beside others that do: it is a typo.
+        Where there are no placements at all, they may come later.
+        """
+        found = problems_of(spec, now_ms)
+        if self.placements:
+            found += self.names.unknown_placements(spec)
         return found or check_fit(spec, self.placements)
+
+    def notes(self, spec: release_pb2.OfferSpec) -> Iterator[str]:
+        """What may be meant, each as "field: sentence"."""
+        if not self.placements:
+            yield from self.names.unknown_placements(spec)
+        yield from self.names.unknown_places(spec)
 
 
 def known_names(store: Store) -> Known:
     """What offers may name."""
-    return Known(
-        [placement_from_document(document) for _, document in store.documents("placement")],
-        {document["kind"] for _, document in store.documents("place")} or None,
-    )
+    placements = [placement_from_document(document) for _, document in store.documents("placement")]
+    return Known(placements, Names.of((), placements, store.documents("place")))
 
 
-def _problems(path: Path, raw: RawRow, known: Known, now_ms: int) -> list[RowError]:
+def _offer(path: Path, raw: RawRow, seen: Repeats) -> release_pb2.OfferSpec | None:
+    """The offer of a row; None where an earlier row of the file said the same. Raises RowError."""
+    if raw.error is not None:
+        raise raw.error
+    check_row(_OFFERS, raw.values)
+    row = canonical(_OFFERS, raw.values)
+    if seen.repeats(raw.line, row["id"], row):
+        return None
+    assets = take_assets(row, path.parent, None)
     try:
-        if raw.error is not None:
-            raise raw.error
-        check_row(KINDS["offers"], raw.values)
-        row = canonical(KINDS["offers"], raw.values)
-        assets = take_assets(row, path.parent, None)
-        spec = offer_from_document({**row, "assets": assets})
-    except RowError as error:
-        return [error]
+        return offer_from_document({**row, "assets": assets})
     except InvalidDocument as error:
-        return [row_error(error)]
-    return [problem_error(problem) for problem in known.problems(spec, now_ms)]
+        raise row_error(error) from error
+
+
+def _at(path: Path, raw: RawRow, error: RowError) -> Reject:
+    return Reject(str(path), raw.line, error.column, error.cause)

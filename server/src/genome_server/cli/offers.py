@@ -42,10 +42,11 @@ command.add_command(stops)
 def check(console: Console, files: tuple[Path, ...], format_: str | None) -> None:
     """Check offers in FILES without importing them.
 
-    Says what breaks the format and which offers can never be shown, whatever the
-    moment and whoever the customer. Where there is a tenant, also which
-    placements and kinds of place they name in vain and which sizes fit nowhere;
-    and which are over. Ends with 1 where anything was found.
+    Says everything that import and publish would refuse: what breaks the format,
+    ids that stand twice, and which offers can never be shown, whatever the moment
+    and whoever the customer; and which are over. Where there is a tenant, also
+    which placements they name in vain and which sizes fit nowhere, and it notes
+    kinds of place that no place is of. Ends with 1 where anything is to be mended.
     """
     from genome_server.cli.offer_files import check_files
 
@@ -56,6 +57,8 @@ def check(console: Console, files: tuple[Path, ...], format_: str | None) -> Non
             console.note(str(problem))
         for refused in checked.refused:
             console.note(f"refused: {refused}")
+        for note in checked.notes:
+            console.note(f"note: {note}")
         console.print(f"{checked.rows:,} offers checked, {len(checked.problems):,} problems found")
 
     console.result(checked.as_json(), render)
@@ -82,17 +85,23 @@ def show(console: Console, offer: str) -> None:
             raise Refused(known.unknown(offer))
         now_ms = time.time_ns() // 1_000_000
         spec = offer_from_document(document, taken=True)
-        problems = known_names(store).problems(spec, now_ms)
+        names = known_names(store)
+        problems = names.problems(spec, now_ms)
+        notes = list(names.notes(spec))
         stopped = offer in stopped_now(store).offers
 
     def render() -> None:
         console.print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
         for problem in problems:
             console.print(f"# cannot be shown: {problem}")
+        for note in notes:
+            console.print(f"# note: {note}")
         if stopped:
             console.print("# stopped; see: genome-server offers stops")
 
-    console.result({"offer": document, "problems": problems, "stopped": stopped}, render)
+    console.result(
+        {"offer": document, "problems": problems, "notes": notes, "stopped": stopped}, render
+    )
 
 
 @command.command("preview")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--leave-out",
     is_flag=True,
-    help="Publish without the offers that can never be shown, instead of refusing.",
+    help="Publish without the offers that it would refuse to publish.",
 )
 @click.option(
     "--bundle",
@@ -68,9 +68,10 @@ def command(
     """Sign offers, placements, products, places, DNA schema and model as one release.
 
     Devices that are connected get it at once. Nothing is signed that a device would
-    refuse, and no offer that can never be shown. Where nothing changed the release
-    in force stays. Says which devices lack a feature that the release or one of its
-    offers needs.
+    refuse, and no offer that can never be shown or is worth more than a score
+    holds. Where nothing changed the release in force stays. Says which devices lack
+    a feature that the release or one of its offers needs, and which decide without
+    something that the release asks for.
     """
     from genome_server.releases.bundle import write_bundle
     from genome_server.releases.publish import publish

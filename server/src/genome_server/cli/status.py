@@ -37,7 +37,7 @@ def command(console: Console) -> None:
 def gather(tenant: Tenant, store: Store) -> dict[str, Any]:
     """All that the command says, as `--json` prints it."""
     from genome_server.cli.tally import count_log
-    from genome_server.ingest.importing import loose_ends
+    from genome_server.ingest.importing import notes_of
 
     tally = count_log(store, tenant.log_path)
     facts: dict[str, Any] = {
@@ -54,7 +54,7 @@ def gather(tenant: Tenant, store: Store) -> dict[str, Any]:
         "release": _release(store),
         "audiences": {a.name: store.audience_size(a.name) for a in store.audiences()},
         "devices": _devices(store),
-        "loose_ends": loose_ends(store),
+        "loose_ends": notes_of(store),
     }
     facts["pending"] = _pending(facts)
     facts["next"] = _next(facts)

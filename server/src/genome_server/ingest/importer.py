@@ -9,9 +9,7 @@ written whole chunks, and starting it again finishes it.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from genome_server.ingest.check import RowError, check
 from genome_server.ingest.kinds import Kind
 from genome_server.ingest.readers import RawRow, read_rows
 from genome_server.ingest.rejects import Reject, RejectsFile
+from genome_server.ingest.repeats import Repeats
 from genome_server.ingest.sinks import Sink, open_sink
 
 if TYPE_CHECKING:
@@ -121,9 +120,7 @@ class _Import:
         self._rejects = rejects
         self._report = report
         self._progress = progress
-        # Line and digest of the first row under each key: a second one is the
-        # same again, or contradicts it.
-        self._first: dict[str, tuple[int, bytes]] = {}
+        self._seen = Repeats(kind)
         self._chunk: list[tuple[RawRow, Any]] = []
         self._since = 0
 
@@ -146,29 +143,12 @@ class _Import:
                 raise raw.error
             check(self._kind, raw.values)
             row = canonical(self._kind, raw.values)
-            if self._repeats(raw.line, row):
+            if self._seen.repeats(raw.line, self._sink.key(row), row):
                 self._report.unchanged += 1
             else:
                 self._chunk.append((raw, self._sink.prepare(row)))
         except RowError as error:
             self._reject(raw, error)
-
-    def _repeats(self, line: int, row: Mapping[str, Any]) -> bool:
-        key = self._sink.key(row)
-        if not key:
-            return False
-        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        first_line, first_digest = self._first.setdefault(key, (line, digest))
-        if first_line == line:
-            return False
-        if digest != first_digest:
-            raise RowError(
-                _key_field(self._kind),
-                f"{key.rpartition(chr(0))[2]!r} stands in line {first_line} too, with other "
-                "values; one of the two rows must go",
-            )
-        return True
 
     def _write(self) -> None:
         chunk, self._chunk = self._chunk, []
@@ -187,7 +167,3 @@ class _Import:
         reject = self._rejects.add(self._report.file, raw, error)
         if len(self._report.rejects) < REPORTED_REJECTS:
             self._report.rejects.append(reject)
-
-
-def _key_field(kind: Kind) -> str:
-    return "interaction_id" if kind.name == "interactions" else "id"

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
-from edge_sdk.engine.zones import zone_trouble
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
-from genome_server.ingest.nearest import KnownIds
+from genome_server.ingest.loose_ends import Names, loose_ends
 from genome_server.ingest.readers import format_of
 
 if TYPE_CHECKING:
@@ -86,38 +85,16 @@ def import_files(
         if report.new or report.changed:
             store.set_meta(CHANGED_KEY + kind, str(time.time_ns() // 1_000_000))
     if kind in ("offers", "placements"):
-        outcome.notes = loose_ends(store)
+        outcome.notes = notes_of(store)
     return outcome
 
 
-def loose_ends(store: Store) -> list[str]:
-    """Names in offers and placements that nothing answers to; files may come in any order."""
+def notes_of(store: Store) -> list[str]:
+    """What is loose in all offers and placements that are imported, the first few."""
     documents = store.documents("offer")
     offers = [offer_from_document(document, taken=True) for _, document in documents]
     placements = [placement_from_document(document) for _, document in store.documents("placement")]
-    known_offers = KnownIds("offer", (offer.id for offer in offers))
-    known_placements = KnownIds("placement", (placement.id for placement in placements))
-    known_places = KnownIds("place", {document["kind"] for _, document in store.documents("place")})
-    notes = []
-    for offer in offers:
-        if trouble := zone_trouble(offer.targeting.zone):
-            notes.append(f"offer {offer.id!r}: {trouble}")
-        notes += [
-            f"offer {offer.id!r}: {known_placements.unknown(name)}"
-            for name in offer.targeting.placements
-            if name not in known_placements
-        ]
-        if known_places:
-            notes += [
-                f"offer {offer.id!r}: no place is a {near!r}; it shows only where the app says so"
-                for near in offer.targeting.near_places
-                if near not in known_places and rings_of(near) is None
-            ]
-    notes += [
-        f"placement {placement.id!r}: {known_offers.unknown(placement.house_offer)}"
-        for placement in placements
-        if placement.house_offer and placement.house_offer not in known_offers
-    ]
+    notes = loose_ends(offers, placements, Names.of(offers, placements, store.documents("place")))
     if len(notes) > _SHOWN_NOTES:
         notes[_SHOWN_NOTES:] = [f"and {len(notes) - _SHOWN_NOTES} more of this kind"]
     return notes

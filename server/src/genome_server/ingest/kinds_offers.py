@@ -23,6 +23,7 @@ from genome_server.ingest.terms import (
     time,
     whole,
 )
+from genome_server.ingest.worth import MAX_WORTH
 
 _FRIDAY: Final = ("2026-06-05T17:00:00+02:00", "2026-06-05T22:00:00+02:00")
 _SATURDAY: Final = ("2026-06-06T17:00:00+02:00", "2026-06-06T22:00:00+02:00")
@@ -40,10 +41,16 @@ OFFERS: Final = kind_of(
             additionalProperties={"type": ["string", "number"], "maxLength": 4096},
         ),
         "dna": dna("The offer's own DNA.", {"marker": "service:taxi", "salience": 1.0}),
-        "value": number("What a success is worth, in your currency's unit.", 4.5, 0, 1_000_000),
+        "value": number(
+            "What a success is worth, in your currency's unit, or in a larger one that all offers "
+            f"and placements share: less the cost it is at most {MAX_WORTH:,}.",
+            4.5,
+            0,
+            1_000_000,
+        ),
         "cost": number(
             "What a success costs you: the discount, the goods. An offer is worth its value less "
-            "its cost.",
+            f"its cost, which is at least -{MAX_WORTH:,}.",
             1.5,
             0,
             1_000_000,
@@ -240,8 +247,8 @@ PLACEMENTS: Final = kind_of(
             64,
         ),
         "least_worth": number(
-            "Offers that are expected to be worth less than this, in your currency's unit, are "
-            "not shown.",
+            "Offers that are expected to be worth less than this, in the unit of their values, are "
+            f"not shown; from -{MAX_WORTH:,} to {MAX_WORTH:,}.",
             0.02,
             -1_000_000,
             1_000_000,

@@ -32,13 +32,14 @@ class KnownIds:
 
     def unknown(self, name: str) -> str:
         """The sentence about an id that is not known."""
-        near = self._nearest(name)
+        near = self.nearest(name)
         if near is not None:
             return f"there is no {self.what} {name!r}; did you mean {near!r}?"
         hint = "" if self._ids else f"; no {self.what}s are imported yet"
         return f"there is no {self.what} {name!r}{hint}"
 
-    def _nearest(self, name: str) -> str | None:
+    def nearest(self, name: str) -> str | None:
+        """The id that is most like this one; None where none is."""
         if len(self._ids) <= _SMALL:
             return nearest_name(name, self._ids)
         if self._forward is None:

@@ -16,6 +16,7 @@ from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import offer_markers, problem_error, product_dna, row_error
+from genome_server.ingest.worth import beyond_offer, beyond_placement
 
 Document = dict[str, Any]
 
@@ -31,7 +32,7 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
     written in as few cells as possible.
 
     Raises RowError for what breaks the format, for a file that cannot be used, and for an offer
-    that can never be shown.
+    that is worth more than a score holds or can never be shown.
     """
     document = dict(row)
     if row.get("assets"):
@@ -40,6 +41,8 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
         spec = offer_from_document(document)
     except InvalidDocument as error:
         raise row_error(error) from error
+    for problem in beyond_offer(spec):
+        raise problem_error(problem)
     problems = check_offer(spec)
     if problems:
         raise problem_error("; ".join(problems), "it can never be shown: ")
@@ -71,6 +74,8 @@ def placement(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
         spec = placement_from_document(document)
     except InvalidDocument as error:
         raise row_error(error) from error
+    for problem in beyond_placement(spec):
+        raise problem_error(problem)
     return document, [f"channel:{spec.channel}"] if spec.channel else []
 
 

@@ -18,6 +18,7 @@ from edge_sdk.engine.scoring import OnnxScorer
 from edge_sdk.errors import EdgeError
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
+from genome_server.ingest.worth import beyond_offer, beyond_placement
 
 # Offers that one message names.
 _TOLD = 20
@@ -87,14 +88,33 @@ def never_shown(parts: Mapping[str, bytes]) -> dict[str, list[str]]:
     return {name: problems for name, problems in found.items() if problems}
 
 
-def refuse_never_shown(never: Mapping[str, list[str]]) -> None:
+def refuse_placements(parts: Mapping[str, bytes]) -> None:
+    """Raise Refused for the first placement that asks for more than a score holds."""
+    for placement in release_pb2.PlacementList.FromString(parts["placements"]).placements:
+        for problem in beyond_placement(placement):
+            raise Refused(f"placement {placement.id!r}: {problem}")
+
+
+def unfit(parts: Mapping[str, bytes]) -> dict[str, str]:
+    """The offers that must not go out, each with why: those that are worth more than a score holds,
+    and those that nobody could ever get."""
+    offers = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
+    found = {
+        name: f"it can never be shown: {'; '.join(problems)}"
+        for name, problems in never_shown(parts).items()
+    }
+    beyond = ((offer.id, "; ".join(beyond_offer(offer))) for offer in offers)
+    return {**found, **{name: problem for name, problem in beyond if problem}}
+
+
+def refuse_unfit(offers: Mapping[str, str]) -> None:
     """Refuse to publish them. Raises Refused that names the first and how many there are."""
-    if not never:
+    if not offers:
         return
-    told = [f"offer {name!r}: {'; '.join(problems)}" for name, problems in never.items()]
+    told = [f"offer {name!r}: {why}" for name, why in offers.items()]
     more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
     raise Refused(
-        "these offers can never be shown; mend them, or leave them out with --leave-out:\n"
+        "these offers cannot be published; mend them, or leave them out with --leave-out:\n"
         + "\n".join([*told[:_TOLD], *more])
     )
 

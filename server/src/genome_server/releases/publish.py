@@ -30,9 +30,10 @@ from genome_server.releases.assemble import assemble, without_offers
 from genome_server.releases.check import (
     check_parts,
     load_as_device,
-    never_shown,
     references,
-    refuse_never_shown,
+    refuse_placements,
+    refuse_unfit,
+    unfit,
 )
 from genome_server.releases.features import Lacking, devices_lacking, needed_features
 from genome_server.releases.golden import golden_vectors
@@ -89,8 +90,9 @@ def publish(
     Nothing is published where nothing changed and the release in force still has half of
     `expires_days` before it and is signed by keys that are in force. `progress` is called after
     each step. Raises Refused where genomes were never built, where there is no model (unless
-    `untrained`) or no placement, where an offer can never be shown (with `leave_out` it is left
-    out and noted instead), and where a device would refuse.
+    `untrained`) or no placement, where an offer can never be shown or is worth more than a score
+    holds (with `leave_out` it is left out and noted instead), where a placement asks for more than
+    that, and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * _DAY_MS)
@@ -103,11 +105,12 @@ def publish(
             store, schema, model, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
         )
         progress()
-        never = never_shown(parts)
+        refuse_placements(parts)
+        left_out = unfit(parts)
         if leave_out:
-            parts = without_offers(parts, never)
+            parts = without_offers(parts, left_out)
         else:
-            refuse_never_shown(never)
+            refuse_unfit(left_out)
         check_parts(parts)
         progress()
         if not release_pb2.PlacementList.FromString(parts["placements"]).placements:
@@ -125,11 +128,8 @@ def publish(
         draft.expires_ms = expires_ms
         load_as_device(draft, parts)
         progress()
-        left_out = (
-            f"offer {name!r} is left out, it can never be shown: {'; '.join(problems)}"
-            for name, problems in never.items()
-        )
-        notes = (*left_out, *references(parts))
+        left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
+        notes = (*left, *references(parts))
         before = store.release(channel=channel)
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
