@@ -183,6 +183,47 @@ def test_caps_hold_out_and_seed() -> None:
     assert drawn == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "changes", "said"),
+    [
+        (1, {"slots": "2"}, ["slot 1: sun (CHOSEN, score 1.0000) instead of not asked for"]),
+        (
+            2,
+            {"slots": "3"},
+            ["slot 2: beyond what the placement has (TOO_MANY_SLOTS) instead of not asked for"],
+        ),
+        (
+            3,
+            {"slots": "2"},
+            ["slot 2: not asked for instead of beyond what the placement has (TOO_MANY_SLOTS)"],
+        ),
+        (
+            2,
+            {"slots": "1"},
+            [
+                "slot 1: not asked for instead of sun (CHOSEN, score 1.0000)",
+                "sun is not shown: SCORE",
+            ],
+        ),
+        (
+            3,
+            {"placement": "feed", "channel": "kiosk"},
+            [
+                "slot 2: coffee (CHOSEN, score 0.4500) instead of beyond what the placement has "
+                "(TOO_MANY_SLOTS)"
+            ],
+        ),
+    ],
+)
+def test_slots_that_are_not_asked_for_or_not_there_are_called_so(
+    asked: int, changes: dict[str, str], said: list[str]
+) -> None:
+    release = town()
+    _, record = decide(release, AT_HOTEL, "lobby", asked, seed=1)
+    for form in (record, record.to_proto()):
+        assert list(what_if(release, form, changes).differences) == said
+
+
 def test_the_language_and_what_is_not_there() -> None:
     release = town()
     release.catalogue.offers[0].texts.add(language="de", content={"title": "Ein Taxi"})

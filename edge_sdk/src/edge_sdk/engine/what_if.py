@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from edge_sdk.arguments import shown
 from edge_sdk.context import Context
-from edge_sdk.decision import Decision, Slot
+from edge_sdk.decision import Decision, Reason, Slot
 from edge_sdk.dna.markers import time_markers
 from edge_sdk.engine.cells import resolution
 from edge_sdk.engine.choosing import answer
@@ -310,10 +311,7 @@ def _differences(before: Explanation, after: Explanation) -> list[str]:
     found = []
     if old.reason != new.reason:
         found.append(f"the reason is {new.reason} instead of {old.reason}")
-    nothing = Slot(None, new.reason)
-    for number in range(max(len(old.slots), len(new.slots))):
-        was = old.slots[number] if number < len(old.slots) else nothing
-        now = new.slots[number] if number < len(new.slots) else nothing
+    for number, (was, now) in enumerate(zip_longest(old.slots, new.slots)):
         if was != now:
             found.append(f"slot {number}: {_said(now)} instead of {_said(was)}")
     gone = {one.offer: one for one in after.losers}
@@ -325,7 +323,11 @@ def _shown(decision: Decision) -> set[str]:
     return {slot.offer.id for slot in decision.slots if slot.offer is not None}
 
 
-def _said(slot: Slot) -> str:
+def _said(slot: Slot | None) -> str:
+    if slot is None:
+        return "not asked for"
+    if slot.reason is Reason.TOO_MANY_SLOTS:
+        return f"beyond what the placement has ({slot.reason})"
     if slot.offer is None:
         return f"nothing ({slot.reason})"
     chance = "" if slot.propensity == 1.0 else f", drawn with {slot.propensity:.4f}"
