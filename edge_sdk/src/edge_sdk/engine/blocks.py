@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_sdk.engine.stacks import take
 from edge_sdk.sorted_sets import numbered
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Eligible:
         if self._shared:
             return self._block.vectors(of_all)
         if self._vectors is None:
-            self._vectors = of_all[self.rows]
+            self._vectors = take(of_all, self.rows)
         return self._vectors
 
 
@@ -135,7 +136,7 @@ class Block:
     def vectors(self, of_all: Vectors) -> Vectors:
         """The vectors of the block's offers, out of those of the catalogue; taken once."""
         if self._vectors is None:
-            self._vectors = of_all[self.rows]
+            self._vectors = take(of_all, self.rows)
         return self._vectors
 
     def eligible(

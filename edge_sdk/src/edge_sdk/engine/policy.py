@@ -130,15 +130,16 @@ class SquareCB:
         best = int(scores.argmax())
         if len(scores) == 1:
             return Drawn(0, P, 0)
-        chances = self._others(scores, best)
-        totals = chances.cumsum()
+        totals = self._others(scores, best)
+        totals.cumsum(out=totals)
         # What the best has moves the totals of those behind it, and need not be put among them.
         chance, before = P - int(totals[-1]), int(totals[best])
         if before <= number < before + chance:
             return Drawn(best, chance, best)
         number = number if number < before else number - chance
         position = int(totals.searchsorted(number, side="right"))
-        return Drawn(position, int(chances[position]), best)
+        below = int(totals[position - 1]) if position else 0
+        return Drawn(position, int(totals[position]) - below, best)
 
     def _others(self, scores: Scores, best: int) -> npt.NDArray[np.int64]:
         """The chances of all but the best, which has 0 here."""

@@ -14,8 +14,7 @@ this architecture with sizes for which that is faster. What is computed, with re
 Both ways agree to 1e-5; `Release` proves that for each release before it relies on it, and goes on
 with the runtime where it is not so. docs/adr/0013 has the measurements.
 
-numpy's library shares a product of more than some nine thousand numbers among threads of its own,
-which then have to be woken; a decision does not wait for them, so products are made in pieces.
+Products are made in pieces that one thread multiplies; see `stacks`.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import numpy.typing as npt
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.policy import CONTRACT, Floats, Indices
+from edge_sdk.engine.stacks import ALONE, alone, stack
 from edge_sdk.errors import FormatError
 from edge_sdk.lazy import later
 from edge_sdk.slices import rest
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
 else:
     onnx_file = later("edge_sdk.engine.onnx_file")
 
-#: A matrix of fewer numbers is multiplied with a vector by the thread that asks for it.
-_ALONE: Final = 9_216
 # Columns of the sum of a query that are added up at once.
 _STRIP: Final = 64
-_MOST_MARKERS: Final = _ALONE // _STRIP - 1
+_MOST_MARKERS: Final = ALONE // _STRIP - 1
 _BATCH: Final = 2048
 # The operators mean the same from the first of these sets to the last.
 _OPSETS: Final = range(13, 22)
@@ -103,7 +101,8 @@ class TowerScorer:
         self._output_bias = towers.output_bias * _HALF
         self._offers = towers
         self._sums: dict[int, tuple[ref[Floats], Floats]] = {}
-        self._piece = (_ALONE - 1) // self.dimension
+        self._stacks: dict[int, tuple[ref[Floats], Floats]] = {}
+        self._piece = alone(self.dimension)
 
     def vectors(self, dna: Sequence[Sequence[tuple[int, float]]]) -> Floats:
         """Each offer's DNA, (marker index, weight), as one row: float32[m, d]."""
@@ -155,18 +154,23 @@ class TowerScorer:
 
     def _values(self, wide: Floats | None, vectors: Floats) -> Floats:
         query = self._query(self._query_bias if wide is None else wide + self._query_bias)
-        number, piece = len(vectors), self._piece
-        values = np.empty(number, np.float32)
-        whole = number - number % piece
-        if whole:
-            stacked = vectors[:whole].reshape(-1, piece, self.dimension)
-            np.matmul(stacked, query, out=values[:whole].reshape(-1, piece))
-        if whole < number:
-            np.matmul(vectors[whole:], query, out=values[whole:])
+        number = len(vectors)
+        if number <= self._piece:
+            values = np.matmul(vectors, query)
+        else:
+            known = self._stacks.get(id(vectors))
+            if known is None or known[0]() is not vectors:
+                known = self._remember_stack(vectors)
+            values = np.matmul(known[1], query).ravel()
         np.tanh(values, out=values)
         values *= _HALF
         values += _HALF
-        return values
+        return values[:number]
+
+    def _remember_stack(self, vectors: Floats) -> tuple[ref[Floats], Floats]:
+        key, stacks = id(vectors), self._stacks
+        known = stacks[key] = (ref(vectors, lambda _: stacks.pop(key, None)), stack(vectors))
+        return known
 
     def _sum(self, indices: Indices, weights: Floats) -> Floats:
         """What the markers of a query add up to, float32[members * width] in strips."""
@@ -294,8 +298,8 @@ def _towers(tensors: Mapping[str, Tensor]) -> _Towers | None:
         )
         or arrays.keys() != {*_TABLES, *constants}
         or any(arrays[name].tolist() != wanted for name, wanted in constants.items())
-        or not (known and rows and offer_rows and 0 < dimension < _ALONE)
-        or max(width * hidden, hidden * each) >= _ALONE
+        or not (known and rows and offer_rows and 0 < dimension < ALONE)
+        or max(width * hidden, hidden * each) >= ALONE
         or (members * width) % _STRIP
         or not all(bool(np.isfinite(array).all()) for array in found)
         or not _within(towers.query_row, rows)
