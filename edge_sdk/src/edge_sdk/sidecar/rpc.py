@@ -1,9 +1,14 @@
-"""The service as gRPC: the contract's own services, with the local token as bearer token."""
+"""The service as gRPC: the contract's own services, with the local token as bearer token.
+
+Every refusal says why in its details, but where gRPC refuses before anything of ours is asked: a
+message that is too large, a method that there is not, and a flood of calls beyond what can be told
+that this is busy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -21,7 +26,42 @@ if TYPE_CHECKING:
 # A batch of 4 MiB and what is around it.
 MAX_MESSAGE_BYTES: Final = 5 << 20
 _WORKERS: Final = 8
-_AT_ONCE: Final = 256
+AT_ONCE: Final = 256
+_REFUSED_AT_ONCE: Final = 1_024
+
+
+class _Workers(ThreadPoolExecutor):
+    """Threads that know how many calls they have to answer yet."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(threads, name)
+        self._calls: set[Future[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are as many as are taken at once."""
+        return len(self._calls) >= AT_ONCE
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Take a call."""
+        call = super().submit(fn, *args, **kwargs)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return call
+
+
+class _Calls:
+    """What gRPC asks, as a call comes in, for what answers it."""
+
+    def __init__(self, handlers: dict[str, Any], workers: _Workers, refusing: Any) -> None:
+        self._handlers = handlers
+        self._workers = workers
+        self._refusing = refusing
+
+    def service(self, call: Any) -> Any:
+        """What answers a method; None where there is no such."""
+        handler = self._handlers.get(call.method)
+        return self._refusing if handler is not None and self._workers.busy else handler
 
 
 class RpcDoor:
@@ -32,21 +72,18 @@ class RpcDoor:
 
         self._gate = gate
         self._draining = draining
-        self._codes = {code.value[0]: code for code in grpc.StatusCode}
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             # Two services on one port would each get some of the calls.
             ("grpc.so_reuseport", 0),
         ]
-        pool = ThreadPoolExecutor(_WORKERS, "genome-edge-rpc")
+        workers = _Workers(_WORKERS, "genome-edge-rpc")
+        most = AT_ONCE + _REFUSED_AT_ONCE
         with quiet_grpc():
-            self._server = grpc.server(pool, options=options, maximum_concurrent_rpcs=_AT_ONCE)
-        by_service: dict[str, dict[str, Any]] = {}
-        for method in methods:
-            by_service.setdefault(method.service, {})[method.name] = self._handler(method)
-        self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(name, of) for name, of in by_service.items()]
-        )
+            self._server = grpc.server(workers, options=options, maximum_concurrent_rpcs=most)
+        handlers = {f"/{one.service}/{one.name}": self._handler(one) for one in methods}
+        calls: Any = _Calls(handlers, workers, _refusing())
+        self._server.add_generic_rpc_handlers([calls])
 
     def open(self, door: Door) -> Door:
         """Listen; the address, with the port that it got. Raises UsageError where it is taken."""
@@ -80,15 +117,37 @@ class RpcDoor:
                     )
                 return method.answer(_read(method, content))
             except CallRefused as refusal:
-                context.set_trailing_metadata(((DETAILS_KEY, refusal.details()),))
-                context.abort(self._codes[refusal.status.code], str(refusal))
-                raise  # abort has raised already
+                _refuse(context, refusal)
+                raise  # refusing has raised already
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
             None,  # bytes: of a message that cannot be read gRPC would say that it is our mistake
             lambda response: response.SerializeToString(),
         )
+
+
+def _refusing() -> Any:
+    """What answers a call that is one too many, without waiting for its message or for those before
+    it."""
+    import grpc
+
+    def refuse(_messages: Any, context: Any) -> None:
+        _refuse(context, CallRefused("BUSY", "more calls at once than this service takes"))
+
+    refuse.experimental_thread_pool = ThreadPoolExecutor(  # type: ignore[attr-defined]
+        1, "genome-edge-busy"
+    )
+    return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+def _refuse(context: Any, refusal: CallRefused) -> None:
+    """End a call with the status and the details of a refusal. Raises what gRPC goes by."""
+    import grpc
+
+    context.set_trailing_metadata(((DETAILS_KEY, refusal.details()),))
+    code = next(code for code in grpc.StatusCode if code.value[0] == refusal.status.code)
+    context.abort(code, str(refusal))
 
 
 def _read(method: Method, content: bytes) -> Message:
