@@ -4,9 +4,10 @@ Three processes share a store. They decide, view, report and redeem as fast as t
 that may be shown a few times only: to a customer, on the device, of a campaign, a day. At moments
 of chance one of them, or all, get SIGKILL, and others take their place. Whatever was shown stays
 counted, so what all of them showed never exceeds a cap; nothing is redeemed more often than
-allowed. Of what was not reported durably no more is forgotten than the last 50 ms, and what a
-commit takes of this machine and its disk just then. In the end the store opens, and where the file
-of claims is taken away (as a reboot does) SQLite alone keeps to what was reported durably.
+allowed. Some decisions are durable: of those that were told none is forgotten. Of what was not
+decided or reported durably no more is forgotten than the last 50 ms, and what a commit takes of
+this machine and its disk just then. In the end the store opens, and where the file of claims is
+taken away (as a reboot does) SQLite alone keeps to what was decided or reported durably.
 """
 
 from __future__ import annotations
@@ -192,6 +193,7 @@ class Lives:
     workers: list[Worker] = field(default_factory=list)
     dead: list[Worker] = field(default_factory=list)
     shown: set[Shown] = field(default_factory=set)
+    #: What counts by what is on disk: viewed, or shown at once by a durable decision.
     viewed: set[Shown] = field(default_factory=set)
     redeemed: set[Shown] = field(default_factory=set)
     durable: set[str] = field(default_factory=set)
@@ -254,6 +256,12 @@ class Lives:
             self.commits.append((time.monotonic(), said.pop()))
             self.durable.add(said.pop())
             self.viewed.add(Shown(*said))
+        elif kind == "decided":
+            self.commits.append((time.monotonic(), said.pop()))
+            self.durable.add(said.pop())
+        elif kind == "written":
+            self.viewed.add(Shown(*said))
+            self.shown.add(Shown(*said))
         else:
             (self.redeemed if kind == "redeemed" else self.shown).add(Shown(*said))
 
@@ -337,12 +345,16 @@ def work(store: Path, name: str, said: Connection) -> None:
         number += 1
         customer = subject(rng.randrange(_CUSTOMERS)).hex()
         placement = rng.choice([_SCREEN, _SHELF])
-        decision = edge.decide(Context(), placement, rng.choice([1, 3]), customer=customer)
+        slots, durable = rng.choice([1, 3]), rng.random() < 0.3
+        began = time.monotonic()
+        decision = edge.decide(Context(), placement, slots, customer=customer, durable=durable)
+        if durable:
+            said.send(("decided", decision.id, time.monotonic() - began))
         for slot, one in enumerate(decision.slots):
             if one.offer is None:
                 continue
             what = (one.offer.id, decision.id, slot, customer)
-            said.send(("shown", *what))
+            said.send(("written" if durable and placement == _SCREEN else "shown", *what))
             if placement == _SHELF and rng.random() < 0.4:
                 event = f"view-{name}-{number}-{slot}"
                 began = time.monotonic()

@@ -14,6 +14,7 @@ from edge_sdk.sidecar.service import Service
 from genome_edge.v1 import decision_pb2
 from tests.e2e.sidecar_client import Served, served
 from tests.e2e.sidecar_town import PICTURE, town
+from tests.unit.device_client import decisions_in
 from tests.unit.device_town import subject, until
 
 ANN, BEN = subject(1), subject(2)
@@ -73,6 +74,15 @@ def test_a_retry_gets_the_first_answer(device: Served) -> None:
     assert device.post("decide", placement="lobby", requestId="visit-2")["decisionId"] != again
     said = device.ask("POST", "/v1/decide", {"placement": "lobby", "requestId": "x" * 500})
     assert said.reason == "INVALID_ARGUMENT"
+
+
+def test_a_durable_decision_is_on_disk_when_it_is_answered(device: Served) -> None:
+    made = device.post("decide", placement="lobby", durable=True)["decisionId"]
+    assert made in decisions_in(device.store)
+    with device.stubs() as (decisions, _):
+        request = decision_pb2.DecideRequest(placement="lobby", durable=True)
+        made = decisions.Decide(request, metadata=device.metadata, timeout=10).decision_id
+    assert made in decisions_in(device.store)
 
 
 def test_a_file_of_an_offer_is_had_with_its_address_alone(device: Served) -> None:

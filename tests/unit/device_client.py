@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from edge_sdk import Config, Context, EdgeClient
 from edge_sdk.outbox.frames import iter_frames
 from edge_sdk.outbox.queue import Outbox
+from edge_sdk.store import state
 from edge_sdk.store.device import DeviceStore
 from genome_edge.v1 import event_pb2
 
@@ -18,6 +21,13 @@ def store_of(edge: EdgeClient) -> DeviceStore:
     open_ = edge._keeper.open
     assert open_ is not None
     return open_.store
+
+
+def decisions_in(path: Path) -> set[str]:
+    """The decisions that are on disk in a store, by id."""
+    with closing(DeviceStore.open(path)) as store, store.read() as connection:
+        frames = state.recent_decisions(connection, 10_000)
+    return {state.decision_of(frame).decision_id.hex() for frame in frames}
 
 
 def events(edge: EdgeClient) -> list[event_pb2.Event]:

@@ -24,7 +24,7 @@ from edge_sdk import (
     UsageError,
 )
 from edge_sdk.store.device import DeviceStore
-from tests.unit.device_client import FAST, MOMENT
+from tests.unit.device_client import FAST, MOMENT, decisions_in
 from tests.unit.device_town import Town, customer, filled, until
 
 WAITS = {
@@ -120,6 +120,16 @@ def test_a_decision_and_what_follows(edge: Any) -> None:
     edge.imprint(customer(1), "buy", product="poems", amount=12.5)
     assert "category:book" in edge.genome(customer(1))
     assert edge.flush(0) == 5
+
+
+def test_a_durable_decision(edge: Any, tmp_path: Path) -> None:
+    made = edge.decide(MOMENT, "lobby", customer=customer(1), durable=True)
+    with edge.session(customer(2)) as visit:
+        other = visit.decide(MOMENT, "lobby", 2, durable=True)
+    assert len(other.slots) == 2
+    assert {made.id, other.id} <= decisions_in(tmp_path / "store")
+    with pytest.raises(UsageError):
+        edge.decide(MOMENT, "lobby", 0, durable=True)
 
 
 def test_a_consent_is_in_force_at_once(edge: Any) -> None:
@@ -237,6 +247,27 @@ def test_a_loop_that_has_ended_is_told_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "store", Town(version=2))
     until(lambda: edge.status.release == 2)
     asyncio.run(edge.close())
+
+
+def test_a_durable_decision_is_awaited_and_the_loop_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+
+    async def main() -> int:
+        async with AsyncEdgeClient(tmp_path / "store", config=FAST) as edge:
+            assert await edge.wait_ready(10)
+            await edge.flush(0)
+            other = DeviceStore.open(tmp_path / "store")
+            turns = 0
+            with other.write():  # nobody else can, meanwhile
+                waiting = asyncio.ensure_future(edge.decide(MOMENT, "lobby", durable=True))
+                for _ in range(20):
+                    await asyncio.sleep(0.005)
+                    turns += not waiting.done()
+            other.close()
+            assert (await waiting).offer is not None
+            return turns
+
+    assert asyncio.run(main()) == 20
 
 
 def test_what_has_begun_is_done_though_nobody_waits(tmp_path: Path) -> None:

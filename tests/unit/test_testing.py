@@ -60,6 +60,19 @@ def test_it_is_an_edge_client() -> None:
         assert inspect.getattr_static(FakeEdge, name) is inspect.getattr_static(EdgeClient, name)
 
 
+def test_a_durable_decision_is_taken_like_any() -> None:
+    edge = FakeEdge(OFFERS[2:])
+    seen = [shown(edge, customer="ann", durable=True) for _ in range(3)]
+    assert seen == ["coffee", "coffee", None], "caps count"
+    with edge.session() as visit:
+        assert visit.decide(Context(), "screen", durable=True).offer is not None
+    assert [event.WhichOneof("payload") for event in edge.events] == ["decision"] * 4
+    edge.force("coffee")
+    assert edge.decide(Context(), "screen", customer="bob", durable=True).reason is Reason.FORCED
+    edge.force(None)
+    assert [shown(edge, customer="bob") for _ in range(2)] == ["coffee", None]
+
+
 def test_the_example_of_the_module() -> None:
     edge = FakeEdge([{"id": "taxi", "near": ["hotel"], "content": {"title": "A taxi"}}])
     decision = edge.decide(Context(place="hotel"), "lobby")

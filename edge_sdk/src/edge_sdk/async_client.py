@@ -3,8 +3,8 @@
 What never waits is called as in `EdgeClient`: `decide`, `imprint`, `genome`, `session`, `status`.
 What may wait for the disk, the server or another thread is awaited, and waits in a thread of the
 loop's executor: `report`, `redeem`, `explain`, `set_consent`, `identify`, `wait_ready`, `flush`,
-`close`. An await that is cancelled stops waiting; what it asked for is done all the same where
-that has begun.
+`close`, and `decide` with `durable=True`. An await that is cancelled stops waiting; what it asked
+for is done all the same where that has begun.
 Why: docs/adr/0009.
 """
 
@@ -16,10 +16,12 @@ import functools
 import os
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from edge_sdk.client import EdgeClient
 from edge_sdk.config import Config
+from edge_sdk.context import Context
+from edge_sdk.decision import Decision
 from edge_sdk.errors import UsageError
 from edge_sdk.plugins import Plugins
 from edge_sdk.session import Session
@@ -58,9 +60,23 @@ class AsyncSession:
     identify = _awaited(Session.identify)
     report = _awaited(Session.report)
     redeem = _awaited(Session.redeem)
-    decide = _at_once(Session.decide)
     imprint = _at_once(Session.imprint)  # type: ignore[arg-type]  # no fact is named self
     wipe = _at_once(Session.wipe)
+
+    @overload
+    def decide(
+        self, context: Context, placement: str, slots: int = 1, *, durable: Literal[False] = False
+    ) -> Decision: ...
+    @overload
+    def decide(
+        self, context: Context, placement: str, slots: int = 1, *, durable: Literal[True]
+    ) -> Coroutine[Any, Any, Decision]: ...
+    def decide(
+        self, context: Context, placement: str, slots: int = 1, *, durable: bool = False
+    ) -> Decision | Coroutine[Any, Any, Decision]:
+        """As `Session.decide`; with `durable` it is awaited."""
+        call = functools.partial(self._own.decide, context, placement, slots, durable=durable)
+        return asyncio.to_thread(call) if durable else call()
 
     async def __aenter__(self) -> AsyncSession:
         return self
@@ -103,9 +119,43 @@ class AsyncEdgeClient:
     explain = _awaited(EdgeClient.explain)
     flush = _awaited(EdgeClient.flush)
     close = _awaited(EdgeClient.close)
-    decide = _at_once(EdgeClient.decide)
     imprint = _at_once(EdgeClient.imprint)  # type: ignore[arg-type]
     genome = _at_once(EdgeClient.genome)
+
+    @overload
+    def decide(
+        self,
+        context: Context,
+        placement: str,
+        slots: int = 1,
+        *,
+        customer: str | None = None,
+        durable: Literal[False] = False,
+    ) -> Decision: ...
+    @overload
+    def decide(
+        self,
+        context: Context,
+        placement: str,
+        slots: int = 1,
+        *,
+        customer: str | None = None,
+        durable: Literal[True],
+    ) -> Coroutine[Any, Any, Decision]: ...
+    def decide(
+        self,
+        context: Context,
+        placement: str,
+        slots: int = 1,
+        *,
+        customer: str | None = None,
+        durable: bool = False,
+    ) -> Decision | Coroutine[Any, Any, Decision]:
+        """As `EdgeClient.decide`; with `durable` it is awaited."""
+        call = functools.partial(
+            self._own.decide, context, placement, slots, customer=customer, durable=durable
+        )
+        return asyncio.to_thread(call) if durable else call()
 
     def session(self, customer: str | None = None) -> AsyncSession:
         """A visit: one person before one screen, wiped at its end."""

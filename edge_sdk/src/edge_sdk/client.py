@@ -5,7 +5,7 @@ Rules
 - Opening never blocks and never needs a network. It decides from the last good release in the
   store, else from the app's `bundle`, else it says NO_RELEASE until a sync has brought one.
 - `decide` raises nothing but the caller's own mistakes, takes no lock that syncing or writing
-  holds, and always answers.
+  holds, and always answers; only with `durable` it waits for the disk, and says where that failed.
 - Safe to use from any number of threads, and in forked children without their help: a child gets
   connections, lanes and threads of its own when it first uses the client.
 - Several clients, in one process or many, may share a store; one of them syncs.
@@ -169,16 +169,24 @@ class EdgeClient:
     # Deciding -----------------------------------------------------------------------------------
 
     def decide(
-        self, context: Context, placement: str, slots: int = 1, *, customer: str | None = None
+        self,
+        context: Context,
+        placement: str,
+        slots: int = 1,
+        *,
+        customer: str | None = None,
+        durable: bool = False,
     ) -> Decision:
         """Choose offers for a moment.
 
         `customer` is the app's own id where the device's audience came with a lookup, else a
-        subject of 32 hex characters; None for nobody. Raises UsageError and nothing else.
+        subject of 32 hex characters; None for nobody. With `durable` the decision, and what it
+        counts for caps, is on disk when this returns. Raises UsageError, and with `durable`
+        StoreError: then show nothing, for nothing was written and nothing counts.
         """
         desk = self._current()
         visitor = desk.room.customers.visitor(desk.room.live, customer)
-        return desk.decide(visitor, context, placement, slots)
+        return desk.decide(visitor, context, placement, slots, durable=durable)
 
     def explain(
         self, decision: Decision | str, *, offers: Collection[str] | None = None

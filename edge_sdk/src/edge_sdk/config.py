@@ -55,7 +55,8 @@ class Config:
 
     #: The writer gathers events for this long before it commits them together.
     group_commit_s: float = 0.03
-    #: How long a durable report, a redemption or a consent waits for the disk before it fails.
+    #: How long a durable decision or report, a redemption or a consent waits for the disk before it
+    #: fails.
     durable_timeout_s: float = 15.0
     #: Most events in one batch of a report.
     batch_events: int = 500

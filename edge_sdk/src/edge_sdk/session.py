@@ -217,8 +217,10 @@ class Session:
 
     # What it does -------------------------------------------------------------------------------
 
-    def decide(self, context: Context, placement: str, slots: int = 1) -> Decision:
-        """Choose offers for a moment of this visit. Raises UsageError and nothing else."""
+    def decide(
+        self, context: Context, placement: str, slots: int = 1, *, durable: bool = False
+    ) -> Decision:
+        """Choose offers for a moment of this visit; as `EdgeClient.decide`."""
         desk = self._desk()
         visit = self._current()
         stays = visit.local is not None or visit.fetched is not None or visit.subject == NOBODY
@@ -229,6 +231,7 @@ class Session:
             slots,
             kept=stays,
             trail=None if visit.local is not None else visit.trail,
+            durable=durable,
         )
 
     def report(

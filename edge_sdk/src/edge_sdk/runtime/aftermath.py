@@ -19,7 +19,7 @@ from edge_sdk.engine.decide import MAX_SLOTS
 from edge_sdk.errors import StoreError, UnknownDecision, UsageError
 from edge_sdk.lazy import later
 from edge_sdk.outbox import recording
-from edge_sdk.outbox.entries import WRITTEN, Entry
+from edge_sdk.outbox.entries import LOST, WRITTEN, Entry
 from edge_sdk.runtime.claiming import claim_of, counted_as
 from edge_sdk.runtime.keeper import Keeper
 from edge_sdk.runtime.local_state import LocalState
@@ -73,6 +73,30 @@ class Aftermath:
     def made(self, decision: Decision, made: Made) -> None:
         """Know of a decision what is needed to take down what follows."""
         self._made.put(decision.id, made)
+
+    def keep_decision(self, entry: Entry, *, kept: bool) -> None:
+        """Put a decision on disk, with the views in `entry.caps`, which are held so far: they count
+        from the commit on. `kept` as in `Claims.take`.
+
+        Raises StoreError: then nothing of it is written, and nothing counts. Only where the disk
+        began to write it and did not end in time it may still be, and counts from then on.
+        """
+        claims, rows, late = self.room.claims, entry.caps, threading.Event()
+        entry.caps = claims.told(rows, kept=kept)
+        entry.guard = lambda _: LOST if late.is_set() else WRITTEN
+
+        def count(outcome: str) -> None:
+            if outcome == WRITTEN:
+                claims.ledger.apply(rows)
+
+        entry.settled = count
+        try:
+            self.keeper.put_durably(entry, self.room.config.durable_timeout_s)
+        except StoreError:
+            late.set()
+            claims.let_go(rows, kept=kept)
+            raise
+        claims.settle(entry.caps)
 
     def note_unknown(self, unknown: Unknown) -> None:
         """Count a name that is not known, and have the log say so."""

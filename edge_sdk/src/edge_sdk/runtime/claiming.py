@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from edge_sdk import _posix
 from edge_sdk.arguments import is_whole
 from edge_sdk.decision import Decision, Reason
+from edge_sdk.engine.cap_holds import Hold
 from edge_sdk.engine.cap_rules import CONVERT, DISMISS, REDEEM, VIEW, CapRow
 from edge_sdk.engine.cap_views import NONE_BLOCKED, Blocked
 from edge_sdk.engine.caps import CapLedger
@@ -157,8 +158,9 @@ class Claims:
     ) -> tuple[tuple[CapRow, ...], _Failed]:
         """Take the views of offers, all of them or none; the rows to persist, or what failed.
 
-        With `hold` they are held until they are viewed, or lapse. `kept` is False for somebody
-        whom the device must not remember: what they take counts for the device alone.
+        With `hold` they are held until they are viewed, or lapse; the rows say what is. `kept` is
+        False for somebody whom the device must not remember: what they take counts for the device
+        alone.
         """
         if not wanted:
             return (), {}
@@ -181,12 +183,7 @@ class Claims:
                 return (), dict.fromkeys(refused, (Reason.CAPPED.value, now_ms + _BUSY_MS))
             # It counts for others, who learn of it from the store, and nothing can keep it away.
             rows, failed, _ = self._take(subject, wanted, now_ms, hold)
-            told = rows if kept else [row._replace(subject=b"") for row in rows]
-        if hold:
-            return (), failed
-        if not kept:
-            told = [row for row in told if self.ledger.counts_for_all(row.offer, row.kind)]
-        return tuple(told), failed
+        return tuple(rows) if hold else self.told(rows, kept=kept), failed
 
     def _take(
         self, subject: bytes, wanted: _Wanted, now_ms: int, hold: bool
@@ -194,6 +191,33 @@ class Claims:
         """The rows, or what failed, and when they lapse."""
         lapse = self.ledger.elapsed() + HOLD_MS if hold else None
         return (*self.ledger.take(subject, wanted, now_ms, lapse), lapse)
+
+    def told(self, rows: Iterable[CapRow], *, kept: bool) -> tuple[CapRow, ...]:
+        """What others, and the store, may know of rows; `kept` as in `take`."""
+        if kept:
+            return tuple(rows)
+        return tuple(
+            row._replace(subject=b"")
+            for row in rows
+            if self.ledger.counts_for_all(row.offer, row.kind)
+        )
+
+    def settle(self, rows: Sequence[CapRow]) -> None:
+        """Tell the other processes that what was held has happened. The ledger knows already."""
+        with contextlib.suppress(TimeoutError):  # else they learn of it from the store
+            if rows:
+                with self._turn() as file:
+                    self._tell(file, [Record.taken(row, self.ledger.elapsed()) for row in rows])
+
+    def let_go(self, rows: Sequence[CapRow], *, kept: bool) -> None:
+        """What was held will not happen: it lapses now; `kept` as in `take`."""
+        now = self.ledger.elapsed()
+        for row in rows:
+            self.ledger.hold(Hold(row.claim, row.subject, row.offer, now, row.campaign, row.group))
+        with contextlib.suppress(TimeoutError):  # else it lapses for them in its time
+            if rows:
+                with self._turn() as file:
+                    self._tell(file, [Record.held(row, now) for row in self.told(rows, kept=kept)])
 
     def count(
         self, subject: bytes, offer: str, kinds: Iterable[str], now_ms: int, claim: bytes
@@ -281,11 +305,13 @@ def within_caps(
     choose: Choose,
     *,
     kept: bool = True,
+    hold: bool = False,
 ) -> tuple[Decision, DecisionRecord, tuple[CapRow, ...]]:
     """Make a decision and take what it shows; with the rows to persist with it.
 
     `slots` is how many are asked for. `choose` must come to the same decision from the same draw
-    and what is kept away. `kept` as in `Claims.take`. Raises what `choose` raises.
+    and what is kept away. `kept` as in `Claims.take`. With `hold` what is shown at once is only
+    held, for `Claims.settle` or `let_go`. Raises what `choose` raises.
     """
     if release is None or not release.catalogue.caps:
         return (*choose(NONE_BLOCKED, None), ())
@@ -293,7 +319,8 @@ def within_caps(
     decision, record = choose(blocked, None)
     taken: dict[str, tuple[str, int]] = {}
     placement = release.placements.get(decision.placement)
-    hold = placement is not None and placement.shown_on_view
+    on_view = placement is not None and placement.shown_on_view
+    hold = hold or on_view
     for left in range(_TRIES, 0, -1):
         wanted, forced = _wanted(claims, release, subject, decision)
         rows, failed = claims.take(subject, wanted, now_ms, hold=hold, kept=kept)
@@ -307,9 +334,9 @@ def within_caps(
             # What others took leaves less room, too.
             blocked = claims.ledger.blocking(subject, now_ms, slots).and_also(taken)
             decision, record = choose(blocked, record)
-    for claim, offer in forced if not hold else ():
+    for claim, offer in forced if not on_view else ():
         rows += claims.count(subject, offer, (VIEW,), now_ms, claim)
-    return decision, record, rows
+    return decision, record, () if on_view else rows
 
 
 def _contested(ledger: CapLedger, release: Release, subject: bytes) -> list[str]:

@@ -32,11 +32,12 @@ class Desk(Aftermath):
         *,
         kept: bool = True,
         trail: Trail | None = None,
+        durable: bool = False,
     ) -> Decision:
         """Choose offers for a visitor. `kept` is False for one whose caps end with the visit, and
         `trail` what such a one was doing before.
 
-        Raises UsageError and nothing else.
+        Raises UsageError, and with `durable` StoreError.
         """
         room = self.room
         live = room.live
@@ -47,13 +48,23 @@ class Desk(Aftermath):
             return self.choose(live, visitor, context, placement, slots, now_ms, blocked, again)
 
         decision, record, caps = within_caps(
-            room.claims, live.release, visitor.subject, now_ms, slots, choose, kept=kept
+            room.claims,
+            live.release,
+            visitor.subject,
+            now_ms,
+            slots,
+            choose,
+            kept=kept,
+            hold=durable,
         )
+        entry = recording.decision(record, visitor, room.clock.stamp(), caps)
+        if durable:
+            self.keep_decision(entry, kept=kept)
+        else:
+            self.keeper.put(entry)
         offers = tuple(slot.offer.id if slot.offer is not None else "" for slot in decision.slots)
         self.made(decision, Made(visitor.subject, placement, offers, visitor.private))
         room.counts.add(decision.reason.value)
-        entry = recording.decision(record, visitor, room.clock.stamp(), caps)
-        self.keeper.put(entry)
         if (
             visitor.unknown
             or record.inputs.moment.unknown

@@ -3,7 +3,7 @@
 Rules
 -----
 - An answer to something that happened (an outcome, an imprint, a consent, a batch) means that it
-  is on disk. A decision waits for no disk, as in an app that embeds the SDK.
+  is on disk. A decision waits for no disk, as in an app that embeds the SDK, unless it is asked to.
 - A decision always comes back, with a reason: an unknown placement or a device without a release
   is no error.
 - A `request_id` makes a retry return the first answer, for as long as this process lives and
@@ -117,6 +117,7 @@ class Service:
             request.placement,
             request.slots or 1,
             customer=request.customer or None,
+            durable=request.durable,
         )
         return response_of(decision, map(str, decision.unknown), self._files)
 

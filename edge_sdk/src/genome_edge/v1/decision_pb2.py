@@ -27,7 +27,7 @@ from genome_edge.v1 import dna_pb2 as genome__edge_dot_v1_dot_dna__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgenome_edge/v1/decision.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\x1a\x18genome_edge/v1/dna.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa6\x02\n\x06Moment\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x03 \x01(\t\x12\x0c\n\x04time\x18\x04 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x0e\n\x06\x62\x61sket\x18\x06 \x03(\t\x12\r\n\x05stage\x18\x07 \x01(\t\x12:\n\nattributes\x18\x08 \x03(\x0b\x32&.genome_edge.v1.Moment.AttributesEntry\x12\x10\n\x08language\x18\t \x01(\t\x12.\n\x06recent\x18\n \x03(\x0b\x32\x1e.genome_edge.v1.RecentActivity\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x0eRecentActivity\x12\x10\n\x08\x61\x63tivity\x18\x01 \x01(\t\x12\r\n\x05\x61go_s\x18\x02 \x01(\r\"\x7f\n\rDecideRequest\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12&\n\x06moment\x18\x03 \x01(\x0b\x32\x16.genome_edge.v1.Moment\x12\x10\n\x08\x63ustomer\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x8b\x01\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.genome_edge.v1.DecidedSlot\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0frelease_version\x18\x04 \x01(\x04\x12\x0f\n\x07unknown\x18\x05 \x03(\t\"\xa2\x02\n\x0b\x44\x65\x63idedSlot\x12\r\n\x05offer\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x12\x39\n\x07\x63ontent\x18\x05 \x03(\x0b\x32(.genome_edge.v1.DecidedSlot.ContentEntry\x12\x37\n\x06\x61ssets\x18\x06 \x03(\x0b\x32\'.genome_edge.v1.DecidedSlot.AssetsEntry\x1a.\n\x0c\x43ontentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0b\x41ssetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x14ReportOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0cvalue_micros\x18\x04 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\")\n\x15ReportOutcomeResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"\xaf\x01\n\x0eImprintRequest\x12\x10\n\x08\x63ustomer\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12+\n\x03\x64na\x18\x04 \x03(\x0b\x32\x1e.genome_edge.v1.WeightedMarker\x12\x16\n\x0einteraction_id\x18\x05 \x01(\t\x12\x15\n\ramount_micros\x18\x06 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\")\n\x0fImprintResponse\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\"2\n\rRedeemRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\"R\n\x0eRedeemResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05offer\x18\x03 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"g\n\x11SetConsentRequest\x12\x10\n\x08\x63ustomer\x18\x01 \x01(\t\x12/\n\x07purpose\x18\x02 \x01(\x0e\x32\x1e.genome_edge.v1.ConsentPurpose\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"\x14\n\x12SetConsentResponse\"%\n\x0e\x45xplainRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"M\n\x0f\x45xplainResponse\x12,\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04text\x18\x02 \x01(\t2\xaa\x04\n\x0f\x44\x65\x63isionService\x12Q\n\x06\x44\x65\x63ide\x12\x1d.genome_edge.v1.DecideRequest\x1a\x1e.genome_edge.v1.DecideResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12\x66\n\rReportOutcome\x12$.genome_edge.v1.ReportOutcomeRequest\x1a%.genome_edge.v1.ReportOutcomeResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12Q\n\x06Redeem\x12\x1d.genome_edge.v1.RedeemRequest\x1a\x1e.genome_edge.v1.RedeemResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12]\n\nSetConsent\x12!.genome_edge.v1.SetConsentRequest\x1a\".genome_edge.v1.SetConsentResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12T\n\x07\x45xplain\x12\x1e.genome_edge.v1.ExplainRequest\x1a\x1f.genome_edge.v1.ExplainResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12T\n\x07Imprint\x12\x1e.genome_edge.v1.ImprintRequest\x1a\x1f.genome_edge.v1.ImprintResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgenome_edge/v1/decision.proto\x12\x0egenome_edge.v1\x1a\"genome_edge/v1/authorisation.proto\x1a\x18genome_edge/v1/dna.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa6\x02\n\x06Moment\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x03 \x01(\t\x12\x0c\n\x04time\x18\x04 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x0e\n\x06\x62\x61sket\x18\x06 \x03(\t\x12\r\n\x05stage\x18\x07 \x01(\t\x12:\n\nattributes\x18\x08 \x03(\x0b\x32&.genome_edge.v1.Moment.AttributesEntry\x12\x10\n\x08language\x18\t \x01(\t\x12.\n\x06recent\x18\n \x03(\x0b\x32\x1e.genome_edge.v1.RecentActivity\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x0eRecentActivity\x12\x10\n\x08\x61\x63tivity\x18\x01 \x01(\t\x12\r\n\x05\x61go_s\x18\x02 \x01(\r\"\x90\x01\n\rDecideRequest\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12&\n\x06moment\x18\x03 \x01(\x0b\x32\x16.genome_edge.v1.Moment\x12\x10\n\x08\x63ustomer\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x64urable\x18\x06 \x01(\x08\"\x8b\x01\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.genome_edge.v1.DecidedSlot\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0frelease_version\x18\x04 \x01(\x04\x12\x0f\n\x07unknown\x18\x05 \x03(\t\"\xa2\x02\n\x0b\x44\x65\x63idedSlot\x12\r\n\x05offer\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x12\x39\n\x07\x63ontent\x18\x05 \x03(\x0b\x32(.genome_edge.v1.DecidedSlot.ContentEntry\x12\x37\n\x06\x61ssets\x18\x06 \x03(\x0b\x32\'.genome_edge.v1.DecidedSlot.AssetsEntry\x1a.\n\x0c\x43ontentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0b\x41ssetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x14ReportOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0cvalue_micros\x18\x04 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\")\n\x15ReportOutcomeResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"\xaf\x01\n\x0eImprintRequest\x12\x10\n\x08\x63ustomer\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12+\n\x03\x64na\x18\x04 \x03(\x0b\x32\x1e.genome_edge.v1.WeightedMarker\x12\x16\n\x0einteraction_id\x18\x05 \x01(\t\x12\x15\n\ramount_micros\x18\x06 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\")\n\x0fImprintResponse\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\"2\n\rRedeemRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\r\"R\n\x0eRedeemResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05offer\x18\x03 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"g\n\x11SetConsentRequest\x12\x10\n\x08\x63ustomer\x18\x01 \x01(\t\x12/\n\x07purpose\x18\x02 \x01(\x0e\x32\x1e.genome_edge.v1.ConsentPurpose\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"\x14\n\x12SetConsentResponse\"%\n\x0e\x45xplainRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"M\n\x0f\x45xplainResponse\x12,\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04text\x18\x02 \x01(\t2\xaa\x04\n\x0f\x44\x65\x63isionService\x12Q\n\x06\x44\x65\x63ide\x12\x1d.genome_edge.v1.DecideRequest\x1a\x1e.genome_edge.v1.DecideResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12\x66\n\rReportOutcome\x12$.genome_edge.v1.ReportOutcomeRequest\x1a%.genome_edge.v1.ReportOutcomeResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12Q\n\x06Redeem\x12\x1d.genome_edge.v1.RedeemRequest\x1a\x1e.genome_edge.v1.RedeemResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12]\n\nSetConsent\x12!.genome_edge.v1.SetConsentRequest\x1a\".genome_edge.v1.SetConsentResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12T\n\x07\x45xplain\x12\x1e.genome_edge.v1.ExplainRequest\x1a\x1f.genome_edge.v1.ExplainResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x12T\n\x07Imprint\x12\x1e.genome_edge.v1.ImprintRequest\x1a\x1f.genome_edge.v1.ImprintResponse\"\x08\xba\xe1\x18\x04\n\x02\x02\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,36 +58,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MOMENT_ATTRIBUTESENTRY']._serialized_end=436
   _globals['_RECENTACTIVITY']._serialized_start=438
   _globals['_RECENTACTIVITY']._serialized_end=487
-  _globals['_DECIDEREQUEST']._serialized_start=489
-  _globals['_DECIDEREQUEST']._serialized_end=616
-  _globals['_DECIDERESPONSE']._serialized_start=619
-  _globals['_DECIDERESPONSE']._serialized_end=758
-  _globals['_DECIDEDSLOT']._serialized_start=761
-  _globals['_DECIDEDSLOT']._serialized_end=1051
-  _globals['_DECIDEDSLOT_CONTENTENTRY']._serialized_start=958
-  _globals['_DECIDEDSLOT_CONTENTENTRY']._serialized_end=1004
-  _globals['_DECIDEDSLOT_ASSETSENTRY']._serialized_start=1006
-  _globals['_DECIDEDSLOT_ASSETSENTRY']._serialized_end=1051
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1053
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1164
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1166
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1207
-  _globals['_IMPRINTREQUEST']._serialized_start=1210
-  _globals['_IMPRINTREQUEST']._serialized_end=1385
-  _globals['_IMPRINTRESPONSE']._serialized_start=1387
-  _globals['_IMPRINTRESPONSE']._serialized_end=1428
-  _globals['_REDEEMREQUEST']._serialized_start=1430
-  _globals['_REDEEMREQUEST']._serialized_end=1480
-  _globals['_REDEEMRESPONSE']._serialized_start=1482
-  _globals['_REDEEMRESPONSE']._serialized_end=1564
-  _globals['_SETCONSENTREQUEST']._serialized_start=1566
-  _globals['_SETCONSENTREQUEST']._serialized_end=1669
-  _globals['_SETCONSENTRESPONSE']._serialized_start=1671
-  _globals['_SETCONSENTRESPONSE']._serialized_end=1691
-  _globals['_EXPLAINREQUEST']._serialized_start=1693
-  _globals['_EXPLAINREQUEST']._serialized_end=1730
-  _globals['_EXPLAINRESPONSE']._serialized_start=1732
-  _globals['_EXPLAINRESPONSE']._serialized_end=1809
-  _globals['_DECISIONSERVICE']._serialized_start=1812
-  _globals['_DECISIONSERVICE']._serialized_end=2366
+  _globals['_DECIDEREQUEST']._serialized_start=490
+  _globals['_DECIDEREQUEST']._serialized_end=634
+  _globals['_DECIDERESPONSE']._serialized_start=637
+  _globals['_DECIDERESPONSE']._serialized_end=776
+  _globals['_DECIDEDSLOT']._serialized_start=779
+  _globals['_DECIDEDSLOT']._serialized_end=1069
+  _globals['_DECIDEDSLOT_CONTENTENTRY']._serialized_start=976
+  _globals['_DECIDEDSLOT_CONTENTENTRY']._serialized_end=1022
+  _globals['_DECIDEDSLOT_ASSETSENTRY']._serialized_start=1024
+  _globals['_DECIDEDSLOT_ASSETSENTRY']._serialized_end=1069
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1071
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1182
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1184
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1225
+  _globals['_IMPRINTREQUEST']._serialized_start=1228
+  _globals['_IMPRINTREQUEST']._serialized_end=1403
+  _globals['_IMPRINTRESPONSE']._serialized_start=1405
+  _globals['_IMPRINTRESPONSE']._serialized_end=1446
+  _globals['_REDEEMREQUEST']._serialized_start=1448
+  _globals['_REDEEMREQUEST']._serialized_end=1498
+  _globals['_REDEEMRESPONSE']._serialized_start=1500
+  _globals['_REDEEMRESPONSE']._serialized_end=1582
+  _globals['_SETCONSENTREQUEST']._serialized_start=1584
+  _globals['_SETCONSENTREQUEST']._serialized_end=1687
+  _globals['_SETCONSENTRESPONSE']._serialized_start=1689
+  _globals['_SETCONSENTRESPONSE']._serialized_end=1709
+  _globals['_EXPLAINREQUEST']._serialized_start=1711
+  _globals['_EXPLAINREQUEST']._serialized_end=1748
+  _globals['_EXPLAINRESPONSE']._serialized_start=1750
+  _globals['_EXPLAINRESPONSE']._serialized_end=1827
+  _globals['_DECISIONSERVICE']._serialized_start=1830
+  _globals['_DECISIONSERVICE']._serialized_end=2384
 # @@protoc_insertion_point(module_scope)

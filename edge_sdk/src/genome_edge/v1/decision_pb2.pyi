@@ -49,18 +49,20 @@ class RecentActivity(_message.Message):
     def __init__(self, activity: _Optional[str] = ..., ago_s: _Optional[int] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
-    __slots__ = ("placement", "slots", "moment", "customer", "request_id")
+    __slots__ = ("placement", "slots", "moment", "customer", "request_id", "durable")
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     MOMENT_FIELD_NUMBER: _ClassVar[int]
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
     placement: str
     slots: int
     moment: Moment
     customer: str
     request_id: str
-    def __init__(self, placement: _Optional[str] = ..., slots: _Optional[int] = ..., moment: _Optional[_Union[Moment, _Mapping]] = ..., customer: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    durable: bool
+    def __init__(self, placement: _Optional[str] = ..., slots: _Optional[int] = ..., moment: _Optional[_Union[Moment, _Mapping]] = ..., customer: _Optional[str] = ..., request_id: _Optional[str] = ..., durable: _Optional[bool] = ...) -> None: ...
 
 class DecideResponse(_message.Message):
     __slots__ = ("decision_id", "slots", "reason", "release_version", "unknown")
