@@ -66,7 +66,7 @@ class Rulebook:
             (who, counter, row.kind)
             for counter in self.counters(row.offer, row.campaign, row.group)
             if (counter, row.kind) in self.limits
-            for who in (row.subject, DEVICE)
+            for who in (row.subject, b"" if row.elsewhere else DEVICE)
             if who
         }
 
@@ -76,5 +76,6 @@ class Rulebook:
             limit.relevant_ms
             for counter in self.counters(row.offer, row.campaign, row.group)
             for limit in self.limits.get((counter, row.kind), ())
+            if not (limit.device and row.elsewhere)
         ]
         return max(asked, default=_FORGOTTEN_AFTER_MS)

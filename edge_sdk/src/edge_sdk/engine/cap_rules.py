@@ -36,6 +36,8 @@ REDEEM: Final = "redeem"
 DISMISS: Final = "dismiss"
 #: Whatever the schema takes for a success.
 CONVERT: Final = "convert"
+#: Everything that may count, in the order of CapEvent.Kind, from 1.
+COUNTED: Final = (VIEW, REDEEM, DISMISS, CONVERT)
 NEVER: Final = (1 << 63) - 1
 
 _KINDS: Final = {_Cap.COUNT_VIEW: VIEW, _Cap.COUNT_REDEEM: REDEEM}
@@ -50,6 +52,7 @@ class CapRow(NamedTuple):
 
     `subject` has 16 bytes, or none where the event counts for the device only. `claim` says what it
     came of; empty: nobody will say it twice. `campaign` and `group` are the offer's at that time.
+    `elsewhere`: another device, or the server, did it, so that it counts for the customer alone.
     """
 
     subject: bytes
@@ -59,6 +62,7 @@ class CapRow(NamedTuple):
     claim: bytes = b""
     campaign: str = ""
     group: str = ""
+    elsewhere: bool = False
 
 
 class Ends(NamedTuple):

@@ -26,6 +26,7 @@ from typing import Final
 from edge_sdk.clock import since_boot_ms
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import DEVICE, Hold, Holds, Where
+from edge_sdk.engine.cap_kept import Kept, Key
 from edge_sdk.engine.cap_rooms import Campaigns
 from edge_sdk.engine.cap_rulebook import Rulebook
 from edge_sdk.engine.cap_rules import (
@@ -66,14 +67,13 @@ class CapLedger:
     ) -> None:
         self.elapsed = elapsed
         self._lock = threading.Lock()
-        self._rows: dict[tuple[bytes, str] | int, CapRow] = {}
+        self._rows = Kept()
         self._holds = Holds()
         # When the windows of paced limits end in which something is held, in Unix milliseconds.
         self._turns: dict[Where, int] = {}
         self._next_turn = NEVER
         # How far the last moment that was asked about was ahead of `elapsed`.
         self._ahead_ms = 0
-        self._unnamed = 0
         self._next_prune_ms = 0
         self._times: dict[Where, list[int]] = {}
         # What readers look at: the offers of each limit, and what each subject has reached.
@@ -123,7 +123,7 @@ class CapLedger:
             with self._lock:
                 touched: set[Where] = set()
                 for row in some:
-                    if not row.claim or (row.claim, row.kind) not in self._rows:
+                    if not self._rows.knows(row):
                         touched |= self._add(row)
                         found.append(row)
                 self._settle(touched)
@@ -168,7 +168,7 @@ class CapLedger:
     def hold(self, hold: Hold) -> None:
         """Take a hold of another process; one that has become a view is none."""
         with self._lock:
-            if (hold.claim, VIEW) not in self._rows:
+            if not self._rows.viewed(hold.claim, VIEW):
                 counters = self._book.counters(hold.offer, hold.campaign, hold.group)
                 self._settle(self._holds.put(hold, counters))
 
@@ -224,7 +224,7 @@ class CapLedger:
 
     def inherited(self) -> list[CapRow]:
         """The same in a forked child, where a thread of the parent's may hold the lock for ever."""
-        return list(self._rows.values())
+        return self._rows.rows()
 
     # Keeping ------------------------------------------------------------------------------------
 
@@ -240,9 +240,9 @@ class CapLedger:
         Whether there were any. The time must be the server's.
         """
         with self._lock:
-            ahead = [key for key, row in self._rows.items() if row.at_ms > now_ms]
-            for key in ahead:
-                self._rows[key] = self._rows[key]._replace(at_ms=now_ms)
+            ahead = [(key, row) for key, row in self._rows.items() if row.at_ms > now_ms]
+            for key, row in ahead:
+                self._rows.put(key, row._replace(at_ms=now_ms))
             if ahead:
                 self._learn(self._book.rules)
         return bool(ahead)
@@ -255,7 +255,7 @@ class CapLedger:
             dropped: list[CapRow] = []
             touched: set[Where] = set()
             soonest = NEVER
-            for key, row in list(self._rows.items()):
+            for key, row in self._rows.items():
                 ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
                 if ends > now_ms:
                     soonest = min(soonest, ends)
@@ -269,9 +269,7 @@ class CapLedger:
     def forget(self, subject: bytes) -> None:
         """Forget one subject (a wiped visit, an erasure). What the device counted stays."""
         with self._lock:
-            for key in [key for key, row in self._rows.items() if row.subject == subject]:
-                row = self._rows[key]
-                self._rows[key] = row._replace(subject=b"")
+            self._rows.forget(subject)
             for hold in [hold for hold in self._holds if hold.subject == subject]:
                 counters = self._book.counters(hold.offer, hold.campaign, hold.group)
                 self._holds.put(hold._replace(subject=b""), counters)
@@ -281,14 +279,21 @@ class CapLedger:
             self._campaigns.forget(subject)
             self._views.pop(subject, None)
 
+    def keep_elsewhere(self, of: AbstractSet[bytes]) -> None:
+        """What others than these did elsewhere counts no more: it is not known here any more."""
+        with self._lock:
+            for subject in self._rows.subjects_elsewhere() - of:
+                for key in self._rows.elsewhere(subject):
+                    self._settle(self._remove(key))
+
     # Under the lock -----------------------------------------------------------------------------
 
     def _learn(self, rules: Mapping[str, CapRule]) -> None:
         book = self._book = Rulebook(rules)
         self._next_prune_ms = 0
-        rows, self._rows, self._times = self._rows, {}, {}
+        self._times = {}
         touched: set[Where] = set()
-        for key, row in rows.items():
+        for key, row in self._rows.items():
             touched |= self._put(key, row)
         for hold in self._holds:
             counters = book.counters(hold.offer, hold.campaign, hold.group)
@@ -299,16 +304,13 @@ class CapLedger:
         self._reading, self._campaigns = (book.offers, until), campaigns
 
     def _add(self, row: CapRow) -> set[Where]:
-        if row.claim:
-            key: tuple[bytes, str] | int = (row.claim, row.kind)
-            if key in self._rows:
-                return set()
-        else:
-            self._unnamed += 1
-            key = self._unnamed
+        if self._rows.knows(row):
+            return set()
         # What was held is seen.
         seen = self._holds.drop(row.claim) if row.claim and row.kind == VIEW else frozenset()
-        return self._put(key, row) | seen
+        told = self._rows.told(row)
+        before = self._remove(told) if told is not None else set()
+        return self._put(self._rows.key(row), row) | seen | before
 
     def _hold(self, row: CapRow, lapse: int) -> frozenset[Where]:
         hold = Hold(row.claim, row.subject, row.offer, lapse, row.campaign, row.group)
@@ -320,8 +322,8 @@ class CapLedger:
             return CapRow(subject, offer, kind, at_ms, claim)
         return CapRow(subject, offer, kind, at_ms, claim, rule.campaign, rule.group)
 
-    def _put(self, key: tuple[bytes, str] | int, row: CapRow) -> set[Where]:
-        self._rows[key] = row
+    def _put(self, key: Key, row: CapRow) -> set[Where]:
+        self._rows.put(key, row)
         ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
         self._next_prune_ms = min(self._next_prune_ms, ends)
         touched = self._book.touched(row)
@@ -329,7 +331,7 @@ class CapLedger:
             insort(self._times.setdefault(where, []), row.at_ms)
         return touched
 
-    def _remove(self, key: tuple[bytes, str] | int) -> set[Where]:
+    def _remove(self, key: Key) -> set[Where]:
         row = self._rows.pop(key)
         touched = self._book.touched(row)
         for where in touched:

@@ -15,6 +15,7 @@ from edge_sdk.engine.cap_rules import REDEEM, CapRule, Limit
 from edge_sdk.numbers import Cap
 from edge_sdk.outbox.entries import WRITTEN, Guard
 from edge_sdk.store.rows import sealed
+from edge_sdk.store.state import ELSEWHERE
 from edge_sdk.values import dataclass
 
 # Where the table of caps says what each Cap.Over counts.
@@ -77,8 +78,8 @@ def _capped(connection: sqlite3.Connection, rule: CapRule, subject: bytes, now_m
         over, name = limit.counter
         row = connection.execute(
             f"SELECT count(*) FROM caps WHERE {_COLUMNS[over]} = ? AND kind = ? AND at_ms >= ?"
-            " AND (? OR subject = ?)",
-            (name, REDEEM, limit.since_ms(now_ms), limit.device, subject),
+            " AND CASE WHEN ? THEN lane <> ? ELSE subject = ? END",
+            (name, REDEEM, limit.since_ms(now_ms), limit.device, ELSEWHERE, subject),
         ).fetchone()
         return int(row[0])
 

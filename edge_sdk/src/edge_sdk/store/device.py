@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from edge_sdk._posix import FileLock
 from edge_sdk.clock import wall_ms
 from edge_sdk.condition import DeviceFacts
+from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.lazy import later
 from edge_sdk.messages import dna_pb2, release_pb2, sync_pb2
@@ -313,6 +314,7 @@ class DeviceStore(StandingStore):
         included: Iterable[sync_pb2.LaneMark] = (),
         total_rows: int | None = None,
         row_sum: int | None = None,
+        counted: Iterable[CapRow] = (),
     ) -> int:
         """Apply one set of rows at once and return how many rows are held afterwards.
 
@@ -320,7 +322,8 @@ class DeviceStore(StandingStore):
         SHA-256; otherwise they are changed. `deletes` are (subject, Delete.Reason); `lookups` pairs
         of concatenated 16-byte hashes and subjects, as in Put. Pending imprints and consents that
         `included` covers are dropped in the same transaction, and a release that waited for these
-        rows becomes active in it. Who is erased is erased from everything in the store. For the
+        rows becomes active in it. `counted` is what was done elsewhere; it goes with the row of who
+        did it. Who is erased is erased from everything in the store. For the
         syncing process only.
 
         Raises TrustError DIGEST where the rows would not be `total_rows` or sum up to `row_sum`:
@@ -357,6 +360,8 @@ class DeviceStore(StandingStore):
                 patching.check_rows(count, summed, total_rows, row_sum)
                 set_meta(connection, row_sum=b"%d" % summed)
                 store_state.drop_included(connection, included)
+                gone = self._genomes.gone(files, deletes)
+                store_state.keep_elsewhere(connection, counted, gone)
                 for subject in erased:
                     store_state.forget_subject(connection, subject, wall_ms())
                 activate_staged(connection, lineage)

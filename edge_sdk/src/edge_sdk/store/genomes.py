@@ -16,7 +16,7 @@ import logging
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -235,6 +235,15 @@ class GenomeShelf:
             Snapshot.open(self._directory / snapshot) if snapshot else None,
             LookupFile.open(self._directory / lookup) if lookup else None,
         )
+
+    def gone(
+        self, files: Files | None, deletes: Collection[tuple[bytes, int]]
+    ) -> Callable[[bytes], bool] | None:
+        """Who has no row in files that were written, or with these deletions; None: nobody."""
+        if files is None:
+            return dict(deletes).__contains__ if deletes else None
+        snapshot, _ = self._open((files.snapshot, files.lookup))
+        return lambda one: snapshot is None or snapshot.consents(one) is None
 
     def write_files(
         self,

@@ -182,7 +182,11 @@ class OpenStore:
         self, connection: sqlite3.Connection, ledger: CapLedger, now_ms: int
     ) -> None:
         """Whose caps neither the store nor the file of claims knows any more was erased."""
-        kept = {subject for (subject,) in connection.execute("SELECT DISTINCT subject FROM caps")}
+        of = "SELECT DISTINCT subject, lane = ? FROM caps"
+        found = connection.execute(of, (store_state.ELSEWHERE,)).fetchall()
+        # Their rows left the device, and what they did elsewhere with them.
+        ledger.keep_elsewhere({subject for subject, elsewhere in found if elsewhere})
+        kept = {subject for subject, _ in found}
         settled = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
         gone = settled - kept - {b""}
         for subject in gone - self.claims.shared() if gone else ():

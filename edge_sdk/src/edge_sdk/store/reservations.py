@@ -62,7 +62,7 @@ class Record(NamedTuple):
     @classmethod
     def taken(cls, row: CapRow, elapsed: int) -> Record:
         """What says that something counts."""
-        subject, offer, kind, at_ms, claim, campaign, group = row
+        subject, offer, kind, at_ms, claim, campaign, group, _ = row
         return cls(_TAKEN, at_ms, elapsed, claim, subject, offer, kind, campaign, group)
 
     @classmethod

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -21,6 +22,11 @@ from edge_sdk.store.meta import get_meta, set_meta
 from edge_sdk.store.rows import CHECKED, read_rows, sealed
 from edge_sdk.store.segments import give_up
 from edge_sdk.values import dataclass
+
+#: In place of a lane, where something that counts was done by another device or the server. No lane
+#: has such a number.
+ELSEWHERE: Final = -(1 << 63)
+_CAPS: Final = f"INSERT INTO caps ({CHECKED['caps']}, row_crc)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +80,41 @@ def read_caps(
     """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
     newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0]
     rows = read_rows(connection, "caps", "WHERE id > ? ORDER BY id", since)
-    found = [CapRow(*row[:-1]) for row in rows if row[-1] not in without]
+    found = [CapRow._make((*row, lane == ELSEWHERE)) for *row, lane in rows if lane not in without]
     return found, max(newest or 0, since)
 
 
 def put_caps(connection: sqlite3.Connection, rows: Iterable[tuple[CapRow, int]]) -> None:
     """Keep what counts against caps, each with the lane of the event that it belongs to."""
     connection.executemany(
-        f"INSERT INTO caps ({CHECKED['caps']}, row_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [sealed(*row, lane) for row, lane in rows],
+        f"{_CAPS} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [sealed(*row[:-1], lane) for row, lane in rows],
     )
+
+
+def keep_elsewhere(
+    connection: sqlite3.Connection, rows: Iterable[CapRow], gone: Callable[[bytes], bool] | None
+) -> None:
+    """Forget what was done elsewhere by those who are gone (None: nobody), and keep these rows, but
+    for what is known by its claim."""
+    if gone is not None:
+        _drop_elsewhere(connection, gone)
+    connection.executemany(
+        f"{_CAPS} SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM caps"
+        " WHERE offer = ?2 AND subject = ?1 AND kind = ?3 AND claim = ?5)",
+        [sealed(*row[:-1], ELSEWHERE) for row in rows],
+    )
+
+
+def _drop_elsewhere(connection: sqlite3.Connection, gone: Callable[[bytes], bool]) -> None:
+    of = "SELECT DISTINCT subject FROM caps WHERE lane = ?"
+    subjects = [subject for (subject,) in connection.execute(of, (ELSEWHERE,)) if gone(subject)]
+    for at in range(0, len(subjects), 500):
+        some = subjects[at : at + 500]
+        connection.execute(
+            f"DELETE FROM caps WHERE lane = ? AND subject IN ({', '.join('?' * len(some))})",
+            (ELSEWHERE, *some),
+        )
 
 
 def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:

@@ -9,7 +9,8 @@ everything that this device has to remember by itself.
     lookups         customer-id hashes newer than the lookup file
     pending         imprints that the server's rows do not include yet
     consents        consent changes that the server's rows do not include yet
-    caps            what caps have to remember, each event under the claim that it came of
+    caps            what caps have to remember, each event under the claim that it came of; where it
+                    was elsewhere, `lane` is `state.ELSEWHERE`
     ring, ring_ids  the last decisions in full, one row for each group commit
     event_ids       ids given by the app, so that the same event twice is one
     redemptions     what was redeemed

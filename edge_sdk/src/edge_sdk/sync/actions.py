@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.sync.roles import Standing
 from genome_edge.v1 import dna_pb2, release_pb2, stop_pb2, sync_pb2
 
@@ -120,6 +121,7 @@ class ApplyGenomes:
     `content` is the SHA-256 of what was appended in place of `blocks`; empty: nothing was.
     `lookups` are pairs of concatenated 16-byte hashes and subjects; `total_rows` is how many rows
     the device should hold afterwards and `row_sum` the sum of their row sums (None: not said).
+    `counted` is what customers did elsewhere that counts for caps.
     """
 
     nonce: int
@@ -135,6 +137,7 @@ class ApplyGenomes:
     included: tuple[sync_pb2.LaneMark, ...]
     total_rows: int
     row_sum: int | None
+    counted: tuple[CapRow, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ Rules
 2. All rows come as one content, in chunks that go on where a line broke, or as blocks in Puts;
    changes as blocks and patches of single markers. Deletes come with either: whoever was erased is
    forgotten beyond the rows. Columns that do not fit together are refused before anything reads
-   them.
+   them. What customers did elsewhere that counts for caps comes with changes only.
 3. Nothing counts before Commit. After it the device must hold as many rows as the server says, and
    their sum must be the server's; `store` looks at both before it lets anybody see them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from edge_sdk.arguments import MAX_NAME
+from edge_sdk.engine.cap_rules import COUNTED, CapRow
 from edge_sdk.sync import trust
 from edge_sdk.sync.actions import Action, ApplyGenomes
 from edge_sdk.sync.parts_transaction import Here
@@ -23,6 +27,7 @@ from genome_edge.v1 import dna_pb2, sync_pb2
 SUBJECT_BYTES = 16
 LOOKUP_KEY_BYTES = 32
 PREFIX_BYTES = 8
+CLAIM_BYTES = 64
 
 
 class GenomesTransaction:
@@ -48,6 +53,7 @@ class GenomesTransaction:
         self._patches: list[sync_pb2.GenomePatch] = []
         self._deletes: list[tuple[bytes, int]] = []
         self._lookups: list[tuple[bytes, bytes]] = []
+        self._counted: list[CapRow] = []
         self._rows = self._size = 0
         if not trust.same_lineage(begin.lineage, release_lineage):
             raise refuse(Refusal.LINEAGE, "the rows are of another lineage than the release")
@@ -118,10 +124,32 @@ class GenomesTransaction:
             if not self.begun.lookup_key:
                 raise refuse(Refusal.ROWS, "lookup hashes without a lookup key")
             self._lookups.append((hashes, subjects))
+        self._count(put.cap_events)
         self._size += put.ByteSize()
         if self._rows > self.begun.rows:
             raise refuse(Refusal.ROWS, f"more than the {self.begun.rows} rows announced")
         self._check_size(self._size)
+
+    def _count(self, events: Sequence[sync_pb2.CapEvent]) -> None:
+        if events and self.begun.full:
+            raise refuse(Refusal.ROWS, "cap events where all rows are to come")
+        most = self._limits.cap_events
+        if len(self._counted) + len(events) > most:
+            raise refuse(Refusal.TOO_LARGE, f"more than {most} cap events")
+        for one in events:
+            names = (one.offer, one.campaign, one.group)
+            if (
+                len(one.subject) != SUBJECT_BYTES
+                or not 0 < len(one.claim) <= CLAIM_BYTES
+                or not 0 < one.kind <= len(COUNTED)
+                or not one.offer
+                or max(map(len, names)) > MAX_NAME
+                or one.at_ms < 0
+            ):
+                raise refuse(Refusal.ROWS, "a cap event that is none")
+            kind = COUNTED[one.kind - 1]
+            of = (one.claim, one.campaign, one.group)
+            self._counted.append(CapRow(one.subject, one.offer, kind, one.at_ms, *of, True))
 
     def _check_patch(self, patch: sync_pb2.GenomePatch) -> None:
         if self.begun.full:
@@ -163,6 +191,7 @@ class GenomesTransaction:
                 included=tuple(commit.included),
                 total_rows=commit.total_rows,
                 row_sum=commit.row_sum if commit.HasField("row_sum") else None,
+                counted=tuple(self._counted),
             )
         ]
 

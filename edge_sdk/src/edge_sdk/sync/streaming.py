@@ -321,6 +321,7 @@ class SyncSession:
                 included=action.included,
                 total_rows=action.total_rows,
                 row_sum=action.row_sum,
+                counted=action.counted,
             )
         except TrustError:
             # Rows went astray somewhere: only all of them anew can put that right.

@@ -72,6 +72,7 @@ KNOWN_PARTS = (*REQUIRED_PARTS, "products", "places", "golden")
 FEATURES: tuple[str, ...] = (
     "assets-1",
     "caps-2",
+    "counters-1",
     "genome-content-1",
     "offer-model-1",
     "offline-age-1",
@@ -79,8 +80,8 @@ FEATURES: tuple[str, ...] = (
     "quantiser-2",
     "rings-1",
     "sizes-1",
-    "squarecb",
     "slates-1",
+    "squarecb",
     "trust-roles-1",
     "windows-1",
     "zones-1",
@@ -133,6 +134,7 @@ class Limits(NamedTuple):
     genome_rows: int = 20_000_000
     genome_bytes: int = 4 << 30
     lookup_entries: int = 20_000_000
+    cap_events: int = 1_000_000
 
 
 def manifest_digest(signed: release_pb2.SignedManifest) -> bytes:

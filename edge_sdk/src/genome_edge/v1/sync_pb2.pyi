@@ -186,18 +186,50 @@ class Begin(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., kind: _Optional[_Union[Begin.Kind, str]] = ..., manifest: _Optional[_Union[_release_pb2.SignedManifest, _Mapping]] = ..., root: _Optional[_Union[_release_pb2.TrustRoot, _Mapping]] = ..., full: _Optional[bool] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ..., rows: _Optional[int] = ..., lookup_key: _Optional[bytes] = ..., content: _Optional[_Union[_release_pb2.Part, _Mapping]] = ...) -> None: ...
 
 class Put(_message.Message):
-    __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects", "patch")
+    __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects", "patch", "cap_events")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_HASHES_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
+    CAP_EVENTS_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     block: _dna_pb2.GenomeBlock
     lookup_hashes: bytes
     lookup_subjects: bytes
     patch: GenomePatch
-    def __init__(self, nonce: _Optional[int] = ..., block: _Optional[_Union[_dna_pb2.GenomeBlock, _Mapping]] = ..., lookup_hashes: _Optional[bytes] = ..., lookup_subjects: _Optional[bytes] = ..., patch: _Optional[_Union[GenomePatch, _Mapping]] = ...) -> None: ...
+    cap_events: _containers.RepeatedCompositeFieldContainer[CapEvent]
+    def __init__(self, nonce: _Optional[int] = ..., block: _Optional[_Union[_dna_pb2.GenomeBlock, _Mapping]] = ..., lookup_hashes: _Optional[bytes] = ..., lookup_subjects: _Optional[bytes] = ..., patch: _Optional[_Union[GenomePatch, _Mapping]] = ..., cap_events: _Optional[_Iterable[_Union[CapEvent, _Mapping]]] = ...) -> None: ...
+
+class CapEvent(_message.Message):
+    __slots__ = ("subject", "claim", "kind", "offer", "campaign", "group", "at_ms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[CapEvent.Kind]
+        KIND_VIEW: _ClassVar[CapEvent.Kind]
+        KIND_REDEEM: _ClassVar[CapEvent.Kind]
+        KIND_DISMISS: _ClassVar[CapEvent.Kind]
+        KIND_CONVERT: _ClassVar[CapEvent.Kind]
+    KIND_UNSPECIFIED: CapEvent.Kind
+    KIND_VIEW: CapEvent.Kind
+    KIND_REDEEM: CapEvent.Kind
+    KIND_DISMISS: CapEvent.Kind
+    KIND_CONVERT: CapEvent.Kind
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    subject: bytes
+    claim: bytes
+    kind: CapEvent.Kind
+    offer: str
+    campaign: str
+    group: str
+    at_ms: int
+    def __init__(self, subject: _Optional[bytes] = ..., claim: _Optional[bytes] = ..., kind: _Optional[_Union[CapEvent.Kind, str]] = ..., offer: _Optional[str] = ..., campaign: _Optional[str] = ..., group: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class GenomePatch(_message.Message):
     __slots__ = ("subject_prefixes", "counts", "index_deltas", "strengths", "consents")
