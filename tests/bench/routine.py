@@ -93,6 +93,9 @@ def next_ones(checkins: list[Seen], figures: Figures) -> None:
     """Accuracy at 1 of the next category and of the next cell (resolution 7)."""
     routines: dict[int, Routine] = defaultdict(Routine)
     everybody = Everybody()
+    # A cell comes next as a kind of place does: routines of these take cells for kinds.
+    wanderings: dict[int, Routine] = defaultdict(Routine)
+    everywhere = Everybody()
     plain = {"category": Baselines(), "cell": Baselines()}
     right: Counter[str] = Counter()
     asked = 0
@@ -102,14 +105,16 @@ def next_ones(checkins: list[Seen], figures: Figures) -> None:
         if seen.late:
             asked += 1
             kinds = routine.likely_kinds(seen.when, everybody)
-            cells = routine.likely_cells(seen.when, everybody)
+            cells = wanderings[seen.person].likely_kinds(seen.when, everywhere)
             right["category"] += bool(kinds) and kinds[0][0] == truth["category"]
-            right["cell"] += bool(cells) and cells[0][0] == truth["cell"]
+            right["cell"] += bool(cells) and cells[0][0] == f"{truth['cell']:x}"
         for name, symbol in truth.items():
             if seen.late:
                 plain[name].ask(seen, symbol)
             plain[name].learn(seen, symbol)
         routine.note(seen.cell, (seen.category,), seen.when, everybody)
+        cell = f"{truth['cell']:x}"
+        wanderings[seen.person].note(seen.cell, (cell,), seen.when, everywhere)
     for name, baselines in plain.items():
         for rival in ("popularity", "user", "markov"):
             figures.add(f"routine.{name}.{rival}", baselines.right[rival] / asked, "accuracy@1")

@@ -101,6 +101,6 @@ def test_who_knows_nothing_foresees_nothing() -> None:
     plain.learn(first, "Office")
     plain.ask(first, "Office")
     assert plain.right["user"] == plain.right["popularity"] == 1
-    asked = Routine().likely_cells(first.when, Everybody())
+    asked = Routine().likely_kinds(first.when, Everybody())
     assert asked == []
     assert parent(first.cell, 7)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import StoreCorrupt
-from edge_sdk.store.lookup_file import LookupFile, lookup_hash, write_lookup
+from edge_sdk.store.lookup_file import LookupFile, lookup_hash
+from tests.unit.stored_files import write_lookup
 
 HASH = st.binary(min_size=16, max_size=16)
 

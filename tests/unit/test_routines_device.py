@@ -89,10 +89,11 @@ def test_who_withdraws_is_forgotten_at_once(purpose: Purpose) -> None:
     device = Device()
     device.nights(range(4))
     past = device.edge._desk.room.past
-    device.edge.set_consent("ann", purpose, False)
     assert past._routines is not None
+    assert past._routines._everybody.kinds._seen
+    device.edge.set_consent("ann", purpose, False)
     assert past._routines.whose() == []
-    assert past._routines._everybody.cells._seen == {}
+    assert past._routines._everybody.kinds._seen == {}
     assert device.shown(HOUSE, 4, 22) == "any"
     device.edge.set_consent("ann", purpose, True)
     assert device.shown(HOUSE, 5, 22) == "any"

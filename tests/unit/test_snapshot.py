@@ -16,8 +16,9 @@ from edge_sdk.dna.content import Content
 from edge_sdk.dna.genome import Row
 from edge_sdk.errors import FormatError, StoreCorrupt
 from edge_sdk.store import snapshot as snapshot_module
-from edge_sdk.store.snapshot import Snapshot, write_columns, write_snapshot
+from edge_sdk.store.snapshot import Snapshot, write_columns
 from genome_edge.v1 import dna_pb2
+from tests.unit.stored_files import write_snapshot
 
 NOTHING = (np.zeros(0, np.uint32), np.zeros(0, np.uint8))
 

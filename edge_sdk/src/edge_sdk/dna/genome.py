@@ -258,12 +258,6 @@ class Genome:
         self._cached = (now_hour, distinct, weights)
         return distinct, weights
 
-    @lazy
-    def marker_names(self) -> frozenset[str]:
-        """The markers in it, by name; indices beyond the vocabulary have none."""
-        known = len(self._vocabulary)
-        return frozenset(self._vocabulary.name(int(i)) for i in self._classes[0] if int(i) < known)
-
     def strengths(self, now_hour: int) -> list[tuple[str, float]]:
         """Markers by name with their strength at an hour since the Unix epoch, strongest first."""
         indices, weights = self.features(now_hour)

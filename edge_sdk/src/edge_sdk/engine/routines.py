@@ -115,12 +115,16 @@ class Routine:
             self._hour = hour
             self._note_stay(cell, stay, when)
         if moved is not None:
-            self._last_cell = self._note_habit(
-                self.cells, everybody.cells, moved, when, self._last_cell
-            )
+            if not _stays(self._last_cell, moved, when):
+                self.cells.note(moved, when, None)
+            self._last_cell = moved, when.days
         known = bool(kinds) and len(kinds[0]) <= _LONGEST_KIND
         kind = kinds[0] if known else _NOWHERE
-        self._last_kind = self._note_habit(self.kinds, everybody.kinds, kind, when, self._last_kind)
+        if not _stays(self._last_kind, kind, when):
+            before = _before(self._last_kind, when)
+            self.kinds.note(kind, when, before)
+            everybody.kinds.note(kind, when, before)
+        self._last_kind = kind, when.days
 
     def _note_stay(self, cell: int, stay: int | None, when: When) -> None:
         if stay is not None and when.hour in _AT_HOME:
@@ -138,21 +142,6 @@ class Routine:
         self._regions[region] = self._regions.get(region, 0.0) + weight_at(when.days)
         if len(self._regions) > _MAX_REGIONS:
             del self._regions[min(self._regions, key=self._regions.__getitem__)]
-
-    def _note_habit(
-        self,
-        own: Habit[Any],
-        everybody: Habit[Any],
-        symbol: Any,
-        when: When,
-        last: tuple[Any, float] | None,
-    ) -> tuple[Any, float]:
-        same = last is not None and last[0] == symbol and 0 <= when.days - last[1] < _SAME_DAYS
-        if not same:
-            before = _before(last, when)
-            own.note(symbol, when, before)
-            everybody.note(symbol, when, before)
-        return symbol, when.days
 
     # What outlives the process ------------------------------------------------------------------
 
@@ -200,10 +189,6 @@ class Routine:
         """Which kind of place comes next, with its probability, the likeliest first."""
         return likely(self.kinds, everybody.kinds, when, _before(self._last_kind, when))
 
-    def likely_cells(self, when: When, everybody: Everybody) -> list[tuple[int, float]]:
-        """Which cell of resolution 7 comes next, with its probability, the likeliest first."""
-        return likely(self.cells, everybody.cells, when, _before(self._last_cell, when))
-
     def usual_kinds(self, when: When, everybody: Everybody) -> list[tuple[str, float]]:
         """The kinds of place that somebody usually is at now, in eighths of certainty."""
         if self._days < _LEAST_DAYS:
@@ -236,12 +221,10 @@ class Everybody:
 
     def __init__(self) -> None:
         self.kinds: Habit[str] = Habit(ALL_SYMBOLS)
-        self.cells: Habit[int] = Habit(ALL_SYMBOLS)
 
     def forget(self, routine: Routine) -> None:
         """Take out what a customer has put in."""
         self.kinds.less(routine.kinds)
-        self.cells.less(routine.cells)
 
 
 def when_of(local: LocalTime) -> When:
@@ -259,6 +242,11 @@ def kinds_of(places: Iterable[tuple[str, float]]) -> tuple[str, ...]:
     """The kinds of place of markers with saliences, the likeliest first."""
     ordered = sorted(places, key=lambda one: (-one[1], one[0]))
     return tuple(name.removeprefix(_PLACE) for name, _ in ordered if name.startswith(_PLACE))
+
+
+def _stays(last: tuple[Any, float] | None, symbol: Any, when: When) -> bool:
+    """Whether somebody is still where they were, or at the same kind of place."""
+    return last is not None and last[0] == symbol and 0 <= when.days - last[1] < _SAME_DAYS
 
 
 def _before(last: tuple[Any, float] | None, when: When) -> Any:

@@ -38,16 +38,6 @@ def lookup_hash(key: bytes, customer: str) -> bytes:
     return hmac.new(key, customer.encode(), hashlib.sha256).digest()[:_HASH_BYTES]
 
 
-def write_lookup(path: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write (hash, subject) pairs, the last one of a hash counting; returns how many.
-
-    Raises OSError where the disk refuses.
-    """
-    from edge_sdk.dna.columns import Columns  # only where a file is written
-
-    return write_lookup_columns(path, [Columns.of((), pairs).lookups])
-
-
 def write_lookup_columns(path: Path, blocks: Iterable[tuple[Array, Array, Array, Array]]) -> int:
     """Write blocks of (hash_high, hash_low, owner_high, owner_low), ascending by hash.
 

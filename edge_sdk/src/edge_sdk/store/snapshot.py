@@ -75,17 +75,6 @@ _SUM_MASK: Final = (1 << 64) - 1
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
-def write_snapshot(path: Path, lineage: dna_pb2.Lineage, rows: Iterable[Row]) -> int:
-    """Write the rows to `path`, all or nothing; returns how many.
-
-    The order does not matter; of rows with one subject the last one counts.
-    Raises `OSError` where the disk refuses.
-    """
-    held = columns.Columns.of(rows)
-    write_columns(path, lineage, held.sizes, [held])
-    return len(held)
-
-
 def write_columns(
     path: Path, lineage: dna_pb2.Lineage, sizes: Sizes, blocks: Iterable[Columns]
 ) -> int:
