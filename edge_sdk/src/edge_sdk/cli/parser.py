@@ -228,6 +228,13 @@ def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FILE",
         help="where the token is, made where it is not (default: STORE/serve/token)",
     )
+    serve.add_argument(
+        "--request-timeout",
+        type=_positive,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long a caller may take to send a request (default: 5)",
+    )
     serve.add_argument("--new-token", action="store_true", help="make a new token first")
     serve.add_argument(
         "--bundle", type=Path, metavar="FILE", help="a release that came with the app"

@@ -29,7 +29,7 @@ def run(options: Namespace, output: Output) -> int:
         raise UsageError(f"there is no store at {store}: enrol this device, or give --bundle FILE")
     token = made_token() if options.new_token else read_token(token_file)
     with Told() as told, EdgeClient(store, bundle=options.bundle) as edge:
-        sidecar = Sidecar(edge, token, options.allow_origin)
+        sidecar = Sidecar(edge, token, options.allow_origin, options.request_timeout)
         if not edge.wait_ready(_READY_S):
             output.note(f"warning: there is no release yet ({edge.status.cause or 'not synced'})")
         tune_process()  # it is ours alone

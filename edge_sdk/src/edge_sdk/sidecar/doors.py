@@ -69,6 +69,15 @@ def parse_door(text: str) -> Door:
     return Door(host, port)
 
 
+def parse_origin(text: str) -> str:
+    """An origin as browsers write it. Raises UsageError."""
+    said = text.strip().lower()
+    parts = urlsplit(said)
+    if said != "null" and said != f"{parts.scheme}://{parts.netloc}":
+        raise UsageError(f"{text!r} is no origin: use SCHEME://HOST[:PORT], without a path")
+    return said
+
+
 @contextlib.contextmanager
 def private_socket(path: Path) -> Iterator[None]:
     """Bind a socket at `path` inside this: nobody else can open it, and a dead one gives way.

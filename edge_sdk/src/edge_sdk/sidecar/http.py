@@ -15,12 +15,13 @@ Rules
 - Everything but /healthz and files needs `Authorization: Bearer TOKEN`. A file's address carries a
   key of its own, because `<img>` sends no headers; it opens that file only.
 - A body is JSON, has a length, and is at most so long. Every answer is written at once.
+- A request that does not come in time (`patience`) is answered with 408, and its connection closed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import logging
 import mimetypes
 import socket
@@ -37,8 +38,10 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from google.protobuf import json_format
 
 from edge_sdk.errors import UsageError
-from edge_sdk.sidecar.doors import Door, private_socket
-from edge_sdk.sidecar.http_server import LocalServer, LocalServer6, UnixServer
+from edge_sdk.sidecar.answers import JSON, Answer, answered, busy, nothing_at, refused
+from edge_sdk.sidecar.doors import Door, parse_origin, private_socket
+from edge_sdk.sidecar.http_server import Heard, LocalServer, LocalServer6, UnixServer
+from edge_sdk.sidecar.patience import IDLE_S, REQUEST_S, Phase
 from edge_sdk.sidecar.refusals import CallRefused
 from edge_sdk.sidecar.service import Method, snake
 from edge_sdk.sidecar.token import Gate
@@ -47,7 +50,6 @@ log = logging.getLogger("edge_sdk.sidecar.http")
 
 # A batch of 4 MiB in base64, and what is around it.
 MAX_BODY_BYTES: Final = 6 << 20
-_IDLE_S: Final = 30.0
 _PREFLIGHT_S: Final = 600
 # How long, and how much at a time, is read of a body that nobody wants: whoever still sends it
 # would otherwise not hear the answer.
@@ -56,16 +58,6 @@ _UNWANTED_BYTES: Final = 1 << 16
 _DIGITS: Final = 18
 ASSETS: Final = "/v1/assets/"
 _OPEN_TO_ALL: Final = "/healthz"
-_JSON: Final = "application/json"
-
-
-class Answer(NamedTuple):
-    """What is written back."""
-
-    status: int
-    body: bytes
-    kind: str = _JSON
-    headers: Mapping[str, str] = {}
 
 
 class Rooms(NamedTuple):
@@ -85,9 +77,17 @@ def path_of(method: Method) -> str:
 class HttpDoor:
     """An HTTP server on one address, a thread for each connection. `open` it once; `close` it."""
 
-    def __init__(self, rooms: Rooms, origins: Iterable[str], draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        origins: Iterable[str],
+        draining: Callable[[], bool],
+        request_s: float = REQUEST_S,
+    ) -> None:
+        """`request_s`: how long the whole of a request may take, from its first byte on."""
         self.rooms = rooms
-        self.origins = frozenset(map(_origin, origins))
+        self.request_s = request_s
+        self.origins = frozenset(map(parse_origin, origins))
         self.draining = draining
         self.door = Door()
         self._server: LocalServer | None = None
@@ -99,12 +99,13 @@ class HttpDoor:
         try:
             if door.path is not None:
                 with private_socket(door.path):
-                    handler = partial(_UnixHandler, self)
-                    self._server = UnixServer(str(door.path), handler, _busy())
+                    handler: Any = partial(_UnixHandler, self)
+                    self._server = UnixServer(str(door.path), handler, busy(), self.request_s)
                 self.door = door
             else:
                 made = LocalServer6 if ":" in door.host else LocalServer
-                self._server = made((door.host, door.port), partial(_Handler, self), _busy())
+                handler, where = partial(_Handler, self), (door.host, door.port)
+                self._server = made(where, handler, busy(), self.request_s)
                 self.door = Door(door.host, self._server.server_address[1])
         except OSError as error:
             raise UsageError(f"{door.text} cannot be listened on: {error.strerror}") from error
@@ -149,7 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "genome-edge"
     sys_version = ""
-    timeout = _IDLE_S
+    # Of a request that did not come whole.
+    requestline = ""
+    request_version = "HTTP/1.1"
     # Head and body leave together, and at once.
     wbufsize = -1
     disable_nagle_algorithm = True
@@ -158,6 +161,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._outside = outside
         self._body_left = 0
         super().__init__(*arguments)
+
+    def setup(self) -> None:
+        """Read from the connection as long as its place allows."""
+        super().setup()
+        self._place = self.server.places[self.request]  # type: ignore[attr-defined]
+        self.rfile.close()
+        self.rfile = io.BufferedReader(Heard(self.connection, self._place))
+
+    def handle_one_request(self) -> None:
+        """Read a request and answer it; one that does not come in time is told so."""
+        self._place.waits(time.monotonic())
+        super().handle_one_request()
+        if self._place.phase is Phase.READING:  # the base class gave it up
+            with contextlib.suppress(OSError):
+                self._write(refused(self._too_slow()), None)
 
     def do_GET(self) -> None:
         """Files, the status, whether it serves."""
@@ -183,15 +201,16 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         """What the base class refuses (no HTTP, another method) as everything else here."""
         self.close_connection = True
-        refused = CallRefused("INVALID_ARGUMENT", message or HTTPStatus(code).phrase)
+        refusal = CallRefused("INVALID_ARGUMENT", message or HTTPStatus(code).phrase)
         if code == HTTPStatus.NOT_IMPLEMENTED:
-            refused = CallRefused("METHOD_NOT_ALLOWED", "GET, POST and OPTIONS are understood")
-        self._write(_as_answer(refused), None)
+            refusal = CallRefused("METHOD_NOT_ALLOWED", "GET, POST and OPTIONS are understood")
+        self._write(refused(refusal), None)
 
     # One call -----------------------------------------------------------------------------------
 
     def _respond(self, answer: Callable[[str], Answer]) -> None:
         origin = None
+        self._place.answers()
         self._body_left = _length(self.headers.get_all("Content-Length", []))
         if self.headers.get("Transfer-Encoding"):
             self._body_left = -1  # nobody counts it
@@ -202,13 +221,13 @@ class _Handler(BaseHTTPRequestHandler):
                     raise CallRefused("DRAINING", "this service is about to stop")
                 said = answer(self._target().path)
             except CallRefused as refusal:
-                said = _as_answer(refusal)
+                said = refused(refusal)
             except OSError:  # the caller went away, or sends nothing more
                 self.close_connection = True
                 return
             except Exception:  # a caller gets a status, the log the place
                 log.exception("a call failed in an unforeseen way")
-                said = _as_answer(CallRefused("INTERNAL", "the service failed"))
+                said = refused(CallRefused("INTERNAL", "the service failed"))
             # What was not read of a body would be taken for the next call.
             self.close_connection |= self._body_left != 0 or self._outside.draining()
             self._write(said, origin)
@@ -217,6 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _let_finish(self) -> None:
         """Hear whoever is still sending a while, so that they hear the answer."""
+        self._place.waits(time.monotonic())
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + _UNWANTED_S
@@ -261,13 +281,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, path: str) -> Answer:
         rooms = self._outside.rooms
         if path == _OPEN_TO_ALL:
-            return _json({"status": "serving"})
+            return answered({"status": "serving"})
         if path.startswith(ASSETS):
             return self._file(path.removeprefix(ASSETS))
         self._check_token()
         if path == "/v1/status":
-            return _json(rooms.status())
-        raise _nothing_at(path, path in rooms.methods)
+            return answered(rooms.status())
+        raise nothing_at(path, path in rooms.methods)
 
     def _file(self, name: str) -> Answer:
         rooms, keys = self._outside.rooms, parse_qs(self._target().query).get("key", [""])
@@ -293,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_token()
         method = self._outside.rooms.methods.get(path)
         if method is None:
-            raise _nothing_at(path, path in (_OPEN_TO_ALL, "/v1/status"))
+            raise nothing_at(path, path in (_OPEN_TO_ALL, "/v1/status"))
         request = method.request()
         try:
             json_format.Parse(self._read() or b"{}", request)
@@ -309,8 +329,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> bytes:
         kind = self.headers.get("Content-Type", "")
-        if kind.partition(";")[0].strip().lower() != _JSON:
-            raise CallRefused("NOT_JSON", f"send Content-Type: {_JSON}")
+        if kind.partition(";")[0].strip().lower() != JSON:
+            raise CallRefused("NOT_JSON", f"send Content-Type: {JSON}")
         if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length") is None:
             self.close_connection = True
             raise CallRefused("LENGTH_REQUIRED", "send a body with a Content-Length")
@@ -319,13 +339,28 @@ class _Handler(BaseHTTPRequestHandler):
             raise CallRefused(
                 "TOO_LARGE", f"a body has at most {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES
             )
-        body: bytes = self.rfile.read(self._body_left)
+        self._place.reads_on()
+        try:
+            body: bytes = self.rfile.read(self._body_left)
+        except TimeoutError:
+            raise self._too_slow() from None
+        finally:
+            self._place.answers()
         if len(body) < self._body_left:
             raise ConnectionError("the caller went away in the middle of a body")
         self._body_left = 0
         return body
 
+    def _too_slow(self) -> CallRefused:
+        self.close_connection = True
+        if self._place.gone:
+            return CallRefused("TOO_SLOW", "all places are taken, and this request took longest")
+        allowed_s = self._outside.request_s
+        return CallRefused("TOO_SLOW", f"a request has to be here within {allowed_s:g} s")
+
     def _write(self, answer: Answer, origin: str | None) -> None:
+        self._place.answers()
+        self.connection.settimeout(IDLE_S)
         self.send_response(answer.status)
         headers = {
             "Content-Type": answer.kind,
@@ -354,45 +389,9 @@ class _UnixHandler(_Handler):
         return "unix"
 
 
-def _json(data: Mapping[str, Any]) -> Answer:
-    return Answer(HTTPStatus.OK, json.dumps(data, ensure_ascii=False).encode())
-
-
-def _as_answer(refusal: CallRefused) -> Answer:
-    headers = {"WWW-Authenticate": "Bearer"} if refusal.reason == "UNAUTHENTICATED" else {}
-    body = json.dumps(refusal.as_json(), ensure_ascii=False).encode()
-    return Answer(refusal.status.http, body, headers=headers)
-
-
-def _nothing_at(path: str, otherwise: bool) -> CallRefused:
-    if otherwise:
-        return CallRefused("METHOD_NOT_ALLOWED", f"{path} takes the other of GET and POST")
-    return CallRefused("NOT_FOUND", f"there is nothing at {path}")
-
-
 def _length(said: Sequence[str]) -> int:
     """The length that a body says; -1 for what is none, or two of them."""
     if not said:
         return 0
     text = said[0]
     return int(text) if len(said) == 1 and text.isdecimal() and len(text) <= _DIGITS else -1
-
-
-def _busy() -> bytes:
-    """What a connection hears for which there is no room."""
-    answer = _as_answer(CallRefused("BUSY", "too many connections at once"))
-    head = (
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-        f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode() + answer.body
-
-
-def _origin(text: str) -> str:
-    """An origin as browsers write it. Raises UsageError."""
-    said = text.strip().lower()
-    parts = urlsplit(said)
-    if said != "null" and said != f"{parts.scheme}://{parts.netloc}":
-        raise UsageError(f"{text!r} is no origin: use SCHEME://HOST[:PORT], without a path")
-    return said

@@ -44,6 +44,7 @@ STATUSES: Final[dict[str, Status]] = {
     "NOT_FOUND": Status(5, "NOT_FOUND", 404),
     "UNKNOWN_DECISION": Status(5, "NOT_FOUND", 404),
     "METHOD_NOT_ALLOWED": Status(12, "UNIMPLEMENTED", 405),
+    "TOO_SLOW": Status(4, "DEADLINE_EXCEEDED", 408),
     "BUSY": Status(8, "RESOURCE_EXHAUSTED", 429),
     "STORE_FAILED": _UNAVAILABLE,
     "DRAINING": _UNAVAILABLE,

@@ -13,6 +13,7 @@ from edge_sdk.client import EdgeClient
 from edge_sdk.decision import Offer
 from edge_sdk.sidecar.doors import Door
 from edge_sdk.sidecar.http import ASSETS, HttpDoor, Rooms, path_of
+from edge_sdk.sidecar.patience import REQUEST_S
 from edge_sdk.sidecar.rpc import RpcDoor
 from edge_sdk.sidecar.service import Service
 from edge_sdk.sidecar.token import Gate
@@ -27,9 +28,17 @@ class Sidecar:
     The client stays the caller's, who closes it afterwards.
     """
 
-    def __init__(self, edge: EdgeClient, token: str, origins: Iterable[str] = ()) -> None:
-        """Raises UsageError for an origin that is none."""
+    def __init__(
+        self,
+        edge: EdgeClient,
+        token: str,
+        origins: Iterable[str] = (),
+        request_s: float = REQUEST_S,
+    ) -> None:
+        """`request_s`: how long a caller may take to say what it wants. Raises UsageError for an
+        origin that is none."""
         self._edge = edge
+        self._request_s = request_s
         self._gate = Gate(token)
         self._stopping = threading.Event()
         service = Service(edge, self._files)
@@ -41,7 +50,7 @@ class Sidecar:
             self._asset,
         )
         draining = self._stopping.is_set
-        self._http = HttpDoor(rooms, origins, draining)
+        self._http = HttpDoor(rooms, origins, draining, request_s)
         self._rpc: RpcDoor | None = None
         self._methods = methods
         self.http: Door | None = None
@@ -52,7 +61,8 @@ class Sidecar:
         if http is not None:
             self.http = self._http.open(http)
         if grpc is not None:
-            self._rpc = RpcDoor(self._methods, self._gate, self._stopping.is_set)
+            draining = self._stopping.is_set
+            self._rpc = RpcDoor(self._methods, self._gate, draining, self._request_s)
             self.grpc = self._rpc.open(grpc)
 
     def close(self, timeout: float) -> None:
