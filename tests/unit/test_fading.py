@@ -271,16 +271,22 @@ def test_time_that_goes_back_has_no_past() -> None:
 
 
 def test_what_it_remembers_is_bounded_and_is_no_place() -> None:
-    trail, schema = Trail(), RELEASE.schema
-    trail.note(("place:hotel", "channel:kiosk", "weather:sunny", SEARCH), 0, schema)
+    trail, known, schema = Trail(), RecentMoments(), RELEASE.schema
+
+    def amid(at_ms: int, *names: str) -> tuple[tuple[str, float], ...]:
+        return trail.amid(at_ms, names, known.lasting(names, schema))
+
+    assert amid(0, "place:hotel", "channel:kiosk", "weather:sunny", SEARCH) == ()
     assert trail.doings == ((SEARCH, 0),)
+    assert amid(1_000, SEARCH) == ()
+    assert trail.doings == ((SEARCH, 1_000),)
+    assert amid(1_500) == ((SEARCH, 0.5),)
     for number in range(100):
-        trail.note((f"activity:a{number}",), number, schema)
+        amid(number, f"activity:a{number}")
     assert [name for name, _ in trail.doings] == [f"activity:a{n}" for n in range(99, 83, -1)]
-    trail.note(("activity:a90",), 200, schema)
+    amid(200, "activity:a90")
     assert len(trail.doings) == 16
-    assert trail.before(300, ())[0] == ("activity:a90", 0.1)
-    known = RecentMoments()
+    assert amid(300)[0] == ("activity:a90", 0.1)
     known.join(b"a" * 16, trail)
     known.join(b"a" * 16, Trail(((SEARCH, 250), ("activity:a90", 10))))
     joined = known._trails.get(b"a" * 16)

@@ -125,7 +125,8 @@ class DeviceClock:
     def now_ms(self) -> int:
         """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
         never before the latest moment that was seen since the server was heard."""
-        anchor, passed_ms = self._anchor, self._passed_ms()
+        anchor = self._anchor
+        passed_ms = self._since_boot() if self._since_boot is not None else 0
         if anchor is not None:
             now_ms = anchor.server_ms + max(0, passed_ms - anchor.since_boot_ms)
         else:

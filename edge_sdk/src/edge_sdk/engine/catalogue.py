@@ -57,6 +57,7 @@ _MAX_ROWS_KNOWN: Final = 1 << 20
 _MAX_SELECTIONS: Final = 256
 _NO_SIZES: Final[frozenset[str]] = frozenset()
 _NO_CONDITIONS: Final[frozenset[int]] = frozenset()
+_NOWHERE: Final[tuple[tuple[int, ...], tuple[int, ...]]] = ((), ())
 
 
 class Where(NamedTuple):
@@ -132,13 +133,18 @@ class Catalogue:
         index = self._vocabulary.index(marker)
         return self._extra.get(marker) if index is None else index
 
+    def located(self, cell: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The cells that stand for `cell` at the resolutions that areas have, and the regions that
+        it is in, ascending."""
+        return _NOWHERE if cell is None else self._areas.located(cell)
+
     def parents(self, cell: int | None) -> tuple[int, ...]:
         """The cells that stand for `cell` at the resolutions that areas have."""
-        return () if cell is None else self._areas.located(cell)[0]
+        return self.located(cell)[0]
 
     def regions(self, cell: int | None) -> tuple[int, ...]:
         """The regions that a cell is in, ascending."""
-        return () if cell is None else self._areas.located(cell)[1]
+        return self.located(cell)[1]
 
     def regions_of(self, parents: Sequence[int]) -> tuple[int, ...]:
         """The same for what `parents` gave: a record holds these instead of the cell."""

@@ -121,8 +121,7 @@ def decide(
     held_out = False
     if release is not None and placement is not None:
         moment = moment_of(release, context, local, placement.channel, places, language)
-        parents = release.catalogue.parents(context.cell)
-        regions = release.catalogue.regions(context.cell)
+        parents, regions = release.catalogue.located(context.cell)
         if placement.slate is not None:
             held_out = placement.slate.holds_out(subject, decision_id)
     indices, weights = NO_INDICES, NO_WEIGHTS

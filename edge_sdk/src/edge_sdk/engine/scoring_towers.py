@@ -155,6 +155,7 @@ class TowerScorer:
     def _values(self, wide: Floats | None, vectors: Floats) -> Floats:
         query = self._query(self._query_bias if wide is None else wide + self._query_bias)
         number = len(vectors)
+        values: Floats
         if number <= self._piece:
             values = np.matmul(vectors, query)
         else:

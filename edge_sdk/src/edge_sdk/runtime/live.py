@@ -52,6 +52,10 @@ class Live:
     withholding: Withholding | None = None
     #: Lookups and consents count whatever the rows are encoded with; strengths do not.
     readable: bool = field(init=False)
+    #: When the release grows stale; 0 without one.
+    fresh_until_ms: int = field(init=False)
+    #: When the server said the newest of this.
+    said_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         lineage = self.genomes.lineage
@@ -61,14 +65,10 @@ class Live:
             and compatible(lineage, self.release.manifest.lineage)
         )
         object.__setattr__(self, "readable", fits)
-
-    @property
-    def fresh_until_ms(self) -> int:
-        """When the release grows stale; 0 without one."""
-        if self.release is None:
-            return 0
-        said = self.in_force.fresh
-        return int(self.release.manifest.expires_ms) if said is None else said[1]
+        span = self.fresh_span
+        object.__setattr__(self, "fresh_until_ms", span[1] if span is not None else 0)
+        published = int(self.release.manifest.created_ms) if self.release is not None else 0
+        object.__setattr__(self, "said_ms", max(self.in_force.said_ms, published))
 
     @property
     def fresh_span(self) -> tuple[int, int] | None:
@@ -77,11 +77,6 @@ class Live:
             return None
         own = self.release.manifest
         return self.in_force.fresh or (int(own.created_ms), int(own.expires_ms))
-
-    def heard_ms(self, contact_ms: int) -> int:
-        """When the server was last heard, be it by what it signed."""
-        published = int(self.release.manifest.created_ms) if self.release is not None else 0
-        return max(contact_ms, self.in_force.said_ms, published)
 
     def row(self, subject: bytes) -> Row | None:
         """The row of a subject, where it can be read under the release."""

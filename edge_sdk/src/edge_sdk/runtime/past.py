@@ -62,12 +62,13 @@ class Past:
             if consents & LOCATION:
                 routines = self._routines if self._routines is not None else self._known()
                 said = routines.markers(subject, context, release, now_ms)
-            else:
+            elif self._routines is not None:
                 self._forget_routine(subject)
             trail = self._moments.trail(subject)
         at_ms = now_ms if context.time is None else unix_ms(context.time)
-        before = trail.before(at_ms, context.declared)
-        trail.note(context.declared, at_ms, release.schema)
+        declared = context.declared
+        lasting = self._moments.lasting(declared, release.schema)
+        before = trail.amid(at_ms, declared, lasting)
         return context.amid(before, said) if before or said else context
 
     def join(self, subject: bytes, trail: Trail) -> None:

@@ -25,6 +25,9 @@ _ONLY_NOW: Final = frozenset(
     {"place", "channel", "stage", "language", "daypart", "weekday", "weekend"}
 )
 
+#: Markers, each with how many seconds ago it was.
+Before = tuple[tuple[str, float], ...]
+
 
 class Trail:
     """What somebody was doing: up to 16 markers, each with when it last was, the newest first."""
@@ -35,20 +38,25 @@ class Trail:
         #: Markers, each with Unix milliseconds.
         self.doings = doings
 
-    def before(self, at_ms: int, now: tuple[str, ...]) -> list[tuple[str, float]]:
-        """What went on before `at_ms` and does not go on `now`: markers, each with seconds ago."""
-        return [
-            (name, (at_ms - then_ms) / 1000)
-            for name, then_ms in self.doings
-            if then_ms <= at_ms and name not in now
-        ]
-
-    def note(self, names: tuple[str, ...], at_ms: int, schema: DnaSchema) -> None:
-        """Something goes on at `at_ms`."""
-        lasting = [name for name in names if _lasts(name, schema)]
+    def amid(self, at_ms: int, now: tuple[str, ...], lasting: tuple[str, ...]) -> Before:
+        """What went on before `at_ms` and does not go on `now`; of what does, what is `lasting` is
+        part of the trail from now on."""
+        doings = self.doings
+        before: Before = ()
+        rest: list[tuple[str, int]] = []
+        # Most often the same goes on as before.
+        if doings and tuple([name for name, _ in doings]) != lasting:
+            before = tuple(
+                [
+                    (name, (at_ms - then_ms) / 1000)
+                    for name, then_ms in doings
+                    if then_ms <= at_ms and name not in now
+                ]
+            )
+            rest = [doing for doing in doings if doing[0] not in lasting]
         if lasting:
-            rest = (doing for doing in self.doings if doing[0] not in lasting)
-            self.doings = (*((name, at_ms) for name in lasting), *rest)[:_DOINGS]
+            self.doings = (*[(name, at_ms) for name in lasting], *rest)[:_DOINGS]
+        return before
 
 
 class RecentMoments:
@@ -56,6 +64,8 @@ class RecentMoments:
 
     def __init__(self) -> None:
         self._trails: Recent[bytes, Trail] = Recent(_CUSTOMERS)
+        # Of what moments declare, what lasts, by a schema.
+        self._lasting: tuple[DnaSchema | None, dict[tuple[str, ...], tuple[str, ...]]] = (None, {})
 
     def trail(self, subject: bytes) -> Trail:
         """The trail of a customer; from now on it is remembered."""
@@ -64,6 +74,16 @@ class RecentMoments:
             trail = Trail()
             self._trails.put(subject, trail)
         return trail
+
+    def lasting(self, names: tuple[str, ...], schema: DnaSchema) -> tuple[str, ...]:
+        """The markers among `names` that count for a while."""
+        of, known = self._lasting
+        if of is not schema or len(known) > _CUSTOMERS:
+            of, known = self._lasting = (schema, {})
+        found = known.get(names)
+        if found is None:
+            found = known[names] = tuple(name for name in names if _lasts(name, schema))
+        return found
 
     def join(self, subject: bytes, trail: Trail) -> None:
         """The visitor with this trail turned out to be a customer of this device."""

@@ -71,12 +71,10 @@ class Room:
 
     def terms(self, live: Live, now_ms: int) -> Terms:
         """What a decision from `live` is subject to now, whatever is asked."""
-        return Terms(
-            self.tier(now_ms, live),
-            live.withholding,
-            now_ms - live.heard_ms(self.contact_ms),
-            self.config.language,
-        )
+        tier = Tier.FRESH if now_ms < live.fresh_until_ms else self.tier(now_ms, live)
+        # When the server was last heard, be it by what it signed.
+        heard_ms = max(self.contact_ms, live.said_ms)
+        return Terms(tier, live.withholding, now_ms - heard_ms, self.config.language)
 
     def forked(self) -> Room:
         """In a forked child: the same knowledge, without the parent's locks and model session."""
