@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from edge_sdk.sync.pace import Backoff, Silence
+from edge_sdk.sync.pace import STEADY_S, Backoff, Silence
 from edge_sdk.sync.pulse import Due
 
 
@@ -37,6 +37,20 @@ def test_news_hurries_a_heartbeat_but_not_more_than_once_a_second() -> None:
     assert due.beat(103.0)
     assert not due.beat(132.9)
     assert due.beat(133.0)
+
+
+def test_after_a_good_stream_an_outage_is_a_new_story() -> None:
+    def after(took: bool, lasted_s: float) -> list[float]:
+        backoff = Backoff(0.5, 60.0, random.Random(3))
+        for _ in range(12):  # an outage of minutes
+            backoff.after_stream(0.1, took=False)
+        return [backoff.after_stream(lasted_s, took) for _ in range(50)]
+
+    assert max(after(took=True, lasted_s=0.1)) <= 0.5
+    assert max(after(took=False, lasted_s=STEADY_S)) <= 0.5
+    assert max(after(took=False, lasted_s=STEADY_S - 0.1)) > 30
+    backoff = Backoff(0.5, 60.0, random.Random(3))
+    assert all(30 <= backoff.after_stream(20.0, took=True, at_least_s=30.0) <= 46 for _ in range(9))
 
 
 def test_silence() -> None:

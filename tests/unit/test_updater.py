@@ -18,6 +18,7 @@ from edge_sdk.errors import (
     UnreachableError,
 )
 from edge_sdk.store import partials
+from edge_sdk.sync.pace import Backoff
 from genome_edge.v1 import sync_pb2
 from tests.unit.contract_server import ContractServer, Refuse, Stream, until
 from tests.unit.devices import FAST, Device, enrolled, running, words
@@ -305,3 +306,28 @@ def test_a_kick_in_a_loop_does_not_hammer(house: ContractServer, device: Device)
         updater.kick()
         time.sleep(0.005)
     assert 2 <= len(house.reports) <= 8
+
+
+def test_the_updater_knows_on_which_streams_it_took_something(
+    house: ContractServer, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took: list[bool] = []
+
+    def after_stream(_: Backoff, __: float, something: bool, ___: float = 0.0) -> float:
+        took.append(something)
+        return 0.01
+
+    def greet_and_leave(stream: Stream) -> None:
+        stream.beat()
+
+    def offer_and_leave(stream: Stream) -> None:
+        stream.beat()
+        stream.offer(house.publisher.release(1), 1)
+        stream.answer(1)
+
+    monkeypatch.setattr(Backoff, "after_stream", after_stream)
+    scripts = [greet_and_leave, greet_and_leave, offer_and_leave, greet_and_leave, greet_and_leave]
+    house.script = lambda stream: (scripts.pop(0) if scripts else greet_and_leave)(stream)
+    device.updater().start()
+    until(lambda: len(took) >= 5, "cut five times")
+    assert took[:5] == [False, False, True, False, False]

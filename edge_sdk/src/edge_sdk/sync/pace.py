@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
+# A stream that held this long was a good one, also where there was nothing to take.
+STEADY_S: Final = 10.0
 # Nobody stays away for longer, whatever is asked: a number that is wrong must not cost a device.
 MOST_ASKED_S: Final = 3_600.0
 
@@ -24,6 +26,13 @@ class Backoff:
     def reset(self) -> None:
         """An attempt went well."""
         self._failures = 0
+
+    def after_stream(self, lasted_s: float, took: bool, at_least_s: float = 0.0) -> float:
+        """Seconds to wait after a stream that lasted so long. Where the device took something on it,
+        or it held for a while, what came before is over: the next outage is a new story."""
+        if took or lasted_s >= STEADY_S:
+            self.reset()
+        return self.after_failure(at_least_s)
 
     def after_failure(self, at_least_s: float = 0.0) -> float:
         """Seconds to wait now. What the server asked for is waited for, up to an hour, and jitter

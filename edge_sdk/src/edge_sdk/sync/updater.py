@@ -50,8 +50,6 @@ __all__ = [
 
 log = logging.getLogger("edge_sdk.sync.updater")
 
-# A stream that held this long was a good one: the next failure is a new story.
-_STEADY_S = 60.0
 # The server's time is written down when it moved by more than this, and else this often.
 _DRIFT_MS = 500
 _CONTACT_MS = 5_000
@@ -106,6 +104,8 @@ class Updater:
         self._session: SyncSession | None = None
         self._link: Link | None = None
         self._want_full = False
+        # Whether anything was committed on this stream.
+        self._took = False
 
     @property
     def state(self) -> LinkState:
@@ -178,6 +178,7 @@ class Updater:
         while not self._stop.is_set():
             began = time.monotonic()
             asked_s = 0.0
+            self._took = False
             try:
                 with in_slices():  # who decides meanwhile goes first
                     asked_s = self._run_session(self._shared_link())
@@ -196,9 +197,8 @@ class Updater:
                 log.exception("syncing failed in an unforeseen way")
                 self._monitor.went("sync", EdgeError(f"{type(error).__name__}: {error}"))
             self._monitor.change(connected=False)
-            if time.monotonic() - began > _STEADY_S:
-                backoff.reset()
-            self._stop.wait(backoff.after_failure(asked_s))
+            lasted_s = time.monotonic() - began
+            self._stop.wait(backoff.after_stream(lasted_s, self._took, asked_s))
 
     def _run_session(self, link: Link, once: bool = False) -> float:
         """Follow one stream; a clock that is wrong is corrected and the stream opened again."""
@@ -348,6 +348,7 @@ class Updater:
         self._kicked.set()  # what could not be sent before can be now
 
     def _committed(self) -> None:
+        self._took = True
         self._want_full = False
         self._on_change()
 
