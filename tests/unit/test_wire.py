@@ -13,7 +13,7 @@ from edge_sdk.sync import keys, roles, transport, trust
 from edge_sdk.sync.transport import ErrorReason
 from edge_sdk.sync.trust import Limits, Refusal
 from genome_server.log import framing
-from genome_server.services import credentials, errors, serve
+from genome_server.services import credentials, errors, serve, sync_pieces, sync_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
@@ -106,6 +106,10 @@ def test_numbers_are_those_of_the_code() -> None:
     assert (
         f"| {limits.part_bytes // mebibyte} MiB, {limits.release_bytes // mebibyte} MiB |" in sizes
     )
+    assert (
+        f"| cap events of a transaction | {limits.cap_events:,}; the server sends some "
+        f"{sync_plan.MOST_COUNTED:,}, {sync_pieces.COUNTED_PER_PUT:,} in a `Put` |"
+    ) in sizes
     assert f"{config.reconnect_min_s} s to {config.reconnect_max_s:.0f} s" in sizes
     assert f"| `Report` | {config.call_timeout_s:.0f} s |" in sizes
     assert f"device {config.heartbeat_s:.0f} s" in section("Sync")

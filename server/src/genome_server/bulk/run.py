@@ -28,6 +28,7 @@ from genome_server.bulk.moments import ForAll, MomentMaker, said_for_all
 from genome_server.bulk.order import Order, Outcome
 from genome_server.bulk.results import checked_out
 from genome_server.bulk.work import RESUMED_MS, Run, Work
+from genome_server.counting.consumer import catch_up
 from genome_server.errors import ImportRefused, Refused, UsageError
 from genome_server.log import Committer, LogReader
 from genome_server.releases.trust import TrustDesk
@@ -79,8 +80,9 @@ def decide_list(
             )
         budgets = Budgets([Budget(*_split(name), n) for name, n in run.budgets.items()], release)
         # No hold lapses while the run goes on: its clock stands still.
-        ledger = LoggedCaps(tenant.dir, reader, release, elapsed=lambda: 0).ledger
-        decider = ListDecider(release, Claims(ledger), budgets, key, run.at_ms, reporter)
+        catch_up(tenant)
+        caps = LoggedCaps(tenant.dir, reader, release, elapsed=lambda: 0)
+        decider = ListDecider(release, Claims(caps.ledger), budgets, key, run.at_ms, reporter)
         keeper = Keeper(order, work, run, log, reader, decider, outcome)
         keeper.recall()
         standing = Standing(trust, shelf)
@@ -91,6 +93,7 @@ def decide_list(
                 trust.look()
                 known = crowd(store, release, (one.subject for one in part.asked))
                 terms = standing.terms(release, run.at_ms)
+                caps.hear(store, known)
                 done = decider.part(
                     outcome.decided, part.asked, known, terms, logged=not order.dry_run
                 )

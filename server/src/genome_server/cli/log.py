@@ -92,9 +92,11 @@ def replay(console: Console, commit: bool) -> None:
         behind = max(log.end() - at, 0)
         with console.progress("Reading the log", log.end()) as advance:
             if commit:
+                from genome_server.counting.consumer import read_anew
                 from genome_server.genomes.build import build
 
                 report = build(store, log, tenant.dna_path, progress=advance)
+                read_anew(store)
             else:
                 report = _rehearse(tenant, log, advance)
     same = report.changed == 0

@@ -113,6 +113,13 @@ def event_ms(time: event_pb2.EventTime, received_ms: int) -> int:
     return _bounded(wall, received_ms)
 
 
+def time_of(event: event_pb2.Event, frame: LoggedFrame) -> int:
+    """The one time of an event of the log, in Unix milliseconds."""
+    if event.HasField("time"):
+        return event_ms(event.time, frame.received_ms)
+    return _bounded(frame.time_ms, frame.received_ms)
+
+
 def _bounded(at_ms: int, received_ms: int) -> int:
     """Neither before 1970 nor long after its receipt."""
     latest = received_ms + FUTURE_MS
@@ -161,11 +168,7 @@ class EventReader:
         except DecodeError:
             return Skip.UNREADABLE
         payload = event.WhichOneof("payload")
-        at_ms = (
-            event_ms(event.time, frame.received_ms)
-            if event.HasField("time")
-            else _bounded(frame.time_ms, frame.received_ms)
-        )
+        at_ms = time_of(event, frame)
         if frame.subject == NOBODY:
             return Skip.NOBODY
         if payload == "interaction":

@@ -102,6 +102,13 @@ class SubjectState:
         return state
 
 
+def links_of(state: bytes) -> list[bytes]:
+    """The subjects that are the same person as one whose `SubjectState` these bytes are."""
+    # Most have none, and what they imprinted is not looked at.
+    *_, links = _HEAD.unpack_from(state)
+    return SubjectState.from_bytes(state).linked if links else []
+
+
 def _hear(words: dict[_K, _Word], key: _K, word: _Word) -> bool:
     known = words.get(key)
     if known is not None and known >= word:

@@ -17,6 +17,7 @@ from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.outbox.redeeming import RedemptionReason
 from edge_sdk.runtime.claiming import claim_of
 from genome_edge.v1 import decision_pb2, dna_pb2, event_pb2
+from genome_server.counting.happened import counts
 from genome_server.log import Kept
 from genome_server.services.auth import Caller
 from genome_server.services.deciding import REMEMBERED_MS, Customer, Decider, Remembered
@@ -29,7 +30,6 @@ from genome_server.services.prepared import (
     own_event,
     read_decision_id,
 )
-from genome_server.services.server_caps import counts
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

@@ -169,6 +169,7 @@ class Decider:
         if customer.subject == NOBODY:  # strangers behind a thin client are not one customer
             decision, record = choose(claims.blocking(NOBODY, now_ms, slots), None)
         else:
+            self._hear(release, customer.subject)
             decision, record, _ = within_caps(
                 claims, release, customer.subject, now_ms, slots, choose
             )
@@ -215,6 +216,7 @@ class Decider:
         """Say whether caps allow a redemption, and count it then: of two at once, one is first."""
         rule = release.catalogue.caps.get(offer)
         with self._redeeming:
+            self._hear(release, subject)
             if rule is not None and is_used_up(
                 self._claims_of(release).ledger, release, rule, subject, now_ms
             ):
@@ -246,6 +248,11 @@ class Decider:
         release, logged = self._release, self._logged
         if release is not None and logged is not None:
             logged.follow(release)
+
+    def _hear(self, release: Release, subject: bytes) -> None:
+        """Count what a customer did on devices."""
+        if self._logged is not None and release.catalogue.caps:
+            self._logged.hear(self._room.store, (subject,))
 
     def _claims_of(self, release: Release) -> Claims:
         assert self._claims is not None, release.version

@@ -6,6 +6,7 @@ memory and gets the newest state, not a backlog.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -29,9 +30,13 @@ MARKS_S = 15.0
 DIGEST: Final = "DIGEST"
 #: Features of devices that decide how they are spoken to.
 CONTENT: Final = "genome-content-1"
+COUNTERS: Final = "counters-1"
 ROLES: Final = "trust-roles-1"
 ASSETS: Final = "assets-1"
 
+# How often, and after how long, it is looked for a root that a device must have to be greeted.
+_LOOKS: Final = 20
+_LOOK_S: Final = 0.1
 _MOST_FEATURES: Final = 64
 _FEATURE_CHARACTERS: Final = 256
 _MOST_PARTS: Final = 4_096
@@ -102,14 +107,25 @@ class Keeper:
         self._full_refused = False
         # The versions that the device was sent, where it lacked any of them.
         self._trusted = (0, 0, 0)
-        # The stamp of the audience, and the release, for which genomes were last worked out.
-        self._planned: tuple[int, int] | None = None
+        # The stamps of the audience, and the release, for which genomes were last worked out.
+        self._planned: tuple[tuple[int, int], int] | None = None
         # Nothing was said yet of there being nothing more.
         self._offered = True
         # How many reports of this device are known to be in its marks.
         self._settled = -1
         self._retry_at = 0.0
         self._marks_at = 0.0
+
+    async def greet(self) -> None:
+        """Say what time it is. Where the device's root lacks the key that signs that, the root
+        comes first; the room sees a new one a moment after the desk has it."""
+        for _ in range(_LOOKS):
+            if self._room.trust.dates(self._stream.root):
+                break
+            await self._offer_trust()
+            if not self._room.trust.dates(self._stream.root):
+                await asyncio.sleep(_LOOK_S)
+        await self._stream.greet()
 
     async def keep(self) -> None:
         """Offer what the device lacks now. Ends with StreamOverError or CREDENTIAL_REVOKED."""
@@ -141,6 +157,7 @@ class Keeper:
         self._trusted = ours
         if any(mine > held for mine, held in zip(ours, theirs, strict=True)):
             await self._stream.write(await self._shipping.trust(theirs[0]))
+        self._stream.root = max(self._stream.root, ours[0])
 
     # Releases
 
@@ -260,6 +277,7 @@ class Keeper:
                 self._cursor,
                 CONTENT in self._features,
                 frozenset(self._partials),
+                COUNTERS in self._features,
             )
         )
         if plan is not None and plan.marks_only and time.monotonic() < self._marks_at:
@@ -275,8 +293,9 @@ class Keeper:
         if plan is not None:
             self._full_refused = False
             self._cursor = plan.cursor
-        # A content was made some time ago: what has changed since is asked for at once.
-        self._planned = None if plan is not None and plan.full else seen
+        # A content was made some time ago: what has changed since is asked for at once, as is what
+        # did not fit.
+        self._planned = None if plan is not None and (plan.full or plan.body.more) else seen
         if settled:
             self._settled = reports
             if not self._unsettled():
@@ -285,8 +304,10 @@ class Keeper:
         return plan is not None
 
     @property
-    def _stamp(self) -> int:
-        return self._room.stamps.get(self._stream.who.audience, 0)
+    def _stamp(self) -> tuple[int, int]:
+        room, audience = self._room, self._stream.who.audience
+        counted = room.counted.get(audience, 0) if COUNTERS in self._features else 0
+        return room.stamps.get(audience, 0), counted
 
     def _news(self) -> bool:
         if time.monotonic() < self._retry_at:

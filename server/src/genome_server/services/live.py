@@ -1,4 +1,4 @@
-"""What keeps an open tenant going: events become genomes, and changes ring the bell.
+"""What keeps an open tenant going: events become genomes and count, and changes ring the bell.
 
 Three tasks for each tenant. One runs the live consumer whenever the log grew, in a
 thread of its own; another looks, several times a second, for what other
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +37,38 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Let go of its files."""
+
+
+class WithCounters:
+    """The genomes' consumer and beside it another, whose troubles hold up no genome."""
+
+    def __init__(self, genomes: Consumer, counters: Callable[[], Consumer], tenant: str) -> None:
+        self._genomes = genomes
+        self._make = counters
+        self._counters: Consumer | None = None
+        self._tenant = tenant
+        self._retry_at = 0.0
+
+    def catch_up(self, max_events: int) -> int:
+        """First the genomes, which the others follow."""
+        applied = self._genomes.catch_up(max_events)
+        if time.monotonic() < self._retry_at:
+            return applied
+        try:
+            if self._counters is None:
+                self._counters = self._make()
+            return self._counters.catch_up(max_events) or applied
+        except Exception:
+            # As with genomes: the log is the truth, and nothing is lost meanwhile.
+            log.exception("tenant %s: what counts for caps is not kept current", self._tenant)
+            self._retry_at = time.monotonic() + _LAST_RETRY_S
+            return applied
+
+    def close(self) -> None:
+        """Let go of the files of both."""
+        self._genomes.close()
+        if self._counters is not None:
+            self._counters.close()
 
 
 class Live:

@@ -37,7 +37,7 @@ def is_used_up(
         sum(
             limit.counter in counters
             and row.at_ms >= limit.since_ms(now_ms)
-            and (limit.device or row.subject == subject)
+            and (not row.elsewhere if limit.device else row.subject == subject)
             for row, counters in redeemed
         )
         >= limit.allowed(now_ms)

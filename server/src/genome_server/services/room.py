@@ -99,6 +99,8 @@ class Room:
         #: that are revoked or in a channel of their own, and the versions of root, timestamp and
         #: stop list, as seen so far; kept by `look`, and changed as a whole.
         self.stamps: Mapping[str, int] = {}
+        #: The stamp of what counted last for caps, by audience.
+        self.counted: Mapping[str, int] = {}
         self.in_force: Sequence[ReleaseRow] = ()
         self.unusual: Mapping[str, tuple[str, bool]] = {}
         self.trust_versions = (0, 0, 0)
@@ -135,9 +137,11 @@ class Room:
         different = seen != (self.in_force, self.unusual, self.trust_versions)
         if different:
             self.in_force, self.unusual, self.trust_versions = seen
-        grown = frozenset(name for name, at in stamps.items() if at != self.stamps.get(name))
-        self.stamps = stamps
-        return News(different, grown)
+        grown = {name for name, at in stamps.items() if at != self.stamps.get(name)}
+        counted = self.store.cap_stamps()
+        grown |= {name for name, at in counted.items() if at != self.counted.get(name)}
+        self.stamps, self.counted = stamps, counted
+        return News(different, frozenset(grown))
 
     def release_for(self, device: str) -> ReleaseRow | None:
         """What a device is to have, as of the last look."""

@@ -65,9 +65,11 @@ log = logging.getLogger(__name__)
 
 
 def _live_consumer(tenant: Tenant) -> Consumer:
+    from genome_server.counting.consumer import Counters
     from genome_server.genomes.live import LiveConsumer
+    from genome_server.services.live import WithCounters
 
-    return LiveConsumer(tenant)
+    return WithCounters(LiveConsumer(tenant), lambda: Counters(tenant), tenant.name)
 
 
 class House:

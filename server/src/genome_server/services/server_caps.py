@@ -4,23 +4,24 @@ The server counts as one device; what it did stands in lanes of its own, one for
 of the log. To read all of them at every start would take longer from year to year. So what matters
 to the caps is kept in a file beside the log, with the sequence of each lane up to which it speaks:
 only what came after is read. The file can be lost: it is made anew from the log.
+
+What customers did on devices stands in the store, and is asked for when they are decided for.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_sdk.clock import since_boot_ms
-from edge_sdk.decision import Reason
 from edge_sdk.dna.genome import NOBODY
-from edge_sdk.engine.caps import VIEW, CapLedger, CapRow
+from edge_sdk.engine.caps import CapLedger, CapRow
 from edge_sdk.outbox.frames import FrameKind
-from edge_sdk.runtime.claiming import claim_of, counted_as
 from genome_edge.v1 import event_pb2
+from genome_server.counting.happened import happened
 from genome_server.files import write_whole
 from genome_server.log import SERVER, LogReader
 from genome_server.log.erase import SERVER_CAPS
@@ -28,6 +29,7 @@ from genome_server.log.reader import LogBatch
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
+    from genome_server.store.protocol import Store
 
 _WORTH_EVENTS: Final = 5_000
 _WANTED: Final = (FrameKind.DECISION, FrameKind.OUTCOME)
@@ -72,10 +74,9 @@ class LoggedCaps:
             self._through[epoch] = newest
         return read
 
-
-def counts(kind: str, shown_on_view: bool) -> bool:
-    """Say whether an outcome counts: a view only where deciding did not count as one already."""
-    return kind != VIEW or shown_on_view
+    def hear(self, store: Store, subjects: Iterable[bytes]) -> None:
+        """Count what these subjects did on devices, as far as the store knows it."""
+        self.ledger.apply(store.cap_events_of({one for one in subjects if one != NOBODY}))
 
 
 def _counted(batch: LogBatch, release: Release, ledger: CapLedger) -> Iterator[CapRow]:
@@ -84,28 +85,10 @@ def _counted(batch: LogBatch, release: Release, ledger: CapLedger) -> Iterator[C
         if frame.subject == NOBODY:
             continue
         event = event_pb2.Event.FromString(frame.body)
-        for decision_id, slot, offer, kind in _happened(event, release):
-            claim = claim_of(decision_id, slot)
+        for claim, offer, kind in happened(event, release):
             row = ledger.row(frame.subject, offer, kind, frame.time_ms, claim)
             if row is not None:
                 yield row
-
-
-def _happened(event: event_pb2.Event, release: Release) -> Iterator[tuple[bytes, int, str, str]]:
-    """By decision and slot: the offers with which something happened, and what that counts as."""
-    if event.HasField("decision"):
-        record = event.decision
-        placement = release.placements.get(record.placement)
-        if placement is None or not placement.shown_on_view:
-            for number, slot in enumerate(record.slots):
-                if slot.offer and slot.reason != Reason.HOUSE.value:
-                    yield record.decision_id, number, slot.offer, VIEW
-    elif event.HasField("outcome") and event.outcome.offer:
-        said = event.outcome
-        placement = release.placements.get(said.placement)
-        if counts(said.kind, placement is None or placement.shown_on_view):
-            for kind in counted_as(release.schema, said.kind):
-                yield said.decision_id, said.slot, said.offer, kind
 
 
 def _read(path: Path) -> tuple[list[CapRow], _Through]:
@@ -113,8 +96,8 @@ def _read(path: Path) -> tuple[list[CapRow], _Through]:
     try:
         said = json.loads(path.read_bytes())
         rows = [
-            CapRow(bytes.fromhex(s), str(o), str(k), int(at), bytes.fromhex(claim), *map(str, of))
-            for s, o, k, at, claim, *of in said["rows"]
+            CapRow(bytes.fromhex(s), str(o), str(k), int(at), bytes.fromhex(claim), str(c), str(g))
+            for s, o, k, at, claim, c, g in said["rows"]
         ]
         return rows, {bytes.fromhex(epoch): int(n) for epoch, n in said["through"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -133,6 +116,7 @@ def _write(path: Path, ledger: CapLedger, through: _Through) -> None:
             row.group,
         )
         for row in ledger.rows()
+        if not row.elsewhere
     ]
     said = {"through": {epoch.hex(): n for epoch, n in through.items()}, "rows": rows}
     write_whole(path, json.dumps(said).encode())

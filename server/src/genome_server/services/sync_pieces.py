@@ -1,16 +1,18 @@
-"""Rows, changes, lookups and deletions as messages of the contract, without nonce."""
+"""Rows, changes, lookups, deletions and cap events as messages of the contract, without nonce."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
+from edge_sdk.engine.cap_rules import COUNTED, CapRow
 from genome_edge.v1 import dna_pb2, sync_pb2
 from genome_server.services.framing import Piece, piece
 
 ROWS_PER_PUT: Final = 4_096
 PREFIX_BYTES: Final = 8
+COUNTED_PER_PUT: Final = 1_000
 
 
 def puts_of(
@@ -29,6 +31,24 @@ def puts_of(
             put.lookup_hashes = b"".join(hashed for hashed, _ in pairs[i])
             put.lookup_subjects = b"".join(subject for _, subject in pairs[i])
         yield piece("put", put)
+
+
+def counted_of(rows: Sequence[CapRow]) -> Iterator[Piece]:
+    """Put messages of what counts for caps."""
+    for start in range(0, len(rows), COUNTED_PER_PUT):
+        events = [
+            sync_pb2.CapEvent(
+                subject=row.subject,
+                claim=row.claim,
+                kind=sync_pb2.CapEvent.Kind.Name(COUNTED.index(row.kind) + 1),
+                offer=row.offer,
+                campaign=row.campaign,
+                group=row.group,
+                at_ms=row.at_ms,
+            )
+            for row in rows[start : start + COUNTED_PER_PUT]
+        ]
+        yield piece("put", sync_pb2.Put(cap_events=events))
 
 
 def deletes_of(deletes: Iterable[tuple[bytes, int]]) -> Iterator[Piece]:

@@ -7,7 +7,8 @@ are a device's own.
 
 The cursor names everything that rows depend on (log, audience, lookup, lineage) and the newest
 change that the device has. A cursor of anything else, or of a state that this store never had,
-means: all rows again.
+means: all rows again. For a device that takes cap events it also names the newest of those; after
+all rows it has none, and what follows brings all that there are.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edge_sdk.engine.cap_rules import CapRow
 from genome_edge.v1 import dna_pb2, sync_pb2
 from genome_server.genomes.rows import built_schema
 from genome_server.services.contents import Content, Contents, lookups
 from genome_server.services.framing import Piece
 from genome_server.services.sync_pieces import (
     ROWS_PER_PUT,
+    counted_of,
     deletes_of,
     merged,
     patches_of,
@@ -43,10 +46,13 @@ FULL_SHARE = 1 / 4
 #: Fewer changes than this are always sent as changes: to take all rows costs a device more, and
 #: one that is late among few customers would be late again after it.
 FEW = 10_000
+#: Cap events in one transaction; more follow in the next one.
+MOST_COUNTED = 50_000
 _PAGE = 2_000
-# Format, what rows depend on, newest stamp, the marks that were said to be included.
+# Format, what rows depend on, newest stamp, the marks that were said to be included; in the second
+# format also the newest stamp of cap events.
 _CURSOR = struct.Struct("<B16sQ8s")
-_CURSOR_FORMAT = 1
+_COUNTING_CURSOR = struct.Struct("<B16sQ8sQ")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Want:
     """A device that asks: its audience, the lineage of its release (serialised), its cursor.
 
     `compact`: it takes contents and patches. `partials` are contents that it has the beginning of.
+    `counts`: it takes cap events.
     """
 
     device: str
@@ -62,13 +69,15 @@ class Want:
     cursor: bytes
     compact: bool = False
     partials: frozenset[bytes] = frozenset()
+    counts: bool = False
 
 
 @dataclass(frozen=True)
 class Body:
     """What every device at one cursor is sent: the Begin and the messages after it, without nonce.
 
-    `stamp` is the state that it leads to, with `rows` rows that come to `row_sum`.
+    `stamp` is the state that it leads to, with `rows` rows that come to `row_sum`, and `counted`
+    the newest stamp of the cap events (None: for a device that takes none); `more` of them follow.
     """
 
     full: bool
@@ -79,10 +88,12 @@ class Body:
     rows: int
     row_sum: int
     content: Content | None = None
+    counted: int | None = None
+    more: bool = False
 
     @property
     def nothing(self) -> bool:
-        """True where no row, lookup or deletion is in it."""
+        """True where no row, lookup, deletion or cap event is in it."""
         return not (self.full or self.pieces)
 
 
@@ -161,7 +172,7 @@ class _Planner:
         self._incarnation = incarnation
         self._newest = newest
         self._known: dict[object, tuple[AudienceRow, dna_pb2.Lineage, bytes] | None] = {}
-        self._bodies: dict[object, Body] = {}
+        self._bodies: dict[tuple[object, ...], Body] = {}
 
     def answer(self, want: Want, marks: list[Mark]) -> Answer:
         """What one device lacks."""
@@ -169,22 +180,26 @@ class _Planner:
         if known is None:
             return None
         audience, lineage, basis = known
-        after, said = _read_cursor(want.cursor, basis, self._newest)
-        key = (basis, after, want.compact)
-        if want.compact and (after < 0 or self._many(audience.name, basis, after)):
+        after, said, counted = _read_cursor(want.cursor, basis, self._newest)
+        since = counted if want.counts else None
+        key = (basis, after, want.compact, since)
+        if want.compact and (after < 0 or self._many(audience.name, after, key)):
             content = self._contents.find(audience.name, basis, want.partials)
             if content is None:
                 return Missing(audience, basis)
-            body = self._once((basis, content.sha256), lambda: _whole(audience, lineage, content))
+            body = self._once(
+                (basis, content.sha256, want.counts),
+                lambda: _whole(audience, lineage, content, None if since is None else 0),
+            )
             marks = content.marks.get(want.device, [])
         else:
             body = self._once(
-                key, lambda: self._changes(audience, lineage, basis, after, want.compact)
+                key, lambda: self._changes(audience, lineage, basis, after, want.compact, since)
             )
         digest = _marks_digest(marks)
         if body.nothing and digest == said:
             return None
-        return GenomePlan(body, marks, _CURSOR.pack(_CURSOR_FORMAT, basis, body.stamp, digest))
+        return GenomePlan(body, marks, _cursor(body, digest))
 
     def _look_up(
         self, name: str, serialised: bytes
@@ -200,14 +215,14 @@ class _Planner:
                 self._known[key] = (audience, lineage, basis)
         return self._known[key]
 
-    def _once(self, key: object, make: Callable[[], Body]) -> Body:
+    def _once(self, key: tuple[object, ...], make: Callable[[], Body]) -> Body:
         if key not in self._bodies:
             self._bodies[key] = make()
         return self._bodies[key]
 
-    def _many(self, audience: str, basis: bytes, after: int) -> bool:
+    def _many(self, audience: str, after: int, key: tuple[object, ...]) -> bool:
         """Whether so much has changed that all rows cost less."""
-        if (basis, after, True) in self._bodies:
+        if key in self._bodies:
             return False
         changes = self._store.genome_change_count(audience, after)
         return changes > max(FEW, FULL_SHARE * self._store.tally(audience).rows)
@@ -219,8 +234,9 @@ class _Planner:
         basis: bytes,
         after: int,
         patches: bool,
+        since: int | None,
     ) -> Body:
-        """Rows and deletions after a stamp; -1: all rows."""
+        """Rows and deletions after a stamp (-1: all rows); cap events since one (None: none)."""
         store, full, after = self._store, after < 0, max(after, 0)
         puts: dict[bytes, dna_pb2.GenomeBlock] = {}
         changed: dict[bytes, set[int]] = {}
@@ -242,12 +258,14 @@ class _Planner:
         for subject in store.crowded(audience.name, changed):
             del changed[subject]
         joined = (subject for subject, _ in _joiners(store, audience.name, after))
+        cap_rows, counted = self._counted(audience.name, since, full=full)
         pieces = [
             *puts_of(
                 list(merged({s: block for s, block in puts.items() if s not in changed})),
                 list(patches_of({s: (puts[s], changed[s]) for s in changed})),
                 list(lookups(store, audience, joined, ROWS_PER_PUT)),
             ),
+            *counted_of(cap_rows),
             *deletes_of(deletes),
         ]
         tally = store.tally(audience.name)
@@ -266,10 +284,24 @@ class _Planner:
             self._newest,
             tally.rows,
             tally.row_sum,
+            counted=counted,
+            more=counted is not None and not full and counted < self._newest,
         )
 
+    def _counted(
+        self, audience: str, since: int | None, *, full: bool
+    ) -> tuple[list[CapRow], int | None]:
+        """The cap events since a stamp, and up to which it is all; none beside all rows."""
+        if since is None or full:
+            return [], None if since is None else 0
+        if self._store.cap_stamps().get(audience, 0) <= since:
+            return [], self._newest
+        return self._store.cap_changes(audience, since, MOST_COUNTED)
 
-def _whole(audience: AudienceRow, lineage: dna_pb2.Lineage, content: Content) -> Body:
+
+def _whole(
+    audience: AudienceRow, lineage: dna_pb2.Lineage, content: Content, counted: int | None
+) -> Body:
     """All rows, as a content."""
     begin = sync_pb2.Begin(
         kind=sync_pb2.Begin.KIND_GENOMES,
@@ -289,6 +321,7 @@ def _whole(audience: AudienceRow, lineage: dna_pb2.Lineage, content: Content) ->
         content.rows,
         content.row_sum,
         content,
+        counted,
     )
 
 
@@ -321,14 +354,24 @@ def _basis(incarnation: bytes, audience: AudienceRow, lineage: dna_pb2.Lineage) 
     return digest.digest()[:16]
 
 
-def _read_cursor(cursor: bytes, basis: bytes, newest: int) -> tuple[int, bytes]:
-    """Return the stamp and marks of a cursor; -1 where all rows are needed."""
-    if len(cursor) != _CURSOR.size:
-        return -1, b""
-    version, of, stamp, marks = _CURSOR.unpack(cursor)
-    if version != _CURSOR_FORMAT or of != basis or stamp > newest:
-        return -1, b""
-    return stamp, marks
+def _cursor(body: Body, marks: bytes) -> bytes:
+    if body.counted is None:
+        return _CURSOR.pack(1, body.basis, body.stamp, marks)
+    return _COUNTING_CURSOR.pack(2, body.basis, body.stamp, marks, body.counted)
+
+
+def _read_cursor(cursor: bytes, basis: bytes, newest: int) -> tuple[int, bytes, int]:
+    """Return the stamp, the marks and the stamp of the cap events of a cursor; -1 in place of the
+    first where all rows are needed."""
+    counted = 0
+    if len(cursor) == _COUNTING_CURSOR.size and cursor[0] == 2:
+        *_, counted = _COUNTING_CURSOR.unpack(cursor)
+    elif len(cursor) != _CURSOR.size or cursor[0] != 1:
+        return -1, b"", 0
+    _, of, stamp, marks = _CURSOR.unpack_from(cursor)
+    if of != basis or max(stamp, counted) > newest:
+        return -1, b"", 0
+    return stamp, marks, counted
 
 
 def _marks_digest(marks: Iterable[Mark]) -> bytes:

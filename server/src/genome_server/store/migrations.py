@@ -309,6 +309,36 @@ def m0014_id_scopes(db: Database) -> None:
     db.execute("ALTER TABLE ids_by_number RENAME TO interaction_ids")
 
 
+@MIGRATIONS()
+def m0015_cap_events(db: Database) -> None:
+    """What customers did that counts for caps everywhere, and when each audience heard last of any.
+
+    Whoever becomes a member whose row devices may hold is stamped anew with all of it.
+    """
+    db.execute(
+        "CREATE TABLE cap_events (subject BLOB NOT NULL, kind INTEGER NOT NULL, "
+        "claim BLOB NOT NULL, offer TEXT NOT NULL, campaign TEXT NOT NULL, "
+        "exclusivity TEXT NOT NULL, at_ms INTEGER NOT NULL, stamp INTEGER NOT NULL, "
+        "PRIMARY KEY (subject, kind, claim)) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX cap_events_by_stamp ON cap_events (stamp)")
+    db.execute(
+        "CREATE TABLE cap_stamps (audience TEXT NOT NULL PRIMARY KEY, stamp INTEGER NOT NULL) "
+        "WITHOUT ROWID"
+    )
+    known = "EXISTS (SELECT 1 FROM cap_events WHERE subject = new.subject)"
+    for name, event, before in (
+        ("joins", "INSERT", ""),
+        ("returns", "UPDATE OF standing", "old.standing <> 0 AND "),
+    ):
+        db.execute(
+            f"CREATE TRIGGER cap_member_{name} AFTER {event} ON members "
+            f"WHEN new.standing = 0 AND {before}{known} BEGIN "
+            "UPDATE cap_events SET stamp = new.stamp WHERE subject = new.subject; "
+            "INSERT OR REPLACE INTO cap_stamps VALUES (new.audience, new.stamp); END"
+        )
+
+
 def migrate(db: Database, path: Path) -> None:
     """Apply the steps that are missing, all of them or none.
 

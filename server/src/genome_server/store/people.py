@@ -100,7 +100,7 @@ class People(Connections):
         with self.transaction():
             touched = sum(
                 self.run(f"DELETE FROM {table} WHERE subject = ?", [subject])
-                for table in ("subjects", "customers", "genomes")
+                for table in ("subjects", "customers", "genomes", "cap_events")
             )
             touched += self.run(
                 "DELETE FROM members WHERE subject = ? AND standing = ?", [subject, SILENT]

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from genome_server.store.counted_protocol import CountedStore
 from genome_server.store.fleet_protocol import FleetStore
 from genome_server.store.rows import (
     CONSENT_LEARNING,
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 
-class Store(FleetStore, Protocol):
+class Store(CountedStore, FleetStore, Protocol):
     """Everything of one tenant except the log."""
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -125,7 +126,8 @@ class Store(FleetStore, Protocol):
         ...
 
     def erase_subject(self, subject: bytes) -> bool:
-        """Forget a customer: ids, profile, genome, memberships; False where nothing was known.
+        """Forget a customer: ids, profile, genome, what counts for caps, memberships; False where
+        nothing was known.
 
         Audiences keep the random subject alone, to tell devices to forget it.
         """
