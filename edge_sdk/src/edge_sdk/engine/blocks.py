@@ -82,11 +82,11 @@ class Eligible:
 
     def vectors(self, of_all: Vectors) -> Vectors:
         """The vectors to value, out of those of the whole catalogue, float32[offers, d]."""
-        if self._shared:
-            return self._block.vectors(of_all)
-        if self._vectors is None:
-            self._vectors = take(of_all, self.rows)
-        return self._vectors
+        found = self._vectors
+        if found is None:
+            found = self._block.vectors(of_all) if self._shared else take(of_all, self.rows)
+            self._vectors = found
+        return found
 
 
 class Block:

@@ -113,8 +113,9 @@ def decide(
     placement = release.placements.get(placement_id) if release is not None else None
     language = (context.language or terms.language).lower()
     withheld = NOTHING
-    if release is not None and terms.withholding is not None:
-        withheld = terms.withholding.at(languages_of(language), terms.offline_ms)
+    withholding = terms.withholding if release is not None else None
+    if withholding is not None:
+        withheld = withholding.always or withholding.at(languages_of(language), terms.offline_ms)
     moment = NO_MOMENT
     parents: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()

@@ -122,17 +122,18 @@ class Withholding:
         self._tongues = {asset.language.lower() for of in self._assets.values() for asset in of}
         self._lacking: dict[Languages, Rows] = {}
         self._known: dict[tuple[Languages, int], Withheld] = {}
-        self._only: Withheld | None = None
+        #: What is withheld whatever the language, and however long ago the server was heard.
+        self.always: Withheld | None = None
         if not self._assets and not self._limits:
-            self._only = self._work_out((), 0)
+            self.always = self._work_out((), 0)
         for languages, passed in list(like._known) if like is not None else ():
             if passed <= len(self._limits):
                 self._known[languages, passed] = self._work_out(languages, passed)
 
     def at(self, languages: Languages, offline_ms: int) -> Withheld:
         """What is withheld in a language, this long after the server was heard."""
-        if self._only is not None:
-            return self._only
+        if self.always is not None:
+            return self.always
         spoken = tuple(one for one in languages if one in self._tongues) if self._assets else ()
         key = (spoken, bisect_left(self._limits, offline_ms))
         known = self._known.get(key)

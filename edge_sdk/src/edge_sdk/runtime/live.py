@@ -103,7 +103,8 @@ class Customers:
     def __init__(self, local: LocalState, keep: int) -> None:
         self.local = local
         self._keep = keep
-        self._made: dict[bytes, tuple[Live, Pending, Genome | None]] = {}
+        # By subject: what they were made from, the consents of the row, and the genome.
+        self._made: dict[bytes, tuple[Live, int, Pending, Genome | None]] = {}
 
     def subject_of(self, live: Live, customer: str | None) -> bytes | None:
         """The subject of an app's own id or of 32 hex characters; None: not known here.
@@ -126,21 +127,20 @@ class Customers:
         subject = self.subject_of(live, customer)
         if subject is None:
             return ANYBODY._replace(unknown=(Unknown("customer", customer, None),))
-        consents = self.local.consents(subject, live.genomes.consents(subject))
+        known = self._made.get(subject)
+        if known is not None and known[0] is not live:
+            known = None
+        said = known[1] if known is not None else live.genomes.consents(subject)
+        consents = self.local.consents(subject, said)
         if not consents & PERSONALISATION:
             return Visitor(subject, consents, None)
-        return Visitor(subject, consents, self._genome(live, subject))
-
-    def _genome(self, live: Live, subject: bytes) -> Genome | None:
         pending = self.local.pending(subject)
-        known = self._made.get(subject)
-        if known is not None and known[0] is live and known[1] is pending:
-            return known[2]
-        genome = make_genome(live.release, live.row(subject), pending)
-        if len(self._made) >= self._keep:
-            self._made = {}
-        self._made[subject] = (live, pending, genome)
-        return genome
+        if known is None or known[2] is not pending:
+            genome = make_genome(live.release, live.row(subject), pending)
+            if len(self._made) >= self._keep:
+                self._made = {}
+            known = self._made[subject] = (live, said, pending, genome)
+        return Visitor(subject, consents, known[3])
 
 
 def make_genome(
