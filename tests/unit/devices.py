@@ -1,4 +1,7 @@
-"""An enrolled device with a store, a writer and an updater, and the server that it belongs to."""
+"""An enrolled device with a store, a writer and an updater, and the server that it belongs to.
+
+A module of tests takes the fixtures by name: `house, device = devices.house, devices.device`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from edge_sdk.config import Config
 from edge_sdk.outbox.entries import Entry
@@ -77,6 +82,20 @@ def enrolled(house: ContractServer, path: Path) -> Iterator[Device]:
         assert updater.stop(5), "the threads end"
     writer.close(5)
     store.close()
+
+
+@pytest.fixture
+def house() -> Iterator[ContractServer]:
+    """A server of the contract."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
+    """A device of that server."""
+    with enrolled(house, tmp_path / "edge") as made:
+        yield made
 
 
 def words(house: ContractServer) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,21 +18,12 @@ from edge_sdk.outbox.queue import Outbox
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.sync.updater import Updater, enrol, identify
 from genome_edge.v1 import dna_pb2, identify_pb2, release_pb2
+from tests.unit import devices
 from tests.unit.contract_server import CODE, ContractServer, Refuse
-from tests.unit.devices import FAST, Device, enrolled, running
+from tests.unit.devices import FAST, Device
 from tests.unit.publisher import ANNA, BEN, Publisher, certificate, rows
 
-
-@pytest.fixture
-def house() -> Iterator[ContractServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
-    with enrolled(house, tmp_path / "edge") as made:
-        yield made
+house, device = devices.house, devices.device
 
 
 def test_enrolment_keeps_who_the_device_is(house: ContractServer, device: Device) -> None:

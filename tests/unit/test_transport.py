@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,11 @@ from edge_sdk.sync import transport
 from edge_sdk.sync.keys import CallSigner, DeviceKey, ServerClock
 from edge_sdk.sync.transport import ENROL, IDENTIFY, REPORT, SYNC, ErrorReason, Link, parse_address
 from genome_edge.v1 import enrolment_pb2, errors_pb2, identify_pb2
+from tests.unit import devices
 from tests.unit.contract_server import CODE, ContractServer, Refuse
 from tests.unit.publisher import certificate
 
-
-@pytest.fixture
-def house() -> Iterator[ContractServer]:
-    server = ContractServer()
-    yield server
-    server.stop()
+house = devices.house
 
 
 @pytest.mark.parametrize(

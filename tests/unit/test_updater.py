@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,12 @@ from edge_sdk.errors import (
 from edge_sdk.store import partials
 from edge_sdk.sync.pace import Backoff
 from genome_edge.v1 import sync_pb2
+from tests.unit import devices
 from tests.unit.contract_server import ContractServer, Refuse, Stream, until
-from tests.unit.devices import FAST, Device, enrolled, running, words
+from tests.unit.devices import FAST, Device, words
 from tests.unit.publisher import Publisher, golden, now_ms
 
-
-@pytest.fixture
-def house() -> Iterator[ContractServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
-    with enrolled(house, tmp_path / "edge") as made:
-        yield made
+house, device = devices.house, devices.device
 
 
 def test_a_release_arrives_and_a_newer_one_replaces_it(

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from edge_sdk.dna.columns import Columns, encode
 from edge_sdk.dna.genome import Row
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.store.patching import sum_of
 from genome_edge.v1 import dna_pb2, release_pb2, sync_pb2
+from tests.unit import devices
 from tests.unit.contract_server import ContractServer, Stream, until
-from tests.unit.devices import Device, enrolled, running
+from tests.unit.devices import Device
 from tests.unit.publisher import ANNA, BEN, CLEO, Publisher, rows
 
-
-@pytest.fixture
-def house() -> Iterator[ContractServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
-    with enrolled(house, tmp_path / "edge") as made:
-        yield made
+house, device = devices.house, devices.device
 
 
 def send_rows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,21 +20,12 @@ from edge_sdk.store.device import DeviceStore
 from edge_sdk.sync import streaming
 from edge_sdk.sync.updater import Updater, identify
 from genome_edge.v1 import dna_pb2
+from tests.unit import devices
 from tests.unit.contract_server import ContractServer, Stream, until
-from tests.unit.devices import FAST, Device, enrolled, running, words
+from tests.unit.devices import FAST, Device, words
 from tests.unit.publisher import golden
 
-
-@pytest.fixture
-def house() -> Iterator[ContractServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def device(house: ContractServer, tmp_path: Path) -> Iterator[Device]:
-    with enrolled(house, tmp_path / "edge") as made:
-        yield made
+house, device = devices.house, devices.device
 
 
 def reported(house: ContractServer, times: int) -> bool:
