@@ -131,7 +131,7 @@ class SquareCB:
         if len(scores) == 1:
             return Drawn(0, P, 0)
         totals = self._others(scores, best)
-        totals.cumsum(out=totals)
+        np.add.accumulate(totals, out=totals)
         # What the best has moves the totals of those behind it, and need not be put among them.
         chance, before = P - int(totals[-1]), int(totals[best])
         if before <= number < before + chance:
