@@ -15,7 +15,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.errors import UsageError
@@ -40,6 +40,9 @@ from genome_server.services.room import Room
 
 ANSWER_MS = 24 * 3_600_000
 
+Request = TypeVar("Request")
+_Prepare = Callable[[Caller, Decider, Request], Prepared[Answer]]
+
 
 class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
     """Decides, and takes outcomes and imprints. Tenant and audience come from the credential."""
@@ -55,13 +58,8 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> decision_pb2.DecideResponse:
         """Choose offers for a moment; answered when the decision is in the log."""
-        who = caller()
-        return await self._once(
-            who,
-            _key(who, "decide", request.request_id),
-            decision_pb2.DecideResponse,
-            lambda: _decide(who, self._decider(who), request),
-        )
+        asked = ("decide", request.request_id)
+        return await self._once(asked, decision_pb2.DecideResponse, _decide, request)
 
     async def ReportOutcome(  # noqa: N802
         self,
@@ -69,13 +67,9 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> decision_pb2.ReportOutcomeResponse:
         """Take what followed a decision; answered when it is in the log."""
-        who = caller()
-        return await self._once(
-            who,
-            _key(who, f"outcome\0{request.kind}", request.event_id),
-            decision_pb2.ReportOutcomeResponse,
-            lambda: aftermath.outcome(who, self._decider(who), request),
-        )
+        asked = (f"outcome\0{request.kind}", request.event_id)
+        kind = decision_pb2.ReportOutcomeResponse
+        return await self._once(asked, kind, aftermath.outcome, request)
 
     async def Imprint(  # noqa: N802
         self,
@@ -83,13 +77,8 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> decision_pb2.ImprintResponse:
         """Take what a customer did; answered when it is in the log."""
-        who = caller()
-        return await self._once(
-            who,
-            _key(who, "imprint", request.interaction_id),
-            decision_pb2.ImprintResponse,
-            lambda: aftermath.imprint(who, self._decider(who), request),
-        )
+        asked = ("imprint", request.interaction_id)
+        return await self._once(asked, decision_pb2.ImprintResponse, aftermath.imprint, request)
 
     async def Redeem(  # noqa: N802
         self,
@@ -97,8 +86,7 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> decision_pb2.RedeemResponse:
         """Redeem what a decision offered; granted when it is in the log, and once."""
-        who = caller()
-        return await self._log(who, lambda: aftermath.redeem(who, self._decider(who), request))
+        return await self._log(caller(), aftermath.redeem, request)
 
     async def SetConsent(  # noqa: N802
         self,
@@ -106,8 +94,7 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> decision_pb2.SetConsentResponse:
         """Take what a customer agrees to, or no longer, which holds at once."""
-        who = caller()
-        return await self._log(who, lambda: aftermath.consent(who, self._decider(who), request))
+        return await self._log(caller(), aftermath.consent, request)
 
     async def Explain(  # noqa: N802
         self,
@@ -128,20 +115,23 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
 
     async def _once(
         self,
-        who: Caller,
-        key: bytes | None,
+        asked: tuple[str, str],
         kind: type[Answer],
-        prepare: Callable[[], Prepared[Answer]],
+        prepare: _Prepare[Request, Answer],
+        request: Request,
     ) -> Answer:
-        """Prepare an answer and log what is behind it; a `key` answered before gets that answer."""
+        """Prepare an answer and log what is behind it. `asked` says what, and its id: one that was
+        answered before gets that answer, an empty one always a new one."""
+        who = caller()
+        key = _key(who, *asked)
         if key is None:
-            return await self._log(who, prepare)
+            return await self._log(who, prepare, request)
         loop = asyncio.get_running_loop()
         now_ms = time.time_ns() // 1_000_000
         kept = await loop.run_in_executor(self._pool, who.room.reader.kept, key, now_ms)
         if kept is not None:
             return kind.FromString(kept[0])
-        made = await loop.run_in_executor(self._pool, prepare)
+        made = await loop.run_in_executor(self._pool, self._prepared, who, prepare, request)
         until_ms = time.time_ns() // 1_000_000 + ANSWER_MS
         answer = made.answer.SerializeToString()
         keep = [*made.keep, Kept(key, answer, made.events[0].subject, until_ms)]
@@ -151,10 +141,12 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
         made.durable()
         return made.answer
 
-    async def _log(self, who: Caller, prepare: Callable[[], Prepared[Answer]]) -> Answer:
+    async def _log(
+        self, who: Caller, prepare: _Prepare[Request, Answer], request: Request
+    ) -> Answer:
         """Prepare an answer and log what is behind it, where there is something."""
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(self._pool, prepare)
+        made = await loop.run_in_executor(self._pool, self._prepared, who, prepare, request)
         if not made.events:
             return made.answer
         written = who.room.log.record(made.events, made.keep, made.once)
@@ -162,6 +154,11 @@ class DecisionService(decision_pb2_grpc.DecisionServiceServicer):
             return made.otherwise
         made.durable()
         return made.answer
+
+    def _prepared(
+        self, who: Caller, prepare: _Prepare[Request, Answer], request: Request
+    ) -> Prepared[Answer]:
+        return prepare(who, self._decider(who), request)
 
 
 def _decide(
