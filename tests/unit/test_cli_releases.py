@@ -207,7 +207,13 @@ def test_publishing_says_which_devices_lack_a_feature(person: Person, store: Sto
         "devices": 1,
         "heard": 1,
         "features": {
-            "offline-age-1": {"devices": 1, "share": 1.0, "release": False, "offers": 1},
+            "offline-age-1": {
+                "devices": 1,
+                "share": 1.0,
+                "release": False,
+                "offers": 1,
+                "ignored": [],
+            },
         },
     }
     assert "their SDK lacks offline-age-1" in person.call("publish", "--untrained", "--dry-run")
