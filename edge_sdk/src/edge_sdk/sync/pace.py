@@ -28,8 +28,8 @@ class Backoff:
         self._failures = 0
 
     def after_stream(self, lasted_s: float, took: bool, at_least_s: float = 0.0) -> float:
-        """Seconds to wait after a stream that lasted so long. Where the device took something on it,
-        or it held for a while, what came before is over: the next outage is a new story."""
+        """Seconds to wait after a stream that lasted so long. Where the device took something, or
+        it held for a while, what came before is over: the next outage is a new story."""
         if took or lasted_s >= STEADY_S:
             self.reset()
         return self.after_failure(at_least_s)

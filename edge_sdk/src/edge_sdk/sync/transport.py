@@ -69,6 +69,7 @@ class ErrorReason(StrEnum):
     NO_RELEASE = "NO_RELEASE"
     DRAINING = "DRAINING"
     NO_ROOM = "NO_ROOM"
+    TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     INTERNAL = "INTERNAL"
 
 

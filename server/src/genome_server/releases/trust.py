@@ -143,6 +143,16 @@ class TrustDesk:
         keys = self._current().keys
         return sign_time(nonce, server_time_ms, keys[0]) if keys else None
 
+    def dates(self, root_version: int) -> bool:
+        """Whether a device that holds this root believes the time as it is signed here; also true
+        where nothing is known of that root."""
+        held = self._current()
+        at = root_version - held.root.version - 1  # from the newest one back
+        if not held.keys or not -len(held.roots) <= at < -1:
+            return True
+        root = release_pb2.TrustRoot.FromString(held.roots[at].root)
+        return not root.timestamp_keys or held.keys[0].public in root.timestamp_keys
+
     # -- changes
 
     def look(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -119,13 +120,16 @@ class Keeper:
     async def greet(self) -> None:
         """Say what time it is. Where the device's root lacks the key that signs that, the root
         comes first; the room sees a new one a moment after the desk has it."""
+        stream = self._stream
+        if ROLES not in self._features:  # it follows no root
+            stream.root = sys.maxsize
         for _ in range(_LOOKS):
-            if self._room.trust.dates(self._stream.root):
+            if self._room.trust.dates(stream.root):
                 break
             await self._offer_trust()
-            if not self._room.trust.dates(self._stream.root):
+            if not self._room.trust.dates(stream.root):
                 await asyncio.sleep(_LOOK_S)
-        await self._stream.greet()
+        await stream.greet()
 
     async def keep(self) -> None:
         """Offer what the device lacks now. Ends with StreamOverError or CREDENTIAL_REVOKED."""

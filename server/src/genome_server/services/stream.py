@@ -10,8 +10,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 from google.protobuf.message import Message
@@ -35,6 +35,8 @@ PLACE_S = 2.0
 COME_BACK_MS = 2_000
 
 _LINE_S = 1.0
+#: Before it is looked again whether the device was sent the root that has our key for the time.
+_UNDATED_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,6 @@ class DeviceStream:
         "_beat_due",
         "_context",
         "_failure",
-        "_heard",
         "_line",
         "_listening",
         "_nonce",
@@ -68,8 +69,10 @@ class DeviceStream:
         "_writing",
         "blocking",
         "draining",
+        "heard",
         "look_at",
         "room",
+        "root",
         "trust",
         "who",
     )
@@ -85,6 +88,8 @@ class DeviceStream:
         self.room = who.room
         #: Versions of root, timestamp and stop list that the device has said it holds.
         self.trust = (0, 0, 0)
+        #: Version of the root that the device holds, or was sent on this stream.
+        self.root = 0
         #: Set from outside: say goodbye and end.
         self.draining = False
         #: Run something that blocks in the pool.
@@ -94,7 +99,8 @@ class DeviceStream:
         self._context = context
         self._line = line
         self._over = False
-        self._heard = time.monotonic()
+        #: When the device said something last: monotonic seconds.
+        self.heard = time.monotonic()
         self._beat_due = math.inf
         self._nonce = 0
         self._salt = b""
@@ -108,7 +114,7 @@ class DeviceStream:
         self._failure: Exception | None = None
 
     async def open(self) -> sync_pb2.Hello:
-        """Take the Hello, and say what time it is.
+        """Take the Hello. `greet` the device next.
 
         Raises INVALID_ARGUMENT where the stream does not begin with a Hello.
         """
@@ -126,29 +132,39 @@ class DeviceStream:
         self._salt = hello.nonce
         self._holds(hello)
         self.note(**hello_facts(hello))
-        self._heard = time.monotonic()
-        # Before anything that expires: the device may not know the time.
-        await self.beat()
+        self.heard = time.monotonic()
+        return hello
+
+    async def greet(self) -> None:
+        """Say what time it is, before anything that expires: the device may not know."""
+        await self.beat(undated=True)
         # Spread, so that those who came at once do not all have to be told the time at once.
         self._beat_due = time.monotonic() + HEARTBEAT_S * random.uniform(0.5, 1.0)
-        return hello
+
+    @contextmanager
+    def until_ended(self) -> Iterator[None]:
+        """Within this, what the stream is ended with is raised to the task that serves it."""
+        self._listening = task = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._failure is None or task is None:
+                raise
+            task.uncancel()
+            raise self._failure from None
+        finally:
+            self._listening = None
 
     async def live(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work whenever there may be some, until the device hangs up or the work fails.
 
-        Raises what the work raises.
+        Raises what the work raises, within `until_ended`.
         """
         self._work = work
-        self._listening = asyncio.current_task()
         self.room.bell.subscribe(self.who.audience, self.who.name, self)
         self.poke()
         try:
             await self._listen()
-        except asyncio.CancelledError:
-            if self._failure is None or self._listening is None:
-                raise
-            self._listening.uncancel()
-            raise self._failure from None
         finally:
             self.room.bell.unsubscribe(self.who.audience, self.who.name, self)
             self._over = True
@@ -160,7 +176,7 @@ class DeviceStream:
     def tick(self, now: float) -> None:
         """Do what is due at this time (monotonic seconds), several times a second."""
         if now - self._writing > WRITE_S:  # the device does not read any more
-            self._end(StreamOverError())
+            self.end(StreamOverError())
         elif self._beat_due <= now or self.look_at <= now:
             self.poke()
 
@@ -182,12 +198,12 @@ class DeviceStream:
                 if time.monotonic() >= self._beat_due:
                     await self.beat()
         except Exception as error:  # noqa: BLE001  whoever listens raises it
-            self._end(error)
+            self.end(error)
         finally:
             self._working = None
 
-    def _end(self, why: Exception) -> None:
-        """Let whoever listens raise this; the work ends with it."""
+    def end(self, why: Exception) -> None:
+        """Let the task that serves this stream raise this; the work ends with it."""
         if self._failure is None:
             self._failure = why
             if self._listening is not None:
@@ -198,7 +214,7 @@ class DeviceStream:
 
         Raises StreamOverError or CREDENTIAL_REVOKED.
         """
-        if self._over or time.monotonic() - self._heard > SILENCE_S:
+        if self._over or time.monotonic() - self.heard > SILENCE_S:
             raise StreamOverError
         if self.draining:
             await self.leave()
@@ -296,8 +312,15 @@ class DeviceStream:
         await self._context.write(message)
         self._writing = math.inf
 
-    async def beat(self) -> None:
-        """Say what time it is. Between transactions it also says: nothing more for now."""
+    async def beat(self, *, undated: bool = False) -> None:
+        """Say what time it is. Between transactions it also says: nothing more for now.
+
+        A device that could not believe it yet is sent the root first, and then told; `undated`: at
+        once all the same.
+        """
+        if not (undated or self.room.trust.dates(self.root)):
+            self._beat_due = time.monotonic() + _UNDATED_S
+            return
         self._beat_due = time.monotonic() + HEARTBEAT_S
         beat = sync_pb2.ServerHeartbeat(
             server_time_ms=time.time_ns() // 1_000_000, incarnation=self.room.log.incarnation
@@ -313,6 +336,7 @@ class DeviceStream:
 
     def _holds(self, said: sync_pb2.Hello | sync_pb2.DeviceHeartbeat) -> None:
         self.trust = (said.root_version, said.timestamp_version, said.stop_list_version)
+        self.root = max(self.root, said.root_version)
 
     async def _listen(self) -> None:
         """Take what the device says until it hangs up. Nothing of it is held meanwhile."""
@@ -323,7 +347,7 @@ class DeviceStream:
         """Take in a message; False where it ends the stream."""
         if not isinstance(message, sync_pb2.SyncRequest):
             return False
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         match message.WhichOneof("message"):
             case "heartbeat":
                 self._holds(message.heartbeat)

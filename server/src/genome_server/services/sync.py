@@ -18,6 +18,7 @@ import grpc
 from genome_edge.v1 import sync_pb2
 from genome_server.services.auth import caller
 from genome_server.services.desk import Desk
+from genome_server.services.errors import CallRefusedError
 from genome_server.services.framing import encode
 from genome_server.services.keeper import Keeper
 from genome_server.services.room import Room
@@ -28,6 +29,10 @@ NAME: Final = sync_pb2.DESCRIPTOR.services_by_name["SyncService"].full_name
 #: Streams that are sent a transaction at once; the others wait in line.
 PLACES: Final = 64
 TICK_S: Final = 0.1
+#: Streams of one device. It needs one, a second while it changes over, and one for a person who
+#: looks; the others are those whose line broke without a word. Beyond it the one ends that was
+#: silent for longest.
+STREAMS: Final = 4
 
 
 class SyncService:
@@ -36,6 +41,8 @@ class SyncService:
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
         self._streams: set[DeviceStream] = set()
+        # Those of each device that were not ended, by tenant and device.
+        self._of: dict[tuple[str, str], tuple[DeviceStream, ...]] = {}
         self._desks: dict[str, tuple[Desk, Shipping]] = {}
         self._line = asyncio.Semaphore(PLACES)
         self._empty = asyncio.Event()
@@ -60,18 +67,38 @@ class SyncService:
         """Keep one device current until it or the server leaves."""
         stream = DeviceStream(caller(), context, self._blocking, self._line)
         stream.draining = self._draining
-        self._streams.add(stream)
-        self._empty.clear()
+        self._enter(stream)
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().create_task(self._tick())
         try:
-            await stream.live((await self._keeper(stream)).keep)
+            with stream.until_ended():
+                await stream.live((await self._keeper(stream)).keep)
         except StreamOverError:
             pass
         finally:
-            self._streams.discard(stream)
-            if not self._streams:
-                self._empty.set()
+            self._leave(stream)
+
+    def _enter(self, stream: DeviceStream) -> None:
+        """Count a stream in; where its device has too many, another one ends."""
+        self._streams.add(stream)
+        self._empty.clear()
+        device = (stream.room.name, stream.who.name)
+        own = self._of.get(device, ())
+        if len(own) >= STREAMS:
+            silent = min(own, key=lambda one: one.heard)
+            silent.end(CallRefusedError("TOO_MANY_STREAMS", "this device opened other streams"))
+            own = tuple(one for one in own if one is not silent)
+        self._of[device] = (*own, stream)
+
+    def _leave(self, stream: DeviceStream) -> None:
+        """Count a stream out."""
+        self._streams.discard(stream)
+        if not self._streams:
+            self._empty.set()
+        device = (stream.room.name, stream.who.name)
+        left = tuple(one for one in self._of.pop(device, ()) if one is not stream)
+        if left:
+            self._of[device] = left
 
     async def drain(self, timeout_s: float) -> None:
         """Say goodbye on every stream, and wait for their ends, but not for ever."""
@@ -96,7 +123,9 @@ class SyncService:
 
     async def _keeper(self, stream: DeviceStream) -> Keeper:
         hello = await stream.open()
-        return Keeper(stream, hello, *await self._desk(stream.room))
+        keeper = Keeper(stream, hello, *await self._desk(stream.room))
+        await keeper.greet()
+        return keeper
 
     async def _desk(self, room: Room) -> tuple[Desk, Shipping]:
         if room.name not in self._desks:
