@@ -77,7 +77,7 @@ class Writer:
 
     def __init__(self, store: DeviceStore, outbox: Outbox, config: Config) -> None:
         self._store = store
-        self._outbox = outbox
+        self.outbox = outbox
         self._config = config
         self._limits = Limits(config.batch_events, config.batch_bytes)
         self.inbox = Inbox(config.inbox_max_events)
@@ -227,7 +227,7 @@ class Writer:
             self._write_state(connection, [i for i in prepared if i.outcome == WRITTEN])
             self._keep_bounds(connection, now_ms)
         self.inbox.declared(lost - left)
-        self._outbox.notify()
+        self.outbox.notify()
         for item in prepared:
             if item.entry.settled is not None:
                 item.entry.settled(item.outcome)

@@ -97,8 +97,9 @@ class Keeper:
     def put(self, entry: Entry) -> None:
         """Take an event. Never blocks, never fails."""
         open_ = self.open
-        if open_ is not None:
-            open_.writer.put(entry)
+        writer = open_.begun if open_ is not None else None
+        if writer is not None:
+            writer.put(entry)
         elif self._early.qsize() < self._config.inbox_max_events // 2:
             self._early.put(entry)
         else:
@@ -151,7 +152,8 @@ class Keeper:
     def waiting(self) -> int:
         """How many events are in memory only."""
         open_ = self.open
-        return self.early() + (open_.writer.waiting() if open_ is not None else 0)
+        writer = open_.begun if open_ is not None else None
+        return self.early() + (writer.waiting() if writer is not None else 0)
 
     @property
     def wrong(self) -> EdgeError | None:
@@ -159,7 +161,8 @@ class Keeper:
         open_ = self.open
         if self.trouble is not None or open_ is None:
             return self.trouble or self.bundle_trouble
-        return open_.writer.trouble or open_.cause or open_.store.incident or self.bundle_trouble
+        writing = open_.begun.trouble if open_.begun is not None else None
+        return writing or open_.cause or open_.store.incident or self.bundle_trouble
 
     @property
     def cause(self) -> EdgeError | None:
@@ -247,6 +250,8 @@ class Keeper:
         if self._room.live.release is not None and not self.ready.is_set():
             self.ready.set()
             return changed  # the first decision before everything that it does not need
+        if open_.begun is None:
+            self._drain(open_, begin=True)
         loading.prepare()
         if now >= self._next_election:
             self._next_election = now + self._config.election_s
@@ -304,8 +309,9 @@ class Keeper:
             except Exception:
                 log.exception("a callback of on_change failed")
 
-    def _drain(self, open_: OpenStore) -> None:
-        if self._early.empty():
+    def _drain(self, open_: OpenStore, *, begin: bool = False) -> None:
+        """Hand over what came before there was a writer; with `begin` there is one from now on."""
+        if self._early.empty() and not begin:
             return
         missed, self._missed = next(self._missed), itertools.count()
         open_.writer.inbox.missed(missed)

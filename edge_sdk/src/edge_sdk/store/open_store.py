@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +16,6 @@ from edge_sdk._posix import FileLock
 from edge_sdk.config import Config
 from edge_sdk.engine.caps import CapLedger, CapRow
 from edge_sdk.errors import EdgeError, StoreCorrupt
-from edge_sdk.outbox.queue import Outbox
-from edge_sdk.outbox.writer import Writer
 from edge_sdk.runtime import loading
 from edge_sdk.runtime.kept_routines import KeptRoutines
 from edge_sdk.runtime.room import Room
@@ -27,6 +26,8 @@ from edge_sdk.store.reservations import ClaimFile
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
+    from edge_sdk.outbox.queue import Outbox
+    from edge_sdk.outbox.writer import Writer
     from edge_sdk.sync.roles import Standing
     from edge_sdk.sync.updater import Updater
 
@@ -37,6 +38,8 @@ _COMPILED: Final = 10_000
 
 # Caps that were counted this recently may not be on disk yet.
 _SETTLED_MS: Final = 10_000
+# The lanes of a process that writes nothing yet.
+_NO_LANES: Final = (-1, -1)
 
 
 class OpenStore:
@@ -52,8 +55,9 @@ class OpenStore:
         room.ledger.apply(rows)
         self.claims = room.claims
         self._share(room)
-        self.outbox = Outbox(store, config)
-        self.writer = Writer(store, self.outbox, config)
+        #: The writer, once it was asked for.
+        self.begun: Writer | None = None
+        self._beginning = threading.Lock()
         self.updater: Updater | None = None
         self.standing: Standing | None = None
         #: Why the release that is on disk is not the one decided from; None: it is.
@@ -70,6 +74,25 @@ class OpenStore:
             room.past,
             lambda one: room.local.consents(one, room.live.genomes.consents(one)),
         )
+
+    @property
+    def outbox(self) -> Outbox:
+        """What goes to the server. Raises StoreError."""
+        return self.writer.outbox
+
+    @property
+    def writer(self) -> Writer:
+        """What writes, made when it is first asked for: the first decision does not wait for it.
+        Raises StoreError."""
+        if self.begun is None:
+            with self._beginning:
+                if self.begun is None:
+                    from edge_sdk.outbox.queue import Outbox
+                    from edge_sdk.outbox.writer import Writer
+
+                    outbox = Outbox(self.store, self._config)
+                    self.begun = Writer(self.store, outbox, self._config)
+        return self.begun
 
     def _share(self, room: Room) -> None:
         """Count with the other processes of this store what is taken."""
@@ -168,15 +191,19 @@ class OpenStore:
             if all_of_it:
                 room.local.reload(store_state.read_pending(connection))
             else:
-                room.local.extend(store_state.read_pending(connection, since, self.writer.lanes))
+                room.local.extend(store_state.read_pending(connection, since, self._lanes()))
             self._take_caps(connection, room, all_of_it=all_of_it)
 
     def _take_caps(self, connection: sqlite3.Connection, room: Room, *, all_of_it: bool) -> None:
-        lanes = self.writer.lanes
-        rows, self._last_cap = store_state.read_caps(connection, self._last_cap, lanes)
+        known = self._last_cap
+        rows, self._last_cap = store_state.read_caps(connection, known, self._lanes())
         room.ledger.apply(rows)
         if all_of_it:
             self._forget_erased(connection, room.ledger, room.clock.now_ms())
+
+    def _lanes(self) -> tuple[int, int]:
+        """Those in which this process writes what it knows already."""
+        return self.begun.lanes if self.begun is not None else _NO_LANES
 
     def _forget_erased(
         self, connection: sqlite3.Connection, ledger: CapLedger, now_ms: int
@@ -259,7 +286,7 @@ class OpenStore:
     def close(self, timeout: float) -> bool:
         """Write what there is, stop, and close the files; whether all was written in time."""
         deadline = time.monotonic() + timeout
-        written = self.writer.close(timeout)
+        written = self.begun is None or self.begun.close(timeout)
         if self._uncompiled is not None and len(self._uncompiled[0].catalogue) <= _COMPILED:
             self._keep_compiled()  # it was open for a moment only
         if self._seen[1] >= 0:  # else nobody knows who agreed to what
@@ -277,8 +304,9 @@ class OpenStore:
 
     def abandon(self) -> list[object]:
         """In a forked child: give up what is the parent's. What is returned must live for ever."""
-        self.writer.abandon()
+        if self.begun is not None:
+            self.begun.abandon()
         self.claims.abandon()
         if self._syncing is not None:
             self._syncing.abandon()
-        return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.writer]
+        return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.begun]
