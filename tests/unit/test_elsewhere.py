@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from edge_sdk.engine.caps import CapLedger, CapRow, Hold, rules_of
 from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.store import tables
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.genomes import GenomeView
 from edge_sdk.store.rescue import rescue
 from edge_sdk.store.rows import prepare
 from edge_sdk.store.state import ELSEWHERE, drop_caps, keep_elsewhere, put_caps, read_caps
@@ -103,7 +105,7 @@ def test_who_was_nobody_here_any_more_is_told_what_they_did() -> None:
     assert not ledger.blocked(BEN, 6), "one view of this device"
 
 
-def test_a_held_view_that_was_seen_elsewhere_is_held_no_more() -> None:
+def test_a_viewview_that_was_seen_elsewhere_is_viewno_more() -> None:
     ledger = rules({"id": "taxi", "caps": [{"limit": 2}]})
     ledger.hold(Hold(b"1", ANNA, "taxi", ledger.elapsed() + 60_000))
     ledger.apply([away(ANNA, b"1")])
@@ -294,6 +296,15 @@ def test_every_process_learns_of_it_and_of_its_end(tmp_path: Path) -> None:
             until(partial(free, edge))
             assert shown(edge, "lobby", customer=customer(2)) == "train"
         assert shown(one, "lobby", customer=customer(1)) == "taxi"
+
+
+def test_who_is_gone_is_looked_for_when_anybody_may_be() -> None:
+    view = GenomeView(files=("a", ""), patches={ANNA: b"row"})
+    assert not replace(view, change=2, patches={ANNA: b"other", BEN: b"row"}).lost(view)
+    left = replace(view, patches={ANNA: b"row", BEN: LEFT})
+    assert left.lost(view)
+    assert not left.lost(left)
+    assert replace(view, files=("b", "")).lost(view)
 
 
 def test_all_rows_anew_keep_what_is_of_them(tmp_path: Path) -> None:

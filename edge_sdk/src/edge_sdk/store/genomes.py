@@ -130,6 +130,14 @@ class GenomeView:
             if isinstance(patch, bytes):
                 yield unpack_row(subject, patch)
 
+    def lost(self, before: GenomeView) -> bool:
+        """Whether anybody of the view before may have no row any more."""
+        same = self.files == before.files
+        return not same or any(
+            not isinstance(patch, bytes) and before.patches.get(subject) != patch
+            for subject, patch in self.patches.items()
+        )
+
     @property
     def left(self) -> frozenset[bytes]:
         """The subjects that are not of the audience any more, nor their lookups."""

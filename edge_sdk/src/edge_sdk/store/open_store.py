@@ -137,11 +137,14 @@ class OpenStore:
             changed |= self._take_release(room)
         if now[0] != before[0] or now[3] != before[3]:
             changed |= self._take_standing(room)
+        lost = False
         if now[1] != before[1]:
-            room.adopt(genomes=self.store.genomes())
+            held, genomes = room.live.genomes, self.store.genomes()
+            lost = genomes.lost(held)
+            room.adopt(genomes=genomes)
             changed = True
         if now[2] != before[2] or now[1] != before[1]:
-            self._take_state(room, all_of_it=now[1] != before[1], since=before[2])
+            self._take_state(room, all_of_it=now[1] != before[1], lost=lost, since=before[2])
         self._seen = now
         return changed
 
@@ -185,20 +188,20 @@ class OpenStore:
         room.adopt(in_force=in_force)
         return True
 
-    def _take_state(self, room: Room, *, all_of_it: bool, since: int) -> None:
+    def _take_state(self, room: Room, *, all_of_it: bool, lost: bool, since: int) -> None:
         with room.local.holding(), self.store.read() as connection:
             room.local.reload_consents(store_state.read_consents(connection))
             if all_of_it:
                 room.local.reload(store_state.read_pending(connection))
             else:
                 room.local.extend(store_state.read_pending(connection, since, self._lanes()))
-            self._take_caps(connection, room, all_of_it=all_of_it)
+            self._take_caps(connection, room, lost=lost)
 
-    def _take_caps(self, connection: sqlite3.Connection, room: Room, *, all_of_it: bool) -> None:
+    def _take_caps(self, connection: sqlite3.Connection, room: Room, *, lost: bool) -> None:
         known = self._last_cap
         rows, self._last_cap = store_state.read_caps(connection, known, self._lanes())
         room.ledger.apply(rows)
-        if all_of_it:
+        if lost:  # all rows are looked at, which is no matter of every change
             self._forget_erased(connection, room.ledger, room.clock.now_ms())
 
     def _lanes(self) -> tuple[int, int]:
