@@ -108,6 +108,19 @@ def test_the_claims_are_those_of_devices() -> None:
     assert row.claim == hashlib.blake2b(b"i", digest_size=16).digest()
 
 
+def test_what_no_device_could_have_claimed_counts_for_nothing() -> None:
+    """One such event keeps neither what follows from being counted nor devices from rows."""
+    long_id, beyond, many = decision("screen"), outcome("redeem"), decision("screen")
+    long_id.decision.decision_id = bytes(65)
+    beyond.outcome.slot = 256
+    short = outcome("redeem")
+    short.outcome.decision_id = b""
+    for one in (long_id, beyond, short):
+        assert list(counting(ALL).rows(ANN, one, 5)) == []
+    many.decision.slots.extend([many.decision.slots[0]] * 299)
+    assert len(list(counting(ALL).rows(ANN, many, 5))) == 256
+
+
 def test_only_what_a_limit_of_a_customer_asks_for() -> None:
     device = {"caps": [{"limit": 1, "scope": "device"}]}
     assert not counting(device).asked

@@ -3,7 +3,9 @@
 It is what the device that said it counted itself: a decision counts as a view where its placement
 takes deciding for showing, an outcome as a view where it does not; a redemption or a dismissal as
 itself; what the schema takes for a success as one. An interaction that names an offer is a success
-or nothing. The claims are those of the device, so that nothing counts twice.
+or nothing. The claims are those of the device, so that nothing counts twice. What no device could
+have claimed (an id of another length, a slot beyond what a claim can name) counts for nothing: no
+device would take it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from edge_sdk.dna.schema import DnaSchema
     from genome_edge.v1 import event_pb2
 
+_ID_BYTES: Final = 16
+_SLOTS: Final = 256
 _NOT_SHOWN: Final[Collection[str]] = frozenset({Reason.HOUSE.value, Reason.HELD_OUT.value})
 
 
@@ -57,11 +61,14 @@ def happened(event: event_pb2.Event, release: Said) -> Iterator[Happened]:
         record = event.decision
         placement = release.placements.get(record.placement)
         if placement is None or not placement.shown_on_view:
-            for number, slot in enumerate(record.slots):
+            slots = record.slots[:_SLOTS] if len(record.decision_id) == _ID_BYTES else ()
+            for number, slot in enumerate(slots):
                 if slot.offer and slot.reason not in _NOT_SHOWN:
                     yield Happened(claim_of(record.decision_id, number), slot.offer, VIEW)
     elif event.HasField("outcome") and event.outcome.offer:
         said = event.outcome
+        if len(said.decision_id) != _ID_BYTES or said.slot >= _SLOTS:
+            return
         placement = release.placements.get(said.placement)
         on_view = placement is None or placement.shown_on_view
         claim = claim_of(said.decision_id, said.slot)
