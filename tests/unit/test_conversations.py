@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from edge_sdk.sync import holding
 from edge_sdk.sync.trust import FEATURES
 from edge_sdk.sync.updater import Updater
 from genome_edge.v1 import sync_pb2
+from tests.unit.device_town import until
 from tests.versions.conversation import NAME, Heard, Kept, converse, held
 from tests.versions.released import HERE
 
@@ -28,27 +30,48 @@ KEPT = sorted(HERE.glob(f"*/{NAME}"))
 
 
 class Line:
-    """A link that says what was once said, each message at its time."""
+    """A link that says what was once said, each message at its time, as soon as the device has
+    answered the transaction before it."""
 
     address = SimpleNamespace(text="kept")
 
     def __init__(self, stream: list[Heard]) -> None:
         self.ms = stream[0].at_ms
         self._server = [one for one in stream if one.who == "server"]
-        self.requests: Iterator[sync_pb2.SyncRequest] = iter(())
+        self.said: list[sync_pb2.SyncRequest] = []
+        self._listening = threading.Thread()
 
     def open_sync(self, requests: Iterator[sync_pb2.SyncRequest]) -> Line:
         """The one stream that was kept."""
-        self.requests = itertools.chain([next(requests)], requests)
+
+        def hear() -> None:
+            for request in requests:
+                self.said.append(request)
+
+        self._listening = threading.Thread(target=hear)
+        self._listening.start()
         return self
 
     def __iter__(self) -> Iterator[sync_pb2.SyncResponse]:
+        due = 0
         for heard in self._server:
+            message = sync_pb2.SyncResponse.FromString(heard.said)
+            self._wait_for(due)
             self.ms = heard.at_ms
-            yield sync_pb2.SyncResponse.FromString(heard.said)
+            yield message
+            due = message.commit.nonce
+        self._wait_for(due)
+
+    def _wait_for(self, nonce: int) -> None:
+        until(lambda: not nonce or nonce in (said for said, _ in answers(self.said)))
 
     def cancel(self) -> None:
         """There is nothing to end."""
+
+    def all_said(self) -> list[sync_pb2.SyncRequest]:
+        """What the device said until it hung up."""
+        self._listening.join(10)
+        return self.said
 
 
 def device_said(stream: list[Heard]) -> list[sync_pb2.SyncRequest]:
@@ -70,7 +93,7 @@ def listen(store: DeviceStore, stream: list[Heard]) -> list[sync_pb2.SyncRequest
     with mock.patch.object(holding, "secrets", SimpleNamespace(token_bytes=lambda _: hello.nonce)):
         updater = Updater(store, Outbox(store, Config()), Config(), lambda: None)
         updater._sync_until(cast("Any", line), time.monotonic() + 60)
-    return list(line.requests)
+    return line.all_said()
 
 
 def test_this_version_is_kept() -> None:

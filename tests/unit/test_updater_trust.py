@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge_sdk.errors import TrustError
 from edge_sdk.status import DeviceFacts
 from edge_sdk.store.meta import count_loss
+from edge_sdk.sync import worker
 from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
 from tests.unit.authority import Authority
 from tests.unit.contract_server import ContractServer, Stream, until
@@ -119,6 +124,88 @@ def test_a_pause_reaches_a_connected_device_and_is_said_back_at_once(town: Town)
     assert abs(last.wall_ms - now_ms()) < 60_000
     assert updater.state.last_nack == ""
     assert len(town.house.streams) == 1
+
+
+def test_a_stop_waits_for_no_model_that_hangs(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        assert go_on.wait(20)
+
+    def play(stream: Stream) -> None:
+        stream.send(trust=town.trust(0))
+        town.beat(stream)
+        stream.offer(town.house.publisher.release(1), 1)
+        assert hangs.wait(10)
+        town.stop("taxi")
+        stream.send(trust=town.trust(1))
+        town.beat(stream)
+        stream.answer(1)
+        stream.wait_for(lambda _: False, 60)
+
+    monkeypatch.setattr(worker, "try_release", hang)
+    town.house.script = play
+    config = replace(town.device.config, heartbeat_s=0.1, stream_silence_s=0.3)
+    updater = town.device.updater(config)
+    updater.start()
+    until(lambda: town.device.store.standing().stopped == {"taxi"}, "the stop list")
+    until(lambda: any(b.stop_list_version == 1 for b in town.heartbeats()), "said back")
+    time.sleep(0.5)
+    assert len(town.house.streams) == 1, "who is busy with a release is not silent"
+    assert town.device.active == 0
+    go_on.set()
+    until(lambda: town.device.active == 1, "the release")
+    assert town.house.streams[0].answer(1) is not None
+
+
+def test_the_end_of_a_stream_waits_for_the_trial_on_it(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+    at_once = threading.Semaphore()
+    release = town.house.publisher.release(1)
+
+    def try_slowly(*_: object) -> None:
+        assert at_once.acquire(blocking=False), "two trials at the same time"
+        begun.append(time.monotonic())
+        time.sleep(0.3)
+        at_once.release()
+        raise TrustError("it is too slow", "MODEL")
+
+    def play(stream: Stream) -> None:
+        town.beat(stream)
+        before = len(begun)
+        stream.offer(release, 1)
+        while len(begun) == before and not stream.over:
+            time.sleep(0.005)  # and then the line breaks
+
+    monkeypatch.setattr(worker, "try_release", try_slowly)
+    town.house.script = play
+    updater = town.device.updater()
+    updater.start()
+    until(lambda: len(begun) >= 4, "tried again and again")
+    assert all(later - one >= 0.3 for one, later in itertools.pairwise(begun))
+    assert town.device.active == 0
+
+
+def test_what_nobody_foresaw_of_a_trial_is_said_and_tried_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = worker.try_release
+    tried: list[int] = []
+
+    def fail_once(*given: Any) -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise MemoryError("no room to begin with")
+        real(*given)
+
+    monkeypatch.setattr(worker, "try_release", fail_once)
+    town.house.release = town.house.publisher.release(1)
+    town.device.updater().start()
+    until(lambda: town.device.active == 1, "the release")
+    assert "unforeseen" in caplog.text
 
 
 def test_a_heartbeat_says_all_that_is_known(town: Town) -> None:

@@ -1,4 +1,8 @@
-"""One sync stream, from Hello to its end: carries out what the machine of `sync` asks for."""
+"""One sync stream, from Hello to its end: carries out what the machine of `sync` asks for.
+
+A release is tried beside the stream, in a thread of its own: a model that hangs takes its time, and
+stops go on coming meanwhile. Whoever works with the machine holds `_turn`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_sdk.errors import DiskFull, EdgeError, StoreError, TrustError, UnreachableError
+from edge_sdk.slices import in_slices
 from edge_sdk.sync import actions
 from edge_sdk.sync.actions import (
     Action,
@@ -18,6 +23,7 @@ from edge_sdk.sync.actions import (
     HeardLog,
     HeardTime,
     Held,
+    InstallRelease,
     Leave,
     PutTrust,
     RememberVersion,
@@ -62,6 +68,15 @@ class Events:
     changed: Callable[[], None]
 
 
+class _Went(NamedTuple):
+    """How what can fail went; without a refusal the transaction is complete."""
+
+    refusal: str = ""
+    detail: str = ""
+    stay: bool = False
+    active: int = 0
+
+
 class SyncSession:
     """One stream. `run` it in one thread; `cancel` it from any."""
 
@@ -93,6 +108,9 @@ class SyncSession:
         self._silent = False
         self._once = False
         self._leaving: Leave | None = None
+        self._turn = threading.RLock()
+        self._trial: threading.Thread | None = None
+        self._broken: Exception | None = None
         self._cancelled = threading.Event()
         self._call: SyncCall | None = None
 
@@ -127,6 +145,10 @@ class SyncSession:
         finally:
             self._outgoing.put(None)
             call.cancel()
+            if self._trial is not None:  # the next stream says what came of it
+                self._trial.join()
+            if self._broken is not None:
+                raise self._broken
         return self._leaving.retry_after_s if self._leaving is not None else 0.0
 
     def _follow(self, call: SyncCall) -> None:
@@ -137,8 +159,8 @@ class SyncSession:
                 connected = True
                 self._events.connected()
             if self._leaving is None:
-                actions = self._machine.receive(message, self._events.now_ms())
-                self._perform(actions)
+                with self._turn:
+                    self._perform(self._machine.receive(message, self._events.now_ms()))
             else:
                 unheard += message.ByteSize()
                 if unheard > _FAREWELL_BYTES:
@@ -201,7 +223,7 @@ class SyncSession:
     def _is_over(self) -> bool:
         """Whether nothing was heard for so long that the stream is dead, or the news at an end."""
         now = time.monotonic()
-        if self._busy:
+        if self._busy or (self._trial is not None and self._trial.is_alive()):
             return False
         if self._silence.too_long(now):
             self._silent = True
@@ -239,30 +261,54 @@ class SyncSession:
                     self._events.changed()
                 case RememberVersion(version, digest):
                     self._events.verified(version, digest)
+                case InstallRelease():  # the last of its transaction
+                    self._trial = threading.Thread(
+                        target=self._try, args=(action,), name="genome-edge-trial", daemon=True
+                    )
+                    self._trial.start()
                 case _:
-                    follow_ups = self._attempt(action)
+                    follow_ups = self._settle(action, self._attempt(action))
                     if follow_ups and not self._machine.is_open:
                         todo.clear()  # the transaction is over
                     todo.extend(follow_ups)
 
-    def _attempt(self, action: actions.Attempt) -> list[Action]:
-        """Do what can fail, and tell the machine how it went."""
+    def _try(self, action: actions.Attempt) -> None:
+        """Do what may take long, beside the stream."""
+        try:
+            with in_slices():
+                went = self._attempt(action)
+            with self._turn:
+                self._perform(self._settle(action, went))
+                self._silence.heard(time.monotonic())
+        except Exception as error:  # noqa: BLE001  raised where the stream is followed
+            self._broken = error
+            self.cancel()
+
+    def _attempt(self, action: actions.Attempt) -> _Went | None:
+        """Do what can fail; None: there is more to do."""
         try:
             if not self._do(action):
-                return []
+                return None
             active = self._store.active_release()
         except TrustError as error:
-            return self._machine.settle(action.nonce, error.reason, str(error))
+            return _Went(error.reason, str(error))
         except DiskFull as error:
             # What cannot fit must not keep this device from what needs no room, like a stop.
             self._short = action if isinstance(action, actions.MakeRoom) else None
-            stay = self._short is not None
-            return self._machine.settle(action.nonce, Refusal.DISK_FULL, str(error), stay=stay)
+            return _Went(Refusal.DISK_FULL, str(error), self._short is not None)
         except StoreError as error:
-            return self._machine.settle(action.nonce, Refusal.STORE, str(error))
+            return _Went(Refusal.STORE, str(error))
         except (EdgeError, ValueError) as error:
-            return self._machine.settle(action.nonce, Refusal.ROWS, str(error))
-        self._active = active.version if active is not None else 0
+            return _Went(Refusal.ROWS, str(error))
+        return _Went(active=active.version if active is not None else 0)
+
+    def _settle(self, action: actions.Attempt, went: _Went | None) -> list[Action]:
+        """Tell the machine how it went; what follows."""
+        if went is None:
+            return []
+        if went.refusal:
+            return self._machine.settle(action.nonce, went.refusal, went.detail, stay=went.stay)
+        self._active = went.active
         answer = self._machine.settle(action.nonce)
         self._events.refused(self._machine.last_nack)
         self._events.committed()
