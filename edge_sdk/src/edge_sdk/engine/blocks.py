@@ -42,7 +42,8 @@ class Predicate(NamedTuple):
 class Eligible:
     """Offers that are eligible, ascending rows, with what choosing among them needs.
 
-    `worth` is float64[k], what a success is worth in 2^-16, net of its cost; `priorities` int32[k],
+    `worth` is float64[k], what a success is worth in 2^-16, net of its cost, and `half_worth` half
+    of that, exactly, for models that give twice their values; `priorities` int32[k],
     `groups` and `categories` int32[k] (0: none) are None where they make no difference.
 
     Where most of the block is eligible, the whole block is valued and `positions` int64[k] picks
@@ -57,6 +58,7 @@ class Eligible:
         "_vectors",
         "categories",
         "groups",
+        "half_worth",
         "positions",
         "priorities",
         "rows",
@@ -68,6 +70,7 @@ class Eligible:
         self._vectors: Vectors | None = None
         self.rows = block.rows[positions]
         self.worth = block.worth[positions]
+        self.half_worth = self.worth / 2
         self.priorities = None if block.priorities is None else block.priorities[positions]
         self.groups = None if block.groups is None else block.groups[positions]
         self.categories = None if block.categories is None else block.categories[positions]

@@ -251,10 +251,10 @@ def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores,
         parts.insert(0, (inputs.genome_indices, inputs.genome_weights))
     try:
         scoring = release.scoring
-        values = scoring.values(parts, eligible.vectors(scoring.vectors))
+        doubles = scoring.doubles(parts, eligible.vectors(scoring.vectors))
         if eligible.positions is not None:
-            values = values[eligible.positions]
-        return fixed_scores(values, eligible.worth), False
+            doubles = doubles[eligible.positions]
+        return fixed_scores(doubles, eligible.half_worth), False
     except Exception:  # noqa: BLE001 a decision comes back whatever a model does; it says UNSCORED
         values = np.full(len(eligible.rows), _UNSCORED_VALUE, np.float32)
         return fixed_scores(values, eligible.worth), True

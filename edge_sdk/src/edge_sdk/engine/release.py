@@ -48,6 +48,7 @@ log = logging.getLogger("edge_sdk")
 GOLDEN_TOLERANCE: Final = 1e-5
 _MAX_SLOTS: Final = 64
 _TOGETHER: Final = 512
+_TWO: Final = np.float32(2.0)
 _MAX_NEAREST: Final = 1024
 # Offers that are valued in two ways, to compare them.
 _PROBED: Final = 256
@@ -77,14 +78,16 @@ class Scoring(NamedTuple):
     scorer: Scorer
     vectors: Floats
 
-    def values(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
-        """Probability of success, float32[k], for a query of one or more parts, in arrays that
-        nobody changes: markers int64[n] and weights float32[n] of each."""
+    def doubles(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
+        """Twice the probability of success, float32[k], for a query of one or more parts, in arrays
+        that nobody changes: markers int64[n] and weights float32[n] of each."""
         scorer = self.scorer
         if isinstance(scorer, TowerScorer):
-            return scorer.values_of(parts, vectors)
+            return scorer.doubles_of(parts, vectors)
         indices = np.concatenate([indices for indices, _ in parts])
-        return scorer.values(indices, np.concatenate([weights for _, weights in parts]), vectors)
+        weights = np.concatenate([weights for _, weights in parts])
+        with np.errstate(over="ignore"):  # whatever an app's own gives
+            return scorer.values(indices, weights, vectors) * _TWO
 
 
 class Bundle(NamedTuple):

@@ -8,7 +8,7 @@ this architecture with sizes for which that is faster. What is computed, with re
     x     = sum of weight · query_table[query_row[index]] + query_bias     as (members, width)
     h     = relu(relu(x) · hidden_weight + hidden_bias)                    (members, 1, hidden)
     q     = h · output_weight + output_bias                                flat: (dimension,)
-    value = sigmoid(offer_vector · q) = tanh(offer_vector · q / 2) / 2 + 1/2
+    value = sigmoid(offer_vector · q) = (tanh(offer_vector · q / 2) + 1) / 2
     vector = sum of weight · offer_table[offer_row[index]] + offer_constant
 
 Both ways agree to 1e-5; `Release` proves that for each release before it relies on it, and goes on
@@ -47,6 +47,7 @@ _BATCH: Final = 2048
 # The operators mean the same from the first of these sets to the last.
 _OPSETS: Final = range(13, 22)
 _HALF: Final = np.float32(0.5)
+_ONE: Final = np.float32(1.0)
 _ZERO: Final = np.float32(0.0)
 
 
@@ -129,10 +130,10 @@ class TowerScorer:
 
     def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
         """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
-        return self._values(self._sum(indices, weights), vectors)
+        return self._doubles(self._sum(indices, weights), vectors) * _HALF
 
-    def values_of(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
-        """The same for a query of one or more parts, in arrays that nobody changes.
+    def doubles_of(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
+        """Twice that (exactly) for a query of one or more parts, in arrays that nobody changes.
 
         What a part adds up to is remembered for as long as its weights are in use: those of a
         genome are for an hour, those of a moment come again and again.
@@ -143,7 +144,7 @@ class TowerScorer:
             if known is None or known[0]() is not weights:
                 known = self._remember(indices, weights)
             wide = known[1] if wide is None else wide + known[1]
-        return self._values(wide, vectors)
+        return self._doubles(wide, vectors)
 
     def _remember(self, indices: Indices, weights: Floats) -> tuple[ref[Floats], Floats]:
         key, sums = id(weights), self._sums
@@ -152,7 +153,7 @@ class TowerScorer:
         known = sums[key] = (ref(weights, lambda _: sums.pop(key, None)), found)
         return known
 
-    def _values(self, wide: Floats | None, vectors: Floats) -> Floats:
+    def _doubles(self, wide: Floats | None, vectors: Floats) -> Floats:
         query = self._query(self._query_bias if wide is None else wide + self._query_bias)
         number = len(vectors)
         values: Floats
@@ -164,8 +165,7 @@ class TowerScorer:
                 known = self._remember_stack(vectors)
             values = np.matmul(known[1], query).ravel()
         np.tanh(values, out=values)
-        values *= _HALF
-        values += _HALF
+        values += _ONE
         return values[:number]
 
     def _remember_stack(self, vectors: Floats) -> tuple[ref[Floats], Floats]:
