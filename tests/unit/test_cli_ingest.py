@@ -229,6 +229,30 @@ def test_offers_check_finds_what_import_would_refuse_or_note(person: Person) -> 
     assert f"note: {path}:1: areas.near[0]: no place is a 'hotell'" in told
 
 
+def test_what_is_wrong_is_told_where_it_stands_and_with_what_to_write(person: Person) -> None:
+    path = person.file(
+        "o.yaml",
+        "- id: a\n  value: 1\n  hours: 9-13\n"
+        "- id: b\n  rings: 2\n"
+        "- id: c\n  value: 2\n  caps: [{limit: 2, calendar: day, window_hours: 24}]\n"
+        '- id: d\n  valid: {until: "2030-06-06T00:00"}\n'
+        "- id: e\n  value: 3\n  near: [hotel]\n  all_of: [nonsense]\n",
+    )
+    checked = person.json("offers", "check", path, code=1)["problems"]
+    (report,) = person.json("import", "offers", path, code=1)["files"]
+    zoneless = "'2030-06-06T00:00' is not allowed; expected a time with its offset "
+    zoneless += "(2026-06-30T18:00:00+02:00) or a zone beside it"
+    either = "24 is not allowed; expected either window_hours or calendar"
+    assert [(one["line"], one["column"], one["cause"]) for one in checked] == [
+        (3, "hours", "'9-13' is not a list, such as [9-13]"),
+        (5, "rings", "2 is not allowed; expected cells that the rings are around"),
+        (8, "caps[0].window_hours", either),
+        (10, "valid.until", zoneless),
+        (14, "all_of[0]", "'nonsense' is not a marker such as claim:organic"),
+    ]
+    assert report["rejects"] == checked
+
+
 def test_notes_alone_are_nothing_to_mend(person: Person) -> None:
     rows = [{"id": "a", "placements": ["lobby"]}, {"id": "b", "near": ["hotel"]}]
     path = write(person.root / "o.jsonl", rows)

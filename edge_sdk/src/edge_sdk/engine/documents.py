@@ -245,7 +245,7 @@ def instant(value: object, field: str, zone: tzinfo | None = None) -> int:
         except ValueError:
             moment = None
     if not isinstance(moment, datetime) or (moment.tzinfo is None and zone is None):
-        fail(field, value, "a time with its offset, for example 2026-06-30T18:00:00+02:00")
+        fail(field, value, "a time with its offset (2026-06-30T18:00:00+02:00) or a zone beside it")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     try:

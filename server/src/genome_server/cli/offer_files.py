@@ -21,7 +21,7 @@ from genome_server.ingest.dna import problem_error, row_error
 from genome_server.ingest.kinds import KINDS
 from genome_server.ingest.loose_ends import Names
 from genome_server.ingest.readers import RawRow, format_of, read_rows
-from genome_server.ingest.rejects import Reject
+from genome_server.ingest.rejects import Reject, line_of
 from genome_server.ingest.repeats import Repeats
 from genome_server.ingest.worth import beyond_offer
 
@@ -139,4 +139,4 @@ def _offer(path: Path, raw: RawRow, seen: Repeats) -> release_pb2.OfferSpec | No
 
 
 def _at(path: Path, raw: RawRow, error: RowError) -> Reject:
-    return Reject(str(path), raw.line, error.column, error.cause)
+    return Reject(str(path), line_of(raw, error), error.column, error.cause)

@@ -119,6 +119,8 @@ def _explain(kind: Kind, error: ValidationError) -> RowError:
     expected = schema.get("x-expected") or _expected(error.validator, error.validator_value)
     if error.validator == "type" and "x-expected" not in schema:
         expected = _types(error.validator_value)
+        if error.validator_value == "array" and type(value) in _SCALARS:
+            expected += f", such as [{value}]"
     if _is_private(kind, path):
         return RowError(path, f"is not {expected} (the value is not repeated here)")
     hint = ""

@@ -80,7 +80,7 @@ def declared_dna(value: object, field: str) -> Dna:
 
 def row_error(error: InvalidDocument) -> RowError:
     """The error of a document as that of a row."""
-    return RowError(error.field, f"{error.value!r} is not {error.allowed}")
+    return RowError(error.field, f"{error.value!r} is not allowed; expected {error.allowed}")
 
 
 def problem_error(problem: str, prefix: str = "") -> RowError:

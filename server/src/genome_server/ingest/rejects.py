@@ -78,7 +78,7 @@ class RejectsFile:
 
 def reject_of(kind: Kind, path: Path, raw: RawRow, error: RowError) -> tuple[Reject, str]:
     """What is wrong with a row: for people, and as the line of JSON that is kept of it."""
-    line = raw.lines.get(re.split(r"[.\[]", error.column)[0], raw.line)
+    line = line_of(raw, error)
     reject = Reject(str(path), line, error.column, error.cause)
     record = {
         "file": reject.file,
@@ -88,6 +88,11 @@ def reject_of(kind: Kind, path: Path, raw: RawRow, error: RowError) -> tuple[Rej
         "row": _without_coordinates(kind, raw.raw),
     }
     return reject, json.dumps(record, ensure_ascii=False, default=str)
+
+
+def line_of(raw: RawRow, error: RowError) -> int:
+    """The line of the field that is wrong, where its format gives it one; else the row's."""
+    return raw.lines.get(re.split(r"[.\[]", error.column)[0], raw.line)
 
 
 def _without_coordinates(kind: Kind, raw: Any) -> Any:
