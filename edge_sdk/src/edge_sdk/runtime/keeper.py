@@ -202,8 +202,12 @@ class Keeper:
         open_, self.open = self.open, None
         if open_ is None:
             return self._early.empty()
-        self._drain(open_)
-        return open_.close(max(0.1, deadline - time.monotonic()))
+        try:
+            self._drain(open_)
+        except StoreError as error:  # no writer can begin: the store is closed all the same
+            self.note(error)
+        written = open_.close(max(0.1, deadline - time.monotonic()))
+        return written and self._early.empty()
 
     def abandon(self) -> list[object]:
         """In a forked child: give up what is the parent's. What is returned must live for ever."""
@@ -251,7 +255,12 @@ class Keeper:
             self.ready.set()
             return changed  # the first decision before everything that it does not need
         if open_.begun is None:
-            self._drain(open_, begin=True)
+            try:
+                self._drain(open_, begin=True)
+            except StoreError as error:  # what is new is taken over all the same
+                self.note(error)
+                return changed
+        self.trouble = None
         loading.prepare()
         if now >= self._next_election:
             self._next_election = now + self._config.election_s
@@ -285,8 +294,8 @@ class Keeper:
 
     def _look(self, open_: OpenStore) -> bool:
         changed = open_.look(self._room)
-        self._drain(open_)
-        self.trouble = None
+        if open_.begun is not None:
+            self._drain(open_)
         return self._use_bundle(open_) or changed
 
     def _elect(self, open_: OpenStore) -> None:
@@ -313,11 +322,12 @@ class Keeper:
         """Hand over what came before there was a writer; with `begin` there is one from now on."""
         if self._early.empty() and not begin:
             return
+        writer = open_.writer  # first: it may not begin, and what was missed stays counted
         missed, self._missed = next(self._missed), itertools.count()
-        open_.writer.inbox.missed(missed)
+        writer.inbox.missed(missed)
         while True:
             try:
-                open_.writer.put(self._early.get_nowait())
+                writer.put(self._early.get_nowait())
             except queue.Empty:
                 return
 
