@@ -13,7 +13,7 @@ import pytest
 
 from edge_sdk.outbox.frames import FrameKind
 from edge_sdk.runtime.claiming import claim_of
-from genome_edge.v1 import event_pb2, sync_pb2
+from genome_edge.v1 import decision_pb2, event_pb2, sync_pb2
 from genome_server.genomes.live import LiveConsumer
 from genome_server.home import Home, Tenant
 from genome_server.log import Committer, LogReader
@@ -68,11 +68,11 @@ def shown(subject: bytes, decision: bytes, name: str = "taxi") -> _Said:
     return subject, int(FrameKind.DECISION), event.SerializeToString()
 
 
-def redeemed(subject: bytes, decision: bytes) -> _Said:
+def redeemed(subject: bytes, decision: bytes, name: str = "taxi") -> _Said:
     event = event_pb2.Event(
         time=event_pb2.EventTime(wall_ms=now_ms(), offset_known=True),
         outcome=event_pb2.Outcome(
-            decision_id=decision, kind="redeem", offer="taxi", placement="screen", event_id="r"
+            decision_id=decision, kind="redeem", offer=name, placement="screen", event_id="r"
         ),
     )
     return subject, int(FrameKind.OUTCOME), event.SerializeToString()
@@ -249,6 +249,40 @@ def test_a_decision_of_the_server_knows_what_devices_showed(
     assert next_told(one_stream).keys() == {ann, bob}
     assert thin.decide(customer="ann").slots[0].offer != "taxi"
     assert thin.decide(customer="eve").slots[0].offer == "taxi"
+    one_stream.close()
+
+
+def test_a_redemption_at_the_server_knows_those_of_devices(
+    channel: grpc.Channel, tenant: Tenant
+) -> None:
+    with closing(tenant.open_store()) as store:
+        cap = {"limit": 1, "count": "redeem"}
+        till = {"caps": [{**cap, "scope": "device"}], "priority": 9, "placements": ["feed"]}
+        store.put_documents("offer", [offer("till", "service:till", **till)])
+    publish_release(tenant)
+    thin = Thin(channel, add_thin(tenant))
+    until(lambda: thin.decide("feed", customer="ann").slots[0].offer == "till")
+    one, one_stream, _ = current(channel, tenant, features=COUNTING)
+    made = {
+        (name, place): thin.decide(place, customer=name).decision_id
+        for name in ("ann", "bob")
+        for place in ("screen", "feed")
+    }
+    ann = subject_of(tenant, "ann")
+    said = [redeemed(ann, secrets.token_bytes(16), name) for name in ("taxi", "till")]
+    report(one, 1, *said)
+    kinds: set[int] = set()
+    while sync_pb2.CapEvent.KIND_REDEEM not in kinds:
+        kinds = {event.kind for event in next_told(one_stream).get(ann, ())}
+
+    def redeem(name: str, place: str) -> str:
+        request = decision_pb2.RedeemRequest(decision_id=made[name, place])
+        return str(thin(request).reason)
+
+    assert redeem("ann", "screen") == "CAPPED"
+    assert redeem("bob", "screen") == "GRANTED"
+    assert redeem("ann", "feed") == "GRANTED", "the server is a device of its own"
+    assert redeem("bob", "feed") == "CAPPED"
     one_stream.close()
 
 
