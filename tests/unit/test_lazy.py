@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,26 @@ def test_a_fork_waits_until_what_is_being_loaded_is_there(
         os._exit(0 if slow.answer == 42 else 1)
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_two_threads_that_need_each_others_modules_both_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaf_of_it.py").write_text("answer = 42\n")
+    (tmp_path / "stem_of_it.py").write_text(
+        "import time\nfrom edge_sdk.lazy import later\n"
+        "time.sleep(0.3)\nanswer = later('leaf_of_it').answer\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found: list[int] = []
+    works = (
+        lambda: found.append(import_module("stem_of_it").answer),
+        lambda: found.append(later("stem_of_it").answer),
+    )
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)  # it is in the middle of it
+    for thread in threads:
+        thread.join(10)
+    assert found == [42, 42]

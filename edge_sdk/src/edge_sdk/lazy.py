@@ -12,11 +12,13 @@ not need stands in for itself until something is asked of it:
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, overload
+
+from edge_sdk._posix import Quiet
 
 T = TypeVar("T")
 
@@ -49,12 +51,16 @@ class lazy(Generic[T]):  # noqa: N801  a decorator, like property
         return value
 
 
-# Held while a module is loaded late: a child that was forked meanwhile would wait for it for ever.
-_loading = threading.RLock()
+# No child is forked while a module is loaded late: it would wait for that for ever. Any number of
+# threads load at once: one that imports a module by itself may need another one late, for which it
+# must not wait here while somebody else waits in here for its module.
+_loading = Quiet()
+# A fork that has waited for so long takes place in any case.
+_PAUSE_S: Final = 10.0
 os.register_at_fork(
-    before=_loading.acquire,
-    after_in_parent=_loading.release,
-    after_in_child=_loading.release,
+    before=partial(_loading.pause, _PAUSE_S),
+    after_in_parent=_loading.resume,
+    after_in_child=_loading.__init__,  # type: ignore[misc]
 )
 
 
