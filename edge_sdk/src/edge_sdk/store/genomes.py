@@ -131,9 +131,10 @@ class GenomeView:
                 yield unpack_row(subject, patch)
 
     def lost(self, before: GenomeView) -> bool:
-        """Whether anybody of the view before may have no row any more."""
-        same = self.files == before.files
-        return not same or any(
+        """Whether anybody of the view before may have no row any more, or had none in between."""
+        # Of several changes between two looks the last one is seen: who left may be back.
+        seen = self.files == before.files and self.change - before.change in (0, 1)
+        return not seen or any(
             not isinstance(patch, bytes) and before.patches.get(subject) != patch
             for subject, patch in self.patches.items()
         )
