@@ -74,10 +74,32 @@ def test_many_that_can_never_be_shown_are_counted(tenant: Tenant, store: Store) 
         publish(tenant, untrained=True, now_ms=NOW)
 
 
-def test_an_offer_that_is_over_stays_in_the_release(tenant: Tenant, store: Store) -> None:
-    over = {"until": "2020-01-01T00:00:00Z"}
-    store.put_documents("offer", [offer("spa", "service:spa", valid=over)])
-    assert not publish(tenant, untrained=True, now_ms=NOW).notes
+@pytest.mark.parametrize(
+    "since",
+    [
+        {},
+        {"placements": ["lift"]},
+        {"sizes": ["a4"], "placements": ["feed"]},
+        {"value": 1, "placements": ["feed"]},
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_an_offer_that_is_over_stays_in_the_release(
+    tenant: Tenant, store: Store, since: dict[str, Any], several: bool
+) -> None:
+    ends = ["2019-06-01T00:00:00Z", "2020-01-01T00:00:00Z"]
+    windows = [
+        {"from": end[:8] + "01T00:00:00Z", "until": end[:8] + "02T00:00:00Z"} for end in ends
+    ]
+    over = {"windows": windows} if several else {"valid": {"until": ends[1]}}
+    feed = {"id": "feed", "sizes": ["300x250"], "least_worth": 1.5}
+    store.put_documents("offer", [offer("spa", "service:spa", **over, **since)])
+    store.put_documents("placement", [("feed", feed)])
+    done = publish(tenant, untrained=True, now_ms=NOW)
+    assert not [note for note in done.notes if "left out" in note]
+    parts = contents(tenant, done.manifest)
+    stays = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
+    assert "spa" in [one.id for one in stays]
 
 
 def test_rings_around_places_need_devices_that_know_them(tenant: Tenant, store: Store) -> None:

@@ -72,20 +72,27 @@ def load_as_device(manifest: release_pb2.Manifest, parts: Mapping[str, bytes]) -
     return release
 
 
-def never_shown(parts: Mapping[str, bytes]) -> dict[str, list[str]]:
+def never_shown(parts: Mapping[str, bytes], now_ms: int) -> dict[str, list[str]]:
     """The offers of a release that nobody could ever get from it, each with the reasons.
 
-    An offer whose time is over is none of them: it was shown, and what follows is still accepted.
-    A house default asks nothing of its placement.
+    An offer whose time is over is none of them, whatever became of its placements since: it was
+    shown, and what follows is still accepted. A house default asks nothing of its placement.
     """
     offers = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
     placements = release_pb2.PlacementList.FromString(parts["placements"]).placements
     houses = {one.house_offer for one in placements}
     found = {
-        offer.id: check_offer(offer) or ([] if offer.id in houses else check_fit(offer, placements))
+        offer.id: check_offer(offer)
+        or ([] if offer.id in houses or _over(offer, now_ms) else check_fit(offer, placements))
         for offer in offers
     }
     return {name: problems for name, problems in found.items() if problems}
+
+
+def _over(offer: release_pb2.OfferSpec, now_ms: int) -> bool:
+    windows = offer.targeting.windows
+    until_ms = windows[-1].until_ms if windows else offer.targeting.valid_until_ms
+    return 0 < until_ms <= now_ms
 
 
 def refuse_placements(parts: Mapping[str, bytes]) -> None:
@@ -95,13 +102,13 @@ def refuse_placements(parts: Mapping[str, bytes]) -> None:
             raise Refused(f"placement {placement.id!r}: {problem}")
 
 
-def unfit(parts: Mapping[str, bytes]) -> dict[str, str]:
+def unfit(parts: Mapping[str, bytes], now_ms: int) -> dict[str, str]:
     """The offers that must not go out, each with why: those that are worth more than a score holds,
     and those that nobody could ever get."""
     offers = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
     found = {
         name: f"it can never be shown: {'; '.join(problems)}"
-        for name, problems in never_shown(parts).items()
+        for name, problems in never_shown(parts, now_ms).items()
     }
     beyond = ((offer.id, "; ".join(beyond_offer(offer))) for offer in offers)
     return {**found, **{name: problem for name, problem in beyond if problem}}

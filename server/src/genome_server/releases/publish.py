@@ -106,7 +106,7 @@ def publish(
         )
         progress()
         refuse_placements(parts)
-        left_out = unfit(parts)
+        left_out = unfit(parts, now_ms)
         if leave_out:
             parts = without_offers(parts, left_out)
         else:
