@@ -336,7 +336,15 @@ def test_what_devices_report_counts_once(street: Street) -> None:
         assert len(list(store.cap_events_of([ANN]))) == 3, "two kinds of success of one slot"
 
 
+def in_an_audience(street: Street, *subjects: bytes) -> None:
+    with closing(street.tenant.open_store()) as store:
+        store.put_audience(AudienceRow("those", {"none": True}))
+        store.put_customers(CustomerRow(one, (), AGREED) for one in subjects)
+        store.set_members("those", subjects)
+
+
 def test_one_person_under_two_subjects(street: Street) -> None:
+    in_an_audience(street, ANN, BOB, EVE)
     street.report("a", (ANN, DECISION, decision("screen")))
     street.genomes()
     street.count()
@@ -356,6 +364,29 @@ def test_one_person_under_two_subjects(street: Street) -> None:
     with closing(street.tenant.open_store()) as store:
         assert len(list(store.cap_events_of([EVE]))) == 3
         assert len(list(store.cap_events_of([ANN]))) == 2, "nobody of that person any more"
+
+
+def test_a_person_of_many_visits(street: Street) -> None:
+    """Their visits count for them, and nothing is kept for visits that nobody can ask for."""
+    in_an_audience(street, ANN)
+    visits = [bytes([9, n]) * 8 for n in range(9)]
+    for n, visit in enumerate(visits):
+        shown = decision("screen")
+        shown.decision.decision_id = bytes([n]) * 16
+        street.report("a", (visit, DECISION, shown), (ANN, LINK, linked(visit)))
+    street.report("b", (ANN, INTERACTION, bought()))
+    street.genomes()
+    street.count()
+    with closing(street.tenant.open_store()) as store:
+        assert len(list(store.cap_events_of([ANN]))) == 10
+        assert len(list(store.cap_events_of(visits))) == 9, "what was said of them themselves"
+    # Who is linked through a visit has what all of the person did.
+    in_an_audience(street, ANN, BOB)
+    street.report("b", (BOB, LINK, linked(visits[0])))
+    street.genomes()
+    street.count()
+    with closing(street.tenant.open_store()) as store:
+        assert len(list(store.cap_events_of([BOB]))) == 10
 
 
 def test_another_log_is_read_from_its_beginning(street: Street) -> None:

@@ -155,21 +155,34 @@ class Counters:
     # Persons ------------------------------------------------------------------------------------
 
     def _spread(self, linked: set[bytes], rows: Iterable[CapRow]) -> list[CapRow]:
-        """What counts for the other subjects of the persons who did it, or who were linked."""
+        """What counts for the other subjects of the persons who did it, or who were linked.
+
+        For those that anybody can ask for, only: somebody who identifies themselves at every visit
+        is as many subjects as visits.
+        """
         new: dict[bytes, list[CapRow]] = {}
         for row in rows:
             new.setdefault(row.subject, []).append(row)
         links: dict[bytes, list[bytes]] = {}
         found: list[CapRow] = []
+        done: set[bytes] = set()
         self._load(links, sorted(linked.union(new)))
         for subject in sorted(linked.union(new)):
-            if not links[subject]:
+            if not links[subject] or subject in done:
                 continue
             person = person_of(subject, lambda one: self._linked(links, one))
-            said = list(new.get(subject, ()))
-            if subject in linked:
-                said += self._store.cap_events_of([subject])
-            found += (row._replace(subject=one) for row in said for one in person if one != subject)
+            done.update(person)
+            said = [row for one in person for row in new.get(one, ())]
+            if not linked.isdisjoint(person):
+                said += self._store.cap_events_of(person)
+            known = {(row.subject, row.kind, row.claim) for row in said}
+            claims = {(row.kind, row.claim): row for row in said}
+            for one in sorted(self._store.asked_for(person)):
+                found += (
+                    row._replace(subject=one)
+                    for claim, row in claims.items()
+                    if (one, *claim) not in known
+                )
         return found
 
     def _linked(self, links: dict[bytes, list[bytes]], subject: bytes) -> list[bytes]:

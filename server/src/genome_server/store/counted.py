@@ -57,6 +57,14 @@ class Counted(Connections):
         for row in self.among(query, subjects):
             yield _row(row)
 
+    def asked_for(self, subjects: Sequence[bytes]) -> set[bytes]:
+        """Those of these subjects that have an id outside, or are in an audience."""
+        found: set[bytes] = set()
+        for table in ("subjects", "members"):
+            query = f"SELECT subject FROM {table} WHERE subject IN ({{keys}})"
+            found.update(bytes(subject) for (subject,) in self.among(query, subjects))
+        return found
+
     def cap_subjects(self, after: bytes, limit: int) -> list[bytes]:
         """Of whom there is any, in order, after one of them; at most `limit`."""
         query = "SELECT DISTINCT subject FROM cap_events WHERE subject > ? ORDER BY subject LIMIT ?"

@@ -31,6 +31,10 @@ class CountedStore(Protocol):
         """Everything of these subjects."""
         ...
 
+    def asked_for(self, subjects: Sequence[bytes]) -> set[bytes]:
+        """Those of these subjects that have an id outside, or are in an audience."""
+        ...
+
     def cap_subjects(self, after: bytes, limit: int) -> list[bytes]:
         """Of whom there is any, in order, after one of them; at most `limit`."""
         ...
