@@ -99,6 +99,9 @@ def test_what_is_told_and_how_it_ends(tenant: Tenant, tmp_path: Path) -> None:
     ):
         call(tenant, *wrong, code=2)
     call(tenant, "decide", "--all", *where, "--out", tmp_path / "b.parquet", code=1)
+    nobody = ("--marker", "loves:tea", "--marker", "loves:cake")
+    told = call(tenant, "decide", *nobody, *where, "--out", tmp_path / "d.csv").stderr
+    assert "note: no customer has the profile marker 'loves:tea' or 'loves:cake'" in told
     call(tenant, "decide", tmp_path / "no.csv", *where, "--out", tmp_path / "c.csv", code=1)
     assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o600
 

@@ -42,7 +42,7 @@ from edge_sdk.sidecar.answers import JSON, Answer, answered, busy, nothing_at, r
 from edge_sdk.sidecar.doors import Door, parse_origin, private_socket
 from edge_sdk.sidecar.http_server import Heard, LocalServer, LocalServer6, UnixServer
 from edge_sdk.sidecar.patience import IDLE_S, REQUEST_S, Phase
-from edge_sdk.sidecar.refusals import CallRefused
+from edge_sdk.sidecar.refusals import CallRefused, unread
 from edge_sdk.sidecar.service import Method, snake
 from edge_sdk.sidecar.token import Gate
 
@@ -318,9 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             json_format.Parse(self._read() or b"{}", request)
         except (json_format.Error, ValueError, RecursionError) as error:
-            raise CallRefused(
-                "INVALID_ARGUMENT", f"the body is no {method.name}: {error}"
-            ) from None
+            raise unread(method.name, error) from None
         response = method.answer(request)
         text = json_format.MessageToJson(
             response, always_print_fields_with_no_presence=True, indent=None

@@ -7,6 +7,7 @@ As gRPC it is a status with a google.rpc.Status in its trailing metadata, as the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,8 @@ from edge_sdk.sync.transport import DOMAIN, ERROR_INFO_URL
 from genome_edge.v1 import errors_pb2
 
 _MAX_TEXT: Final = 200
+_MAX_READ: Final = 1_000
+_NO_FIELD: Final = r'Message type \S+ has no field named "(.*?)" at [^\n]*\n.*?"\[(.*)\]"\.*'
 
 
 class Status(NamedTuple):
@@ -88,6 +91,13 @@ def details_of(code: int, message: str, reason: str, facts: Mapping[str, str]) -
     info = errors_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts)
     said.details.add(type_url=ERROR_INFO_URL, value=info.SerializeToString())
     return said.SerializeToString()
+
+
+def unread(method: str, error: Exception) -> CallRefused:
+    """Why a body is not the request of a method: protobuf's words, shorter where a field is new."""
+    said = str(error)[:_MAX_READ]  # the caller's own words are in it, and there may be megabytes
+    said = re.sub(_NO_FIELD, r"there is no \1; there are: \2", said)
+    return CallRefused("INVALID_ARGUMENT", f"the body is no {method}: {said}")
 
 
 def short(text: str) -> str:

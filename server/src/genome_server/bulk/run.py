@@ -78,6 +78,10 @@ def decide_list(
                 "the genomes in the store are not of this release's schema, so none is used; "
                 "run: genome-server build, then publish"
             )
+        if order.markers and not members.total:
+            outcome.notes.append(
+                "no customer has the profile marker " + " or ".join(map(repr, order.markers))
+            )
         budgets = Budgets([Budget(*_split(name), n) for name, n in run.budgets.items()], release)
         # No hold lapses while the run goes on: its clock stands still.
         catch_up(tenant)
