@@ -99,6 +99,7 @@ class Life:
         self.open = OpenStore(self.store, self.room, SERVICE, lambda: None)
         self.keeper.open = self.open
         self.keeper._tried.set()
+        self.keeper.when_open(10)
         self.desk = Desk(self.room, self.keeper)
         self.look()
         self.floor = self.store.clock_floor_ms()

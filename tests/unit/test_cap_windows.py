@@ -246,3 +246,15 @@ def test_a_withdrawn_offer_still_counts_for_its_campaign() -> None:
     for at in range(2):
         assert ledger.record(ANN, "c", "view", at) is not None
     assert ledger.blocked(ANN, 3) == {"a"}, "who sets no limit of its own still counts"
+
+
+def test_what_is_held_counts_in_the_window_before_where_a_clock_is_set_back_into_it() -> None:
+    spec = release_pb2.OfferSpec(
+        id="taxi", caps=[release_pb2.Cap(limit=2, calendar=Cap.CALENDAR_HOUR, paced=True)]
+    )
+    now = [10 * HOUR]
+    ledger = CapLedger(rules_of([spec]), elapsed=lambda: now[0])  # it has no clock but this one
+    ledger.take(ANN, [(b"1", "taxi")], now[0], lapse=now[0] + HOUR // 12)
+    assert ledger.blocked(ANN, now[0]) == {"taxi"}
+    now[0] -= 1  # of two an hour both may be shown by now
+    assert ledger.blocked(ANN, now[0]) == frozenset()

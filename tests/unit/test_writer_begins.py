@@ -90,3 +90,18 @@ def test_what_was_too_much_meanwhile_is_declared(path: Path, no_lanes: threading
     gaps = [one.evicted for one in found if one.HasField("evicted")]
     assert len(found) - len(gaps) == 50
     assert sum(gap.last_sequence - gap.first_sequence + 1 for gap in gaps) == 30
+
+
+def test_what_came_before_the_writer_stays_before_what_comes_after(path: Path) -> None:
+    edge = EdgeClient(path, config=FAST)
+    assert edge.wait_ready(10)
+    keeper = edge._keeper
+    assert until(lambda: keeper._writer is not None)
+    keeper._writer = None  # as a moment ago
+    with keeper.gate:  # the keeper's thread is elsewhere
+        first = edge.decide(MOMENT, "lobby")
+        assert edge.status.outbox == 1  # whoever looks brings the writer, not what was handed over
+        second = edge.decide(MOMENT, "lobby")
+        made = [one.decision.decision_id.hex() for one in events(edge) if one.HasField("decision")]
+    assert made == [first.id, second.id]
+    edge.close()

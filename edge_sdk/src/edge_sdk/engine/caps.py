@@ -49,8 +49,7 @@ __all__ = [
 
 _VIEWS: Final = 1024
 _SLICE: Final = 500
-# By how much a clock is off when holds are looked at anew.
-_MOVED_MS: Final = 1000
+_MOVED_MS: Final = 1000  # By so much a clock is off when holds are looked at anew.
 
 
 class CapLedger:
@@ -74,6 +73,8 @@ class CapLedger:
         self._next_turn = NEVER
         # How far the last moment that was asked about was ahead of `elapsed`.
         self._ahead_ms = 0
+        # The latest moment for which what is held was counted.
+        self._counted_ms = 0
         self._next_prune_ms = 0
         self._times: dict[Where, list[int]] = {}
         # What readers look at: the offers of each limit, and what each subject has reached.
@@ -376,14 +377,16 @@ class CapLedger:
     def _lapses(self, where: Where) -> tuple[list[int], int]:
         """When each hold lapses, and now, in Unix milliseconds."""
         ahead_ms = self._ahead_ms
-        return [lapse + ahead_ms for lapse in self._holds.lapses(where)], self.elapsed() + ahead_ms
+        now_ms = self.elapsed() + ahead_ms
+        self._counted_ms = max(self._counted_ms, now_ms)
+        return [lapse + ahead_ms for lapse in self._holds.lapses(where)], now_ms
 
     def _lapse(self, now_ms: int) -> None:
         """Before anything is asked: let go of what has lapsed, and count what is held anew where a
         window has ended, the clock was set, or nobody had said yet what time it is."""
         elapsed = self.elapsed()
         moved = self._moved(now_ms, elapsed)
-        self._ahead_ms = now_ms - elapsed
+        self._ahead_ms, self._counted_ms = now_ms - elapsed, now_ms
         touched = self._holds.lapsed(elapsed) if self._holds.next_lapse <= elapsed else set()
         if self._next_turn <= now_ms:
             due = {where for where, turn in self._turns.items() if turn <= now_ms}
@@ -395,4 +398,5 @@ class CapLedger:
         self._settle(touched)
 
     def _moved(self, now_ms: int, elapsed: int) -> bool:
-        return abs(now_ms - elapsed - self._ahead_ms) > _MOVED_MS
+        # Back by however little: it may be the window before.
+        return now_ms < self._counted_ms or abs(now_ms - elapsed - self._ahead_ms) > _MOVED_MS

@@ -13,6 +13,7 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import queue
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_sdk.condition import warnings_of
 from edge_sdk.config import Config
@@ -40,6 +41,9 @@ from edge_sdk.runtime.room import Room
 from edge_sdk.store.device import DeviceFacts, DeviceStore
 from edge_sdk.store.open_store import OpenStore
 from edge_sdk.values import dataclass
+
+if TYPE_CHECKING:
+    from edge_sdk.outbox.writer import Writer
 
 log = logging.getLogger("edge_sdk")
 
@@ -79,6 +83,9 @@ class Keeper:
         self.gate = threading.Lock()
         self._tried = threading.Event()
         self._early: queue.SimpleQueue[Entry] = queue.SimpleQueue()
+        # Who takes events; None until those that came before were handed over, in their order.
+        self._writer: Writer | None = None
+        self._handing = threading.Lock()
         self._missed = itertools.count()  # each value is taken once, whatever the thread
         self._unknown: queue.SimpleQueue[Unknown] = queue.SimpleQueue()
         self._wake = threading.Event()
@@ -96,8 +103,7 @@ class Keeper:
 
     def put(self, entry: Entry) -> None:
         """Take an event. Never blocks, never fails."""
-        open_ = self.open
-        writer = open_.begun if open_ is not None else None
+        writer = self._writer
         if writer is not None:
             writer.put(entry)
         elif self._early.qsize() < self._config.inbox_max_events // 2:
@@ -123,7 +129,7 @@ class Keeper:
             if isinstance(trouble, StoreError):
                 raise trouble
             raise StoreError(f"the store {self._origin.path} is not open: {trouble}")
-        self._drain(open_)  # who flushes now means what came before, too
+        self._drain(open_, begin=True)  # who flushes now means what came before, too
         return open_
 
     def tell(self, unknown: Unknown) -> None:
@@ -206,12 +212,14 @@ class Keeper:
             self._drain(open_)
         except StoreError as error:  # no writer can begin: the store is closed all the same
             self.note(error)
+        self._writer = None
         written = open_.close(max(0.1, deadline - time.monotonic()))
         return written and self._early.empty()
 
     def abandon(self) -> list[object]:
         """In a forked child: give up what is the parent's. What is returned must live for ever."""
         open_, self.open = self.open, None
+        self._writer = None
         self._closing.set()
         return [self] if open_ is None else [self, *open_.abandon()]
 
@@ -254,7 +262,7 @@ class Keeper:
         if self._room.live.release is not None and not self.ready.is_set():
             self.ready.set()
             return changed  # the first decision before everything that it does not need
-        if open_.begun is None:
+        if self._writer is None:
             try:
                 self._drain(open_, begin=True)
             except StoreError as error:  # what is new is taken over all the same
@@ -294,7 +302,7 @@ class Keeper:
 
     def _look(self, open_: OpenStore) -> bool:
         changed = open_.look(self._room)
-        if open_.begun is not None:
+        if self._writer is not None:
             self._drain(open_)
         return self._use_bundle(open_) or changed
 
@@ -320,16 +328,16 @@ class Keeper:
 
     def _drain(self, open_: OpenStore, *, begin: bool = False) -> None:
         """Hand over what came before there was a writer; with `begin` there is one from now on."""
-        if self._early.empty() and not begin:
+        if self._early.empty() and (self._writer is not None or not begin):
             return
         writer = open_.writer  # first: it may not begin, and what was missed stays counted
-        missed, self._missed = next(self._missed), itertools.count()
-        writer.inbox.missed(missed)
-        while True:
-            try:
-                writer.put(self._early.get_nowait())
-            except queue.Empty:
-                return
+        with self._handing:
+            missed, self._missed = next(self._missed), itertools.count()
+            writer.inbox.missed(missed)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    writer.put(self._early.get_nowait())
+            self._writer = writer
 
     def _facts(self) -> DeviceFacts:
         room = self._room
