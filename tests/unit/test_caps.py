@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import Hold
+from edge_sdk.engine.cap_rulebook import Rulebook
 from edge_sdk.engine.caps import NEVER, CapLedger, CapRow, CapRule
 from edge_sdk.engine.offers import offer_from_document
 
@@ -130,6 +132,35 @@ def test_what_no_longer_counts_is_given_up() -> None:
     assert [row.at_ms for row in ledger.rows() if row.offer == "taxi"] == [2]
     assert ledger.prune(10**15) == [CapRow(ANN, "taxi", "view", 2)]
     assert ledger.blocked(ANN, 10**15) == {"once"}
+
+
+def test_nobody_waits_while_it_looks_for_what_no_longer_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = CapLedger(rules(taxi=views(1, 24)))
+    ledger.record(ANN, "taxi", "view", 0)
+    ledger.record(BOB, "taxi", "view", 0)
+    looks = Rulebook.ended
+    meanwhile: list[Callable[[], object]] = [
+        lambda: ledger.forget(ANN),
+        lambda: ledger.rebind(rules(taxi=views(1, 48))),
+        lambda: ledger.record(ANN, "taxi", "view", 26 * HOUR),
+    ]
+
+    def looked(book: Rulebook, *asked: Any) -> Any:
+        found = looks(book, *asked)
+        meanwhile.pop(0)()  # would hang under the lock
+        return found
+
+    monkeypatch.setattr(Rulebook, "ended", looked)
+    assert [row.subject for row in ledger.prune(25 * HOUR)] == [BOB]  # ann's row is another now
+    ledger.record(BOB, "taxi", "view", 0)
+    assert ledger.prune(25 * HOUR) == []  # by the rules that hold now it counts
+    assert ledger.blocked(BOB, 25 * HOUR) == {"taxi"}
+    assert [row.subject for row in ledger.prune(48 * HOUR)] == [b"", BOB]
+    assert ledger.blocked(ANN, 49 * HOUR) == {"taxi"}
+    monkeypatch.undo()
+    assert [row.subject for row in ledger.prune(74 * HOUR)] == [ANN]
 
 
 def test_a_subject_is_forgotten() -> None:

@@ -29,6 +29,10 @@ class Kept:
         """Every row."""
         return list(self._rows.values())
 
+    def still(self, rows: list[tuple[Key, CapRow]]) -> list[tuple[Key, CapRow]]:
+        """Those of some rows that are under their keys, unchanged."""
+        return [(key, row) for key, row in rows if self._rows.get(key) is row]
+
     def viewed(self, claim: bytes, kind: str) -> bool:
         """Whether this device counted something of this kind under a claim."""
         return (claim, kind) in self._rows

@@ -10,7 +10,10 @@ from typing import Final
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine.cap_holds import DEVICE, Where
-from edge_sdk.engine.cap_rules import CapRow, CapRule, Counter, Limit, counters_of
+from edge_sdk.engine.cap_kept import Key
+from edge_sdk.engine.cap_rules import NEVER, CapRow, CapRule, Counter, Limit, counters_of
+
+Rows = list[tuple[Key, CapRow]]
 
 # What no rule asks for any more is kept this long: a later release may ask again.
 _FORGOTTEN_AFTER_MS: Final = 90 * 24 * 3_600_000
@@ -79,3 +82,19 @@ class Rulebook:
             if not (limit.device and row.elsewhere)
         ]
         return max(asked, default=_FORGOTTEN_AFTER_MS)
+
+    def ends_ms(self, row: CapRow) -> int:
+        """When an event can no longer block anything, in Unix milliseconds; NEVER: it always can."""
+        return min(row.at_ms + self.relevant_ms(row), NEVER)
+
+    def ended(self, rows: Rows, now_ms: int) -> tuple[Rows, int]:
+        """Those of some rows that can no longer block anything, and when the next one ends."""
+        found: Rows = []
+        soonest = NEVER
+        for key, row in rows:
+            ends = self.ends_ms(row)
+            if ends > now_ms:
+                soonest = min(soonest, ends)
+            else:
+                found.append((key, row))
+        return found, soonest

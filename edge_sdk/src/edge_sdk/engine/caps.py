@@ -253,19 +253,18 @@ class CapLedger:
         with self._lock:
             if now_ms < self._next_prune_ms:
                 return []
-            dropped: list[CapRow] = []
-            touched: set[Where] = set()
-            soonest = NEVER
-            for key, row in self._rows.items():
-                ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
-                if ends > now_ms:
-                    soonest = min(soonest, ends)
-                else:
-                    dropped.append(row)
-                    touched |= self._remove(key)
-            self._next_prune_ms = soonest
-            self._settle(touched)
-        return dropped
+            # What comes meanwhile says itself when it ends.
+            self._next_prune_ms, book, rows = NEVER, self._book, self._rows.items()
+        ended, soonest = book.ended(rows, now_ms)
+        out: list[CapRow] = []
+        for at in range(0, len(ended), _SLICE):  # as in `apply`
+            with self._lock:
+                some = self._rows.still(ended[at : at + _SLICE]) if book is self._book else []
+                self._settle(set().union(*(self._remove(key) for key, _ in some)))
+            out += [row for _, row in some]
+        with self._lock:  # where rules or rows were changed meanwhile it looks again
+            self._next_prune_ms = min(self._next_prune_ms, soonest if len(out) == len(ended) else 0)
+        return out
 
     def forget(self, subject: bytes) -> None:
         """Forget one subject (a wiped visit, an erasure). What the device counted stays."""
@@ -319,14 +318,12 @@ class CapLedger:
 
     def _row(self, subject: bytes, offer: str, kind: str, at_ms: int, claim: bytes) -> CapRow:
         rule = self._book.rules.get(offer)
-        if rule is None:
-            return CapRow(subject, offer, kind, at_ms, claim)
-        return CapRow(subject, offer, kind, at_ms, claim, rule.campaign, rule.group)
+        of = (rule.campaign, rule.group) if rule is not None else ()
+        return CapRow(subject, offer, kind, at_ms, claim, *of)
 
     def _put(self, key: Key, row: CapRow) -> set[Where]:
         self._rows.put(key, row)
-        ends = min(row.at_ms + self._book.relevant_ms(row), NEVER)
-        self._next_prune_ms = min(self._next_prune_ms, ends)
+        self._next_prune_ms = min(self._next_prune_ms, self._book.ends_ms(row))
         touched = self._book.touched(row)
         for where in touched:
             insort(self._times.setdefault(where, []), row.at_ms)
