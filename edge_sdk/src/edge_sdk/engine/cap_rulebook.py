@@ -84,7 +84,7 @@ class Rulebook:
         return max(asked, default=_FORGOTTEN_AFTER_MS)
 
     def ends_ms(self, row: CapRow) -> int:
-        """When an event can no longer block anything, in Unix milliseconds; NEVER: it always can."""
+        """From when on an event can block nothing, in Unix milliseconds; NEVER: it always can."""
         return min(row.at_ms + self.relevant_ms(row), NEVER)
 
     def ended(self, rows: Rows, now_ms: int) -> tuple[Rows, int]:
