@@ -29,6 +29,8 @@ _BUSY_S: Final = 10.0
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 # Checking a file reads all of it; a larger one is checked as its pages are used.
 _CHECKED_BYTES: Final = 8 * 1024 * 1024
+# No SDK writes a higher format than this: what says so is damaged.
+_FORMATS: Final = 1_000
 _LITTLE_SPACE: Final = 1024 * 1024
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -107,6 +109,8 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if not 0 <= version <= _FORMATS:
+            raise StoreCorrupt(f"{self.path} is damaged: format {version}")
         if version > store_schema.VERSION:
             raise StoreError(
                 f"{self.path} was written by a newer SDK (format {version}; this one reads "
@@ -258,10 +262,14 @@ class Database:
             with quiet:
                 yield
         except (sqlite3.Error, OSError) as error:
-            self._contradicted |= isinstance(error, sqlite3.IntegrityError)
+            # What we ask can be asked of our tables: their schema is not what we wrote.
+            code = getattr(error, "sqlite_errorcode", None)
+            wrong = isinstance(error, sqlite3.IntegrityError) or code == sqlite3.SQLITE_ERROR
+            self._contradicted |= wrong
             raise translate(error, self.path) from error
         except UnicodeDecodeError as error:
             # SQLite's own message about the damage quotes bytes of the damaged schema.
+            self._contradicted = True
             raise StoreCorrupt(f"{self.path} is damaged: its schema cannot be read") from error
 
     def watch(self) -> Watch:

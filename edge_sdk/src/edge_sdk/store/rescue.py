@@ -81,7 +81,9 @@ def _read(damaged: Path) -> tuple[dict[str, list[_Row]], set[str]]:
     tables that were read whole."""
     tables: dict[str, list[_Row]] = {name: [] for name in CHECKED}
     whole: set[str] = set()
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(damaged)) as connection:
+    # Also where SQLite quotes bytes of the damaged schema: what other files hold comes back then.
+    unreadable = contextlib.suppress(sqlite3.Error, UnicodeDecodeError)
+    with unreadable, contextlib.closing(_open(damaged)) as connection:
         # Not by each table's own columns: the name of one may be what is damaged.
         checked = "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '%row_crc%'"
         first = not connection.execute(checked).fetchone()[0]
