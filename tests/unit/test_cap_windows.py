@@ -158,6 +158,7 @@ def test_the_ledger_agrees_with_the_reference(
                     assert until == (NEVER if math.isinf(most) else most) or _held_later(
                         history, now, until
                     )
+    elapsed = END - last  # nothing is held any more
     assert ledger.prune(END) is not None
     again = CapLedger(rules_of(specs, zones_of(tables_for(specs, BEGIN - DAY, END))), ledger.rows())
     for subject in (ANN, BOB, NOBODY):

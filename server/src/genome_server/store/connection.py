@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +98,7 @@ class Connections:
                 self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _use_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
                 db = Database(connection, execute_plugins=False)
@@ -240,3 +241,17 @@ class Connections:
     def skip_counter(self, name: str, by: int) -> None:
         """Let a counter go on above its value by more than `by`, also where it has none yet."""
         self.take(name, by)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn the log on. Who does that while another connection does is refused at once, whatever
+    its timeout is: SQLite would wait for itself."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
