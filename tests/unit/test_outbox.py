@@ -13,8 +13,9 @@ from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import URGENT
 from edge_sdk.outbox.eviction import expire, join
 from edge_sdk.outbox.frames import FrameKind, iter_frames
-from edge_sdk.outbox.lanes import Limits
-from edge_sdk.outbox.queue import Batch
+from edge_sdk.outbox.lanes import Limits, Segment
+from edge_sdk.outbox.queue import Batch, Outbox
+from edge_sdk.store import segments
 from genome_edge.v1 import event_pb2
 from tests.unit.device_desk import FAST, Desk, drain, entry, word
 
@@ -392,3 +393,38 @@ def test_how_a_copy_keeps_its_rows_says_nothing_about_its_new_epoch(tmp_path: Pa
     assert desks[0].store.epoch() == desks[1].store.epoch()
     for desk in desks:
         desk.close()
+
+
+def test_an_event_that_reaches_the_disk_meanwhile_is_not_overlooked(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, group_commit_s=5.0))
+
+    def written_while_one_looks() -> int:
+        desk.writer.flush(5)
+        return desk.writer.waiting()
+
+    desk.outbox.in_memory = written_while_one_looks
+    desk.say("a")
+    assert desk.outbox.unsent() == 1
+    desk.close()
+
+
+def test_a_batch_costs_the_same_however_much_waits_behind_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(300):  # each a commit of its own
+        desk.writer.put_durably(entry(f"{i}"), 5)
+    read: list[object] = []
+    real = segments._segment
+
+    def seen(row: tuple[object, ...]) -> Segment:
+        read.append(row)
+        return real(row)
+
+    monkeypatch.setattr(segments, "_segment", seen)
+    outbox = Outbox(desk.store, replace(FAST, batch_events=10))
+    for already in range(0, 300, 10):
+        batch = outbox.next_batch()
+        assert batch is not None
+        assert (batch.first_sequence, batch.last_sequence) == (already + 1, already + 10)
+        outbox.ack(batch, batch.last_sequence, already, b"log")
+    assert len(read) <= 30 * 22  # ten to cut at, one behind them, and the ten again

@@ -279,6 +279,7 @@ def test_a_revoked_device_says_so_and_keeps_its_events(
         ),
         "the status says so",
     )
+    assert device.writer.flush(5)
     assert device.outbox.unsent() == 1
     house.revoked = False
     updater.kick()

@@ -15,9 +15,9 @@ Rules
 5. An event counts from when it is put until it is on disk or given up, wherever it is meanwhile.
 
 Theory of operation. Each event takes a number, of which each is given once. That number less those
-that have gone is at least as many as were here before it, so that the bound holds whoever puts at
-the same time. What has gone is counted under a lock, which the path of an ordinary event only reads
-beside.
+that had gone before is at least as many as were here before it, so that the bound holds whoever
+puts at the same time. What moves or goes does so under a lock, which the path of an ordinary event
+only reads beside; who counts takes it, so that what moves is neither missed nor counted twice.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Inbox:
 
     def put(self, entry: Entry) -> None:
         """Take an event, or give it up. Never blocks."""
-        waiting = next(self._numbers) - self._gone
+        gone = self._gone  # before the number: those that come later may go earlier
+        waiting = next(self._numbers) - gone
         if 2 * waiting < self._limit:
             self._queue.append(entry)
         else:
@@ -101,7 +102,8 @@ class Inbox:
         self._woken.set()
 
     def __len__(self) -> int:
-        return self._held + len(self._queue)
+        with self._lock:
+            return self._held + len(self._queue)
 
     def missed(self, events: int) -> None:
         """Count events that never came here."""
@@ -143,12 +145,13 @@ class Inbox:
         """Sort in what is here; how much it was."""
         items = 0
         while self._queue:
-            item = self._queue.popleft()
             items += 1
+            with self._lock:
+                item = self._queue.popleft()
+                self._held += not isinstance(item, Ticket)
             if isinstance(item, Ticket):
                 self.barriers.append(item)
             else:
-                self._held += 1
                 self.backlog.append(item)
         return items
 

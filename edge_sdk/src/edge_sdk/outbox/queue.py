@@ -26,7 +26,7 @@ from edge_sdk.store.files import write_file
 from edge_sdk.store.lane_rows import Lane, lane_row, lane_rows, put_lane
 from edge_sdk.store.meta import count_loss, get_meta, set_meta
 from edge_sdk.store.rows import read_rows, sealed
-from edge_sdk.store.segments import put_rest, read_segments, write_segment
+from edge_sdk.store.segments import oldest_row, put_rest, read_segments, write_segment
 from edge_sdk.values import dataclass
 
 
@@ -82,9 +82,8 @@ class Outbox:
             lane, received = waiting.lane, waiting.received
             extent = _handed_out(connection, lane, received)
             if extent is None:
-                extent = lanes.cut(
-                    read_segments(connection, lane, received + 1), received, self._limits
-                )
+                segments = read_segments(connection, lane, received + 1)
+                extent = lanes.cut(segments, received, self._limits)
                 assert extent is not None  # every sequence below `next` lies in a segment
                 connection.execute(
                     "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", sealed(lane, *extent)
@@ -165,8 +164,8 @@ class Outbox:
             # Nothing is said about what was not sent.
             sent = min(batch.last_sequence, row.next - 1)
             received = max(row.received, min(differing - 1, sent))
-            held = read_segments(connection, row.lane, 1)
-            waiting = read_segments(connection, row.lane, received + 1)
+            held = list(read_segments(connection, row.lane, 1, received))
+            waiting = list(read_segments(connection, row.lane, received + 1))
             epoch = _epoch_after(row, received, waiting)
             for table in ("outbox", "batches"):
                 connection.execute(f"DELETE FROM {table} WHERE lane = ?", (row.lane,))
@@ -207,7 +206,7 @@ class Outbox:
             if _lane_of(connection, batch) is None:
                 return
             connection.execute("DELETE FROM batches WHERE lane = ?", (batch.held,))
-            for segment in read_segments(connection, batch.held, first, last):
+            for segment in list(read_segments(connection, batch.held, first, last)):
                 rest = lanes.give_up(
                     segment,
                     lambda mark: first <= mark.sequence <= last,
@@ -229,11 +228,12 @@ class Outbox:
     def unsent(self) -> int:
         """How many events the server has not yet received, those still in memory included.
 
-        Raises StoreError.
+        What a commit takes to disk meanwhile may count twice, and never not at all. Raises
+        StoreError.
         """
+        in_memory = self.in_memory()  # first: events go from memory to disk
         with self._store.read() as connection:
-            unsent = sum(row.unsent for row in lane_rows(connection))
-        return unsent + self.in_memory()
+            return in_memory + sum(row.unsent for row in lane_rows(connection))
 
     def wait(self, timeout: float) -> bool:
         """Wait until something was committed since the last call; True where something was."""
@@ -291,10 +291,7 @@ def _waiting_lane(connection: sqlite3.Connection) -> Lane | None:
     waiting = [row for row in lane_rows(connection) if row.unsent > 0]
 
     def order(row: Lane) -> tuple[int, int]:
-        oldest = connection.execute(
-            "SELECT min(rowid) FROM outbox WHERE lane = ? AND last > ?", (row.lane, row.received)
-        ).fetchone()[0]
-        return row.priority, oldest or 0
+        return row.priority, oldest_row(connection, row.lane, row.received)
 
     return min(waiting, key=order, default=None)
 
@@ -311,8 +308,8 @@ def _settle(connection: sqlite3.Connection, lane: int) -> None:
         " (SELECT received FROM lanes WHERE lane = ?1)",
         (lane,),
     )
-    connection.execute(
-        "DELETE FROM outbox WHERE lane = ?1 AND last <= (SELECT safe FROM lanes WHERE lane = ?1)",
-        (lane,),
+    safe = "(SELECT safe FROM lanes WHERE lane = ?1)"
+    connection.execute(  # `first` is the key: what waits behind is not looked at
+        f"DELETE FROM outbox WHERE lane = ?1 AND first <= {safe} AND last <= {safe}", (lane,)
     )
     connection.execute("DELETE FROM lanes WHERE lane = ? AND lane < 0 AND safe = next - 1", (lane,))

@@ -175,12 +175,13 @@ class Writer:
             try:
                 # Who decides goes first, for as long as there is not too much to write.
                 with in_slices(len(inbox) < _MANY, _SLICE_S, _REST_S):
-                    self._commit(group)
+                    prepared = self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
                 inbox.backlog.extendleft(reversed(group))
                 self._failed(error)
                 return
             inbox.done(len(group))
+            self._settle(prepared)
             self._retry_s = 0.0
             self.trouble, inbox.reason = None, lanes.INBOX_FULL
             # What came meanwhile gathers for a while, too, unless there is too much of it. Barriers
@@ -206,7 +207,7 @@ class Writer:
 
     # One transaction ----------------------------------------------------------------------------
 
-    def _commit(self, group: list[Entry]) -> None:
+    def _commit(self, group: list[Entry]) -> list[Prepared]:
         prepared = self._prepare(group)
         lost, is_all = self.inbox.lost(), len(self.inbox) == len(group)
         left = Counter(lost)
@@ -227,10 +228,17 @@ class Writer:
             self._write_state(connection, [i for i in prepared if i.outcome == WRITTEN])
             self._keep_bounds(connection, now_ms)
         self.inbox.declared(lost - left)
+        return prepared
+
+    def _settle(self, prepared: list[Prepared]) -> None:
+        """Tell whom it concerns that these are on disk."""
         self.outbox.notify()
         for item in prepared:
             if item.entry.settled is not None:
-                item.entry.settled(item.outcome)
+                try:
+                    item.entry.settled(item.outcome)
+                except Exception:
+                    log.exception("what was to follow a commit failed")
             if item.entry.ticket is not None:
                 item.entry.ticket.settle(item.outcome)
 

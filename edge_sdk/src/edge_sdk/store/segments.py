@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from edge_sdk.outbox import lanes
@@ -19,6 +20,9 @@ GONE_PPM: Final = "CAST(substr(o.reason, instr(o.reason || '/', '/') + 1) AS INT
 JOINED: Final = (
     " FROM outbox o JOIN lanes l ON l.lane = o.lane LEFT JOIN batches b ON b.lane = o.lane"
 )
+
+# Where the segment with the sequence ?2 begins: found by the key, and not by looking at every row.
+_HOLDS: Final = "coalesce((SELECT max(first) FROM outbox WHERE lane = ?1 AND first <= ?2), 0)"
 
 _Row = tuple[Any, ...]
 
@@ -47,13 +51,27 @@ def write_segment(connection: sqlite3.Connection, lane: int, segment: Segment) -
 
 def read_segments(
     connection: sqlite3.Connection, lane: int, first: int, last: int = _END
-) -> list[Segment]:
-    """The segments of a lane that touch the sequences `first` to `last`, ascending."""
+) -> Iterator[Segment]:
+    """The segments of a lane that touch the sequences `first` to `last`, ascending.
+
+    One is read when it is asked for: of all that piles up in an outage a batch needs a few.
+    """
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM outbox WHERE lane = ? AND last >= ? AND first <= ? ORDER BY first",
+        f"SELECT {_COLUMNS} FROM outbox"
+        f" WHERE lane = ?1 AND first >= {_HOLDS} AND last >= ?2 AND first <= ?3 ORDER BY first",
         (lane, first, last),
     )
-    return [_segment(row) for row in rows]
+    return map(_segment, rows)
+
+
+def oldest_row(connection: sqlite3.Connection, lane: int, after: int) -> int:
+    """The row of the segment in which the sequence behind `after` is; 0: there is none."""
+    found = connection.execute(
+        "SELECT rowid FROM outbox"
+        f" WHERE lane = ?1 AND first >= {_HOLDS} AND last >= ?2 ORDER BY first LIMIT 1",
+        (lane, after + 1),
+    ).fetchone()
+    return int(found[0]) if found else 0
 
 
 def read_segment(connection: sqlite3.Connection, lane: int, first: int) -> Segment:
