@@ -18,7 +18,7 @@ from genome_server.releases.rotation import Wanted, rotate
 from genome_server.releases.trust import TrustDesk
 from genome_server.services import live, stream, sync
 from genome_server.services.serve import House
-from tests.serving import RawDevice, RawStream, info, until
+from tests.serving import RawDevice, RawStream, frames, info, interaction, until
 from tests.unit.syncing import NEW, Copy, enrolled
 
 NONCE = bytes(range(16))
@@ -208,3 +208,17 @@ def test_other_devices_have_their_own(
     time.sleep(0.2)
     assert all(one._call.is_active() for one in (*streams, other))
     other.close()
+
+
+def test_who_holds_no_genomes_waits_for_no_word_on_its_events(
+    channel: grpc.Channel, tenant: Tenant, house: House
+) -> None:
+    """Else all of them would be woken whenever any device had reported anything."""
+    device, copy = enrolled(channel, tenant), Copy()
+    opened = copy.hello(device, wants_genomes=False)
+    assert copy.take(opened.transaction()) == "release"
+    device.report(1, frames(1, interaction(b"s" * 16, "buy", "soap", "one")), 1)
+    room = house.rooms["default"]
+    assert room.reports[device.id] == 1
+    until(lambda: device.id not in room.unsettled)
+    opened.close()

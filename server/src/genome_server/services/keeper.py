@@ -264,7 +264,10 @@ class Keeper:
 
     async def _offer_genomes(self) -> bool:
         """Offer what the device's genomes lack; True where something was offered."""
-        if not self._wants_genomes or not self._news():
+        if not self._wants_genomes:
+            self._room.unsettled.discard(self._device)  # it need not hear how far its events are
+            return False
+        if not self._news():
             return False
         held = await self._shipping.release(self._release)
         if held is None:  # rows are of no use without the release that they are read with

@@ -59,7 +59,8 @@ class Changes(Connections):
 
     def erased(self, audience: str) -> list[bytes]:
         """Who was erased while devices with this audience may have held a genome."""
-        query = f"SELECT subject FROM members WHERE audience = ? AND {_ERASED}"
+        # Who was erased is gone, which is what there is an index of.
+        query = f"SELECT subject FROM members WHERE audience = ? AND {_GONE} AND {_ERASED}"
         return [bytes(subject) for (subject,) in self.all(query, [audience])]
 
     def genome_rows(self, audience: str) -> Iterator[bytes]:

@@ -19,6 +19,9 @@ _DEVICE = (
 class Fleet(Connections):
     """The room of a store that knows devices."""
 
+    # The unusual ones, as of a count of their changes.
+    _unusual: tuple[int, dict[str, tuple[str, bool]]] | None = None
+
     def put_code(
         self, code_hash: bytes, audience: str, expires_ms: int, channel: str = DEFAULT_CHANNEL
     ) -> None:
@@ -89,11 +92,22 @@ class Fleet(Connections):
             )
 
     def unusual_devices(self) -> dict[str, tuple[str, bool]]:
-        """(channel, revoked) of the devices that are revoked or not in the channel "stable"."""
-        rows = self.all(
-            "SELECT id, channel, revoked FROM devices WHERE revoked = 1 OR channel <> 'stable'"
-        )
-        return {name: (channel, bool(revoked)) for name, channel, revoked in rows}
+        """(channel, revoked) of the devices that are revoked or not in the channel "stable".
+
+        The same object for as long as nothing of it changed: it is asked for several times a
+        second, and a fleet may have them by the ten thousand.
+        """
+        # Before the rows: those that are newer are read once more, and none is missed.
+        at = self.number("SELECT value FROM counters WHERE name = 'unusual_devices'")
+        known = self._unusual
+        if known is None or known[0] != at or self.db.conn.in_transaction:
+            rows = self.all(
+                "SELECT id, channel, revoked FROM devices WHERE revoked = 1 OR channel <> 'stable'"
+            )
+            known = (at, {name: (channel, bool(revoked)) for name, channel, revoked in rows})
+            if not self.db.conn.in_transaction:  # that may be rolled back
+                self._unusual = known
+        return known[1]
 
     def revoke_device(self, device_id: str) -> None:
         """Refuse a device from now on."""

@@ -339,6 +339,26 @@ def m0015_cap_events(db: Database) -> None:
         )
 
 
+@MIGRATIONS()
+def m0016_often_asked(db: Database) -> None:
+    """What is asked for all the time does not grow: whether other devices are unusual than before,
+    and whether devices had to forget anybody."""
+    db.execute("INSERT INTO counters VALUES ('unusual_devices', 0)")
+    unusual = "({0}.revoked = 1 OR {0}.channel <> 'stable')"
+    # What an OR REPLACE takes away is still there before it.
+    before = f"EXISTS (SELECT 1 FROM devices AS d WHERE d.id = new.id AND {unusual.format('d')})"
+    either = f"{unusual.format('old')} OR {unusual.format('new')}"
+    for name, event, changed in (
+        ("made", "BEFORE INSERT", f"{unusual.format('new')} OR {before}"),
+        ("changed", "AFTER UPDATE OF id, channel, revoked", either),
+        ("gone", "AFTER DELETE", unusual.format("old")),
+    ):
+        counted = "UPDATE counters SET value = value + 1 WHERE name = 'unusual_devices'"
+        when = f"CREATE TRIGGER unusual_{name} {event} ON devices WHEN {changed}"
+        db.execute(f"{when} BEGIN {counted}; END")
+    db.execute("CREATE INDEX gone ON members (audience, stamp) WHERE standing IN (1, 5, 2, 3)")
+
+
 def migrate(db: Database, path: Path) -> None:
     """Apply the steps that are missing, all of them or none.
 

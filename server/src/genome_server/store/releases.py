@@ -8,11 +8,21 @@ from genome_server.store.connection import Connections, Row
 from genome_server.store.rows import DEFAULT_CHANNEL, ReleaseRow
 
 _RELEASE = "version, channel, created_ms, expires_ms, manifest, schema_epoch, share, withdrawn"
-# Of each channel the newest release for all of its devices, and the newer ones for a share.
-_IN_FORCE = """\
-    withdrawn = 0 AND version >= coalesce(
-        (SELECT max(version) FROM releases AS whole
-         WHERE whole.channel = releases.channel AND whole.withdrawn = 0 AND whole.share >= 1), 0)
+# Of each channel the newest release for all of its devices, and the newer ones for a share. This is
+# looked at several times a second: by the index on channel and version, from the newest downwards,
+# so that it does not matter how many releases there were before.
+_NEWEST = """
+    channel = {channel} AND withdrawn = 0 AND version >= coalesce(
+        (SELECT max(whole.version) FROM releases AS whole
+         WHERE whole.channel = {channel} AND whole.withdrawn = 0 AND whole.share >= 1), 0)
+"""
+_IN_FORCE = f"""
+    WITH RECURSIVE channels (name) AS (
+        SELECT min(channel) FROM releases UNION ALL
+        SELECT (SELECT min(channel) FROM releases WHERE channel > name) FROM channels
+        WHERE name IS NOT NULL)
+    SELECT {_RELEASE} FROM channels CROSS JOIN releases
+    WHERE {_NEWEST.format(channel="name")} ORDER BY version DESC
 """
 
 
@@ -63,7 +73,7 @@ class Releases(Connections):
         Where the channel has none for it, the same of the channel "stable".
         """
         for name in dict.fromkeys((channel, DEFAULT_CHANNEL)):
-            query = f"SELECT {_RELEASE} FROM releases WHERE channel = ? AND {_IN_FORCE}"
+            query = f"SELECT {_RELEASE} FROM releases WHERE {_NEWEST.format(channel='?1')}"
             for row in self.all(f"{query} ORDER BY version DESC", [name]):
                 release = _release(row)
                 if release.covers(device_id):
@@ -72,8 +82,7 @@ class Releases(Connections):
 
     def releases_in_force(self) -> list[ReleaseRow]:
         """Every release that some device may be given now, newest first."""
-        query = f"SELECT {_RELEASE} FROM releases WHERE {_IN_FORCE} ORDER BY version DESC"
-        return [_release(row) for row in self.all(query)]
+        return [_release(row) for row in self.all(_IN_FORCE)]
 
     def releases(self) -> list[ReleaseRow]:
         """All releases, newest first."""
