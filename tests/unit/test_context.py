@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import pickle
 import struct
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -191,3 +192,24 @@ def test_attribute_markers_are_the_same_for_text_and_numbers() -> None:
     assert attribute_marker("temperature", 80) == attribute_marker("temperature", "80")
     assert attribute_marker("temperature", 80.0) == "temperature:80"
     assert attribute_marker("kids", True) == attribute_marker("kids", "true")
+
+
+def test_the_hour_follows_this_machines_zone_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seven = Context()
+    at_ms = 1_760_000_400_000  # 2025-10-09 09:00 UTC, a Thursday
+    seen = {}
+    try:
+        for zone in ("UTC0", "EST5", "XYZ-14:30"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            seen[zone] = seven.local_time(at_ms + 1), seven.local_time(at_ms - 1)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert seen == {
+        "UTC0": ((at_ms + 1, 4, 9), (at_ms - 1, 4, 8)),
+        "EST5": ((at_ms + 1, 4, 4), (at_ms - 1, 4, 3)),
+        "XYZ-14:30": ((at_ms + 1, 4, 23), (at_ms - 1, 4, 23)),
+    }

@@ -125,14 +125,25 @@ class DeviceClock:
     def now_ms(self) -> int:
         """Now, in milliseconds since the Unix epoch, by the server's clock as far as it is known;
         never before the latest moment that was seen since the server was heard."""
-        anchor = self._anchor
-        passed_ms = self._since_boot() if self._since_boot is not None else 0
+        return self.reading()[0]
+
+    def reading(self) -> tuple[int, Stamp]:
+        """`now_ms`, and the three clocks, each looked at once for both."""
+        wall_ms = self._wall()
+        if self._since_boot is not None:
+            passed_ms = since_ms = self._since_boot()
+        else:
+            passed_ms, since_ms = 0, since_boot_ms()
+        anchor, offset_ms = self._anchor, self._offset_ms
         if anchor is not None:
             now_ms = anchor.server_ms + max(0, passed_ms - anchor.since_boot_ms)
         else:
             floor_ms, at_ms = self._floor
-            now_ms = max(self._wall() + (self._offset_ms or 0), floor_ms + passed_ms - at_ms)
-        return min(max(now_ms, 0), LATEST_MS)
+            now_ms = max(wall_ms + (offset_ms or 0), floor_ms + passed_ms - at_ms)
+        now_ms = min(max(now_ms, 0), LATEST_MS)
+        if anchor is not None:
+            offset_ms = now_ms - wall_ms
+        return now_ms, Stamp(wall_ms, since_ms, self._boot_id, offset_ms)
 
     def elapsed_ms(self) -> int:
         """What lasts a while is measured by this: milliseconds since boot, which nobody can set, or
@@ -144,12 +155,11 @@ class DeviceClock:
 
     def off_ms(self) -> int | None:
         """Server minus wall clock now; None: the server was never heard."""
-        return self._offset_ms if self._anchor is None else self.now_ms() - self._wall()
+        return self.reading()[1].offset_ms
 
     def stamp(self) -> Stamp:
         """The three clocks now."""
-        since_boot = self._since_boot or since_boot_ms
-        return Stamp(self._wall(), since_boot(), self._boot_id, self.off_ms())
+        return self.reading()[1]
 
 
 class Stamp(NamedTuple):

@@ -44,6 +44,10 @@ MAX_RECENT: Final = 32
 _MAX_TEXT: Final = 128
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_MINUTE_MS: Final = 60_000
+# A minute, this machine's zone, and the weekday and hour there: a clock that is looked at many
+# times a minute shows the same. Replaced whole.
+_this_minute: tuple[int, tuple[str, str], int, int] = (-1, clock.tzname, 0, 0)
 
 
 class LocalTime(NamedTuple):
@@ -164,8 +168,10 @@ class Context:
         """When this is: the time that was given, or else `now_ms` in this machine's local time."""
         at = self.time
         if at is None:
-            local = clock.localtime(now_ms / 1000)
-            return LocalTime(now_ms, local.tm_wday + 1, local.tm_hour)
+            minute, zone, weekday, hour = _this_minute
+            if minute != now_ms // _MINUTE_MS or zone is not clock.tzname:
+                weekday, hour = _look_at_the_clock(now_ms)
+            return LocalTime(now_ms, weekday, hour)
         return LocalTime(max(0, unix_ms(at)), at.isoweekday(), at.hour)
 
     def markers(self, now_ms: int | None = None) -> list[tuple[str, float]]:
@@ -203,6 +209,15 @@ class Context:
             "recent": self.recent,
         }
         return _rebuild, (kept,)
+
+
+def _look_at_the_clock(now_ms: int) -> tuple[int, int]:
+    """The ISO weekday and hour in this machine's zone."""
+    global _this_minute
+    zone = clock.tzname
+    local = clock.localtime(now_ms / 1000)
+    _this_minute = (now_ms // _MINUTE_MS, zone, local.tm_wday + 1, local.tm_hour)
+    return local.tm_wday + 1, local.tm_hour
 
 
 def unix_ms(at: datetime) -> int:

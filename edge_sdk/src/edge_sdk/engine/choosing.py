@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
-from edge_sdk.engine.policy import ONE, Greedy, P, Scores, fixed_scores
+from edge_sdk.engine.policy import ONE, Greedy, P, Scores, draw_number, fixed_scores
 from edge_sdk.engine.record import Inputs, Record
 from edge_sdk.engine.rooms import spending
 from edge_sdk.engine.runs import Rows
@@ -34,6 +34,8 @@ _SHOWN: Final = 4096
 # What a value is where the model gives none: the untrained model's.
 _UNSCORED_VALUE: Final = np.float32(0.5)
 _GREEDY: Final = Greedy()
+_NO_MORE: Final = Slot(None, Reason.NO_MORE)
+_TOO_MANY: Final = Slot(None, Reason.TOO_MANY_SLOTS)
 
 
 class _Shown(NamedTuple):
@@ -127,6 +129,8 @@ def _choose(
     reason = Reason.TOO_LITTLE
     if not len(rows):
         reason = _why_none(inputs, eligible.rows)
+    elif recorded is None and kept is None and placement.slate is None:
+        scores, unscored = score(release, inputs, eligible)
     else:
         rows, kept, scores, unscored = _scored(
             release, inputs, placement, eligible, kept, rows, recorded
@@ -140,8 +144,7 @@ def _choose(
         _slot(release, int(rows[p.position]), scores, p, unscored, inputs.language) for p in picks
     ]
     count = min(inputs.slots, placement.max_slots)
-    filled += [Slot(None, Reason.NO_MORE)] * (count - len(filled))
-    filled += [Slot(None, Reason.TOO_MANY_SLOTS)] * (inputs.slots - count)
+    filled += [_NO_MORE] * (count - len(filled)) + [_TOO_MANY] * (inputs.slots - count)
     if stage is not None:
         stage("explore")
     return _Chosen(filled, filled[0].reason, rows, scores, capped)
@@ -184,7 +187,13 @@ def picked(
 ) -> list[Pick]:
     """What the slots of a placement draw; `kept` says which of the eligible are the candidates
     that `scores` are of (None: all), and `pools` is as in `select`."""
+    count = min(inputs.slots, placement.max_slots)
     priorities, groups, categories = eligible.priorities, eligible.groups, None
+    if count == 1 and priorities is None:  # there is nothing to stand beside, nor to come first
+        position, chance, best = placement.explorer.draw(scores, draw_number(inputs.seed, 0))
+        if pools is not None:
+            pools.append(None)
+        return [Pick(position, chance, position == best)]
     slate, most = placement.slate, 0
     if slate is not None and slate.most:
         categories, most = eligible.categories, slate.most
@@ -192,7 +201,6 @@ def picked(
         priorities = None if priorities is None else priorities[kept]
         groups = None if groups is None else groups[kept]
         categories = None if categories is None else categories[kept]
-    count = min(inputs.slots, placement.max_slots)
     spent = None
     if inputs.rooms:
         rows = eligible.rows if kept is None else eligible.rows[kept]
@@ -289,9 +297,7 @@ def offer_at(release: Release, row: int, language: str = "") -> Offer:
 def _bare(release: Release, inputs: Inputs, reason: Reason, placement: Placement) -> list[Slot]:
     """Slots with nothing in them but the house default, where there is one that may be shown."""
     slots = [Slot(None, reason)] * inputs.slots
-    slots[placement.max_slots :] = [Slot(None, Reason.TOO_MANY_SLOTS)] * max(
-        0, inputs.slots - placement.max_slots
-    )
+    slots[placement.max_slots :] = [_TOO_MANY] * max(0, inputs.slots - placement.max_slots)
     house = placement.house
     if (
         house is not None

@@ -103,7 +103,15 @@ def decide(
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
     context, placement or number of slots that is not one.
     """
-    _check_call(context, placement_id, slots)
+    if (
+        type(context) is not Context
+        or type(placement_id) is not str
+        or len(placement_id) > MAX_NAME
+        or not placement_id.isascii()
+        or type(slots) is not int
+        or not 1 <= slots <= MAX_SLOTS
+    ):
+        _check_call(context, placement_id, slots)  # looks closer
     if seed is None or decision_id is None:
         random = noise()
         seed = int.from_bytes(random[:8], "little") if seed is None else seed

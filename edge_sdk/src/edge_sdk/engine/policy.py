@@ -39,7 +39,7 @@ _MASK: Final = (1 << 64) - 1
 _SMALL: Final = float(SCORE_MAX) ** 2
 # Longer sums are shared among threads by numpy's library; a decision does not wait for them.
 _SUMMED_ALONE: Final = 10_000
-_TOP: Final = float(P * ONE)
+_TOP: Final = np.array(float(P * ONE))
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -117,6 +117,9 @@ class SquareCB:
         self.floor = floor
         self._is_whole = self.gamma.is_integer()
         self._floor_p = math.floor(floor * P)
+        # As arrays, like `_TOP`: a number has to be made one each time.
+        self._slope = np.array(-self.gamma)
+        self._least = (0, np.array(0))
 
     def distribution(self, scores: Scores) -> npt.NDArray[np.int64]:
         """Chance of every candidate in 2^-32, int64[A], for int32[A]; they add up to 2^32."""
@@ -150,15 +153,18 @@ class SquareCB:
         # is rounded up to one.
         number, top = len(scores), int(scores[best])
         if self._is_whole:
-            shares = scores * -self.gamma
+            shares: npt.NDArray[np.float64] = scores * self._slope
             shares += top * self.gamma + number * ONE
         else:
             shares = np.floor((top - scores.astype(np.float64)) * self.gamma)
             shares += number * ONE
         np.divide(_TOP, shares, out=shares)
         chances = shares.astype(np.int64)
-        least = self._floor_p // number
-        if least:
+        if self._floor_p:
+            for_number, least = self._least
+            if for_number != number:
+                least = np.array(self._floor_p // number)
+                self._least = (number, least)
             np.maximum(chances, least, out=chances)
         chances[best] = 0
         return chances

@@ -46,9 +46,10 @@ _MOST_MARKERS: Final = ALONE // _STRIP - 1
 _BATCH: Final = 2048
 # The operators mean the same from the first of these sets to the last.
 _OPSETS: Final = range(13, 22)
-_HALF: Final = np.float32(0.5)
-_ONE: Final = np.float32(1.0)
-_ZERO: Final = np.float32(0.0)
+# As arrays: a number of its own has to be made one each time, which takes as long as the work.
+_HALF: Final = np.array(0.5, np.float32)
+_ONE: Final = np.array(1.0, np.float32)
+_ZERO: Final = np.array(0.0, np.float32)
 
 
 _FLOAT, _INT64 = 1, 7
@@ -130,7 +131,8 @@ class TowerScorer:
 
     def values(self, indices: Indices, weights: Floats, vectors: Floats) -> Floats:
         """Probability of success, float32[k], for a query of n markers and vectors[k, d]."""
-        return self._doubles(self._sum(indices, weights), vectors) * _HALF
+        wide = self._query_bias + self._sum(indices, weights)
+        return self._doubles(wide, vectors) * _HALF
 
     def doubles_of(self, parts: Sequence[tuple[Indices, Floats]], vectors: Floats) -> Floats:
         """Twice that (exactly) for a query of one or more parts, in arrays that nobody changes.
@@ -140,21 +142,29 @@ class TowerScorer:
         """
         wide: Floats | None = None
         for indices, weights in parts:
-            known = self._sums.get(id(weights))
+            key = id(weights) if wide is None else ~id(weights)
+            known = self._sums.get(key)
             if known is None or known[0]() is not weights:
-                known = self._remember(indices, weights)
+                known = self._remember(key, indices, weights)
             wide = known[1] if wide is None else wide + known[1]
-        return self._doubles(wide, vectors)
+        return self._doubles(self._query_bias if wide is None else wide, vectors)
 
-    def _remember(self, indices: Indices, weights: Floats) -> tuple[ref[Floats], Floats]:
-        key, sums = id(weights), self._sums
-        found = self._sum(indices, weights)
+    def _remember(self, key: int, indices: Indices, weights: Floats) -> tuple[ref[Floats], Floats]:
+        sums, found = self._sums, self._sum(indices, weights)
+        if key >= 0:  # the first part brings the bias
+            found += self._query_bias
         # With the weights goes what they add up to: a visit that is wiped leaves nothing here.
         known = sums[key] = (ref(weights, lambda _: sums.pop(key, None)), found)
         return known
 
-    def _doubles(self, wide: Floats | None, vectors: Floats) -> Floats:
-        query = self._query(self._query_bias if wide is None else wide + self._query_bias)
+    def _doubles(self, wide: Floats, vectors: Floats) -> Floats:
+        first = np.maximum(wide, _ZERO)
+        hidden = np.matmul(first.reshape(self._wide), self._hidden_weight)
+        hidden += self._hidden_bias
+        np.maximum(hidden, _ZERO, out=hidden)
+        query = np.matmul(hidden, self._output_weight)
+        query += self._output_bias
+        query = query.reshape(self.dimension)  # halved, like the weights
         number = len(vectors)
         values: Floats
         if number <= self._piece:
@@ -166,7 +176,7 @@ class TowerScorer:
             values = np.matmul(known[1], query).ravel()
         np.tanh(values, out=values)
         values += _ONE
-        return values[:number]
+        return values if len(values) == number else values[:number]
 
     def _remember_stack(self, vectors: Floats) -> tuple[ref[Floats], Floats]:
         key, stacks = id(vectors), self._stacks
@@ -186,17 +196,6 @@ class TowerScorer:
             end = at + _MOST_MARKERS
             wide += np.matmul(weights[at:end], strips[:, at:end])
         return wide
-
-    def _query(self, wide: Floats) -> Floats:
-        """What an offer's vector is multiplied with, float32[d], halved."""
-        first = np.maximum(wide, _ZERO)
-        hidden = np.matmul(first.reshape(self._wide), self._hidden_weight)
-        hidden += self._hidden_bias
-        np.maximum(hidden, _ZERO, out=hidden)
-        query = np.matmul(hidden, self._output_weight)
-        query += self._output_bias
-        flat: Floats = query.reshape(self.dimension)
-        return flat
 
 
 @lru_cache(maxsize=1)

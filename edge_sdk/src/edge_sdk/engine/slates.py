@@ -112,11 +112,6 @@ def select(
     takes what each slot drew from: positions among the candidates, ascending; None: all. Pure: the
     same numbers and seed give the same picks everywhere.
     """
-    if count == 1 and priorities is None:
-        drawn = explorer.draw(scores, draw_number(seed, 0))
-        if pools is not None:
-            pools.append(None)
-        return [Pick(drawn.position, drawn.chance, drawn.position == drawn.best)]
     left = np.ones(len(scores), bool)
     shown: dict[int, int] = {}
     picks: list[Pick] = []

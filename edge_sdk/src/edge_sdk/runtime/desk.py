@@ -41,7 +41,7 @@ class Desk(Aftermath):
         """
         room = self.room
         live = room.live
-        now_ms = room.clock.now_ms()
+        now_ms, stamp = room.clock.reading()
         context = room.past.amid(context, visitor, live.release, now_ms, trail)
 
         def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
@@ -57,7 +57,7 @@ class Desk(Aftermath):
             kept=kept,
             hold=durable,
         )
-        entry = recording.decision(record, visitor, room.clock.stamp(), caps)
+        entry = recording.decision(record, visitor, stamp, caps)
         if durable:
             self.keep_decision(entry, kept=kept)
         else:

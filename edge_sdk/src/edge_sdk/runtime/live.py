@@ -10,7 +10,6 @@ agreed to anything.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterable
 from dataclasses import field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -36,7 +35,6 @@ else:
     earlier = later("edge_sdk.runtime.earlier")
 
 PERSONALISATION: Final = 1 << numbers.PERSONALISATION
-_HEX: Final = frozenset(string.hexdigits)
 _NO_GENOMES: Final = GenomeView()
 _NOTHING_SAID: Final = InForce()
 
@@ -116,9 +114,7 @@ class Customers:
         if not is_text(customer):
             raise UsageError(f"customer must be text or None, not {type(customer).__name__}")
         subject = live.genomes.subject_of(customer)
-        if subject is None and len(customer) == 32 and _HEX.issuperset(customer):
-            return bytes.fromhex(customer)
-        return subject
+        return _from_hex(customer) if subject is None else subject
 
     def visitor(self, live: Live, customer: str | None) -> Visitor:
         """Whom `customer` stands for: nobody, with a word about it, where it is not known."""
@@ -141,6 +137,15 @@ class Customers:
                 self._made = {}
             known = self._made[subject] = (live, said, pending, genome)
         return Visitor(subject, consents, known[3])
+
+
+def _from_hex(text: str) -> bytes | None:
+    """The 16 bytes that 32 hex characters name; None for anything else."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return found if len(text) == 32 and len(found) == 16 else None  # no spaces between them
 
 
 def make_genome(

@@ -49,7 +49,10 @@ class LocalState:
     def consents(self, subject: bytes, said_by_row: int) -> int:
         """The consent bits that hold: those of the row, but for what was said here since."""
         bits = said_by_row
-        for purpose, granted in self._consents.get(subject, {}).items():
+        said_here = self._consents.get(subject)
+        if said_here is None:
+            return bits
+        for purpose, granted in said_here.items():
             bits = bits | 1 << purpose if granted else bits & ~(1 << purpose)
         return bits
 
