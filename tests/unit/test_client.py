@@ -102,6 +102,21 @@ def test_customers_are_found_by_the_apps_id_or_by_subject(edge: EdgeClient) -> N
     assert by_id.slots[0].score == by_subject.slots[0].score != nobody.slots[0].score
 
 
+@pytest.mark.parametrize(
+    "almost",
+    [
+        subject(1).hex()[:31],
+        subject(1).hex()[:30] + "  ",
+        " ".join((subject(1).hex()[:16], subject(1).hex()[16:])),
+        subject(1).hex()[:31] + "g",
+        subject(1).hex()[:31] + "\uff11",
+    ],
+)
+def test_what_is_almost_a_subject_is_none(edge: EdgeClient, almost: str) -> None:
+    decision = edge.decide(MOMENT, "lobby", customer=almost)
+    assert [one.kind for one in decision.unknown] == ["customer"]
+
+
 def test_an_unknown_customer_is_decided_for_and_said(
     edge: EdgeClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Unknown
@@ -43,10 +44,7 @@ class Desk(Aftermath):
         live = room.live
         now_ms, stamp = room.clock.reading()
         context = room.past.amid(context, visitor, live.release, now_ms, trail)
-
-        def choose(blocked: Blocked, again: Record | None) -> tuple[Decision, Record]:
-            return self.choose(live, visitor, context, placement, slots, now_ms, blocked, again)
-
+        choose = partial(self.choose, live, visitor, context, placement, slots, now_ms)
         decision, record, caps = within_caps(
             room.claims,
             live.release,

@@ -101,8 +101,8 @@ class Customers:
     def __init__(self, local: LocalState, keep: int) -> None:
         self.local = local
         self._keep = keep
-        # By subject: what they were made from, the consents of the row, and the genome.
-        self._made: dict[bytes, tuple[Live, int, Pending, Genome | None]] = {}
+        # By subject: what they were made from, the consents of the row, and who they are.
+        self._made: dict[bytes, tuple[Live, int, Pending, Visitor]] = {}
 
     def subject_of(self, live: Live, customer: str | None) -> bytes | None:
         """The subject of an app's own id or of 32 hex characters; None: not known here.
@@ -135,8 +135,10 @@ class Customers:
             genome = make_genome(live.release, live.row(subject), pending)
             if len(self._made) >= self._keep:
                 self._made = {}
-            known = self._made[subject] = (live, said, pending, genome)
-        return Visitor(subject, consents, known[3])
+            visitor = Visitor(subject, consents, genome)
+            known = self._made[subject] = (live, said, pending, visitor)
+        visitor = known[3]
+        return visitor if visitor.consents == consents else visitor._replace(consents=consents)
 
 
 def _from_hex(text: str) -> bytes | None:
