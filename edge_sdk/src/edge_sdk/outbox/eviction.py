@@ -16,16 +16,17 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from edge_sdk.outbox import lanes, thinning
 from edge_sdk.outbox.frames import FrameKind
-from edge_sdk.outbox.lanes import Limits, Mark
+from edge_sdk.outbox.lanes import Limits, Mark, Segment
 from edge_sdk.store.meta import counter
 from edge_sdk.store.segments import GONE_PPM, JOINED, put_rest, read_segment, write_segment
 
 _DAY_MS: Final = 86_400_000
+# Bytes that are looked through in some microseconds; a turn of others takes longer.
+_SMALL: Final = 8192
 _KEPT: Final = frozenset({FrameKind.CONSENT, FrameKind.LINK, FrameKind.EVICTED})
 _LAST: Final = (FrameKind.INTERACTION, FrameKind.OUTCOME)
 _KNOWN: Final = _KEPT.union(_LAST, (FrameKind.DECISION,))
@@ -43,23 +44,66 @@ SELECT lane, first FROM (
 """
 
 
-def evict(connection: sqlite3.Connection, target: int, now_ms: int, chance: random.Random) -> int:
+#: By kind (None: any that is not known), lane and epoch: sequences among which none of it is left.
+Without = dict[tuple[FrameKind | None, int, bytes], tuple[int, int]]
+
+
+def evict(
+    connection: sqlite3.Connection,
+    target: int,
+    now_ms: int,
+    chance: random.Random,
+    without: Without,
+) -> int:
     """Give up events until the outbox has at most `target` bytes, or nothing that may go is left.
 
-    Returns how many bytes went.
+    Returns how many bytes went. What was looked through in vain is remembered in `without`, which
+    is to be emptied where the transaction is rolled back: an outbox that stays full is not read
+    as a whole again and again.
     """
     before = counter(connection, "outbox_bytes")
-    _give_up(connection, _oldest(connection), target, now_ms, lambda mark: mark.kind not in _KNOWN)
-    _thin(connection, target, now_ms, chance)
-    for kind in _LAST:
-        only = partial(_is, kind)
-        _give_up(connection, _oldest(connection), target, now_ms, only)
+    for kind in (None, *_LAST):
+        _give_up_all(connection, kind, target, now_ms, without)
+        if kind is None:
+            _thin(connection, target, now_ms, chance)
     return before - counter(connection, "outbox_bytes")
+
+
+def _give_up_all(
+    connection: sqlite3.Connection,
+    kind: FrameKind | None,
+    target: int,
+    now_ms: int,
+    without: Without,
+) -> None:
+    """Give up what is of a kind, the oldest first, until `target` is reached."""
+    places, looked = [], dict[tuple[int, bytes], tuple[int, int]]()
+    for lane, epoch, first, last in connection.execute(
+        f"SELECT o.lane, l.epoch, o.first, o.last {_FREE} AND o.bytes > 0 ORDER BY o.rowid"
+    ).fetchall():
+        low, high = without.get((kind, lane, epoch), (0, 0))
+        if not low <= first <= last <= high:
+            places.append((lane, first))
+        low, high = looked.get((lane, epoch), (first, last))
+        looked[lane, epoch] = min(low, first), max(high, last)
+    _give_up(
+        connection,
+        places,
+        target,
+        now_ms,
+        lambda mark: mark.kind == kind or (kind is None and mark.kind not in _KNOWN),
+    )
+    if counter(connection, "outbox_bytes") > target:  # not one of them was passed over
+        without.update(((kind, *lane), between) for lane, between in looked.items())
 
 
 def expire(connection: sqlite3.Connection, max_age_s: float, now_ms: int) -> None:
     """Give up what waited for longer than this while the device was in use."""
-    old = connection.execute(_AGED, (int(max_age_s * 1000),)).fetchall()
+    most_ms = int(max_age_s * 1000)
+    (span_ms,) = connection.execute("SELECT max(at_ms) - min(at_ms) FROM outbox").fetchone()
+    if (span_ms or 0) <= most_ms:
+        return  # nothing is older than all of it together
+    old = connection.execute(_AGED, (most_ms,)).fetchall()
     _give_up(connection, old, -1, now_ms, lambda m: m.kind not in _KEPT, lanes.TOO_OLD)
 
 
@@ -106,16 +150,6 @@ def _join(
     time.sleep(0)  # a thread that decides must not wait for all of this
 
 
-def _is(kind: FrameKind, mark: Mark) -> bool:
-    return mark.kind == kind
-
-
-def _oldest(connection: sqlite3.Connection) -> list[tuple[int, int]]:
-    return connection.execute(
-        f"SELECT o.lane, o.first {_FREE} AND o.bytes > 0 ORDER BY o.rowid"
-    ).fetchall()
-
-
 def _give_up(
     connection: sqlite3.Connection,
     places: Iterable[tuple[int, int]],
@@ -141,7 +175,7 @@ def _give_up(
         # One by one: all that may go must not be in memory at once.
         segment = read_segment(connection, lane, first)
         put_rest(connection, lane, segment, lanes.give_up(segment, goes, reason, now_ms))
-        time.sleep(0)
+        _rest(segment)
 
 
 def _thin(connection: sqlite3.Connection, target: int, now_ms: int, chance: random.Random) -> None:
@@ -164,4 +198,10 @@ def _thin(connection: sqlite3.Connection, target: int, now_ms: int, chance: rand
         put_rest(connection, lane, segment, rest)
         if rest is not None and lanes.impressions(rest.frames):
             heapq.heappush(heap, (ppm, row, lane, first))
+        _rest(segment)
+
+
+def _rest(segment: Segment) -> None:
+    """Let a thread that decides go first; between small segments it has its turns with SQLite's."""
+    if len(segment.frames) > _SMALL:
         time.sleep(0)

@@ -220,8 +220,10 @@ class Outbox:
         """How long ago the oldest event was written that the server has not received; 0: none."""
         with self._store.read() as connection:
             oldest = connection.execute(
-                "SELECT min(o.at_ms) FROM outbox o JOIN lanes l ON l.lane = o.lane"
-                " WHERE o.last > l.received"
+                "SELECT min(o.at_ms) FROM lanes l CROSS JOIN outbox o ON o.lane = l.lane"
+                # What is there and not safe yet is not looked at.
+                " AND o.first >= coalesce((SELECT max(first) FROM outbox"
+                " WHERE lane = l.lane AND first <= l.received + 1), 0) WHERE o.last > l.received"
             ).fetchone()[0]
         return 0 if oldest is None else max(0, wall_ms() - int(oldest))
 

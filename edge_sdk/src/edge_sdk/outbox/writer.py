@@ -35,7 +35,7 @@ from edge_sdk.config import Config
 from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
-from edge_sdk.outbox.eviction import evict, expire, join
+from edge_sdk.outbox.eviction import Without, evict, expire, join
 from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
 from edge_sdk.outbox.prepared import Prepared, coins, encoded, frame_of
@@ -83,6 +83,7 @@ class Writer:
         self.inbox = Inbox(config.inbox_max_events)
         self._chance = random.Random()
         self._commits = 0
+        self._without: Without = {}
         self._hurry = threading.Event()
         self._closing = False
         self._retry_s = 0.0
@@ -194,6 +195,7 @@ class Writer:
         if str(trouble) != str(self.trouble):
             log.warning("what happened cannot be written, it stays in memory: %s", trouble)
         self.trouble = trouble
+        self._without.clear()  # what went is back
         inbox = self.inbox
         for entry in inbox.take_awaited():
             assert entry.ticket is not None
@@ -341,7 +343,8 @@ class Writer:
         self._commits += 1
         limit = config.outbox_max_bytes
         if counter(connection, "outbox_bytes") > limit:
-            gone = evict(connection, int(limit * _EVICT_TO), now_ms, self._chance)
+            target = int(limit * _EVICT_TO)
+            gone = evict(connection, target, now_ms, self._chance, self._without)
             join(connection, self._limits)
             log.warning("the outbox is full: %d bytes of events were given up", gone)
 
