@@ -235,7 +235,7 @@ def write(
     names = [str(row["id"]) for row in people]
     interactions = [row for name in names for row in _life(rng, name, tastes[name], end)]
     guests = rng.sample(
-        names[NEVER_AT_THE_HOTEL:], max(0, customers - NEVER_AT_THE_HOTEL) * 7 // 10
+        names[NEVER_AT_THE_HOTEL:], max(0, customers - NEVER_AT_THE_HOTEL) * 9 // 10
     )
     interactions += hotel.moments(sorted(guests), end, seed=seed)
     interactions.sort(key=lambda row: (str(row["time"]), str(row["interaction_id"])))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ import pytest
 
 from edge_sdk import Context, EdgeClient
 from examples import datasets, demo, make_bundle
-from examples.adapters import hotel, places_nyc
+from examples.adapters import hotel, places_nyc, town
 from examples.local_server import LocalServer
+from tests.e2e.house import House, until
 from tests.e2e.house import run as run_command
 
 # Whole demos: minutes on a machine that is busy with other things.
@@ -169,6 +171,30 @@ def test_the_bundle_can_be_made_again(tmp_path: Path) -> None:
 
 
 # the demo
+
+
+def test_at_whatever_time_it_is_the_flights_that_speak_for_the_taxi(house: House) -> None:
+    """The model of the town knows what its rule is about: nothing else weighs half as much."""
+    house.start()
+    now = datetime.now(UTC)
+    with EdgeClient(house.enrol("lobby"), house.address) as lobby:
+        assert lobby.wait_ready(30)
+        until(lambda: lobby.status.genomes, 30)
+        for hours in range(0, 7 * 24, 7):
+            moment = Context(
+                cell=town.cell_at("hotel"),
+                activity="flight-search",
+                channel="kiosk",
+                time=now - timedelta(hours=hours),
+            )
+            decision = lobby.decide(moment, hotel.SCREEN, customer="customer-001")
+            assert decision.offer is not None
+            assert decision.offer.id == hotel.TAXI
+            first, second = [one for one in decision.explain().carriers if one.source != "offer"][
+                :2
+            ]
+            assert first.marker == "activity:flight-search"
+            assert abs(second.difference) < first.difference / 2, second
 
 
 STEPS = (

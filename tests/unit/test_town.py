@@ -103,6 +103,22 @@ def test_guests_were_shown_offers_at_random_and_follow_the_rule() -> None:
     assert share(True, hotel.TAXI) < 0.2
 
 
+def test_the_town_tells_flights_from_other_moments(tmp_path: Path) -> None:
+    """Enough refuse rides elsewhere for a model to know that rides are for flights."""
+    town.write(tmp_path, until=UNTIL)
+    rides = [
+        row
+        for row in jsonl(tmp_path / "interactions.jsonl")
+        if row.get("offer") in (hotel.TAXI, hotel.TRAIN)
+    ]
+    flights = [row for row in rides if row["context"]["activity"] == "flight-search"]
+    elsewhere = [row for row in rides if row["context"]["activity"] != "flight-search"]
+    assert len(elsewhere) > 300
+    assert len(flights) > 800
+    assert sum(row["kind"] == "redeem" for row in elsewhere) < 0.1 * len(elsewhere)
+    assert len({row["customer"] for row in rides}) >= 170
+
+
 # scenes
 
 
