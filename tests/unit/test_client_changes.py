@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from edge_sdk import EdgeClient
 from edge_sdk.numbers import ERASED
 from edge_sdk.outbox.entries import Entry
+from edge_sdk.store import rows, state
+from edge_sdk.store.meta import bump
 from tests.unit.device_client import FAST, MOMENT, kinds, shown, store_of
 from tests.unit.device_town import (
     OFFERS,
@@ -129,3 +132,43 @@ def test_consents_that_cross_come_to_the_same_in_memory_and_on_disk(
     withdrawn.set()
     granting.join(10)
     assert not edge.decide(MOMENT, "lobby", customer=customer(1)).genome_used
+
+
+def _has_looked(edge: EdgeClient) -> bool:
+    open_ = edge._keeper.open
+    return open_ is not None and open_._seen == open_.store.changes()
+
+
+def test_consents_that_are_known_are_not_read_at_every_look(
+    edge: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, local, read = store_of(edge), edge._desk.room.local, list[str]()
+    real = rows.check_row
+
+    def seen(table: str, row: list[object], crc: object) -> None:
+        read.append(table)
+        real(table, row, crc)
+
+    def agree(numbers: range, granted: bool) -> None:  # as another process does
+        with store.write() as connection:
+            bump(connection, "state")
+            for number in numbers:
+                where = (store.epoch(), 99, number)
+                state.put_consent(connection, b"%016d" % number, 1, granted, where)
+
+    agree(range(300), True)
+    until(lambda: local.consents(b"%016d" % 299, 0) == 2)
+    monkeypatch.setattr(rows, "check_row", seen)
+    for n in range(10):
+        edge.imprint(customer(1), "view", product="poems", interaction_id=f"{n}")
+        edge.flush(0)
+        until(partial(_has_looked, edge))
+    assert "consents" not in read
+    agree(range(5), False)
+    until(lambda: local.consents(b"%016d" % 4, 2) == 0)
+    assert local.consents(b"%016d" % 5, 0) == 2
+    assert read.count("consents") == 300
+    local.consent(b"%016d" % 6, 1, granted=False)  # as who repeats what was said long ago
+    local.consent_settled(b"%016d" % 6, 1)
+    edge.imprint(customer(1), "view", product="poems")
+    until(lambda: local.consents(b"%016d" % 6, 0) == 2)

@@ -57,6 +57,34 @@ def test_a_repetition_of_what_is_not_here_is_taken_back() -> None:
     assert names(local) == []
 
 
+def test_what_is_taken_back_copies_nothing_else() -> None:
+    local = LocalState()
+    local.imprint(imprint("theirs", B))
+    known = local._pending
+    local.imprint(imprint("1"))
+    local.imprint_settled("1", written=False)
+    assert local._pending is known
+    assert names(local, B) == ["theirs"]
+
+
+def test_a_word_about_consent_is_held_against_the_store_until_it_is_settled() -> None:
+    local = LocalState()
+
+    def spoken() -> bool:
+        return local.spoken
+
+    assert not spoken()
+    local.consent(A, 1, granted=True)
+    assert spoken()
+    local.reload_consents([])
+    assert local.consents(A, 0) == 2, "it is not on disk yet"
+    assert not spoken()
+    local.consent_settled(A, 1)
+    assert spoken(), "only now the store knows how it ended"
+    local.reload_consents([])
+    assert local.consents(A, 0) == 0
+
+
 def test_a_repetition_of_what_is_here_changes_nothing() -> None:
     local = LocalState()
     local.extend([imprint("1")])

@@ -38,6 +38,8 @@ class LocalState:
         self._consents: dict[bytes, dict[int, bool]] = {}
         self._unwritten: dict[str, StoredImprint] = {}
         self._unwritten_consents: dict[_Consent, bool] = {}
+        #: Somebody has said something here since the consents of the store were taken.
+        self.spoken = False
 
     def pending(self, subject: bytes) -> Pending:
         """Imprints of a subject that its row does not include, in the order of their arrival here.
@@ -72,17 +74,19 @@ class LocalState:
             imprint = self._unwritten.pop(id_, None)
             if imprint is not None and not written:
                 rest = tuple(one for one in self.pending(imprint.subject) if one.id != id_)
-                self._pending = {**self._pending, imprint.subject: rest}
+                self._pending[imprint.subject] = rest
 
     def consent(self, subject: bytes, purpose: int, granted: bool) -> None:
         """Take a consent change at once."""
         with self._lock:
+            self.spoken = True
             self._unwritten_consents[subject, purpose] = granted
             self._consents[subject] = {**self._consents.get(subject, {}), purpose: granted}
 
     def consent_settled(self, subject: bytes, purpose: int) -> None:
         """The last consent change of this purpose is on disk."""
         with self._lock:
+            self.spoken = True
             self._unwritten_consents.pop((subject, purpose), None)
 
     def extend(self, imprints: Iterable[StoredImprint]) -> None:
@@ -107,7 +111,7 @@ class LocalState:
                 known.setdefault(subject, {})[purpose] = granted
             for (subject, purpose), granted in self._unwritten_consents.items():
                 known.setdefault(subject, {})[purpose] = granted
-            self._consents = known
+            self._consents, self.spoken = known, False
 
     def forked(self) -> LocalState:
         """In a forked child: the same knowledge, without the parent's locks and unwritten events.

@@ -67,6 +67,7 @@ class OpenStore:
         self._watch = store.watch()
         self._generation = store.database.generation
         self._seen = (-1, -1, -1, -1)
+        self._consents: object = None  # how many there were, and what their checks came to
         self._syncing: FileLock | None = None
         self._uncompiled: tuple[Release, bytes] | None = None
         self._routines = KeptRoutines(
@@ -190,7 +191,10 @@ class OpenStore:
 
     def _take_state(self, room: Room, *, all_of_it: bool, lost: bool, since: int) -> None:
         with room.local.holding(), self.store.read() as connection:
-            room.local.reload_consents(store_state.read_consents(connection))
+            kept = connection.execute("SELECT count(*), sum(row_crc) FROM consents").fetchone()
+            if kept != self._consents or room.local.spoken:
+                room.local.reload_consents(store_state.read_consents(connection))
+                self._consents = kept
             if all_of_it:
                 room.local.reload(store_state.read_pending(connection))
             else:
