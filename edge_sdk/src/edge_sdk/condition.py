@@ -100,10 +100,10 @@ class Counts:
 
     def all(self) -> dict[str, int]:
         """Everything counted so far."""
-        return dict(self._counts)
+        return {str(name): n for name, n in self._counts.copy().items()}  # some are of an Enum
 
     def take(self) -> dict[str, int]:
         """What was counted since the last call. For one thread."""
-        now = dict(self._counts)
+        now = self.all()
         before, self._taken = self._taken, now
         return {name: n - before.get(name, 0) for name, n in now.items() if n > before.get(name, 0)}

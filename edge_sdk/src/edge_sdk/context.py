@@ -84,9 +84,12 @@ class Context:
     attributes: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict, hash=False)
     language: str | None = None
     recent: tuple[tuple[str, float], ...] = ()
-    _declared: tuple[str, ...] = field(init=False, compare=False)
-    _earlier: tuple[tuple[str, float], ...] = field(init=False, compare=False)
-    _noticed: tuple[tuple[str, float], ...] = field(init=False, compare=False)
+    #: The markers that the app declared: of the words, the attributes, the language.
+    declared: tuple[str, ...] = field(init=False, compare=False)
+    #: What went on before: markers, each with how many seconds ago that was.
+    earlier: tuple[tuple[str, float], ...] = field(init=False, compare=False)
+    #: Markers, each with its salience, that the device noticed and no app declared.
+    noticed: tuple[tuple[str, float], ...] = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -124,30 +127,15 @@ class Context:
         put(self, "attributes", MappingProxyType(free))
         put(self, "language", spoken)
         put(self, "recent", tuple((name[len(_ACTIVITY) :], ago_s) for name, ago_s in earlier))
-        put(self, "_declared", tuple(dict.fromkeys(declared)))
-        put(self, "_earlier", earlier)
-        put(self, "_noticed", ())
-
-    @property
-    def declared(self) -> tuple[str, ...]:
-        """The markers that the app declared: of the words, the attributes, the language."""
-        return self._declared
-
-    @property
-    def earlier(self) -> tuple[tuple[str, float], ...]:
-        """What went on before: markers, each with how many seconds ago that was."""
-        return self._earlier
-
-    @property
-    def noticed(self) -> tuple[tuple[str, float], ...]:
-        """Markers, each with its salience, that the device noticed and no app declared."""
-        return self._noticed
+        put(self, "declared", tuple(dict.fromkeys(declared)))
+        put(self, "earlier", earlier)
+        put(self, "noticed", ())
 
     def amid(
         self, earlier: Iterable[tuple[str, float]], noticed: Iterable[tuple[str, float]]
     ) -> Context:
         """This context, with more of what went on before and of what the device noticed."""
-        return self._but(_earlier=(*self._earlier, *earlier), _noticed=(*self._noticed, *noticed))
+        return self._but(earlier=(*self.earlier, *earlier), noticed=(*self.noticed, *noticed))
 
     def at(self, time: datetime) -> Context:
         """This context at another time. Raises InvalidContext."""
@@ -177,7 +165,7 @@ class Context:
     def markers(self, now_ms: int | None = None) -> list[tuple[str, float]]:
         """The declared markers and those of the time, each with its salience (1.0)."""
         moment = self.local_time(int(clock.time() * 1000) if now_ms is None else now_ms)
-        names = (*self._declared, *time_markers(moment.weekday, moment.hour))
+        names = (*self.declared, *time_markers(moment.weekday, moment.hour))
         return [(name, 1.0) for name in names]
 
     def __repr__(self) -> str:

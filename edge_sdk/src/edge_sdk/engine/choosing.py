@@ -19,7 +19,7 @@ from edge_sdk.engine.record import Inputs, Record
 from edge_sdk.engine.rooms import spending
 from edge_sdk.engine.runs import Rows
 from edge_sdk.engine.slates import Pick, Positions, Slate, select
-from edge_sdk.engine.withheld import content_of, languages_of, parts_of
+from edge_sdk.engine.withheld import NOTHING, content_of, languages_of, parts_of
 
 if TYPE_CHECKING:
     from edge_sdk.engine.blocks import Eligible
@@ -228,6 +228,8 @@ def kept_of(
     release: Release, inputs: Inputs, eligible: Eligible
 ) -> tuple[Kept | None, Rows | None]:
     """Which of the eligible offers may be shown (None: all), and the rows that caps take away."""
+    if inputs.withheld is NOTHING and not inputs.blocked:
+        return None, None
     allowed = inputs.withheld.allowed(eligible.rows)
     uncapped = _uncapped(release, eligible, inputs.blocked) if inputs.blocked else None
     if uncapped is None:

@@ -62,7 +62,7 @@ class Desk(Aftermath):
             self.keeper.put(entry)
         offers = tuple([slot.offer.id if slot.offer is not None else "" for slot in decision.slots])
         self.made(decision, Made(visitor.subject, placement, offers, visitor.private))
-        room.counts.add(decision.reason.value)
+        room.counts.add(decision.reason)
         if (
             visitor.unknown
             or record.inputs.moment.unknown

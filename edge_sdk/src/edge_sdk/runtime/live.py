@@ -111,7 +111,7 @@ class Customers:
         """
         if customer is None:
             return NOBODY
-        if not is_text(customer):
+        if not (type(customer) is str and customer.isascii()) and not is_text(customer):
             raise UsageError(f"customer must be text or None, not {type(customer).__name__}")
         subject = live.genomes.subject_of(customer)
         return _from_hex(customer) if subject is None else subject

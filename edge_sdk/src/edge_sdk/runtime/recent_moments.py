@@ -8,7 +8,7 @@ Rules
 - Time is the moment's: the one that the app gave, else the device's clock. What lies after the
   moment did not happen before it.
 
-No lock is taken: what is read is replaced, never changed.
+No lock is taken: what is read is replaced, never changed, but for the time of what goes on.
 """
 
 from __future__ import annotations
@@ -30,33 +30,40 @@ Before = tuple[tuple[str, float], ...]
 
 
 class Trail:
-    """What somebody was doing: up to 16 markers, each with when it last was, the newest first."""
+    """What somebody was doing: up to 16 markers, each with when it last was."""
 
-    __slots__ = ("doings",)
+    __slots__ = ("_at_ms", "_parts")
 
     def __init__(self, doings: tuple[tuple[str, int], ...] = ()) -> None:
-        #: Markers, each with Unix milliseconds.
-        self.doings = doings
+        # What went on last, and what before; and when the former last was. Most often it goes on.
+        self._parts: tuple[tuple[str, ...], tuple[tuple[str, int], ...]] = ((), doings)
+        self._at_ms = 0
+
+    @property
+    def doings(self) -> tuple[tuple[str, int], ...]:
+        """Markers, each with Unix milliseconds, the newest first."""
+        names, before = self._parts
+        at_ms = self._at_ms
+        return (*[(name, at_ms) for name in names], *before)[:_DOINGS]
 
     def amid(self, at_ms: int, now: tuple[str, ...], lasting: tuple[str, ...]) -> Before:
         """What went on before `at_ms` and does not go on `now`; of what does, what is `lasting` is
         part of the trail from now on."""
+        names, behind = self._parts
+        if names == lasting and not behind:
+            self._at_ms = at_ms
+            return ()
         doings = self.doings
-        before: Before = ()
-        rest: list[tuple[str, int]] = []
-        # Most often the same goes on as before.
-        if doings and tuple([name for name, _ in doings]) != lasting:
-            before = tuple(
-                [
-                    (name, (at_ms - then_ms) / 1000)
-                    for name, then_ms in doings
-                    if then_ms <= at_ms and name not in now
-                ]
-            )
-            rest = [doing for doing in doings if doing[0] not in lasting]
         if lasting:
-            self.doings = (*[(name, at_ms) for name in lasting], *rest)[:_DOINGS]
-        return before
+            behind = tuple([doing for doing in doings if doing[0] not in lasting])
+            self._at_ms, self._parts = at_ms, (lasting, behind[:_DOINGS])
+        return tuple(
+            [
+                (name, (at_ms - then_ms) / 1000)
+                for name, then_ms in doings
+                if then_ms <= at_ms and name not in now
+            ]
+        )
 
 
 class RecentMoments:
