@@ -19,7 +19,7 @@ from edge_sdk.outbox.queue import Outbox
 from edge_sdk.store import segments
 from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.lane_rows import lane_row, new_lane, put_lane
-from tests.unit.device_desk import FAST, Desk
+from tests.unit.device_desk import FAST, Desk, entry
 
 NOW, BYTES = 1_700_000_000_000, 100
 LANE = 1
@@ -196,3 +196,17 @@ def test_what_goes_is_the_same_as_if_all_were_looked_through_each_time(
         assert found[0] == found[1]
     for store in stores:
         store.close()
+
+
+def test_a_device_that_is_never_sent_rows_keeps_the_newest_imprints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.outbox.writer._PENDING", 20)
+    monkeypatch.setattr("edge_sdk.outbox.writer._TRIM_EVERY", 10)
+    desk = Desk(tmp_path / "store")
+    for number in range(101):
+        desk.writer.put_durably(entry(f"{number}", imprint=(f"{number:03}", b"")), 5)
+    kept = desk.rows("SELECT id FROM pending ORDER BY id")
+    assert kept == [(f"{number:03}",) for number in range(80, 101)]
+    assert desk.outbox.unsent() == 101, "all of them are on their way to the server"
+    desk.close()

@@ -70,6 +70,8 @@ _RETRY_S: Final = (0.1, 5.0)
 _EVICT_TO: Final = 0.9
 # Commits between two looks at tables that grow slowly.
 _TRIM_EVERY: Final = 256
+# Imprints that no row includes yet: a device that is never sent rows keeps the newest.
+_PENDING: Final = 100_000
 
 
 class Writer:
@@ -337,6 +339,11 @@ class Writer:
         config = self._config
         if self._commits % _TRIM_EVERY == 0:
             store_state.trim_ids(connection, config.remembered_event_ids)
+            connection.execute(
+                "DELETE FROM pending WHERE change <"
+                " (SELECT change FROM pending ORDER BY change DESC LIMIT 1 OFFSET ?)",
+                (_PENDING,),
+            )
             expire(connection, config.outbox_max_age_s, now_ms)
             if _rows(connection) > config.outbox_max_rows:
                 join(connection, self._limits)
