@@ -20,7 +20,15 @@ from edge_sdk.engine.caps import CapLedger
 from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.store import tables
 from edge_sdk.store.rows import prepare
-from edge_sdk.store.state import drop_caps, keep_elsewhere, put_caps, read_caps
+from edge_sdk.store.state import (
+    FIRST,
+    drop_caps,
+    keep_elsewhere,
+    oldest_elsewhere,
+    put_caps,
+    read_caps,
+    read_elsewhere,
+)
 from genome_server.store import AudienceRow, CustomerRow
 from genome_server.store.sqlite import SqliteStore
 from tests.serving import AGREED
@@ -61,6 +69,19 @@ def rules(offers: Mapping[str, dict[str, Any]], scopes: set[str]) -> dict[str, C
     return rules_of([offer_from_document(one) for one in documents])
 
 
+class Asked:
+    """What customers did elsewhere, as the table has it."""
+
+    def __init__(self, table: sqlite3.Connection) -> None:
+        self.table = table
+
+    def __call__(self, subject: bytes) -> list[CapRow]:
+        return read_elsewhere(self.table, subject)
+
+    def forked(self) -> Asked:
+        raise NotImplementedError
+
+
 @dataclass
 class Device:
     """A device as far as it counts: a ledger, a table, what it has not reported, its cursor."""
@@ -79,6 +100,7 @@ class Device:
         self.table = sqlite3.connect(":memory:", isolation_level=None)
         tables.migrate(self.table, 0)
         prepare(self.table)
+        self.ledger.draw_on(Asked(self.table))
 
     def do(self, row: CapRow) -> None:
         self.did.append(row)
@@ -103,14 +125,18 @@ class Device:
             self.since = through
         found, self.last = read_caps(self.table, self.last, (_LANE, _LANE))
         self.ledger.apply(found)
-        self.ledger.keep_elsewhere(members)
+        if gone:
+            self.ledger.draw_on(self.ledger.source)
 
     def restart(self) -> None:
-        rows, self.last = read_caps(self.table)
+        rows, self.last = read_caps(self.table, here=True)
         self.ledger = CapLedger(self.rules, rows)
+        self.ledger.draw_on(Asked(self.table))
 
     def prune(self, now_ms: int) -> None:
         drop_caps(self.table, self.ledger.prune(now_ms))
+        rows, _ = oldest_elsewhere(self.table, FIRST, now_ms - self.ledger.shortest_ms, 10_000)
+        drop_caps(self.table, self.ledger.outdated(rows, now_ms))
 
 
 PEOPLE: Final = 2

@@ -21,7 +21,7 @@ from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.genomes import GenomeView
 from edge_sdk.store.rescue import rescue
 from edge_sdk.store.rows import prepare
-from edge_sdk.store.state import ELSEWHERE, drop_caps, keep_elsewhere, put_caps, read_caps
+from edge_sdk.store.state import drop_caps, keep_elsewhere, put_caps, read_caps
 from edge_sdk.sync.actions import ApplyGenomes
 from edge_sdk.sync.machine import SyncMachine
 from edge_sdk.sync.trust import FEATURES, Limits, Refusal
@@ -116,9 +116,10 @@ def test_rows_that_leave_the_device_count_no_more() -> None:
     ledger = rules({"id": "taxi", "caps": [{"limit": 2}]})
     ledger.apply([CapRow(ANNA, "taxi", "view", 5, b"1"), away(ANNA, b"2"), away(BEN, b"3")])
     assert ledger.blocked(ANNA, 6) == {"taxi"}
-    ledger.keep_elsewhere({BEN})
-    assert not ledger.blocked(ANNA, 6)
     ledger.forget(BEN)
+    assert [one.claim for one in ledger.rows()] == [b"1", b"2"]
+    ledger.draw_on(None)
+    assert not ledger.blocked(ANNA, 6)
     assert [one.claim for one in ledger.rows()] == [b"1"], "it says nothing without its subject"
     ledger.apply([away(ANNA, b"2")])
     assert ledger.blocked(ANNA, 6) == {"taxi"}, "they came back, and so did it"
@@ -158,9 +159,9 @@ def test_it_is_kept_once_and_says_where_it_was(caps: sqlite3.Connection) -> None
     put_caps(caps, [(own, 3)])
     rows = [away(ANNA, b"1"), away(ANNA, b"2"), away(ANNA, b"2"), away(BEN, b"1")]
     for _ in range(2):
-        keep_elsewhere(caps, rows, None)
+        keep_elsewhere(caps, rows)
     assert read_caps(caps)[0] == [own, rows[1], rows[3]]
-    assert read_caps(caps, without=(3, ELSEWHERE))[0] == []
+    assert read_caps(caps, without=(3, tables.ELSEWHERE))[0] == []
     drop_caps(caps, [rows[1]])
     assert read_caps(caps)[0] == [own, rows[3]]
     keep_elsewhere(caps, (), {ANNA, BEN}.__contains__)
@@ -168,7 +169,7 @@ def test_it_is_kept_once_and_says_where_it_was(caps: sqlite3.Connection) -> None
 
 
 def test_a_damaged_row_is_found(caps: sqlite3.Connection) -> None:
-    keep_elsewhere(caps, [away(ANNA, b"1")], None)
+    keep_elsewhere(caps, [away(ANNA, b"1")])
     caps.execute("DROP TRIGGER caps_checked")
     caps.execute("UPDATE caps SET lane = 3")
     with pytest.raises(sqlite3.IntegrityError):
@@ -181,7 +182,7 @@ def test_where_rows_were_lost_all_come_again(tmp_path: Path, caps: sqlite3.Conne
     with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
         tables.migrate(damaged, 0)
         prepare(damaged)
-        keep_elsewhere(damaged, [away(ANNA, b"1"), away(BEN, b"1")], None)
+        keep_elsewhere(damaged, [away(ANNA, b"1"), away(BEN, b"1")])
         for key, value in (("epoch", bytes(16)), ("genome_cursor", b"here"), ("row_sum", b"1")):
             damaged.execute("INSERT INTO meta VALUES (?, ?, 0)", (key, value))
         damaged.execute("UPDATE meta SET row_crc = row_crc(key, value)")

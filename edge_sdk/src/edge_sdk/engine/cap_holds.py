@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from edge_sdk.engine.cap_rules import NEVER, VIEW, Counter
@@ -11,6 +11,8 @@ from edge_sdk.engine.cap_rules import NEVER, VIEW, Counter
 DEVICE: Final = b"device"
 #: Whose events of which counter and kind.
 Where = tuple[bytes, Counter, str]
+
+_MOVED_MS: Final = 1000  # By so much a clock is off when holds are looked at anew.
 
 
 class Hold(NamedTuple):
@@ -82,3 +84,58 @@ class Holds:
     def lapses(self, where: Where) -> list[int]:
         """When each of them lapses, ascending."""
         return sorted(self._lapses.get(where, {}).values())
+
+
+class Waiting(Holds):
+    """Holds, and what time it is for them: as `Holds`, not thread-safe but for `is_due`.
+
+    `elapsed` gives the time by which they lapse: milliseconds, of a clock that nobody sets.
+    """
+
+    def __init__(self, elapsed: Callable[[], int]) -> None:
+        super().__init__()
+        self.elapsed = elapsed
+        # When the windows of paced limits end in which something is held, in Unix milliseconds.
+        self._turns: dict[Where, int] = {}
+        self._next_turn = NEVER
+        # How far the last moment that was asked about was ahead of `elapsed`.
+        self._ahead_ms = 0
+        # The latest moment for which what is held was counted.
+        self._counted_ms = 0
+
+    def lapsing(self, where: Where) -> tuple[list[int], int]:
+        """When each hold lapses, and now, in Unix milliseconds."""
+        ahead_ms = self._ahead_ms
+        now_ms = self.elapsed() + ahead_ms
+        self._counted_ms = max(self._counted_ms, now_ms)
+        return [lapse + ahead_ms for lapse in self.lapses(where)], now_ms
+
+    def turn(self, where: Where, turn_ms: int) -> None:
+        """What is held here counts otherwise from this moment on."""
+        turn_ms = min(turn_ms, self._turns.get(where, NEVER))
+        self._turns[where] = turn_ms
+        self._next_turn = min(self._next_turn, turn_ms)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether what is held must be looked at before anything is asked."""
+        elapsed = self.elapsed()
+        if self.next_lapse <= elapsed or self._next_turn <= now_ms or now_ms < self._counted_ms:
+            return True
+        return abs(now_ms - elapsed - self._ahead_ms) > _MOVED_MS
+
+    def due(self, now_ms: int) -> set[Where]:
+        """Let go of what has lapsed; what is to be counted anew: that, and what is held where a
+        window has ended, the clock was set, or nobody had said yet what time it is."""
+        elapsed = self.elapsed()
+        # Back by however little: it may be the window before.
+        moved = abs(now_ms - elapsed - self._ahead_ms) > _MOVED_MS or now_ms < self._counted_ms
+        self._ahead_ms, self._counted_ms = now_ms - elapsed, now_ms
+        touched = self.lapsed(elapsed) if self.next_lapse <= elapsed else set()
+        if self._next_turn <= now_ms:
+            due = {where for where, turn in self._turns.items() if turn <= now_ms}
+            self._turns = {where: self._turns[where] for where in self._turns.keys() - due}
+            self._next_turn = min(self._turns.values(), default=NEVER)
+            touched |= due
+        if moved:
+            touched |= self.touched()
+        return touched

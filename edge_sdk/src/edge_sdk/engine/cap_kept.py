@@ -18,16 +18,11 @@ class Kept:
 
     def __init__(self) -> None:
         self._rows: dict[Key, CapRow] = {}
-        self._elsewhere: dict[bytes, set[Key]] = {}
         self._unnamed = 0
 
-    def items(self) -> list[tuple[Key, CapRow]]:
-        """Everything, as it is now."""
-        return list(self._rows.items())
-
-    def rows(self) -> list[CapRow]:
-        """Every row."""
-        return list(self._rows.values())
+    def copy(self) -> dict[Key, CapRow]:
+        """Everything, as it is now. Thread-safe."""
+        return self._rows.copy()
 
     def still(self, rows: list[tuple[Key, CapRow]]) -> list[tuple[Key, CapRow]]:
         """Those of some rows that are under their keys, unchanged."""
@@ -64,31 +59,7 @@ class Kept:
     def put(self, key: Key, row: CapRow) -> None:
         """Keep a row under its key."""
         self._rows[key] = row
-        if row.elsewhere:
-            self._elsewhere.setdefault(row.subject, set()).add(key)
 
     def pop(self, key: Key) -> CapRow:
         """Give up a row."""
-        row = self._rows.pop(key)
-        if row.elsewhere:
-            keys = self._elsewhere[row.subject]
-            keys.discard(key)
-            if not keys:
-                del self._elsewhere[row.subject]
-        return row
-
-    def subjects_elsewhere(self) -> set[bytes]:
-        """Whose rows there are that were counted elsewhere."""
-        return set(self._elsewhere)
-
-    def elsewhere(self, subject: bytes) -> list[Key]:
-        """The keys of what a subject did elsewhere."""
-        return list(self._elsewhere.get(subject, ()))
-
-    def forget(self, subject: bytes) -> None:
-        """Let rows name a subject no more; what was elsewhere says nothing without it."""
-        for key in self.elsewhere(subject):
-            self.pop(key)
-        for key, row in self._rows.items():
-            if row.subject == subject:
-                self._rows[key] = row._replace(subject=b"")
+        return self._rows.pop(key)

@@ -72,11 +72,11 @@ class Campaigns:
             counted = _Counted(tuple(times[-max(near) :]), held)
             self._counted[who] = {**known, campaign: counted}
         elif campaign in known:
-            self._counted[who] = {name: one for name, one in known.items() if name != campaign}
-
-    def forget(self, subject: bytes) -> None:
-        """Under the lock: forget one subject."""
-        self._counted.pop(subject, None)
+            others = {name: one for name, one in known.items() if name != campaign}
+            if others:
+                self._counted[who] = others
+            else:
+                del self._counted[who]
 
     def rooms(self, subject: bytes, now_ms: int, slots: int) -> Rooms:
         """What caps leave a decision of so many slots, where that is less than it could show."""

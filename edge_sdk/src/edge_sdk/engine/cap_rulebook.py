@@ -30,6 +30,14 @@ class Rulebook:
             for limit in dict.fromkeys(rule.limits):
                 self.limits.setdefault((limit.counter, limit.kind), set()).add(limit)
                 self.offers.setdefault(limit, []).append(offer)
+        # Whose events a counter and kind is asked for: of a customer, of everybody.
+        self._whose = {
+            asked: (any(not one.device for one in by), any(one.device for one in by))
+            for asked, by in self.limits.items()
+        }
+        self._counters: dict[str, tuple[Counter, ...]] = {}
+        #: Every event matters for so long at least, in milliseconds.
+        self.shortest_ms = min([_FORGOTTEN_AFTER_MS, *(one.relevant_ms for one in self.offers)])
 
     def counts(self, offer: str, kind: str, subject: bytes) -> bool:
         """Whether a limit asks for events of this kind of this offer, by this subject."""
@@ -58,20 +66,27 @@ class Rulebook:
 
     def counters(self, offer: str, campaign: str, group: str) -> tuple[Counter, ...]:
         """What an event counts for; `campaign` and `group` are those of an offer that is gone."""
+        known = self._counters.get(offer)
+        if known is not None:
+            return known
         rule = self.rules.get(offer)
-        if rule is not None:
-            campaign, group = rule.campaign, rule.group
-        return counters_of(offer, campaign, group)
+        if rule is None:
+            return counters_of(offer, campaign, group)
+        known = self._counters[offer] = counters_of(offer, rule.campaign, rule.group)
+        return known
 
     def touched(self, row: CapRow) -> set[Where]:
-        """Whose counters an event counts for."""
-        return {
-            (who, counter, row.kind)
-            for counter in self.counters(row.offer, row.campaign, row.group)
-            if (counter, row.kind) in self.limits
-            for who in (row.subject, b"" if row.elsewhere else DEVICE)
-            if who
-        }
+        """Whose counters an event counts for, as far as a limit asks for them."""
+        touched: set[Where] = set()
+        for counter in self.counters(row.offer, row.campaign, row.group):
+            whose = self._whose.get((counter, row.kind))
+            if whose is None:
+                continue
+            if whose[0] and row.subject:
+                touched.add((row.subject, counter, row.kind))
+            if whose[1] and not row.elsewhere:
+                touched.add((DEVICE, counter, row.kind))
+        return touched
 
     def relevant_ms(self, row: CapRow) -> int:
         """How long an event may block something."""

@@ -15,7 +15,7 @@ from edge_sdk.engine.cap_rules import REDEEM, CapRule, Limit
 from edge_sdk.numbers import Cap
 from edge_sdk.outbox.entries import WRITTEN, Guard
 from edge_sdk.store.rows import sealed
-from edge_sdk.store.state import ELSEWHERE
+from edge_sdk.store.tables import AWAY, HERE
 from edge_sdk.values import dataclass
 
 # Where the table of caps says what each Cap.Over counts.
@@ -76,12 +76,17 @@ def guard(
 def _capped(connection: sqlite3.Connection, rule: CapRule, subject: bytes, now_ms: int) -> bool:
     def count(limit: Limit) -> int:
         over, name = limit.counter
-        row = connection.execute(
-            f"SELECT count(*) FROM caps WHERE {_COLUMNS[over]} = ? AND kind = ? AND at_ms >= ?"
-            " AND CASE WHEN ? THEN lane <> ? ELSE subject = ? END",
-            (name, REDEEM, limit.since_ms(now_ms), limit.device, ELSEWHERE, subject),
-        ).fetchone()
-        return int(row[0])
+        said = f"FROM caps WHERE {_COLUMNS[over]} = ? AND kind = ? AND at_ms >= ?"
+        given = (name, REDEEM, limit.since_ms(now_ms))
+        found = (
+            connection.execute(f"SELECT count(*) {said} AND {which}", more).fetchone()[0]
+            for which, more in (
+                ((HERE, given),)
+                if limit.device
+                else ((f"subject = ? AND {rows}", (*given, subject)) for rows in (HERE, AWAY))
+            )
+        )
+        return sum(found)
 
     return any(
         count(limit) >= limit.allowed(now_ms)

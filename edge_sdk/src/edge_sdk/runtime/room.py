@@ -87,6 +87,8 @@ class Room:
         other.live = Live(release, live.genomes, live.in_force, live.withholding)
         # What was counted is known before the child has opened the store.
         other.ledger.rebind(release.catalogue.caps if release is not None else {})
-        other.ledger.apply(self.ledger.inherited())
+        other.ledger.apply(self.ledger.rows())
+        if self.ledger.source is not None:
+            other.ledger.draw_on(self.ledger.source.forked())
         other.claims = self.claims.forked(other.ledger)
         return other

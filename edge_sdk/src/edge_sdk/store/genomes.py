@@ -247,10 +247,10 @@ class GenomeShelf:
 
     def gone(
         self, files: Files | None, deletes: Collection[tuple[bytes, int]]
-    ) -> Callable[[bytes], bool] | None:
-        """Who has no row in files that were written, or with these deletions; None: nobody."""
+    ) -> Callable[[bytes], bool] | Collection[bytes]:
+        """Who has no row in files that were written, or with these deletions."""
         if files is None:
-            return dict(deletes).__contains__ if deletes else None
+            return [subject for subject, _ in deletes]
         snapshot, _ = self._open((files.snapshot, files.lookup))
         return lambda one: snapshot is None or snapshot.consents(one) is None
 

@@ -148,7 +148,9 @@ def check_row(table: str, row: list[Any], crc: object) -> None:
 def check_all(connection: sqlite3.Connection, large: bool = True) -> None:
     """Read every row; without `large` not those of large tables. Raises as `read_rows`."""
     for table in CHECKED:
-        for _ in read_rows(connection, table) if large or table not in _LARGE else ():
+        # What customers did elsewhere may be much, too; it is checked as it is used.
+        where = f"WHERE lane <> {-(1 << 63)}" if table == "caps" and not large else ""
+        for _ in read_rows(connection, table, where) if large or table not in _LARGE else ():
             pass
     if large and not connection.execute(_COUNTED).fetchone()[0]:
         raise sqlite3.IntegrityError("what is counted is not what is there")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import field
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -18,14 +19,16 @@ from edge_sdk.errors import BadFrame
 from edge_sdk.messages import event_pb2, sync_pb2
 from edge_sdk.outbox import lanes
 from edge_sdk.outbox.frames import Frame, encode_frame, iter_frames
+from edge_sdk.slices import rest
 from edge_sdk.store.meta import get_meta, set_meta
-from edge_sdk.store.rows import CHECKED, read_rows, sealed
+from edge_sdk.store.rows import CHECKED, check_row, read_rows, sealed
 from edge_sdk.store.segments import give_up
+from edge_sdk.store.tables import AWAY, ELSEWHERE, HERE
 from edge_sdk.values import dataclass
 
-#: In place of a lane, where something that counts was done by another device or the server. No lane
-#: has such a number.
-ELSEWHERE: Final = -(1 << 63)
+#: Before everything: see `oldest_elsewhere`.
+FIRST: Final = (-1, -1)
+_ELSEWHERE: Final = f"SELECT {CHECKED['caps']}, row_crc FROM caps WHERE subject = ? AND {AWAY}"
 _CAPS: Final = f"INSERT INTO caps ({CHECKED['caps']}, row_crc)"
 
 
@@ -75,13 +78,56 @@ def read_consents(connection: sqlite3.Connection) -> list[tuple[bytes, int, bool
 
 
 def read_caps(
-    connection: sqlite3.Connection, since: int = 0, without: tuple[int, int] = (-1, -1)
+    connection: sqlite3.Connection,
+    since: int = 0,
+    without: tuple[int, int] = (-1, -1),
+    *,
+    here: bool = False,
 ) -> tuple[list[CapRow], int]:
-    """Cap rows with an id above `since` of other lanes than `without`, and the highest id."""
+    """Cap rows with an id above `since` of other lanes than `without`, and the highest id; with
+    `here` those that were not counted elsewhere."""
     newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0]
-    rows = read_rows(connection, "caps", "WHERE id > ? ORDER BY id", since)
-    found = [CapRow._make((*row, lane == ELSEWHERE)) for *row, lane in rows if lane not in without]
-    return found, max(newest or 0, since)
+    # By an index that has no others: of those there may be very many.
+    which = f"INDEXED BY caps_by_offer WHERE {HERE} AND" if here else "WHERE"
+    rows = read_rows(connection, "caps", f"{which} id > ? ORDER BY id", since)
+    return [_cap(row) for row in rows if row[-1] not in without], max(newest or 0, since)
+
+
+def read_elsewhere(connection: sqlite3.Connection, subject: bytes) -> list[CapRow]:
+    """What a customer did elsewhere."""
+    rows = connection.execute(_ELSEWHERE, (subject,)).fetchall()
+    for *row, crc in rows:
+        check_row("caps", row, crc)
+    return [CapRow._make((subject, *row[1:7], True)) for row in rows]
+
+
+def oldest_elsewhere(
+    connection: sqlite3.Connection, after: tuple[int, int], until_ms: int, most: int
+) -> tuple[list[CapRow], tuple[int, int]]:
+    """What was done elsewhere until a moment, the oldest first, `most` at a time; and where to go
+    on, by moment and id: before everything where that was all."""
+    page = f"FROM caps WHERE {AWAY} AND at_ms <= ? AND (at_ms, id) > (?, ?) ORDER BY at_ms, id"
+    asked = (until_ms, *after)
+    last = connection.execute(f"SELECT at_ms, id {page} LIMIT 1 OFFSET ?", (*asked, most - 1))
+    where = page.removeprefix("FROM caps ") + f" LIMIT {most}"
+    rows = []
+    for row in read_rows(connection, "caps", where, *asked):
+        rows.append(_cap(row))
+        rest()
+    return rows, last.fetchone() or FIRST
+
+
+def is_any_elsewhere(connection: sqlite3.Connection, after_ms: int = -1) -> bool:
+    """Whether anything was done elsewhere after a moment."""
+    one = f"SELECT 1 FROM caps WHERE {AWAY} AND at_ms > ? LIMIT 1"
+    return connection.execute(one, (after_ms,)).fetchone() is not None
+
+
+def _cap(row: list[Any]) -> CapRow:
+    subject, offer, kind, at_ms, claim, campaign, group, lane = row
+    once = sys.intern  # the same few names in very many rows
+    said = (subject, once(offer), once(kind), at_ms, claim, once(campaign), once(group))
+    return CapRow._make((*said, lane == ELSEWHERE))
 
 
 def put_caps(connection: sqlite3.Connection, rows: Iterable[tuple[CapRow, int]]) -> None:
@@ -93,28 +139,25 @@ def put_caps(connection: sqlite3.Connection, rows: Iterable[tuple[CapRow, int]])
 
 
 def keep_elsewhere(
-    connection: sqlite3.Connection, rows: Iterable[CapRow], gone: Callable[[bytes], bool] | None
+    connection: sqlite3.Connection,
+    rows: Iterable[CapRow],
+    gone: Collection[bytes] | Callable[[bytes], bool] = (),
 ) -> None:
-    """Forget what was done elsewhere by those who are gone (None: nobody), and keep these rows, but
-    for what is known by its claim."""
-    if gone is not None:
-        _drop_elsewhere(connection, gone)
+    """Forget what was done elsewhere by those who are gone, and keep these rows, but for what is
+    known by its claim. `gone` names them, or tells of anybody: then all are looked at."""
+    if callable(gone):
+        of = connection.execute(f"SELECT DISTINCT subject FROM caps WHERE {AWAY}")
+        gone = [subject for (subject,) in of if gone(subject)]
     connection.executemany(
-        f"{_CAPS} SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM caps"
-        " WHERE offer = ?2 AND subject = ?1 AND kind = ?3 AND claim = ?5)",
+        f"DELETE FROM caps WHERE subject = ? AND {AWAY}", [(subject,) for subject in gone]
+    )
+    known = "subject = ?1 AND offer = ?2 AND kind = ?3 AND claim = ?5"
+    connection.executemany(
+        f"{_CAPS} SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS"
+        f" (SELECT 1 FROM caps WHERE {known} AND {HERE})"
+        f" AND NOT EXISTS (SELECT 1 FROM caps WHERE {known} AND {AWAY})",
         [sealed(*row[:-1], ELSEWHERE) for row in rows],
     )
-
-
-def _drop_elsewhere(connection: sqlite3.Connection, gone: Callable[[bytes], bool]) -> None:
-    of = "SELECT DISTINCT subject FROM caps WHERE lane = ?"
-    subjects = [subject for (subject,) in connection.execute(of, (ELSEWHERE,)) if gone(subject)]
-    for at in range(0, len(subjects), 500):
-        some = subjects[at : at + 500]
-        connection.execute(
-            f"DELETE FROM caps WHERE lane = ? AND subject IN ({', '.join('?' * len(some))})",
-            (ELSEWHERE, *some),
-        )
 
 
 def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
@@ -125,11 +168,17 @@ def bound_caps(connection: sqlite3.Connection, latest_ms: int) -> None:
 def drop_caps(connection: sqlite3.Connection, rows: Iterable[CapRow]) -> None:
     """Delete rows that can no longer block anything: those that were claimed as these were, however
     many others there are of the same moment."""
-    connection.executemany(
-        "DELETE FROM caps WHERE offer = ? AND subject = ? AND kind = ? AND claim = ?"
-        " AND (claim <> x'' OR at_ms = ?)",
-        [(row.offer, row.subject, row.kind, row.claim, row.at_ms) for row in rows],
-    )
+    rows = list(rows)
+    for which, away in ((HERE, False), (AWAY, True)):
+        connection.executemany(
+            "DELETE FROM caps WHERE offer = ? AND subject = ? AND kind = ? AND claim = ?"
+            f" AND (claim <> x'' OR at_ms = ?) AND {which}",
+            [
+                (row.offer, row.subject, row.kind, row.claim, row.at_ms)
+                for row in rows
+                if row.elsewhere is away
+            ],
+        )
 
 
 def write_ring(
@@ -217,8 +266,9 @@ def forget_subject(connection: sqlite3.Connection, subject: bytes, at_ms: int) -
     """
     erasing = get_meta(connection, "erasing") or b""
     set_meta(connection, erasing=erasing + subject)
-    for table in ("pending", "consents", "caps"):
-        connection.execute(f"DELETE FROM {table} WHERE subject = ?", (subject,))
+    for rows in ("pending", "consents", f"caps WHERE {HERE}", f"caps WHERE {AWAY}"):
+        which = "AND" if "WHERE" in rows else "WHERE"
+        connection.execute(f"DELETE FROM {rows} {which} subject = ?", (subject,))
     for id_, records in connection.execute(
         "SELECT id, records FROM ring WHERE instr(records, ?) > 0", (subject,)
     ).fetchall():

@@ -10,7 +10,7 @@ everything that this device has to remember by itself.
     pending         imprints that the server's rows do not include yet
     consents        consent changes that the server's rows do not include yet
     caps            what caps have to remember, each event under the claim that it came of; where it
-                    was elsewhere, `lane` is `state.ELSEWHERE`
+                    was elsewhere, `lane` is `ELSEWHERE`
     ring, ring_ids  the last decisions in full, one row for each group commit
     event_ids       ids given by the app, so that the same event twice is one
     redemptions     what was redeemed
@@ -39,6 +39,12 @@ from typing import Final
 from edge_sdk.store import rows
 
 APPLICATION_ID: Final = 0x47454447  # "GEDG"
+#: In place of a lane, where something that counts was done by another device or the server. No lane
+#: has such a number.
+ELSEWHERE: Final = -(1 << 63)
+#: What tells the two kinds of rows of caps apart; in these words, or no index is of use.
+AWAY: Final = f"lane = {ELSEWHERE}"
+HERE: Final = f"lane <> {ELSEWHERE}"
 
 _TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -172,11 +178,30 @@ def _claimed(connection: sqlite3.Connection) -> None:
     rows.seal_all(connection, {"caps": rows.CHECKED["caps"]})
 
 
+_OF_AUDIENCE: Final = f"""
+DROP INDEX caps_by_offer;
+DROP INDEX caps_by_campaign;
+DROP INDEX caps_by_exclusivity;
+CREATE INDEX caps_by_offer ON caps (offer, subject) WHERE {HERE};
+CREATE INDEX caps_by_campaign ON caps (campaign) WHERE campaign <> '' AND {HERE};
+CREATE INDEX caps_by_exclusivity ON caps (exclusivity) WHERE exclusivity <> '' AND {HERE};
+CREATE INDEX caps_elsewhere ON caps (subject) WHERE {AWAY};
+CREATE INDEX caps_elsewhere_by_age ON caps (at_ms) WHERE {AWAY};
+"""
+
+
+def _of_audience(connection: sqlite3.Connection) -> None:
+    """What customers did elsewhere is found by who they are, and costs nobody else anything."""
+    for statement in _statements(_OF_AUDIENCE):
+        connection.execute(statement)
+
+
 #: Step i takes a store of version i to i + 1. Steps are never changed, only added.
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _tables,
     _checked,
     _claimed,
+    _of_audience,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -1,0 +1,74 @@
+"""Reads what one customer did elsewhere, for whoever decides for them. Beside `Database`, since a
+decision waits for nothing: neither for a transaction of its own nor for who has the file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from edge_sdk._posix import quiet
+from edge_sdk.engine.cap_rules import CapRow
+from edge_sdk.store import state
+
+log = logging.getLogger("edge_sdk.store.device")
+
+_BUSY_S: Final = 0.05
+
+
+class Elsewhere:
+    """The rows of caps in the SQLite file at `path`, by subject. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Each is used by one thread at a time.
+        self._pool: list[sqlite3.Connection] = []
+        #: Whose rows could not be read; None: nobody's. Nothing is read until it is None again.
+        self.failed: bytes | None = None
+
+    def __call__(self, subject: bytes) -> list[CapRow] | None:
+        """What a customer did elsewhere; None where it cannot be read."""
+        if self.failed is not None:
+            return None
+        pool = self._pool
+        try:
+            with quiet:
+                try:
+                    connection = pool.pop()
+                except IndexError:
+                    connection = self._connect()
+                rows = state.read_elsewhere(connection, subject)
+                pool.append(connection)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            log.warning("what a customer did elsewhere cannot be read: %s", error)
+            self.failed = subject
+            return None
+        return rows
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA query_only = ON")
+        # Of as many as there are threads; the system has the pages in memory once for all.
+        connection.execute("PRAGMA cache_size = -256")
+        return connection
+
+    def reset(self) -> None:
+        """Close the files; who asks opens them again."""
+        pool, self._pool = self._pool, []
+        with quiet:
+            for connection in pool:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+
+    def forked(self) -> Elsewhere:
+        """The same in a forked child."""
+        return Elsewhere(self._path)
+
+    def abandon(self) -> list[sqlite3.Connection]:
+        """In a forked child: give up the parent's connections, as `Database.abandon`."""
+        pool, self._pool = self._pool, []
+        return pool
