@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +174,31 @@ def test_consents_that_are_known_are_not_read_at_every_look(
     local.consent_settled(b"%016d" % 6, 1)
     edge.imprint(customer(1), "view", product="poems")
     until(lambda: local.consents(b"%016d" % 6, 0) == 2)
+
+
+def test_who_says_something_does_not_wait_while_all_imprints_are_read(
+    edge: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, said = state.read_pending, list[bool]()
+
+    def slow(connection: sqlite3.Connection, *where: Any) -> list[state.StoredImprint]:
+        found = real(connection, *where)
+        if not where and not said:  # all of them are read
+            saying = threading.Thread(
+                target=edge.imprint, args=(customer(1), "view"), kwargs={"product": "poems"}
+            )
+            saying.start()
+            saying.join(5)
+            said.append(not saying.is_alive())
+            edge.flush(0)  # it is on disk by the time that the others are taken over
+        return found
+
+    edge.imprint(customer(1), "buy", product="poems")
+    edge.flush(0)
+    monkeypatch.setattr(state, "read_pending", slow)
+    town = Town()
+    commit_rows(store_of(edge), [row(1, town=town)], town, known=[1])
+    until(lambda: said)
+    assert said == [True]
+    until(partial(_has_looked, edge))
+    assert len(edge._desk.room.local.pending(subject(1))) == 2
