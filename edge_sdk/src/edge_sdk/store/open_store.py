@@ -22,8 +22,10 @@ from edge_sdk.runtime.room import Room
 from edge_sdk.slices import in_slices
 from edge_sdk.store import state as store_state
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.elsewhere import Elsewhere
 from edge_sdk.store.meta import counter
 from edge_sdk.store.reservations import ClaimFile
+from edge_sdk.store.tables import HERE
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release
@@ -39,6 +41,10 @@ _COMPILED: Final = 10_000
 
 # Caps that were counted this recently may not be on disk yet.
 _SETTLED_MS: Final = 10_000
+# More new rows of caps than these are not read one by one.
+_MANY: Final = 20_000
+# So many rows are looked at together for what has ended.
+_PAGE: Final = 5_000
 # The lanes of a process that writes nothing yet.
 _NO_LANES: Final = (-1, -1)
 
@@ -52,8 +58,11 @@ class OpenStore:
         self.store = store
         # Before the writer begins: from now on what this process counts is in the ledger first.
         with store.read() as connection:
-            rows, self._last_cap = store_state.read_caps(connection)
+            rows, self._last_cap = store_state.read_caps(connection, here=True)
         room.ledger.apply(rows)
+        self._elsewhere = Elsewhere(store.database.path)
+        self._oldest = store_state.FIRST
+        self._draw(room.ledger, anew=True)
         self.claims = room.claims
         self._share(room)
         #: The writer, once it was asked for.
@@ -101,7 +110,7 @@ class OpenStore:
 
         def everything() -> list[CapRow]:
             with self.store.read() as connection:
-                return store_state.read_caps(connection)[0]
+                return store_state.read_caps(connection, here=True)[0]
 
         try:
             file = ClaimFile(self.store.path, _posix.boot_id(), room.clock.elapsed_ms)
@@ -122,8 +131,9 @@ class OpenStore:
         if self.store.database.was_replaced():
             self.store.database.reset()
         if self.store.database.generation != self._generation:
-            self._start_over()
+            self._start_over(room.ledger)
         self._routines.follow()
+        self._read_again()
         try:
             self.claims.follow()
             if not self._watch.changed():
@@ -150,14 +160,36 @@ class OpenStore:
         self._seen = now
         return changed
 
-    def _start_over(self) -> None:
+    def _draw(self, ledger: CapLedger, *, anew: bool = False) -> None:
+        """Have the ledger read here what customers did elsewhere, once there is anything; `anew`
+        where that is not what it was."""
+        if ledger.source is not None:
+            if anew:
+                ledger.draw_on(self._elsewhere)
+            return
+        with self.store.read() as connection:
+            if not store_state.is_any_elsewhere(connection):
+                return
+        ledger.draw_on(self._elsewhere)
+
+    def _start_over(self, ledger: CapLedger) -> None:
         """The SQLite file was rebuilt: what is in it is news, but for what was counted before."""
         self._watch.close()
         self._generation = self.store.database.generation
         self._watch = self.store.watch()
         self._seen = (-1, -1, -1, -1)
         with self.store.read() as connection:
-            _, self._last_cap = store_state.read_caps(connection)
+            _, self._last_cap = store_state.read_caps(connection, here=True)
+        self._elsewhere.reset()
+        self._draw(ledger, anew=True)
+
+    def _read_again(self) -> None:
+        """Where a decision could not read what a customer did elsewhere: look what it is."""
+        failed, self._elsewhere.failed = self._elsewhere.failed, None
+        if failed is not None:
+            self._elsewhere.reset()
+            with self.store.read() as connection:  # repairs what is damaged
+                store_state.read_elsewhere(connection, failed)
 
     def _take_release(self, room: Room) -> bool:
         stored, current = self.store.active_release(), room.live.release
@@ -178,7 +210,8 @@ class OpenStore:
             self._uncompiled = loaded.release, loaded.key
         # With what is in force at once, lest it shows for a moment what was stopped long ago.
         in_force = loading.in_force(self.store, self.store.standing(), release)
-        room.adopt(release=release, in_force=in_force)
+        with in_slices(current is not None):  # what was counted is counted anew
+            room.adopt(release=release, in_force=in_force)
         return True
 
     def _take_standing(self, room: Room) -> bool:
@@ -206,14 +239,22 @@ class OpenStore:
                 room.local.reload([*all_before, *new])
             else:
                 room.local.extend(store_state.read_pending(connection, since, self._lanes()))
-            self._take_caps(connection, room, lost=lost)
+        self._take_caps(room, lost=lost)
 
-    def _take_caps(self, connection: sqlite3.Connection, room: Room, *, lost: bool) -> None:
-        known = self._last_cap
-        rows, self._last_cap = store_state.read_caps(connection, known, self._lanes())
-        room.ledger.apply(rows)
+    def _take_caps(self, room: Room, *, lost: bool) -> None:
+        ledger, known = room.ledger, self._last_cap
+        with self.store.read() as connection:
+            newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0] or 0
+            # After a night's sleep more than anybody waits for: it is read when it is asked for.
+            many = newest - known > _MANY
+            rows, self._last_cap = store_state.read_caps(
+                connection, known, self._lanes(), here=many
+            )
+        self._draw(ledger, anew=many or lost)
+        ledger.apply(rows)
         if lost:  # all rows are looked at, which is no matter of every change
-            self._forget_erased(connection, room.ledger, room.clock.now_ms())
+            with self.store.read() as connection:
+                self._forget_erased(connection, ledger, room.clock.now_ms())
 
     def _lanes(self) -> tuple[int, int]:
         """Those in which this process writes what it knows already."""
@@ -223,13 +264,14 @@ class OpenStore:
         self, connection: sqlite3.Connection, ledger: CapLedger, now_ms: int
     ) -> None:
         """Whose caps neither the store nor the file of claims knows any more was erased."""
-        of = "SELECT DISTINCT subject, lane = ? FROM caps"
-        found = connection.execute(of, (store_state.ELSEWHERE,)).fetchall()
-        # Their rows left the device, and what they did elsewhere with them.
-        ledger.keep_elsewhere({subject for subject, elsewhere in found if elsewhere})
-        kept = {subject for subject, _ in found}
+        of = f"SELECT DISTINCT subject FROM caps WHERE {HERE}"
+        kept = {subject for (subject,) in connection.execute(of)}
         settled = {row.subject for row in ledger.rows() if row.at_ms < now_ms - _SETTLED_MS}
-        gone = settled - kept - {b""}
+        gone = {
+            subject
+            for subject in settled - kept - {b""}
+            if not store_state.read_elsewhere(connection, subject)
+        }
         for subject in gone - self.claims.shared() if gone else ():
             ledger.forget(subject)
 
@@ -247,18 +289,38 @@ class OpenStore:
         now_ms = room.clock.now_ms()
         self.store.raise_clock_floor(now_ms)
         latest_ms = now_ms + _SETTLED_MS
-        if room.clock.anchored and room.ledger.bound(latest_ms):
-            with self.store.write() as connection:
-                store_state.bound_caps(connection, latest_ms)
+        if room.clock.anchored:
+            with self.store.read() as connection:
+                ahead = store_state.is_any_elsewhere(connection, latest_ms)
+            if room.ledger.bound(latest_ms) or ahead:
+                with self.store.write() as connection:
+                    store_state.bound_caps(connection, latest_ms)
+                self._draw(room.ledger, anew=ahead)
         outdated = room.ledger.prune(now_ms) if room.clock.sure else []
         if outdated:
             with self.store.write() as connection:
                 store_state.drop_caps(connection, outdated)
+        if room.clock.sure and self._syncing is not None:
+            self._prune_elsewhere(room.ledger, now_ms)
         with self.store.read() as connection:
             self._forget_erased(connection, room.ledger, now_ms)
         if self.standing is not None:  # files of offers may have gone from the disk
             self._take_standing(room)
         self._routines.keep()
+
+    def _prune_elsewhere(self, ledger: CapLedger, now_ms: int) -> None:
+        """Delete what was done elsewhere and can no longer block anything, a few rows at a time."""
+        until_ms = now_ms - ledger.shortest_ms
+        while True:
+            with in_slices(), self.store.read() as connection:
+                rows, self._oldest = store_state.oldest_elsewhere(
+                    connection, self._oldest, until_ms, _PAGE
+                )
+            outdated = ledger.outdated(rows, now_ms)
+            if not outdated:
+                return
+            with self.store.write() as connection:
+                store_state.drop_caps(connection, outdated)
 
     # Syncing ------------------------------------------------------------------------------------
 
@@ -307,6 +369,7 @@ class OpenStore:
             self._routines.begin()
             self._routines.save()
         self.claims.detach()
+        self._elsewhere.reset()
         if self.updater is not None:
             self.updater.stop(max(0.1, deadline - time.monotonic()))
             self.updater = None
@@ -323,4 +386,5 @@ class OpenStore:
         self.claims.abandon()
         if self._syncing is not None:
             self._syncing.abandon()
-        return [*self.store.database.abandon(), self._watch.abandon(), self.updater, self.begun]
+        mine = [*self.store.database.abandon(), *self._elsewhere.abandon()]
+        return [*mine, self._watch.abandon(), self.updater, self.begun]
