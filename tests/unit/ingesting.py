@@ -63,15 +63,13 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def write_example(directory: Path, kind: str, format_: str) -> Path:
-    """The published example of a kind, as a file, with the files that it names."""
+    """The published example of a kind, as a file."""
     chosen = KINDS[kind]
-    for row in example_rows(chosen):
-        for name in row.get("assets", {}).values():
-            (directory / name).parent.mkdir(exist_ok=True)
-            (directory / name).write_bytes(name.encode())
     path = directory / f"{kind}.{format_}"
     if format_ == "parquet":
-        return write(path, example_rows(chosen))
+        # Parquet has no objects without fields.
+        rows = [{k: v for k, v in row.items() if v != {}} for row in example_rows(chosen)]
+        return write(path, rows)
     text = {"csv": example_csv, "jsonl": example_jsonl, "yaml": example_yaml}[format_](chosen)
     path.write_text(text)
     return path

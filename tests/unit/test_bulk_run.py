@@ -116,7 +116,7 @@ def test_every_format_says_the_same(tenant: Tenant, tmp_path: Path, ending: str)
     outcome = go(tenant, tmp_path / "out.parquet", file=write(tmp_path / f"l.{ending}", said))
     assert [row["offer"] for row in rows(outcome.out)][:2] == ["mill", "once"]
     assert len(rows(outcome.out)) == 3
-    assert "no placement 'nowhere'" in outcome.rejects[0].cause
+    assert "no placement 'nowhere' (there are: " in outcome.rejects[0].cause
 
 
 def test_what_holds_for_all_rows_is_what_a_row_does_not_say(tenant: Tenant, tmp_path: Path) -> None:

@@ -193,6 +193,21 @@ def test_a_decision_without_a_release_has_nothing_to_be_made_again(shell: Shell)
     found = shell.json("replay", "--all")
     assert (found["decisions"], found["identical"], found["without_release"]) == (1, 0, 1)
     assert "without a release" in shell.json("replay", made["id"], code=1)["error"]["message"]
+    told = shell.run("replay", "--last", "5")
+    assert told.splitlines() == ["1 made without a release: there is nothing to make again"]
+
+
+def test_those_without_a_release_are_counted_apart(house: ContractServer, shell: Shell) -> None:
+    DeviceStore.open(shell.store).close()
+    shell.json("decide", "--placement", "lobby", code=1)
+    file = bundle(shell.store.parent / "one.bundle", 1, house.publisher)
+    with EdgeClient(shell.store, bundle=file) as edge:
+        assert edge.wait_ready(10)
+    shell.json("decide", "--placement", "lobby")
+    assert shell.run("replay", "--last", "5").splitlines() == [
+        "1 of 1 decisions come out the same",
+        "1 made without a release: there is nothing to make again",
+    ]
 
 
 def test_what_if(house: ContractServer, device: Shell, tmp_path: Path) -> None:

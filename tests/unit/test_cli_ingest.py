@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,31 @@ def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
     assert f"{path}:3: x" in said.stderr
     assert "3 offers checked, 2 problems found" in said.stdout
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("format_", ("csv", "jsonl", "yaml"))
+def test_the_example_of_offers_checks_clean_as_it_is_printed(tmp_path: Path, format_: str) -> None:
+    person = Person(tmp_path)
+    printed = person.call("schema", "offers", "--example", format_).stdout
+    assert "assets" in printed
+    path = person.file(f"offers.{format_}", printed)
+    said = person.call("offers", "check", path)
+    assert "2 offers checked, 0 problems found" in said.stdout
+    assert said.stderr == ""
+
+
+def test_the_example_says_how_files_are_named(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    printed = person.call("schema", "offers", "--example", "yaml").stdout
+    with_files = re.sub(r"^  # (assets:|  image.*)$", r"  \1", printed, flags=re.MULTILINE)
+    path = person.file("offers.yaml", with_files.replace("  assets: {}\n", "", 1))
+    assert (
+        "there is no file 'images/taxi.png'" in person.call("offers", "check", path, code=1).stderr
+    )
+    (path.parent / "images").mkdir()
+    for name in ("taxi.png", "taxi-de.png"):
+        (path.parent / "images" / name).write_bytes(b"picture")
+    assert "0 problems" in person.call("offers", "check", path).stdout
 
 
 SMALL = {"id": "lobby", "channel": "kiosk", "sizes": ["300x250"]}

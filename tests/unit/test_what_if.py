@@ -75,6 +75,8 @@ def test_what_another_moment_would_have_brought() -> None:
     assert changed({"place": ""}) == ["sun", "coffee"]
     assert changed({"weather": "rainy"}) == ["taxi", "coffee"]
     assert changed({"weather": "rainy,sunny"}) == ["taxi", "sun"]
+    assert changed({"attr.weather": "rainy"}) == ["taxi", "coffee"]
+    assert changed({"attr.plce": "bar"}) == ["taxi", "sun"], "an attribute, where that is said"
     assert changed({"channel": "app"}) == ["app", "taxi"]
     assert changed({"slots": "1"}) == ["taxi"]
     assert changed({"slots": "3"}) == ["taxi", "sun", None]
@@ -246,6 +248,9 @@ def test_the_language_and_what_is_not_there() -> None:
         ({"placement": "loby"}, "did you mean 'lobby'"),
         ({"basket": "P-2"}, "did you mean 'P-1'"),
         ({"genome": "all"}, "genome.MARKER=WEIGHT"),
+        ({"plce": "bar"}, "what if plce: did you mean 'place'"),
+        ({"activty": "x"}, "An attribute of that name is attr.activty"),
+        ({"chanel": "app"}, "did you mean 'channel'"),
         ({"genome.drink:ber": "1"}, "did you mean 'drink:beer'"),
         ({"genome.drink:beer": "much"}, "a weight"),
         ({"genome.drink:beer": "-1"}, "a weight"),

@@ -185,7 +185,8 @@ def _what_if(command: argparse.ArgumentParser) -> None:
         type=_change,
         metavar="KEY=VALUE",
         help="say what would have come out with this changed (place=bar, genome.brand:acme=2, "
-        "time=2026-06-24T18:00+02:00; docs/reasons.md has all); may be repeated",
+        "time=2026-06-24T18:00+02:00; attr.KEY=VALUE is a free attribute whatever its name; "
+        "docs/reasons.md has all); may be repeated",
     )
 
 

@@ -124,10 +124,15 @@ def _replay_all(frames: list[Frame], releases: _Releases, output: Output) -> int
             different[record.decision_id.hex()] = differences
     _progress(len(frames), len(frames), output)
     told = [f"  {name}: {'; '.join(said)}" for name, said in list(different.items())[:_MOST]]
+    bare = counts["without_release"]
+    of = len(frames) - bare
+    told_first = [f"{counts['identical']} of {of} decisions come out the same"]
+    if bare:
+        told_first = told_first[: bool(of)]
+        told_first.append(f"{bare} made without a release: there is nothing to make again")
     others = {
         "different": len(different),
         "not to be checked, as the genome of a visit is forgotten": counts["forgotten"],
-        "made without a release": counts["without_release"],
         **missing,
     }
     output.result(
@@ -136,11 +141,11 @@ def _replay_all(frames: list[Frame], releases: _Releases, output: Output) -> int
             "identical": counts["identical"],
             "different": different,
             "forgotten": counts["forgotten"],
-            "without_release": counts["without_release"],
+            "without_release": bare,
             "missing": dict(missing),
         },
         [
-            f"{counts['identical']} of {len(frames)} decisions come out the same",
+            *told_first,
             *(f"{number}  {what}" for what, number in others.items() if number),
             *told,
         ],

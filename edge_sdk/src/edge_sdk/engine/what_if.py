@@ -21,7 +21,7 @@ import numpy as np
 from edge_sdk.arguments import shown
 from edge_sdk.context import Context
 from edge_sdk.decision import Decision, Reason, Slot
-from edge_sdk.dna.markers import time_markers
+from edge_sdk.dna.markers import nearest_name, time_markers
 from edge_sdk.engine.cells import resolution
 from edge_sdk.engine.choosing import answer
 from edge_sdk.engine.explain import again, explain_record
@@ -132,10 +132,7 @@ class _Change:
         elif key.startswith("consent."):
             self._consent(key.removeprefix("consent."), value)
         else:
-            values = [one.strip() for one in value.split(",") if one.strip()]
-            said = Context(attributes={key: values}).declared
-            namespace = Context(attributes={key: "any"}).declared[0].partition(":")[0]
-            self._put((f"{namespace}:",), said)
+            self._attribute(key.removeprefix("attr."), value, sure=key.startswith("attr."))
 
     # One change each ----------------------------------------------------------------------------
 
@@ -240,6 +237,19 @@ class _Change:
         self.inputs = self.inputs._replace(consents=consents)
         if not agreed and purposes[name] == _PERSONALISATION:
             self.genome_of("none")  # without consent no genome is read
+
+    def _attribute(self, name: str, value: str, *, sure: bool) -> None:
+        """A free attribute: unless `sure`, one that nobody knows may be a misspelt change."""
+        values = [one.strip() for one in value.split(",") if one.strip()]
+        said = Context(attributes={name: values}).declared
+        start = Context(attributes={name: "any"}).declared[0].partition(":")[0] + ":"
+        known = (*self.moment, *self.release.vocabulary)
+        near = nearest_name(name, (*_WORDS, "language", *_FIELDS))
+        if near and not sure and not any(one.startswith(start) for one in known):
+            raise UsageError(
+                f"what if {name}: did you mean {near!r}? An attribute of that name is attr.{name}"
+            )
+        self._put((start,), said)
 
     # Putting it together ------------------------------------------------------------------------
 

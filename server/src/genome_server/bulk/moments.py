@@ -25,6 +25,8 @@ from genome_server.ingest.times import local_time
 
 _POSITION: Final = frozenset({"cell", "lat", "lng"})
 _REMEMBERED: Final = 10_000
+# So many placements are named to who asked for another one.
+_NAMED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,17 @@ class MomentMaker:
         self._for_all = for_all
         self._moment = dict(for_all.moment or {})
         self._placements = KnownIds("placement", placements)
+        self._there_are = _there_are(sorted(placements))
         # Most rows of a list are of few moments.
         self._known: dict[str, Context] = {}
 
     def check_placement(self, name: str) -> None:
         """Raise UsageError where there is no such placement."""
         if name not in self._placements:
-            raise UsageError(self._placements.unknown(name))
+            raise UsageError(self._no_placement(name))
+
+    def _no_placement(self, name: str) -> str:
+        return self._placements.unknown(name) + self._there_are
 
     def make(self, raw: RawRow) -> Asked:
         """What a row asks. Raises RowError."""
@@ -104,7 +110,7 @@ class MomentMaker:
         if not placement:
             raise RowError("placement", "is missing, and --placement gives none for all rows")
         if placement not in self._placements:
-            raise RowError("placement", self._placements.unknown(placement))
+            raise RowError("placement", self._no_placement(placement))
         return Asked(
             raw.line,
             row.get("id", ""),
@@ -136,6 +142,15 @@ class MomentMaker:
         if "attributes" in before and "attributes" in said:
             merged["attributes"] = {**before["attributes"], **said["attributes"]}
         return merged
+
+
+def _there_are(placements: Sequence[str]) -> str:
+    """The placements that there are, as far as a sentence holds them."""
+    if not placements:
+        return ""
+    more = len(placements) - _NAMED
+    named = ", ".join(placements[:_NAMED])
+    return f" (there are: {named}{f' and {more} more' if more > 0 else ''})"
 
 
 def _context(said: Mapping[str, Any]) -> Context:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from genome_server.ingest.kinds import Kind, Schema
 
 _WIDTH = 88
+# What names files: an example cannot bring them, so it holds as it stands without the field.
+_FILES = frozenset({"assets"})
 _SPOKEN = {
     "string": "text",
     "integer": "whole number",
@@ -51,13 +53,14 @@ def _field(kind: Kind, column: str, schema: Schema) -> Field:
 
 
 def example_rows(kind: Kind) -> list[dict[str, Any]]:
-    """Rows that together have every field; where fields exclude each other, one row for each."""
+    """Rows that together have every field; where fields exclude each other, one row for each.
+    Fields that name files are empty: without the files the rows would be refused."""
     groups = kind.alternatives or ((),)
     exclusive = {name for group in groups for name in group}
     rows = []
     for number, group in enumerate(groups):
         row = {
-            name: _example(schema)
+            name: {} if name in _FILES else _example(schema)
             for name, schema in kind.properties.items()
             if name not in exclusive or name in group
         }
@@ -97,6 +100,10 @@ def example_yaml(kind: Kind) -> str:
                 indent = "" if position == 0 else "  "
                 lines += [f"{indent}# {line}" for line in _wrapped(comment, _WIDTH - 4)]
                 told.add(name)
+                if name in _FILES:
+                    lines.append(f"{indent}# Such as this, once the files are there:")
+                    said = _yaml("", name, _example(kind.properties[name]))
+                    lines += [f"{indent}# {line}" for line in said]
             lines += _yaml(lead, name, value)
     return "\n".join(lines) + "\n"
 
@@ -182,7 +189,7 @@ def _flat(kind: Kind, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _yaml(lead: str, name: str, value: Any) -> list[str]:
     indent = " " * len(lead)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         inner = [
             line for key, deeper in value.items() for line in _yaml(f"{indent}  ", key, deeper)
         ]

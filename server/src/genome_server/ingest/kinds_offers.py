@@ -25,8 +25,8 @@ from genome_server.ingest.terms import (
 )
 from genome_server.ingest.worth import MAX_WORTH
 
-_FRIDAY: Final = ("2026-06-05T17:00:00+02:00", "2026-06-05T22:00:00+02:00")
-_SATURDAY: Final = ("2026-06-06T17:00:00+02:00", "2026-06-06T22:00:00+02:00")
+_FRIDAY: Final = ("2035-06-01T17:00:00+02:00", "2035-06-01T22:00:00+02:00")
+_SATURDAY: Final = ("2035-06-02T17:00:00+02:00", "2035-06-02T22:00:00+02:00")
 
 OFFERS: Final = kind_of(
     "offers",
@@ -86,7 +86,7 @@ OFFERS: Final = kind_of(
             "When it may be shown; left out: always.",
             {
                 "from": time("From this moment on.", "2026-01-01T00:00:00+01:00"),
-                "until": time("Until just before this moment.", "2027-01-01T00:00:00+01:00"),
+                "until": time("Until just before this moment.", "2036-01-01T00:00:00+01:00"),
             },
         ),
         "windows": list_(
