@@ -72,6 +72,18 @@ def test_what_it_says_can_be_believed() -> None:
     assert release_pb2.Manifest.FromString(signed.manifest).version == 1
 
 
+def test_a_new_root_comes_before_the_time_that_its_key_signs() -> None:
+    server = server_of()
+
+    def first_two(root_version: int) -> list[str | None]:
+        hello = sync_pb2.Hello(root_version=root_version, nonce=bytes(16))
+        said = server.answer(hello)
+        return [next(said).WhichOneof("message") for _ in range(2)]
+
+    assert first_two(1) == ["trust", "heartbeat"]
+    assert first_two(len(server.roots)) == ["heartbeat", "trust"]
+
+
 def test_its_model_is_the_one_that_a_server_starts_with() -> None:
     from genome_server.learning.export import ModelFacts, untrained_model
 

@@ -165,6 +165,18 @@ def test_what_a_customer_does_counts_once_they_agreed() -> None:
     assert shown(edge, customer="bob") == "beer"
 
 
+def test_a_visit_of_a_customer_is_of_that_customer() -> None:
+    edge = FakeEdge(OFFERS, clock=Clock(20))
+    edge.set_consent("ann", "personalisation", True)
+    edge.imprint("ann", "buy", dna={"drink:coffee": 1.0})
+    with edge.session("ann") as visit:
+        decision = visit.decide(Context(), "screen")
+        assert decision.offer is not None
+        assert (decision.offer.id, decision.genome_used) == ("coffee", True)
+        visit.imprint("buy", dna={"drink:coffee": 1.0})
+    assert edge.genome("ann") == pytest.approx({"drink:coffee": 4.0}), "done by the same"
+
+
 def test_a_refusal_stops_an_offer_for_that_customer() -> None:
     edge = FakeEdge(OFFERS, clock=Clock(20))
     decision = edge.decide(Context(), "screen", customer="ann")

@@ -314,9 +314,11 @@ class _Handler(BaseHTTPRequestHandler):
         method = self._outside.rooms.methods.get(path)
         if method is None:
             raise nothing_at(path, path in (_OPEN_TO_ALL, "/v1/status"))
-        request = method.request()
+        request, body = method.request(), self._read() or b"{}"
         try:
-            json_format.Parse(self._read() or b"{}", request)
+            json_format.Parse(body, request)
+            if not body.lstrip().startswith(b"{"):  # an empty list reads as an empty request
+                raise ValueError("it is no JSON object")
         except (json_format.Error, ValueError, RecursionError) as error:
             raise unread(method.name, error) from None
         response = method.answer(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,8 +32,9 @@ class Everybody(GenomeView):
     patches: dict[bytes, bytes | int] = field(default_factory=dict)
 
     def subject_of(self, customer: str) -> bytes | None:
-        """A subject that follows from the id."""
-        return _subject(customer)
+        """A subject that follows from the id; a subject in hex is itself."""
+        hex_ = re.fullmatch("[0-9a-f]{32}", customer)
+        return bytes.fromhex(customer) if hex_ else _subject(customer)
 
 
 def _subject(customer: str) -> bytes:

@@ -263,10 +263,11 @@ class SimulatedServer:
         with the one that it has then. `refused` is one that it has refused on this stream: there
         it is not offered again.
         """
-        yield self.beat(hello.nonce)
         trust = self.trust(hello)
-        if trust.ByteSize():
-            yield sync_pb2.SyncResponse(trust=trust)
+        said = [sync_pb2.SyncResponse(trust=trust)] if trust.ByteSize() else []
+        greeting = self.beat(hello.nonce)
+        # A new root comes first: the time may be signed by a key that only it names.
+        yield from (*said, greeting) if trust.roots else (greeting, *said)
         held = hello.active_release
         if self.offered not in (0, held, refused):
             yield from self._release(hello)
