@@ -171,7 +171,7 @@ def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("format_", ("csv", "jsonl", "yaml"))
+@pytest.mark.parametrize("format_", ["csv", "jsonl", "yaml"])
 def test_the_example_of_offers_checks_clean_as_it_is_printed(tmp_path: Path, format_: str) -> None:
     person = Person(tmp_path)
     printed = person.call("schema", "offers", "--example", format_).stdout
