@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
+import pickle
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -79,3 +82,62 @@ def test_it_needs_no_options() -> None:
         number: int = 3
 
     assert Plain() == Plain(3)
+
+
+def test_frozen_values_with_slots_are_made_alike() -> None:
+    def of(make: Any) -> Any:
+        return declared(make, frozen=True, slots=True)
+
+    for kind in (of(dataclass), of(dataclasses.dataclass)):
+        made = kind(1, hidden=[1])
+        assert (made.number, made.text, made.hidden, made.unhashed) == (1, "a", [1], [])
+        assert kind(1).hidden is not kind(1).hidden
+        assert pickle.loads(pickle.dumps(Pickled(1, "b"))) == Pickled(number=1, text="b")
+        assert copy.copy(made) == made
+        assert list(inspect.signature(kind).parameters) == ["number", "text", "hidden", "unhashed"]
+        assert kind.__init__.__annotations__["number"] == "int"
+        wrongs: tuple[tuple[Any, ...], ...] = ((), (1, "a", [], [], 5))
+        for wrong in wrongs:
+            with pytest.raises(TypeError, match=r"Value\.__init__\(\)|__init__\(\)"):
+                kind(*wrong)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'nubmer'"):
+            kind(nubmer=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """Can be found again by its name."""
+
+    number: int
+    text: str = "a"
+
+
+def test_what_more_than_fills_its_slots_is_made_by_the_standard_library() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Doubled:
+        """With more to do."""
+
+        number: int
+        twice: int = field(init=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "twice", 2 * self.number)
+
+    @dataclass(frozen=True, slots=True)
+    class Named(Pickled):
+        """One that inherits."""
+
+        name: str = "n"
+
+    @dataclass(frozen=True, slots=True)
+    class Counting:
+        """With what is no field."""
+
+        made: ClassVar[int] = 3
+        number: int = field(kw_only=True)
+
+    assert Doubled(2).twice == 4
+    assert (Named(1, "a", "b").name, Named(1).text) == ("b", "a")
+    assert Counting(number=2).number + Counting.made == 5
+    with pytest.raises(TypeError):
+        Counting(2)  # type: ignore[call-arg]

@@ -14,11 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.decision import Decision, Offer, Reason, Slot, Tier, Unknown
-from edge_sdk.engine.policy import ONE, Greedy, P, Scores, draw_number, fixed_scores
+from edge_sdk.engine.policy import (
+    ONE,
+    Drawn,
+    Floats,
+    Greedy,
+    Indices,
+    P,
+    Scores,
+    draw_number,
+    fixed_scores,
+)
 from edge_sdk.engine.record import Inputs, Record
 from edge_sdk.engine.rooms import spending
 from edge_sdk.engine.runs import Rows
-from edge_sdk.engine.slates import Pick, Positions, Slate, select
+from edge_sdk.engine.slates import Positions, Slate, select
 from edge_sdk.engine.withheld import NOTHING, content_of, languages_of, parts_of
 
 if TYPE_CHECKING:
@@ -144,7 +154,8 @@ def _choose(
         _slot(release, int(rows[p.position]), scores, p, unscored, inputs.language) for p in picks
     ]
     count = min(inputs.slots, placement.max_slots)
-    filled += [_NO_MORE] * (count - len(filled)) + [_TOO_MANY] * (inputs.slots - count)
+    if len(filled) < inputs.slots:
+        filled += [_NO_MORE] * (count - len(filled)) + [_TOO_MANY] * (inputs.slots - count)
     if stage is not None:
         stage("explore")
     return _Chosen(filled, filled[0].reason, rows, scores, capped)
@@ -184,16 +195,15 @@ def picked(
     eligible: Eligible,
     kept: Kept | None,
     pools: list[Positions | None] | None = None,
-) -> list[Pick]:
+) -> list[Drawn]:
     """What the slots of a placement draw; `kept` says which of the eligible are the candidates
     that `scores` are of (None: all), and `pools` is as in `select`."""
     count = min(inputs.slots, placement.max_slots)
     priorities, groups, categories = eligible.priorities, eligible.groups, None
     if count == 1 and priorities is None:  # there is nothing to stand beside, nor to come first
-        position, chance, best = placement.explorer.draw(scores, draw_number(inputs.seed, 0))
         if pools is not None:
             pools.append(None)
-        return [Pick(position, chance, position == best)]
+        return [placement.explorer.draw(scores, draw_number(inputs.seed, 0))]
     slate, most = placement.slate, 0
     if slate is not None and slate.most:
         categories, most = eligible.categories, slate.most
@@ -256,9 +266,9 @@ def eligible_for(release: Release, inputs: Inputs) -> Eligible:
 def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores, bool]:
     """Scores of all eligible offers, and whether the model failed to give them."""
     moment = inputs.moment
-    parts = [(moment.indices, moment.weights)]
+    parts: tuple[tuple[Indices, Floats], ...] = ((moment.indices, moment.weights),)
     if inputs.genome_used:
-        parts.insert(0, (inputs.genome_indices, inputs.genome_weights))
+        parts = ((inputs.genome_indices, inputs.genome_weights), *parts)
     try:
         scoring = release.scoring
         doubles = scoring.doubles(parts, eligible.vectors(scoring.vectors))
@@ -271,9 +281,9 @@ def score(release: Release, inputs: Inputs, eligible: Eligible) -> tuple[Scores,
 
 
 def _slot(
-    release: Release, row: int, scores: Scores, pick: Pick, unscored: bool, language: str
+    release: Release, row: int, scores: Scores, pick: Drawn, unscored: bool, language: str
 ) -> Slot:
-    reason = Reason.CHOSEN if pick.is_best else Reason.EXPLORED
+    reason = Reason.CHOSEN if pick.position == pick.best else Reason.EXPLORED
     if unscored:
         reason = Reason.UNSCORED
     score = int(scores[pick.position]) / ONE

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.dna.genome import NOBODY
-from edge_sdk.engine.policy import ONE, SCORE_MAX, SCORE_MIN, Explorer, Scores, draw_number
+from edge_sdk.engine.policy import ONE, SCORE_MAX, SCORE_MIN, Drawn, Explorer, Scores, draw_number
 
 if TYPE_CHECKING:
     from genome_edge.v1 import release_pb2
@@ -82,15 +82,6 @@ class Slate(NamedTuple):
         return None if enough.all() else np.flatnonzero(enough)
 
 
-class Pick(NamedTuple):
-    """What one slot drew: position among the candidates, chance in 2^-32, and whether it is the
-    best of those it was drawn from."""
-
-    position: int
-    chance: int
-    is_best: bool
-
-
 def select(
     scores: Scores,
     priorities: Numbers | None,
@@ -103,7 +94,7 @@ def select(
     most: int = 0,
     spent: Callable[[Sequence[int]], Positions | None] | None = None,
     pools: list[Positions | None] | None = None,
-) -> list[Pick]:
+) -> list[Drawn]:
     """Draw up to `count` of the candidates, in order of slots; fewer where they run out.
 
     `priorities`, `groups` and `categories` (0: none; at most `most` of each are shown) are int32
@@ -114,7 +105,7 @@ def select(
     """
     left = np.ones(len(scores), bool)
     shown: dict[int, int] = {}
-    picks: list[Pick] = []
+    picks: list[Drawn] = []
     picked: list[int] = []
     for slot in range(count):
         pool = np.flatnonzero(left)
@@ -127,7 +118,7 @@ def select(
         position = int(pool[drawn.position])
         if pools is not None:
             pools.append(pool)
-        picks.append(Pick(position, drawn.chance, drawn.position == drawn.best))
+        picks.append(Drawn(position, drawn.chance, int(pool[drawn.best])))
         left[position] = False
         picked.append(position)
         if groups is not None and groups[position]:
