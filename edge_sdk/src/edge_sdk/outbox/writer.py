@@ -24,7 +24,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from typing import Final
@@ -83,6 +83,8 @@ class Writer:
         self._config = config
         self._limits = Limits(config.batch_events, config.batch_bytes)
         self.inbox = Inbox(config.inbox_max_events)
+        #: Take an event; it is on disk some milliseconds later. Never blocks, never fails.
+        self.put: Callable[[Entry], None] = self.inbox.put
         self._chance = random.Random()
         self._commits = 0
         self._without: Without = {}
@@ -95,10 +97,6 @@ class Writer:
         outbox.in_memory = self.waiting
         self._thread = threading.Thread(target=self._run, name="genome-edge-writer", daemon=True)
         self._thread.start()
-
-    def put(self, entry: Entry) -> None:
-        """Take an event; it is on disk some milliseconds later. Never blocks, never fails."""
-        self.inbox.put(entry)
 
     def put_durably(self, entry: Entry, timeout: float) -> str:
         """Take an event and wait until it is on disk.
