@@ -135,7 +135,7 @@ class Device:
 
     def prune(self, now_ms: int) -> None:
         drop_caps(self.table, self.ledger.prune(now_ms))
-        rows, _ = oldest_elsewhere(self.table, FIRST, now_ms - self.ledger.shortest_ms, 10_000)
+        rows, _ = oldest_elsewhere(self.table, FIRST, 10_000)
         drop_caps(self.table, self.ledger.outdated(rows, now_ms))
 
 

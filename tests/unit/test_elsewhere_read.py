@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from edge_sdk import EdgeClient
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.engine import cap_counting, caps
-from edge_sdk.engine.cap_tally import Tally
+from edge_sdk.engine.cap_counting import Tally
 from edge_sdk.engine.caps import CapLedger, CapRow, CapRule, Hold, rules_of
 from edge_sdk.engine.offers import offer_from_document
 from edge_sdk.outbox.redeeming import guard

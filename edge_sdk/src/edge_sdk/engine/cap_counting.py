@@ -7,18 +7,109 @@ that nobody who decides waits for it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from edge_sdk.engine.cap_holds import Hold, Waiting, Where
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.engine.cap_holds import DEVICE, Hold, Waiting, Where
 from edge_sdk.engine.cap_kept import Kept, Key
+from edge_sdk.engine.cap_rooms import Campaigns
 from edge_sdk.engine.cap_rulebook import Rows, Rulebook
 from edge_sdk.engine.cap_rules import NEVER, VIEW, CapRow, CapRule
-from edge_sdk.engine.cap_tally import Tally
+from edge_sdk.engine.cap_views import NOTHING_REACHED, Reached
 from edge_sdk.slices import rest
 
 #: Who takes something while many rows are changed waits for so many of them.
 SLICE: Final = 500
+
+
+class Tally:
+    """What counts under one set of rules, and by subject (or DEVICE) until when which limit is
+    reached. Who reads `until` and `met` takes no lock: what is there is replaced, never changed."""
+
+    def __init__(self, book: Rulebook) -> None:
+        self.book = book
+        self.until: dict[bytes, Reached] = {}
+        self.campaigns = Campaigns(book)
+        #: Of whom it is here what they did elsewhere, the first to go first: the claims of that.
+        self.met: dict[bytes, frozenset[bytes]] = {}
+        #: How many claims those are.
+        self.load = 0
+        #: When what was counted happened, ascending, in Unix milliseconds.
+        self.times: dict[Where, list[int]] = {}
+        self._away: dict[bytes, dict[Where, list[int]]] = {}
+
+    def meet(self, subject: bytes, rows: Iterable[CapRow], waiting: Waiting) -> None:
+        """Count what a customer did elsewhere, for as long as there is room for it."""
+        away: dict[Where, list[int]] = {}
+        for row in rows:
+            for where in self.book.touched(row):
+                away.setdefault(where, []).append(row.at_ms)
+        for times in away.values():
+            times.sort()
+        self._away[subject] = away
+        self.settle(away, waiting)
+        # Last, so that who finds it here has decided by it: see `CapLedger.blocking`.
+        claims = self.met[subject] = frozenset([row.claim for row in rows])
+        self.load += len(claims)
+
+    def leave(self, subject: bytes, waiting: Waiting) -> None:
+        """Count no more what a customer did elsewhere."""
+        self.load -= len(self.met.pop(subject, ()))
+        away = self._away.pop(subject, None)
+        if away:
+            self.settle(away, waiting)
+
+    def add(self, row: CapRow) -> set[Where]:
+        """Count an event; what to settle."""
+        touched = self.book.touched(row)
+        for where in touched:
+            times = self.times.get(where)
+            if times is None:
+                self.times[where] = [row.at_ms]
+            else:
+                insort(times, row.at_ms)
+        return touched
+
+    def remove(self, row: CapRow) -> set[Where]:
+        """Count an event no more; what to settle."""
+        touched = self.book.touched(row)
+        for where in touched:
+            times = self.times[where]
+            times.remove(row.at_ms)
+            if not times:
+                del self.times[where]
+        return touched
+
+    def settle(self, touched: Iterable[Where], waiting: Waiting) -> None:
+        """Work out anew until when the touched limits are reached, with what is held."""
+        for where in touched:
+            who, counter, kind = where
+            times: Sequence[int] = self.times.get(where, ())
+            if who in self._away and (away := self._away[who].get(where)):
+                times = sorted([*times, *away]) if times else away
+            held_now = waiting.number(where)
+            known = self.until.get(who, NOTHING_REACHED)
+            self.campaigns.note(where, times, held_now)
+            for limit in self.book.limits.get((counter, kind), ()):
+                if limit.device != (who == DEVICE) or (who == NOBODY and not limit.strangers):
+                    continue
+                ends = None
+                if len(times) + held_now >= (1 if limit.paced else limit.limit):
+                    # Without holds it follows from what has happened, whenever that is asked.
+                    held, now_ms = waiting.lapsing(where) if held_now and limit.holds else ([], 0)
+                    ends = limit.ends(times, held, now_ms)
+                    if held and limit.paced:
+                        waiting.turn(where, limit.turns(now_ms))
+                if (ends is not None or known) and ends != known.get(limit):
+                    # Who reads sees the one before or the one after.
+                    known = {one: when for one, when in known.items() if one != limit}
+                    if ends is not None:
+                        known[limit] = ends
+                    self.until[who] = known
+                    if not known:
+                        del self.until[who]
 
 
 class Counted:
@@ -55,7 +146,7 @@ class Counted:
             for row in rows.values():
                 tally.add(row)
                 rest()
-            for where in tally.counted():
+            for where in tally.times:
                 tally.settle((where,), nothing_held)
                 rest()
             while not self._caught_up(tally, nothing_held):
@@ -103,11 +194,6 @@ class Counted:
         """Those of some rows that can no longer block anything."""
         book = self._tally.book
         return [row for row in rows if book.ends_ms(row) <= now_ms]
-
-    @property
-    def shortest_ms(self) -> int:
-        """Every event matters for so long at least, in milliseconds."""
-        return self._tally.book.shortest_ms
 
     def _change(
         self, rows: Rows, change: Callable[[CapRow], CapRow | None], book: Rulebook | None = None

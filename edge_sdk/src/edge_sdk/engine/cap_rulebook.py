@@ -36,8 +36,6 @@ class Rulebook:
             for asked, by in self.limits.items()
         }
         self._counters: dict[str, tuple[Counter, ...]] = {}
-        #: Every event matters for so long at least, in milliseconds.
-        self.shortest_ms = min([_FORGOTTEN_AFTER_MS, *(one.relevant_ms for one in self.offers)])
 
     def counts(self, offer: str, kind: str, subject: bytes) -> bool:
         """Whether a limit asks for events of this kind of this offer, by this subject."""

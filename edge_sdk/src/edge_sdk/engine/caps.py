@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from edge_sdk.clock import since_boot_ms
-from edge_sdk.engine.cap_counting import SLICE, Counted
+from edge_sdk.engine.cap_counting import SLICE, Counted, Tally
 from edge_sdk.engine.cap_holds import DEVICE, Hold, Where
 from edge_sdk.engine.cap_rules import (
     CONVERT,
@@ -38,7 +38,6 @@ from edge_sdk.engine.cap_rules import (
     Limit,
     rules_of,
 )
-from edge_sdk.engine.cap_tally import Tally
 from edge_sdk.engine.cap_views import NONE_BLOCKED, NOTHING_REACHED, Blocked, Reached, View
 
 __all__ = [

@@ -61,7 +61,7 @@ class OpenStore:
             rows, self._last_cap = store_state.read_caps(connection, here=True)
         room.ledger.apply(rows)
         self._elsewhere = Elsewhere(store.database.path)
-        self._oldest = store_state.FIRST
+        self._last = store_state.FIRST
         self._draw(room.ledger, anew=True)
         self.claims = room.claims
         self._share(room)
@@ -309,13 +309,11 @@ class OpenStore:
         self._routines.keep()
 
     def _prune_elsewhere(self, ledger: CapLedger, now_ms: int) -> None:
-        """Delete what was done elsewhere and can no longer block anything, a few rows at a time."""
-        until_ms = now_ms - ledger.shortest_ms
+        """Delete what was done elsewhere and can no longer block anything; a few rows are looked at
+        each time, and more where there were any."""
         while True:
             with in_slices(), self.store.read() as connection:
-                rows, self._oldest = store_state.oldest_elsewhere(
-                    connection, self._oldest, until_ms, _PAGE
-                )
+                rows, self._last = store_state.oldest_elsewhere(connection, self._last, _PAGE)
             outdated = ledger.outdated(rows, now_ms)
             if not outdated:
                 return

@@ -102,19 +102,17 @@ def read_elsewhere(connection: sqlite3.Connection, subject: bytes) -> list[CapRo
 
 
 def oldest_elsewhere(
-    connection: sqlite3.Connection, after: tuple[int, int], until_ms: int, most: int
+    connection: sqlite3.Connection, after: tuple[int, int], most: int
 ) -> tuple[list[CapRow], tuple[int, int]]:
-    """What was done elsewhere until a moment, the oldest first, `most` at a time; and where to go
-    on, by moment and id: before everything where that was all."""
-    page = f"FROM caps WHERE {AWAY} AND at_ms <= ? AND (at_ms, id) > (?, ?) ORDER BY at_ms, id"
-    asked = (until_ms, *after)
-    last = connection.execute(f"SELECT at_ms, id {page} LIMIT 1 OFFSET ?", (*asked, most - 1))
-    where = page.removeprefix("FROM caps ") + f" LIMIT {most}"
+    """What was done elsewhere, the oldest first, `most` at a time; and where to go on, by moment
+    and id: before everything where that was all."""
+    page = f"WHERE {AWAY} AND (at_ms, id) > (?, ?) ORDER BY at_ms, id"
+    last = f"SELECT at_ms, id FROM caps {page} LIMIT 1 OFFSET ?"
     rows = []
-    for row in read_rows(connection, "caps", where, *asked):
+    for row in read_rows(connection, "caps", f"{page} LIMIT {most}", *after):
         rows.append(_cap(row))
         rest()
-    return rows, last.fetchone() or FIRST
+    return rows, connection.execute(last, (*after, most - 1)).fetchone() or FIRST
 
 
 def is_any_elsewhere(connection: sqlite3.Connection, after_ms: int = -1) -> bool:
