@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -19,12 +20,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 OUT = ROOT / "edge_sdk" / "src"
 PACKAGE = Path("genome_edge") / "v1"
+# It only keeps its place in the contract: nothing speaks it yet.
+RESERVED = "lease.proto"
+# Of gRPC's three ways to call, the experimental one, which nobody uses and every device would carry.
+EXPERIMENTAL = re.compile(
+    r"\n\n # This class is part of an EXPERIMENTAL API\.\nclass .*?(?=\n\n\nclass \w+Stub\b|\Z)",
+    re.DOTALL,
+)
 
 
 def generate(target: Path) -> None:
     """Write every stub of the contract below `target`."""
     well_known = Path(grpc_tools.__file__).parent / "_proto"
-    files = sorted(str(p.relative_to(PROTO)) for p in (PROTO / PACKAGE).glob("*.proto"))
+    found = [p for p in (PROTO / PACKAGE).glob("*.proto") if p.name != RESERVED]
+    files = sorted(str(p.relative_to(PROTO)) for p in found)
     status = protoc.main(
         [
             "protoc",
@@ -39,7 +48,10 @@ def generate(target: Path) -> None:
     if status != 0:
         raise SystemExit(f"protoc failed with status {status}")
     for stub in (target / PACKAGE).glob("*_pb2_grpc.py"):
-        if "class " not in stub.read_text():  # files without a service
+        text = EXPERIMENTAL.sub("", stub.read_text())
+        if "class " in text:
+            stub.write_text(text.rstrip() + "\n")
+        else:  # a file without a service
             stub.unlink()
 
 

@@ -66,36 +66,3 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
             'genome_edge.v1.EnrolmentService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
     server.add_registered_method_handlers('genome_edge.v1.EnrolmentService', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class EnrolmentService:
-    """Turns a one-time code into a device's credential.
-    """
-
-    @staticmethod
-    def Enrol(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/genome_edge.v1.EnrolmentService/Enrol',
-            genome__edge_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
-            genome__edge_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)

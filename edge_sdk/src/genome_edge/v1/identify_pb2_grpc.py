@@ -67,36 +67,3 @@ def add_IdentifyServiceServicer_to_server(servicer, server):
             'genome_edge.v1.IdentifyService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
     server.add_registered_method_handlers('genome_edge.v1.IdentifyService', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class IdentifyService:
-    """Fetches one genome for one visit.
-    """
-
-    @staticmethod
-    def Identify(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/genome_edge.v1.IdentifyService/Identify',
-            genome__edge_dot_v1_dot_identify__pb2.IdentifyRequest.SerializeToString,
-            genome__edge_dot_v1_dot_identify__pb2.IdentifyResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)

@@ -67,36 +67,3 @@ def add_ReportServiceServicer_to_server(servicer, server):
             'genome_edge.v1.ReportService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
     server.add_registered_method_handlers('genome_edge.v1.ReportService', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class ReportService:
-    """Takes what devices report.
-    """
-
-    @staticmethod
-    def Report(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/genome_edge.v1.ReportService/Report',
-            genome__edge_dot_v1_dot_report__pb2.ReportRequest.SerializeToString,
-            genome__edge_dot_v1_dot_report__pb2.ReportResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)

@@ -69,36 +69,3 @@ def add_SyncServiceServicer_to_server(servicer, server):
             'genome_edge.v1.SyncService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
     server.add_registered_method_handlers('genome_edge.v1.SyncService', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class SyncService:
-    """Keeps devices current.
-    """
-
-    @staticmethod
-    def Sync(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/genome_edge.v1.SyncService/Sync',
-            genome__edge_dot_v1_dot_sync__pb2.SyncRequest.SerializeToString,
-            genome__edge_dot_v1_dot_sync__pb2.SyncResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
