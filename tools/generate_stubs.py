@@ -22,7 +22,7 @@ OUT = ROOT / "edge_sdk" / "src"
 PACKAGE = Path("genome_edge") / "v1"
 # It only keeps its place in the contract: nothing speaks it yet.
 RESERVED = "lease.proto"
-# Of gRPC's three ways to call, the experimental one, which nobody uses and every device would carry.
+# Of gRPC's ways to call, the experimental one: nobody uses it, and every device would carry it.
 EXPERIMENTAL = re.compile(
     r"\n\n # This class is part of an EXPERIMENTAL API\.\nclass .*?(?=\n\n\nclass \w+Stub\b|\Z)",
     re.DOTALL,

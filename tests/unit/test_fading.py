@@ -17,7 +17,7 @@ from edge_sdk.engine.decide import decide, explain, replay
 from edge_sdk.engine.explain import check_replay
 from edge_sdk.engine.fake_release import release_from_documents
 from edge_sdk.engine.moments import fading, moment_of
-from edge_sdk.runtime.recent_moments import RecentMoments, Trail
+from edge_sdk.runtime.recent import RecentMoments, Trail
 from edge_sdk.testing import FakeEdge
 from tests.unit.device_client import FAST
 from tests.unit.device_town import customer, filled

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
         Loser,
         SlotExplanation,
     )
+    from edge_sdk.numbers import Purpose
     from edge_sdk.outbox.redeeming import Redemption, RedemptionReason
     from edge_sdk.plugins import Plugins
-    from edge_sdk.purposes import Purpose
     from edge_sdk.session import IdentifyResult, Session
     from edge_sdk.status import State, Status
     from edge_sdk.tuning import tune_process
@@ -121,7 +121,7 @@ _HOMES = {
     ),
     "outbox.redeeming": ("Redemption", "RedemptionReason"),
     "plugins": ("Plugins",),
-    "purposes": ("Purpose",),
+    "numbers": ("Purpose",),
     "session": ("IdentifyResult", "Session"),
     "status": ("State", "Status"),
     "tuning": ("tune_process",),

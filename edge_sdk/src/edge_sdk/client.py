@@ -34,9 +34,9 @@ from edge_sdk.decision import Decision, Tier, Unknown
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.errors import ClientClosed, EdgeError, StoreError, UsageError
 from edge_sdk.lazy import later
+from edge_sdk.numbers import Purpose, purpose_of
 from edge_sdk.outbox import recording
 from edge_sdk.plugins import Plugins
-from edge_sdk.purposes import Purpose, purpose_of
 from edge_sdk.runtime import opening, rehearsal
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.keeper import Keeper

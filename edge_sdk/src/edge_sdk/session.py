@@ -36,7 +36,7 @@ from edge_sdk.outbox.redeeming import Redemption
 from edge_sdk.runtime.desk import Desk
 from edge_sdk.runtime.live import ANYBODY, PERSONALISATION, Live, Visitor, make_genome
 from edge_sdk.runtime.local_state import Pending
-from edge_sdk.runtime.recent_moments import Trail
+from edge_sdk.runtime.recent import Trail
 from edge_sdk.store.genomes import compatible
 from edge_sdk.store.state import StoredImprint
 

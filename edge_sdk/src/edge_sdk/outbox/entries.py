@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge_sdk.engine.caps import CapRow
 from edge_sdk.errors import StoreError
-from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.outbox.frames import FrameKind, check_frame, frame_bytes
 from edge_sdk.values import dataclass
 
 #: Priorities: the first goes out before everything else.
@@ -54,7 +54,7 @@ class Entry:
     """One thing that happened, on its way to disk.
 
     `bodies` gives the serialised Event as it is reported, and its full form for the ring (empty:
-    none); it is called in the writer's thread, and `encoded` is what `prepared.encoded` made of it.
+    none); it is called in the writer's thread, and `encoded` is what `encoded` made of it.
     The ring finds a decision by its `decision_id` (16 bytes). `event_id` (16 bytes) removes
     repetitions. `imprint` is (id, serialised Interaction) of what the genome gains. `guard` looks
     at the open transaction and returns why the event may not happen, or WRITTEN. `settled` is
@@ -77,3 +77,36 @@ class Entry:
     ticket: Ticket | None = None
     gone_ppm: int = 0
     encoded: tuple[bytes, bytes] | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An entry whose event is encoded: its body, and its frame for the ring (empty: none)."""
+
+    entry: Entry
+    body: bytes
+    full: bytes
+    outcome: str = WRITTEN
+    sequence: int = 0
+
+
+def encoded(entry: Entry) -> tuple[bytes, bytes]:
+    """The event's body, and its frame for the ring (empty: none). Raises whatever is wrong."""
+    body, full = entry.bodies()
+    check_frame(entry.subject, body)
+    return body, frame_of(0, entry, full) if full else b""
+
+
+def frame_of(sequence: int, entry: Entry, body: bytes) -> bytes:
+    """The frame of an entry with this body."""
+    return frame_bytes(sequence, entry.subject, entry.kind, entry.time_ms, body)
+
+
+def coins(items: Sequence[Prepared]) -> list[int]:
+    """With which probability each was at risk; what is not shown goes with what came before it."""
+    ppm, found = 0, []
+    for item in items:
+        if item.entry.kind is FrameKind.DECISION:
+            ppm = item.entry.gone_ppm
+        found.append(ppm)
+    return found

@@ -34,11 +34,21 @@ from edge_sdk.clock import wall_ms
 from edge_sdk.config import Config
 from edge_sdk.errors import StoreCorrupt, StoreError
 from edge_sdk.outbox import lanes
-from edge_sdk.outbox.entries import DUPLICATE, ORDINARY, URGENT, WRITTEN, Entry, Ticket
+from edge_sdk.outbox.entries import (
+    DUPLICATE,
+    ORDINARY,
+    URGENT,
+    WRITTEN,
+    Entry,
+    Prepared,
+    Ticket,
+    coins,
+    encoded,
+    frame_of,
+)
 from edge_sdk.outbox.eviction import Without, evict, expire, join
 from edge_sdk.outbox.inbox import Inbox, Lost
 from edge_sdk.outbox.lanes import Limits, Segment
-from edge_sdk.outbox.prepared import Prepared, coins, encoded, frame_of
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.outbox.thinning import CERTAIN
 from edge_sdk.slices import in_slices, rest

@@ -14,7 +14,7 @@ from edge_sdk.outbox import recording
 from edge_sdk.runtime.aftermath import Aftermath, Made, decision_id
 from edge_sdk.runtime.claiming import within_caps
 from edge_sdk.runtime.live import Live, Visitor
-from edge_sdk.runtime.recent_moments import Trail
+from edge_sdk.runtime.recent import Trail
 
 __all__ = ["Desk", "decision_id"]
 

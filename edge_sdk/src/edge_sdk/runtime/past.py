@@ -14,7 +14,7 @@ from edge_sdk import numbers
 from edge_sdk.context import Context, unix_ms
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.runtime.live import PERSONALISATION, Visitor
-from edge_sdk.runtime.recent_moments import RecentMoments, Trail
+from edge_sdk.runtime.recent import RecentMoments, Trail
 
 if TYPE_CHECKING:
     from edge_sdk.engine.release import Release

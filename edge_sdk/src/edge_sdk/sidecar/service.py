@@ -34,8 +34,8 @@ from edge_sdk.errors import (
     UnknownDecision,
     UsageError,
 )
+from edge_sdk.numbers import Purpose
 from edge_sdk.outbox.recording import MAX_ID
-from edge_sdk.purposes import Purpose
 from edge_sdk.runtime.aftermath import decision_id
 from edge_sdk.sidecar.batches import Batches
 from edge_sdk.sidecar.messages import context_of, explanation_of, from_micros, response_of

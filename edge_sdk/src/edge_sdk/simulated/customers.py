@@ -15,7 +15,7 @@ from edge_sdk.dna.schema import ONE_Q24
 from edge_sdk.engine.offers import dna_from_document
 from edge_sdk.engine.release import Release
 from edge_sdk.errors import UsageError
-from edge_sdk.purposes import Purpose
+from edge_sdk.numbers import Purpose
 from edge_sdk.store.genomes import GenomeView, pack_row
 from edge_sdk.store.lookup_file import lookup_hash
 from genome_edge.v1 import dna_pb2
