@@ -58,9 +58,8 @@ _M = TypeVar("_M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A placement, ready to use. `shown_on_view`: an offer counts as shown when it was viewed,
-    not when it was decided. `house` is the row of the house default, or None; `slate` what it asks
-    of its decisions beyond the ordinary, or None."""
+    """A placement, ready to use. `shown_on_view`: an offer counts as shown when it was viewed, not
+    when it was decided. `house` is the row of the house default, `slate` what it asks beyond."""
 
     id: str
     max_slots: int
