@@ -68,6 +68,7 @@ class OpenStore:
         #: The writer, once it was asked for.
         self.begun: Writer | None = None
         self._beginning = threading.Lock()
+        self._follows = False
         self.updater: Updater | None = None
         self.standing: Standing | None = None
         #: Why the release that is on disk is not the one decided from; None: it is.
@@ -102,6 +103,7 @@ class OpenStore:
                     from edge_sdk.outbox.writer import Writer
 
                     outbox = Outbox(self.store, self._config)
+                    self._follows = True  # in lanes of one that may have died a moment ago
                     self.begun = Writer(self.store, outbox, self._config)
         return self.begun
 
@@ -156,7 +158,9 @@ class OpenStore:
             room.adopt(genomes=genomes)
             changed = True
         if now[2] != before[2] or now[1] != before[1]:
-            self._take_state(room, all_of_it=now[1] != before[1], lost=lost, since=before[2])
+            lanes = _NO_LANES if self._follows else self._lanes()
+            all_of_it, self._follows = self._follows or now[1] != before[1], False
+            self._take_state(room, lanes, all_of_it=all_of_it, lost=lost, since=before[2])
         self._seen = now
         return changed
 
@@ -223,7 +227,10 @@ class OpenStore:
         room.adopt(in_force=in_force)
         return True
 
-    def _take_state(self, room: Room, *, all_of_it: bool, lost: bool, since: int) -> None:
+    def _take_state(
+        self, room: Room, lanes: tuple[int, int], *, all_of_it: bool, lost: bool, since: int
+    ) -> None:
+        """Take over what was done here, but for what was written in `lanes`."""
         all_before: list[store_state.StoredImprint] = []
         if all_of_it:  # who says something meanwhile must not wait for all of it
             with self.store.read() as connection:
@@ -238,18 +245,16 @@ class OpenStore:
                 new = store_state.read_pending(connection, since)
                 room.local.reload([*all_before, *new])
             else:
-                room.local.extend(store_state.read_pending(connection, since, self._lanes()))
-        self._take_caps(room, lost=lost)
+                room.local.extend(store_state.read_pending(connection, since, lanes))
+        self._take_caps(room, lanes, lost=lost)
 
-    def _take_caps(self, room: Room, *, lost: bool) -> None:
+    def _take_caps(self, room: Room, lanes: tuple[int, int], *, lost: bool) -> None:
         ledger, known = room.ledger, self._last_cap
         with self.store.read() as connection:
             newest = connection.execute("SELECT max(id) FROM caps").fetchone()[0] or 0
             # After a night's sleep more than anybody waits for: it is read when it is asked for.
             many = newest - known > _MANY
-            rows, self._last_cap = store_state.read_caps(
-                connection, known, self._lanes(), here=many
-            )
+            rows, self._last_cap = store_state.read_caps(connection, known, lanes, here=many)
         self._draw(ledger, anew=many or lost)
         ledger.apply(rows)
         if lost:  # all rows are looked at, which is no matter of every change
