@@ -46,7 +46,7 @@ __all__ = [
 ]  # fmt: skip
 
 _VIEWS: Final = 1024
-# Of so many customers, and so many events of theirs, it is kept: some 12 MB at most.
+# Of so many customers, and so many events of theirs, it is kept: 30 MB at most.
 _MET: Final = 16_384
 _AWAY: Final = 15_000
 
