@@ -189,6 +189,10 @@ class Writer:
                     prepared = self._commit(group)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever a disk does
                 inbox.backlog.extendleft(reversed(group))
+                self._without.clear()  # what went is back
+                if isinstance(error, StoreCorrupt) and not self._retry_s:
+                    self._retry_s = 0.001  # the store has repaired itself
+                    continue
                 self._failed(error)
                 return
             inbox.done(len(group))
@@ -205,17 +209,13 @@ class Writer:
         if str(trouble) != str(self.trouble):
             log.warning("what happened cannot be written, it stays in memory: %s", trouble)
         self.trouble = trouble
-        self._without.clear()  # what went is back
         inbox = self.inbox
         for entry in inbox.take_awaited():
             assert entry.ticket is not None
             entry.ticket.settle(error=trouble)
         inbox.reason = lanes.DISK_FULL
         inbox.thin()
-        if isinstance(trouble, StoreCorrupt) and not self._retry_s:
-            self._retry_s = 0.001  # the store has repaired itself
-        else:
-            self._retry_s = min(max(self._retry_s * 2, _RETRY_S[0]), _RETRY_S[1])
+        self._retry_s = min(max(self._retry_s * 2, _RETRY_S[0]), _RETRY_S[1])
 
     # One transaction ----------------------------------------------------------------------------
 

@@ -85,7 +85,8 @@ class Database:
         self._pool: list[sqlite3.Connection] = []
         self._inode = 0
         self._closed = False
-        self._contradicted = self._doubted = False
+        self._doubted = False
+        self._contradicted = -1  # the generation that did
         #: Counts how often the file was found replaced.
         self.generation = 0
 
@@ -190,7 +191,8 @@ class Database:
         A file that contradicts itself is not, although SQLite finds it in order. It is believed
         only once in a process, so that no mistake of ours rebuilds a good file again and again.
         """
-        contradicted, self._contradicted = self._contradicted, False
+        # What one that was rebuilt meanwhile said is no matter any more.
+        contradicted, self._contradicted = self._contradicted == self.generation, -1
         if contradicted and not self._doubted:
             self._doubted = True
             return False
@@ -258,6 +260,7 @@ class Database:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        generation = self.generation
         try:
             with quiet:
                 yield
@@ -265,11 +268,12 @@ class Database:
             # What we ask can be asked of our tables: their schema is not what we wrote.
             code = getattr(error, "sqlite_errorcode", None)
             wrong = isinstance(error, sqlite3.IntegrityError) or code == sqlite3.SQLITE_ERROR
-            self._contradicted |= wrong
+            if wrong:
+                self._contradicted = generation
             raise translate(error, self.path) from error
         except UnicodeDecodeError as error:
             # SQLite's own message about the damage quotes bytes of the damaged schema.
-            self._contradicted = True
+            self._contradicted = generation
             raise StoreCorrupt(f"{self.path} is damaged: its schema cannot be read") from error
 
     def watch(self) -> Watch:

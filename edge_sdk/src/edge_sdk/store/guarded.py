@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_sdk._posix import FileLock
+from edge_sdk._posix import FileLock, sync_directory
 from edge_sdk.clock import wall_ms
 from edge_sdk.errors import StoreCorrupt
 from edge_sdk.store import files as store_files
@@ -74,17 +74,27 @@ class GuardedStore:
             raise translate(problem, self.path) from problem
 
     def _rebuild(self, error: StoreCorrupt) -> None:
-        """Under the open lock."""
-        aside = store_files.move_aside(self.path, store_files.database_files(self.path))
-        self._found(StoreCorrupt(f"{error}; moved to {aside} and rebuilt"))
-        self.database.reset()
-        self.database.create_or_upgrade()
-        with self.database.write() as connection:
-            from edge_sdk.store.rescue import rescue
+        """Under the open lock. Who looks meanwhile, of whatever process, finds no file or the whole
+        new one: a part of it would look damaged, too."""
+        from edge_sdk.store.rescue import rescue
 
-            rescue(aside / store_files.DATABASE, connection, wall_ms())
-            self._restore(connection)
-            count_loss(connection, REBUILT, 1)
+        aside = store_files.move_aside(self.path, store_files.database_files(self.path))
+        new = self.database.path.with_suffix(".new")
+        store_files.remove(new.with_name(new.name + suffix) for suffix in ("", "-wal", "-shm"))
+        made = Database(new)
+        try:
+            made.create_or_upgrade()
+            with made.write() as connection:
+                rescue(aside / store_files.DATABASE, connection, wall_ms())
+                self._restore(connection)
+                count_loss(connection, REBUILT, 1)
+            made.truncate_log()
+        finally:
+            made.close()
+        new.rename(self.database.path)
+        sync_directory(self.path)
+        self.database.reset()
+        self._found(StoreCorrupt(f"{error}; moved to {aside} and rebuilt"))
 
     def _restore(self, connection: sqlite3.Connection) -> None:
         """After a rebuild: take from other files what was lost."""
