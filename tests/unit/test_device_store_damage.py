@@ -372,11 +372,16 @@ def test_what_waits_in_ended_epochs_is_saved_in_order(tmp_path: Path) -> None:
 def test_what_a_file_said_that_is_replaced_by_now_rebuilds_nothing(tmp_path: Path) -> None:
     desk = lived_in(tmp_path / "store")
     assert desk.writer.close(5)
-    with pytest.raises(StoreCorrupt), desk.store.read() as connection:
-        for suffix in ("-wal", "-shm"):
-            (tmp_path / "store" / f"edge.sqlite{suffix}").unlink(missing_ok=True)
-        os.truncate(tmp_path / "store" / "edge.sqlite", 0)
-        desk.store.repair(StoreCorrupt("another thread was faster"))
-        connection.execute("SELECT * FROM a_table_that_is_not_there")
+
+    def replaced_while_it_is_read() -> None:
+        with desk.store.read() as connection:
+            for suffix in ("-wal", "-shm"):
+                (tmp_path / "store" / f"edge.sqlite{suffix}").unlink(missing_ok=True)
+            os.truncate(tmp_path / "store" / "edge.sqlite", 0)
+            desk.store.repair(StoreCorrupt("another thread was faster"))
+            connection.execute("SELECT * FROM a_table_that_is_not_there")
+
+    with pytest.raises(StoreCorrupt):
+        replaced_while_it_is_read()
     assert len(aside(tmp_path / "store")) == 1
     desk.store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -384,3 +385,47 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, round_: int) -> N
     assert len(set(words)) == len(words)
     assert [frame.sequence for frame in frames] == list(range(1, len(frames) + 1))
     desk.close()
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_flush_after_losses_ends_beside_an_app_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    desk = Desk(tmp_path / "store", replace(FAST, inbox_max_events=20))
+    write, commit, commits = desk.store.write, desk.writer._commit, itertools.count()
+    desk.store.write = no_room  # type: ignore[method-assign]
+    for number in range(200):
+        desk.say(f"{number}")
+
+    def meanwhile(group: list[Entry]) -> Any:
+        if desk.writer.inbox.barriers and (next(commits) == 0 or always):
+            desk.say("meanwhile")
+        return commit(group)
+
+    monkeypatch.setattr(desk.writer, "_commit", meanwhile)
+    threading.Timer(0.3, lambda: setattr(desk.store, "write", write)).start()
+    assert desk.writer.flush(10)
+    monkeypatch.undo()
+    desk.say("one more")
+    assert desk.writer.flush(10)
+    assert desk.writer.waiting() == 0
+    assert sum(desk.store.losses().values()) > 0
+    assert not desk.writer.inbox.lost()
+    desk.close()
+
+
+def test_who_waits_is_no_event(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, write = threading.Event(), desk.store.write
+
+    def slow() -> Any:
+        goes_on.wait(20)
+        return write()
+
+    monkeypatch.setattr(desk.store, "write", slow)
+    desk.say("a")
+    for _ in range(3):
+        assert not desk.writer.flush(0.05)
+    assert desk.writer.waiting() == 1
+    goes_on.set()
+    assert desk.writer.flush(10)
+    assert desk.writer.waiting() == 0

@@ -61,6 +61,11 @@ class Tally:
         if away:
             self.settle(away, waiting)
 
+    def ahead(self, now_ms: int) -> list[bytes]:
+        """Who did something elsewhere later than this."""
+        away = self._away.copy().items()
+        return [who for who, found in away if any(times[-1] > now_ms for times in found.values())]
+
     def add(self, row: CapRow) -> set[Where]:
         """Count an event; what to settle."""
         touched = self.book.touched(row)
@@ -175,6 +180,9 @@ class Counted:
         """
         ahead = [(key, row) for key, row in self._rows.copy().items() if row.at_ms > now_ms]
         self._change(ahead, lambda row: row._replace(at_ms=now_ms))
+        for subject in self._tally.ahead(now_ms):  # another process may have put right what is read
+            with self._lock:
+                self._tally.leave(subject, self._holds)
         return bool(ahead)
 
     def prune(self, now_ms: int) -> list[CapRow]:

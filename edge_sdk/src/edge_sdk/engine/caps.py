@@ -177,12 +177,15 @@ class CapLedger(Counted):
                 self._tally.settle(self._holds.due(now_ms), self._holds)
         while True:
             tally = self._tally
+            met = tally.met.get(subject)
             blocked = self._blocking(tally, subject, now_ms)
             campaigns = tally.campaigns
             if slots > 1 and campaigns and (rooms := campaigns.rooms(subject, now_ms, slots)):
                 blocked = blocked._replace(rooms=rooms)
-            # Looked at last: what was here then was here before.
-            if self.source is None or subject in tally.met or not self._meet(subject):
+            # Where that is still the same, this is what follows from it.
+            if self.source is None or (met is not None and tally.met.get(subject) is met):
+                return blocked
+            if not self._meet(subject):
                 return blocked
 
     def _blocking(self, tally: Tally, subject: bytes, now_ms: int) -> Blocked:

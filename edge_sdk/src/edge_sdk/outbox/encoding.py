@@ -30,10 +30,12 @@ from edge_sdk.messages import event_pb2
 
 _KEPT: Final = 256
 _LITTLE: Final = sys.byteorder == "little"
-_TIME: Final = event_pb2.Event.TIME_FIELD_NUMBER
-_DECISION: Final = event_pb2.Event.DECISION_FIELD_NUMBER
-_GENOME_WEIGHTS: Final = event_pb2.DecisionRecord.GENOME_WEIGHTS_FIELD_NUMBER
-_SCORES: Final = event_pb2.DecisionRecord.SCORES_FIELD_NUMBER
+_EVENT: Final = event_pb2.Event.DESCRIPTOR.fields_by_name
+_RECORD: Final = event_pb2.DecisionRecord.DESCRIPTOR.fields_by_name
+_TIME: Final = _EVENT["time"].number
+_DECISION: Final = _EVENT["decision"].number
+_GENOME_WEIGHTS: Final = _RECORD["genome_weights"].number
+_SCORES: Final = _RECORD["scores"].number
 
 T = TypeVar("T")
 V = TypeVar("V")

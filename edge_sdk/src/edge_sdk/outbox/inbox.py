@@ -54,6 +54,8 @@ class Inbox:
         self._gone = 0
         # Taken out of the queue, and not gone yet.
         self._held = 0
+        # Who waits in the queue, and is no event.
+        self._signals = 0
         self._asleep = False
         self._woken = threading.Event()
         self.backlog: deque[Entry] = deque()
@@ -98,12 +100,14 @@ class Inbox:
     def signal(self, what: Ticket | None = None) -> None:
         """Wake the writer, with somebody who waits for all that came before."""
         if what is not None:
-            self._queue.append(what)
+            with self._lock:
+                self._queue.append(what)
+                self._signals += 1
         self._woken.set()
 
     def __len__(self) -> int:
         with self._lock:
-            return self._held + len(self._queue)
+            return self._held + len(self._queue) - self._signals
 
     def missed(self, events: int) -> None:
         """Count events that never came here."""
@@ -148,7 +152,10 @@ class Inbox:
             items += 1
             with self._lock:
                 item = self._queue.popleft()
-                self._held += not isinstance(item, Ticket)
+                if isinstance(item, Ticket):
+                    self._signals -= 1
+                else:
+                    self._held += 1
             if isinstance(item, Ticket):
                 self.barriers.append(item)
             else:

@@ -183,6 +183,8 @@ class Writer:
         inbox = self.inbox
         while inbox.backlog or (inbox.barriers and inbox.lost()):
             group = inbox.next_group(_GROUP)
+            if not group and len(inbox):
+                return  # what was lost is declared with those that have come meanwhile
             try:
                 # Who decides goes first, for as long as there is not too much to write.
                 with in_slices(len(inbox) < _MANY, _SLICE_S, _REST_S):

@@ -8,7 +8,7 @@ Rules
 - Time is the moment's: the one that the app gave, else the device's clock. What lies after the
   moment did not happen before it.
 
-No lock is taken: what is read is replaced, never changed, but for the time of what goes on.
+No lock is taken: what is read is replaced, never changed.
 """
 
 from __future__ import annotations
@@ -63,31 +63,29 @@ class Recent(Generic[K, V]):
 class Trail:
     """What somebody was doing: up to 16 markers, each with when it last was."""
 
-    __slots__ = ("_at_ms", "_parts")
+    __slots__ = ("_parts",)
 
     def __init__(self, doings: tuple[tuple[str, int], ...] = ()) -> None:
-        # What went on last, and what before; and when the former last was. Most often it goes on.
-        self._parts: tuple[tuple[str, ...], tuple[tuple[str, int], ...]] = ((), doings)
-        self._at_ms = 0
+        # What went on last, when that was, and what before. Most often it goes on.
+        self._parts: tuple[tuple[str, ...], int, tuple[tuple[str, int], ...]] = ((), 0, doings)
 
     @property
     def doings(self) -> tuple[tuple[str, int], ...]:
         """Markers, each with Unix milliseconds, the newest first."""
-        names, before = self._parts
-        at_ms = self._at_ms
+        names, at_ms, before = self._parts
         return (*[(name, at_ms) for name in names], *before)[:_DOINGS]
 
     def amid(self, at_ms: int, now: tuple[str, ...], lasting: tuple[str, ...]) -> Before:
         """What went on before `at_ms` and does not go on `now`; of what does, what is `lasting` is
         part of the trail from now on."""
-        names, behind = self._parts
+        names, _, behind = self._parts
         if names == lasting and not behind:
-            self._at_ms = at_ms
+            self._parts = (names, at_ms, behind)
             return ()
         doings = self.doings
         if lasting:
             behind = tuple([doing for doing in doings if doing[0] not in lasting])
-            self._at_ms, self._parts = at_ms, (lasting, behind[:_DOINGS])
+            self._parts = (lasting, at_ms, behind[:_DOINGS])
         return tuple(
             [
                 (name, (at_ms - then_ms) / 1000)

@@ -316,9 +316,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise nothing_at(path, path in (_OPEN_TO_ALL, "/v1/status"))
         request, body = method.request(), self._read() or b"{}"
         try:
-            json_format.Parse(body, request)
             if not body.lstrip().startswith(b"{"):  # an empty list reads as an empty request
                 raise ValueError("it is no JSON object")
+            json_format.Parse(body, request)
         except (json_format.Error, ValueError, RecursionError) as error:
             raise unread(method.name, error) from None
         response = method.answer(request)

@@ -27,6 +27,7 @@ class Elsewhere:
         self._pool: list[sqlite3.Connection] = []
         #: Whose rows could not be read; None: nobody's. Nothing is read until it is None again.
         self.failed: bytes | None = None
+        self._said = ""
 
     def __call__(self, subject: bytes) -> list[CapRow] | None:
         """What a customer did elsewhere; None where it cannot be read."""
@@ -42,14 +43,20 @@ class Elsewhere:
                 rows = state.read_elsewhere(connection, subject)
                 pool.append(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            log.warning("what a customer did elsewhere cannot be read: %s", error)
-            self.failed = subject
+            if str(error) != self._said:
+                log.warning("what a customer did elsewhere cannot be read: %s", error)
+            self.failed, self._said = subject, str(error)
             return None
         return rows
 
     def _connect(self) -> sqlite3.Connection:
+        # Never makes one: beside it SQLite would delete the log of one that is being moved aside.
         connection = sqlite3.connect(
-            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
         )
         connection.execute("PRAGMA query_only = ON")
         # Of as many as there are threads; the system has the pages in memory once for all.

@@ -105,6 +105,7 @@ class OpenStore:
                     outbox = Outbox(self.store, self._config)
                     self._follows = True  # in lanes of one that may have died a moment ago
                     self.begun = Writer(self.store, outbox, self._config)
+                    self._follows = True  # who looked meanwhile did not know these lanes
         return self.begun
 
     def _share(self, room: Room) -> None:

@@ -23,6 +23,5 @@ authorisation: _descriptor.FieldDescriptor
 
 class Authorisation(_message.Message):
     __slots__ = ("roles",)
-    ROLES_FIELD_NUMBER: _ClassVar[int]
     roles: _containers.RepeatedScalarFieldContainer[Role]
     def __init__(self, roles: _Optional[_Iterable[_Union[Role, str]]] = ...) -> None: ...

@@ -13,21 +13,9 @@ class Moment(_message.Message):
     __slots__ = ("cell", "place", "activity", "time", "channel", "basket", "stage", "attributes", "language", "recent")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    CELL_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
-    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
-    TIME_FIELD_NUMBER: _ClassVar[int]
-    CHANNEL_FIELD_NUMBER: _ClassVar[int]
-    BASKET_FIELD_NUMBER: _ClassVar[int]
-    STAGE_FIELD_NUMBER: _ClassVar[int]
-    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
-    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
-    RECENT_FIELD_NUMBER: _ClassVar[int]
     cell: str
     place: str
     activity: str
@@ -42,20 +30,12 @@ class Moment(_message.Message):
 
 class RecentActivity(_message.Message):
     __slots__ = ("activity", "ago_s")
-    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
-    AGO_S_FIELD_NUMBER: _ClassVar[int]
     activity: str
     ago_s: int
     def __init__(self, activity: _Optional[str] = ..., ago_s: _Optional[int] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
     __slots__ = ("placement", "slots", "moment", "customer", "request_id", "durable")
-    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
-    SLOTS_FIELD_NUMBER: _ClassVar[int]
-    MOMENT_FIELD_NUMBER: _ClassVar[int]
-    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    DURABLE_FIELD_NUMBER: _ClassVar[int]
     placement: str
     slots: int
     moment: Moment
@@ -66,11 +46,6 @@ class DecideRequest(_message.Message):
 
 class DecideResponse(_message.Message):
     __slots__ = ("decision_id", "slots", "reason", "release_version", "unknown")
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
-    SLOTS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
-    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     slots: _containers.RepeatedCompositeFieldContainer[DecidedSlot]
     reason: str
@@ -82,24 +57,14 @@ class DecidedSlot(_message.Message):
     __slots__ = ("offer", "reason", "score", "propensity", "content", "assets")
     class ContentEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class AssetsEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    SCORE_FIELD_NUMBER: _ClassVar[int]
-    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
-    ASSETS_FIELD_NUMBER: _ClassVar[int]
     offer: str
     reason: str
     score: float
@@ -110,11 +75,6 @@ class DecidedSlot(_message.Message):
 
 class ReportOutcomeRequest(_message.Message):
     __slots__ = ("decision_id", "slot", "kind", "value_micros", "event_id")
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
-    SLOT_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
-    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     slot: int
     kind: str
@@ -124,19 +84,11 @@ class ReportOutcomeRequest(_message.Message):
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ("event_id",)
-    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     def __init__(self, event_id: _Optional[str] = ...) -> None: ...
 
 class ImprintRequest(_message.Message):
     __slots__ = ("customer", "kind", "product", "dna", "interaction_id", "amount_micros", "currency")
-    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    PRODUCT_FIELD_NUMBER: _ClassVar[int]
-    DNA_FIELD_NUMBER: _ClassVar[int]
-    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
-    AMOUNT_MICROS_FIELD_NUMBER: _ClassVar[int]
-    CURRENCY_FIELD_NUMBER: _ClassVar[int]
     customer: str
     kind: str
     product: str
@@ -148,24 +100,17 @@ class ImprintRequest(_message.Message):
 
 class ImprintResponse(_message.Message):
     __slots__ = ("interaction_id",)
-    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
     interaction_id: str
     def __init__(self, interaction_id: _Optional[str] = ...) -> None: ...
 
 class RedeemRequest(_message.Message):
     __slots__ = ("decision_id", "slot")
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
-    SLOT_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     slot: int
     def __init__(self, decision_id: _Optional[str] = ..., slot: _Optional[int] = ...) -> None: ...
 
 class RedeemResponse(_message.Message):
     __slots__ = ("granted", "reason", "offer", "event_id")
-    GRANTED_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     granted: bool
     reason: str
     offer: str
@@ -174,9 +119,6 @@ class RedeemResponse(_message.Message):
 
 class SetConsentRequest(_message.Message):
     __slots__ = ("customer", "purpose", "granted")
-    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
-    PURPOSE_FIELD_NUMBER: _ClassVar[int]
-    GRANTED_FIELD_NUMBER: _ClassVar[int]
     customer: str
     purpose: _dna_pb2.ConsentPurpose
     granted: bool
@@ -188,14 +130,11 @@ class SetConsentResponse(_message.Message):
 
 class ExplainRequest(_message.Message):
     __slots__ = ("decision_id",)
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     def __init__(self, decision_id: _Optional[str] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanation", "text")
-    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
-    TEXT_FIELD_NUMBER: _ClassVar[int]
     explanation: _struct_pb2.Struct
     text: str
     def __init__(self, explanation: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...

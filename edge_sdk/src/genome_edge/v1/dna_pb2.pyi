@@ -20,27 +20,18 @@ CONSENT_PURPOSE_LOCATION: ConsentPurpose
 
 class WeightedMarker(_message.Message):
     __slots__ = ("marker", "salience_q8")
-    MARKER_FIELD_NUMBER: _ClassVar[int]
-    SALIENCE_Q8_FIELD_NUMBER: _ClassVar[int]
     marker: str
     salience_q8: int
     def __init__(self, marker: _Optional[str] = ..., salience_q8: _Optional[int] = ...) -> None: ...
 
 class Vocabulary(_message.Message):
     __slots__ = ("lineage", "markers")
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    MARKERS_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     markers: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, lineage: _Optional[bytes] = ..., markers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Lineage(_message.Message):
     __slots__ = ("vocabulary_lineage", "vocabulary_size", "schema_epoch", "landmark_hour", "quantiser")
-    VOCABULARY_LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
-    SCHEMA_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    LANDMARK_HOUR_FIELD_NUMBER: _ClassVar[int]
-    QUANTISER_FIELD_NUMBER: _ClassVar[int]
     vocabulary_lineage: bytes
     vocabulary_size: int
     schema_epoch: int
@@ -50,10 +41,6 @@ class Lineage(_message.Message):
 
 class NamespaceRule(_message.Message):
     __slots__ = ("name", "half_life_hours", "profile_weight_q24", "moment_half_life_s")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    HALF_LIFE_HOURS_FIELD_NUMBER: _ClassVar[int]
-    PROFILE_WEIGHT_Q24_FIELD_NUMBER: _ClassVar[int]
-    MOMENT_HALF_LIFE_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     half_life_hours: int
     profile_weight_q24: int
@@ -62,11 +49,6 @@ class NamespaceRule(_message.Message):
 
 class KindRule(_message.Message):
     __slots__ = ("name", "weight_q24", "money_weight_q24", "marker_prefix", "label")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_Q24_FIELD_NUMBER: _ClassVar[int]
-    MONEY_WEIGHT_Q24_FIELD_NUMBER: _ClassVar[int]
-    MARKER_PREFIX_FIELD_NUMBER: _ClassVar[int]
-    LABEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     weight_q24: int
     money_weight_q24: int
@@ -76,13 +58,6 @@ class KindRule(_message.Message):
 
 class DnaSchema(_message.Message):
     __slots__ = ("epoch", "landmark_hour", "quantiser", "max_markers", "namespaces", "kinds", "default_half_life_hours")
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    LANDMARK_HOUR_FIELD_NUMBER: _ClassVar[int]
-    QUANTISER_FIELD_NUMBER: _ClassVar[int]
-    MAX_MARKERS_FIELD_NUMBER: _ClassVar[int]
-    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
-    KINDS_FIELD_NUMBER: _ClassVar[int]
-    DEFAULT_HALF_LIFE_HOURS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     landmark_hour: int
     quantiser: int
@@ -94,13 +69,6 @@ class DnaSchema(_message.Message):
 
 class GenomeBlock(_message.Message):
     __slots__ = ("lineage", "subjects", "consents", "as_of_hours", "counts", "index_deltas", "strengths")
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
-    CONSENTS_FIELD_NUMBER: _ClassVar[int]
-    AS_OF_HOURS_FIELD_NUMBER: _ClassVar[int]
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    INDEX_DELTAS_FIELD_NUMBER: _ClassVar[int]
-    STRENGTHS_FIELD_NUMBER: _ClassVar[int]
     lineage: Lineage
     subjects: bytes
     consents: _containers.RepeatedScalarFieldContainer[int]

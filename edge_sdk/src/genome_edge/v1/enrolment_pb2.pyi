@@ -9,11 +9,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolRequest(_message.Message):
     __slots__ = ("code", "public_key", "name", "sdk_version", "proof")
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    SDK_VERSION_FIELD_NUMBER: _ClassVar[int]
-    PROOF_FIELD_NUMBER: _ClassVar[int]
     code: str
     public_key: bytes
     name: str
@@ -23,12 +18,6 @@ class EnrolRequest(_message.Message):
 
 class EnrolResponse(_message.Message):
     __slots__ = ("device_id", "tenant", "audience", "credential", "root", "server_time_ms")
-    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
-    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
-    ROOT_FIELD_NUMBER: _ClassVar[int]
-    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     tenant: str
     audience: str
@@ -39,10 +28,6 @@ class EnrolResponse(_message.Message):
 
 class Credential(_message.Message):
     __slots__ = ("tenant", "device_id", "public_key", "issued_ms")
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
-    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
-    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     device_id: str
     public_key: bytes
@@ -51,8 +36,6 @@ class Credential(_message.Message):
 
 class SignedCredential(_message.Message):
     __slots__ = ("credential", "signature")
-    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     credential: bytes
     signature: bytes
     def __init__(self, credential: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -9,13 +9,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
     __slots__ = ("time", "interaction", "decision", "outcome", "consent", "link", "evicted")
-    TIME_FIELD_NUMBER: _ClassVar[int]
-    INTERACTION_FIELD_NUMBER: _ClassVar[int]
-    DECISION_FIELD_NUMBER: _ClassVar[int]
-    OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    CONSENT_FIELD_NUMBER: _ClassVar[int]
-    LINK_FIELD_NUMBER: _ClassVar[int]
-    EVICTED_FIELD_NUMBER: _ClassVar[int]
     time: EventTime
     interaction: Interaction
     decision: DecisionRecord
@@ -27,11 +20,6 @@ class Event(_message.Message):
 
 class EventTime(_message.Message):
     __slots__ = ("wall_ms", "monotonic_ms", "boot_id", "server_offset_ms", "offset_known")
-    WALL_MS_FIELD_NUMBER: _ClassVar[int]
-    MONOTONIC_MS_FIELD_NUMBER: _ClassVar[int]
-    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
-    SERVER_OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_KNOWN_FIELD_NUMBER: _ClassVar[int]
     wall_ms: int
     monotonic_ms: int
     boot_id: bytes
@@ -41,18 +29,6 @@ class EventTime(_message.Message):
 
 class Interaction(_message.Message):
     __slots__ = ("interaction_id", "kind", "product", "offer", "dna", "amount_micros", "currency", "quantity_milli", "tender", "dwell_ms", "context_markers", "region")
-    INTERACTION_ID_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    PRODUCT_FIELD_NUMBER: _ClassVar[int]
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    DNA_FIELD_NUMBER: _ClassVar[int]
-    AMOUNT_MICROS_FIELD_NUMBER: _ClassVar[int]
-    CURRENCY_FIELD_NUMBER: _ClassVar[int]
-    QUANTITY_MILLI_FIELD_NUMBER: _ClassVar[int]
-    TENDER_FIELD_NUMBER: _ClassVar[int]
-    DWELL_MS_FIELD_NUMBER: _ClassVar[int]
-    CONTEXT_MARKERS_FIELD_NUMBER: _ClassVar[int]
-    REGION_FIELD_NUMBER: _ClassVar[int]
     interaction_id: str
     kind: str
     product: str
@@ -69,40 +45,6 @@ class Interaction(_message.Message):
 
 class DecisionRecord(_message.Message):
     __slots__ = ("decision_id", "placement", "release_version", "seed", "context_markers", "region", "slots", "candidate_runs", "genome_used", "explorer", "gamma", "floor", "tier", "stop_list_version", "held_out", "instead", "context_saliences_q8", "regions", "local_weekday", "local_hour", "decided_ms", "genome_indices", "genome_weights", "scores", "capped", "consents", "channel", "context_indices", "context_weights", "withheld", "capped_reasons", "capped_until_ms", "scored_by", "rooms")
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
-    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    CONTEXT_MARKERS_FIELD_NUMBER: _ClassVar[int]
-    REGION_FIELD_NUMBER: _ClassVar[int]
-    SLOTS_FIELD_NUMBER: _ClassVar[int]
-    CANDIDATE_RUNS_FIELD_NUMBER: _ClassVar[int]
-    GENOME_USED_FIELD_NUMBER: _ClassVar[int]
-    EXPLORER_FIELD_NUMBER: _ClassVar[int]
-    GAMMA_FIELD_NUMBER: _ClassVar[int]
-    FLOOR_FIELD_NUMBER: _ClassVar[int]
-    TIER_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
-    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
-    INSTEAD_FIELD_NUMBER: _ClassVar[int]
-    CONTEXT_SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
-    REGIONS_FIELD_NUMBER: _ClassVar[int]
-    LOCAL_WEEKDAY_FIELD_NUMBER: _ClassVar[int]
-    LOCAL_HOUR_FIELD_NUMBER: _ClassVar[int]
-    DECIDED_MS_FIELD_NUMBER: _ClassVar[int]
-    GENOME_INDICES_FIELD_NUMBER: _ClassVar[int]
-    GENOME_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    SCORES_FIELD_NUMBER: _ClassVar[int]
-    CAPPED_FIELD_NUMBER: _ClassVar[int]
-    CONSENTS_FIELD_NUMBER: _ClassVar[int]
-    CHANNEL_FIELD_NUMBER: _ClassVar[int]
-    CONTEXT_INDICES_FIELD_NUMBER: _ClassVar[int]
-    CONTEXT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    WITHHELD_FIELD_NUMBER: _ClassVar[int]
-    CAPPED_REASONS_FIELD_NUMBER: _ClassVar[int]
-    CAPPED_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
-    SCORED_BY_FIELD_NUMBER: _ClassVar[int]
-    ROOMS_FIELD_NUMBER: _ClassVar[int]
     decision_id: bytes
     placement: str
     release_version: int
@@ -141,26 +83,18 @@ class DecisionRecord(_message.Message):
 
 class CampaignRoom(_message.Message):
     __slots__ = ("room", "runs")
-    ROOM_FIELD_NUMBER: _ClassVar[int]
-    RUNS_FIELD_NUMBER: _ClassVar[int]
     room: int
     runs: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, room: _Optional[int] = ..., runs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WithheldOffers(_message.Message):
     __slots__ = ("reason", "runs")
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    RUNS_FIELD_NUMBER: _ClassVar[int]
     reason: str
     runs: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, reason: _Optional[str] = ..., runs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SlotRecord(_message.Message):
     __slots__ = ("offer", "reason", "score", "propensity")
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    SCORE_FIELD_NUMBER: _ClassVar[int]
-    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     offer: str
     reason: str
     score: int
@@ -169,13 +103,6 @@ class SlotRecord(_message.Message):
 
 class Outcome(_message.Message):
     __slots__ = ("decision_id", "slot", "kind", "offer", "value_micros", "event_id", "placement")
-    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
-    SLOT_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
-    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
-    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     decision_id: bytes
     slot: int
     kind: str
@@ -187,27 +114,18 @@ class Outcome(_message.Message):
 
 class ConsentChange(_message.Message):
     __slots__ = ("purpose", "granted")
-    PURPOSE_FIELD_NUMBER: _ClassVar[int]
-    GRANTED_FIELD_NUMBER: _ClassVar[int]
     purpose: _dna_pb2.ConsentPurpose
     granted: bool
     def __init__(self, purpose: _Optional[_Union[_dna_pb2.ConsentPurpose, str]] = ..., granted: _Optional[bool] = ...) -> None: ...
 
 class SubjectLink(_message.Message):
     __slots__ = ("other_subject", "linked")
-    OTHER_SUBJECT_FIELD_NUMBER: _ClassVar[int]
-    LINKED_FIELD_NUMBER: _ClassVar[int]
     other_subject: bytes
     linked: bool
     def __init__(self, other_subject: _Optional[bytes] = ..., linked: _Optional[bool] = ...) -> None: ...
 
 class Evicted(_message.Message):
     __slots__ = ("first_sequence", "last_sequence", "reason", "events", "probability_ppm")
-    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    EVENTS_FIELD_NUMBER: _ClassVar[int]
-    PROBABILITY_PPM_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     last_sequence: int
     reason: str

@@ -9,17 +9,12 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class IdentifyRequest(_message.Message):
     __slots__ = ("presence_token", "lineage")
-    PRESENCE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
     presence_token: str
     lineage: _dna_pb2.Lineage
     def __init__(self, presence_token: _Optional[str] = ..., lineage: _Optional[_Union[_dna_pb2.Lineage, _Mapping]] = ...) -> None: ...
 
 class IdentifyResponse(_message.Message):
     __slots__ = ("subject", "genome", "ttl_s")
-    SUBJECT_FIELD_NUMBER: _ClassVar[int]
-    GENOME_FIELD_NUMBER: _ClassVar[int]
-    TTL_S_FIELD_NUMBER: _ClassVar[int]
     subject: bytes
     genome: _dna_pb2.GenomeBlock
     ttl_s: int

@@ -10,32 +10,18 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignedManifest(_message.Message):
     __slots__ = ("manifest", "signatures")
-    MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     manifest: bytes
     signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
     def __init__(self, manifest: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
 
 class ManifestSignature(_message.Message):
     __slots__ = ("key_id", "signature")
-    KEY_ID_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     signature: bytes
     def __init__(self, key_id: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class TrustRoot(_message.Message):
     __slots__ = ("tenant", "version", "release_keys", "threshold", "root_keys", "root_threshold", "timestamp_keys", "timestamp_threshold", "created_ms", "expires_ms")
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_KEYS_FIELD_NUMBER: _ClassVar[int]
-    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
-    ROOT_KEYS_FIELD_NUMBER: _ClassVar[int]
-    ROOT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_KEYS_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
-    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     version: int
     release_keys: _containers.RepeatedScalarFieldContainer[bytes]
@@ -50,29 +36,18 @@ class TrustRoot(_message.Message):
 
 class SignedRoot(_message.Message):
     __slots__ = ("root", "signatures")
-    ROOT_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     root: bytes
     signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
     def __init__(self, root: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
 
 class SignedTimestamp(_message.Message):
     __slots__ = ("timestamp", "signatures")
-    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     timestamp: bytes
     signatures: _containers.RepeatedCompositeFieldContainer[ManifestSignature]
     def __init__(self, timestamp: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[ManifestSignature, _Mapping]]] = ...) -> None: ...
 
 class Timestamp(_message.Message):
     __slots__ = ("tenant", "version", "created_ms", "expires_ms", "releases", "stop_list_version", "stop_list_sha256")
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
-    RELEASES_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_SHA256_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     version: int
     created_ms: int
@@ -84,24 +59,12 @@ class Timestamp(_message.Message):
 
 class CurrentRelease(_message.Message):
     __slots__ = ("version", "manifest_sha256")
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     version: int
     manifest_sha256: bytes
     def __init__(self, version: _Optional[int] = ..., manifest_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("format", "tenant", "version", "created_ms", "expires_ms", "channel", "required_features", "lineage", "parts", "content_of")
-    FORMAT_FIELD_NUMBER: _ClassVar[int]
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
-    CHANNEL_FIELD_NUMBER: _ClassVar[int]
-    REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    PARTS_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_OF_FIELD_NUMBER: _ClassVar[int]
     format: int
     tenant: str
     version: int
@@ -116,10 +79,6 @@ class Manifest(_message.Message):
 
 class Part(_message.Message):
     __slots__ = ("name", "size", "sha256", "asset")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    ASSET_FIELD_NUMBER: _ClassVar[int]
     name: str
     size: int
     sha256: bytes
@@ -128,11 +87,6 @@ class Part(_message.Message):
 
 class Bundle(_message.Message):
     __slots__ = ("manifest", "root", "parts", "genomes", "timestamp")
-    MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    ROOT_FIELD_NUMBER: _ClassVar[int]
-    PARTS_FIELD_NUMBER: _ClassVar[int]
-    GENOMES_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     manifest: SignedManifest
     root: TrustRoot
     parts: _containers.RepeatedCompositeFieldContainer[PartContent]
@@ -142,25 +96,18 @@ class Bundle(_message.Message):
 
 class PartContent(_message.Message):
     __slots__ = ("name", "content")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     content: bytes
     def __init__(self, name: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class OfferCatalogue(_message.Message):
     __slots__ = ("offers", "zones")
-    OFFERS_FIELD_NUMBER: _ClassVar[int]
-    ZONES_FIELD_NUMBER: _ClassVar[int]
     offers: _containers.RepeatedCompositeFieldContainer[OfferSpec]
     zones: _containers.RepeatedCompositeFieldContainer[TimeZone]
     def __init__(self, offers: _Optional[_Iterable[_Union[OfferSpec, _Mapping]]] = ..., zones: _Optional[_Iterable[_Union[TimeZone, _Mapping]]] = ...) -> None: ...
 
 class TimeZone(_message.Message):
     __slots__ = ("name", "from_ms", "offsets_s")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    FROM_MS_FIELD_NUMBER: _ClassVar[int]
-    OFFSETS_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     from_ms: _containers.RepeatedScalarFieldContainer[int]
     offsets_s: _containers.RepeatedScalarFieldContainer[int]
@@ -170,32 +117,9 @@ class OfferSpec(_message.Message):
     __slots__ = ("id", "campaign", "content", "dna", "value_micros", "priority", "targeting", "caps", "exclusivity_group", "purpose", "required_features", "stop_after_redeem", "stop_after_dismiss", "max_offline_age_hours", "texts", "assets", "cost_micros", "cool_down_hours", "stop_after_convert", "category", "sizes")
     class ContentEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    ID_FIELD_NUMBER: _ClassVar[int]
-    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
-    DNA_FIELD_NUMBER: _ClassVar[int]
-    VALUE_MICROS_FIELD_NUMBER: _ClassVar[int]
-    PRIORITY_FIELD_NUMBER: _ClassVar[int]
-    TARGETING_FIELD_NUMBER: _ClassVar[int]
-    CAPS_FIELD_NUMBER: _ClassVar[int]
-    EXCLUSIVITY_GROUP_FIELD_NUMBER: _ClassVar[int]
-    PURPOSE_FIELD_NUMBER: _ClassVar[int]
-    REQUIRED_FEATURES_FIELD_NUMBER: _ClassVar[int]
-    STOP_AFTER_REDEEM_FIELD_NUMBER: _ClassVar[int]
-    STOP_AFTER_DISMISS_FIELD_NUMBER: _ClassVar[int]
-    MAX_OFFLINE_AGE_HOURS_FIELD_NUMBER: _ClassVar[int]
-    TEXTS_FIELD_NUMBER: _ClassVar[int]
-    ASSETS_FIELD_NUMBER: _ClassVar[int]
-    COST_MICROS_FIELD_NUMBER: _ClassVar[int]
-    COOL_DOWN_HOURS_FIELD_NUMBER: _ClassVar[int]
-    STOP_AFTER_CONVERT_FIELD_NUMBER: _ClassVar[int]
-    CATEGORY_FIELD_NUMBER: _ClassVar[int]
-    SIZES_FIELD_NUMBER: _ClassVar[int]
     id: str
     campaign: str
     content: _containers.ScalarMap[str, str]
@@ -223,22 +147,15 @@ class OfferText(_message.Message):
     __slots__ = ("language", "content")
     class ContentEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
     language: str
     content: _containers.ScalarMap[str, str]
     def __init__(self, language: _Optional[str] = ..., content: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class OfferAsset(_message.Message):
     __slots__ = ("name", "language", "part")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
-    PART_FIELD_NUMBER: _ClassVar[int]
     name: str
     language: str
     part: str
@@ -246,19 +163,6 @@ class OfferAsset(_message.Message):
 
 class Targeting(_message.Message):
     __slots__ = ("cells", "near_places", "valid_from_ms", "valid_until_ms", "days", "hours", "any_of", "all_of", "none_of", "channels", "placements", "windows", "zone")
-    CELLS_FIELD_NUMBER: _ClassVar[int]
-    NEAR_PLACES_FIELD_NUMBER: _ClassVar[int]
-    VALID_FROM_MS_FIELD_NUMBER: _ClassVar[int]
-    VALID_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
-    DAYS_FIELD_NUMBER: _ClassVar[int]
-    HOURS_FIELD_NUMBER: _ClassVar[int]
-    ANY_OF_FIELD_NUMBER: _ClassVar[int]
-    ALL_OF_FIELD_NUMBER: _ClassVar[int]
-    NONE_OF_FIELD_NUMBER: _ClassVar[int]
-    CHANNELS_FIELD_NUMBER: _ClassVar[int]
-    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
-    WINDOWS_FIELD_NUMBER: _ClassVar[int]
-    ZONE_FIELD_NUMBER: _ClassVar[int]
     cells: _containers.RepeatedScalarFieldContainer[str]
     near_places: _containers.RepeatedScalarFieldContainer[str]
     valid_from_ms: int
@@ -276,8 +180,6 @@ class Targeting(_message.Message):
 
 class Window(_message.Message):
     __slots__ = ("from_ms", "until_ms")
-    FROM_MS_FIELD_NUMBER: _ClassVar[int]
-    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     from_ms: int
     until_ms: int
     def __init__(self, from_ms: _Optional[int] = ..., until_ms: _Optional[int] = ...) -> None: ...
@@ -322,13 +224,6 @@ class Cap(_message.Message):
     CALENDAR_DAY: Cap.Calendar
     CALENDAR_WEEK: Cap.Calendar
     CALENDAR_MONTH: Cap.Calendar
-    SCOPE_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
-    OVER_FIELD_NUMBER: _ClassVar[int]
-    CALENDAR_FIELD_NUMBER: _ClassVar[int]
-    PACED_FIELD_NUMBER: _ClassVar[int]
     scope: Cap.Scope
     count: Cap.Count
     limit: int
@@ -340,7 +235,6 @@ class Cap(_message.Message):
 
 class PlacementList(_message.Message):
     __slots__ = ("placements",)
-    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     placements: _containers.RepeatedCompositeFieldContainer[PlacementSpec]
     def __init__(self, placements: _Optional[_Iterable[_Union[PlacementSpec, _Mapping]]] = ...) -> None: ...
 
@@ -354,20 +248,6 @@ class PlacementSpec(_message.Message):
     SHOWN_UNSPECIFIED: PlacementSpec.Shown
     SHOWN_ON_DECIDE: PlacementSpec.Shown
     SHOWN_ON_VIEW: PlacementSpec.Shown
-    ID_FIELD_NUMBER: _ClassVar[int]
-    MAX_SLOTS_FIELD_NUMBER: _ClassVar[int]
-    CHANNEL_FIELD_NUMBER: _ClassVar[int]
-    SHOWN_FIELD_NUMBER: _ClassVar[int]
-    HOUSE_OFFER_FIELD_NUMBER: _ClassVar[int]
-    EXPLORER_FIELD_NUMBER: _ClassVar[int]
-    GAMMA_FIELD_NUMBER: _ClassVar[int]
-    FLOOR_FIELD_NUMBER: _ClassVar[int]
-    OUTCOME_WINDOW_HOURS_FIELD_NUMBER: _ClassVar[int]
-    HOLDOUT_PPM_FIELD_NUMBER: _ClassVar[int]
-    HOLDOUT_SEED_FIELD_NUMBER: _ClassVar[int]
-    MOST_PER_CATEGORY_FIELD_NUMBER: _ClassVar[int]
-    LEAST_WORTH_MICROS_FIELD_NUMBER: _ClassVar[int]
-    SIZES_FIELD_NUMBER: _ClassVar[int]
     id: str
     max_slots: int
     channel: str
@@ -386,10 +266,6 @@ class PlacementSpec(_message.Message):
 
 class ProductTable(_message.Message):
     __slots__ = ("ids", "counts", "indices", "saliences_q8")
-    IDS_FIELD_NUMBER: _ClassVar[int]
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    INDICES_FIELD_NUMBER: _ClassVar[int]
-    SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[str]
     counts: _containers.RepeatedScalarFieldContainer[int]
     indices: _containers.RepeatedScalarFieldContainer[int]
@@ -398,11 +274,6 @@ class ProductTable(_message.Message):
 
 class PlaceTable(_message.Message):
     __slots__ = ("cells", "kinds", "saliences_q8", "markers", "resolutions")
-    CELLS_FIELD_NUMBER: _ClassVar[int]
-    KINDS_FIELD_NUMBER: _ClassVar[int]
-    SALIENCES_Q8_FIELD_NUMBER: _ClassVar[int]
-    MARKERS_FIELD_NUMBER: _ClassVar[int]
-    RESOLUTIONS_FIELD_NUMBER: _ClassVar[int]
     cells: _containers.RepeatedScalarFieldContainer[int]
     kinds: _containers.RepeatedScalarFieldContainer[int]
     saliences_q8: _containers.RepeatedScalarFieldContainer[int]
@@ -412,16 +283,11 @@ class PlaceTable(_message.Message):
 
 class GoldenVectors(_message.Message):
     __slots__ = ("vectors",)
-    VECTORS_FIELD_NUMBER: _ClassVar[int]
     vectors: _containers.RepeatedCompositeFieldContainer[GoldenVector]
     def __init__(self, vectors: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ...) -> None: ...
 
 class GoldenVector(_message.Message):
     __slots__ = ("indices", "weights", "offers", "values")
-    INDICES_FIELD_NUMBER: _ClassVar[int]
-    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    OFFERS_FIELD_NUMBER: _ClassVar[int]
-    VALUES_FIELD_NUMBER: _ClassVar[int]
     indices: _containers.RepeatedScalarFieldContainer[int]
     weights: _containers.RepeatedScalarFieldContainer[float]
     offers: _containers.RepeatedScalarFieldContainer[str]

@@ -7,13 +7,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportRequest(_message.Message):
     __slots__ = ("epoch", "lane", "first_sequence", "last_sequence", "frames", "digest", "incarnation")
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    LANE_FIELD_NUMBER: _ClassVar[int]
-    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    FRAMES_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     epoch: bytes
     lane: int
     first_sequence: int
@@ -25,10 +18,6 @@ class ReportRequest(_message.Message):
 
 class ReportResponse(_message.Message):
     __slots__ = ("incarnation", "received_through", "safe_through", "server_time_ms")
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    RECEIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
-    SAFE_THROUGH_FIELD_NUMBER: _ClassVar[int]
-    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     incarnation: bytes
     received_through: int
     safe_through: int

@@ -9,18 +9,12 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class SignedStopList(_message.Message):
     __slots__ = ("stop_list", "signatures")
-    STOP_LIST_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     stop_list: bytes
     signatures: _containers.RepeatedCompositeFieldContainer[_release_pb2.ManifestSignature]
     def __init__(self, stop_list: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[_release_pb2.ManifestSignature, _Mapping]]] = ...) -> None: ...
 
 class StopList(_message.Message):
     __slots__ = ("tenant", "version", "offers", "created_ms")
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    OFFERS_FIELD_NUMBER: _ClassVar[int]
-    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     version: int
     offers: _containers.RepeatedScalarFieldContainer[str]

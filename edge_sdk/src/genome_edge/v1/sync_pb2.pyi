@@ -13,10 +13,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class SyncRequest(_message.Message):
     __slots__ = ("hello", "ack", "nack", "heartbeat")
-    HELLO_FIELD_NUMBER: _ClassVar[int]
-    ACK_FIELD_NUMBER: _ClassVar[int]
-    NACK_FIELD_NUMBER: _ClassVar[int]
-    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ack: Ack
     nack: Nack
@@ -25,14 +21,6 @@ class SyncRequest(_message.Message):
 
 class SyncResponse(_message.Message):
     __slots__ = ("begin", "put", "delete", "chunk", "commit", "heartbeat", "goodbye", "trust")
-    BEGIN_FIELD_NUMBER: _ClassVar[int]
-    PUT_FIELD_NUMBER: _ClassVar[int]
-    DELETE_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    COMMIT_FIELD_NUMBER: _ClassVar[int]
-    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
-    GOODBYE_FIELD_NUMBER: _ClassVar[int]
-    TRUST_FIELD_NUMBER: _ClassVar[int]
     begin: Begin
     put: Put
     delete: Delete
@@ -45,20 +33,6 @@ class SyncResponse(_message.Message):
 
 class Hello(_message.Message):
     __slots__ = ("sdk_version", "features", "active_release", "highest_release", "held_parts", "genome_cursor", "lineage", "epoch", "wants_genomes", "root_version", "timestamp_version", "stop_list_version", "partials", "nonce")
-    SDK_VERSION_FIELD_NUMBER: _ClassVar[int]
-    FEATURES_FIELD_NUMBER: _ClassVar[int]
-    ACTIVE_RELEASE_FIELD_NUMBER: _ClassVar[int]
-    HIGHEST_RELEASE_FIELD_NUMBER: _ClassVar[int]
-    HELD_PARTS_FIELD_NUMBER: _ClassVar[int]
-    GENOME_CURSOR_FIELD_NUMBER: _ClassVar[int]
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    WANTS_GENOMES_FIELD_NUMBER: _ClassVar[int]
-    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_VERSION_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
-    PARTIALS_FIELD_NUMBER: _ClassVar[int]
-    NONCE_FIELD_NUMBER: _ClassVar[int]
     sdk_version: str
     features: _containers.RepeatedScalarFieldContainer[str]
     active_release: int
@@ -77,17 +51,12 @@ class Hello(_message.Message):
 
 class Partial(_message.Message):
     __slots__ = ("sha256", "size")
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    SIZE_FIELD_NUMBER: _ClassVar[int]
     sha256: bytes
     size: int
     def __init__(self, sha256: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Trust(_message.Message):
     __slots__ = ("roots", "timestamp", "stop_list")
-    ROOTS_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_FIELD_NUMBER: _ClassVar[int]
     roots: _containers.RepeatedCompositeFieldContainer[_release_pb2.SignedRoot]
     timestamp: _release_pb2.SignedTimestamp
     stop_list: _stop_pb2.SignedStopList
@@ -95,15 +64,11 @@ class Trust(_message.Message):
 
 class Ack(_message.Message):
     __slots__ = ("nonce",)
-    NONCE_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class Nack(_message.Message):
     __slots__ = ("nonce", "reason", "detail")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     reason: str
     detail: str
@@ -113,31 +78,14 @@ class DeviceHeartbeat(_message.Message):
     __slots__ = ("active_release", "tier", "outbox_events", "last_nack", "reasons", "root_version", "timestamp_version", "stop_list_version", "genomes", "cause", "counters", "outbox_age_ms", "wall_ms")
     class ReasonsEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    ACTIVE_RELEASE_FIELD_NUMBER: _ClassVar[int]
-    TIER_FIELD_NUMBER: _ClassVar[int]
-    OUTBOX_EVENTS_FIELD_NUMBER: _ClassVar[int]
-    LAST_NACK_FIELD_NUMBER: _ClassVar[int]
-    REASONS_FIELD_NUMBER: _ClassVar[int]
-    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_VERSION_FIELD_NUMBER: _ClassVar[int]
-    STOP_LIST_VERSION_FIELD_NUMBER: _ClassVar[int]
-    GENOMES_FIELD_NUMBER: _ClassVar[int]
-    CAUSE_FIELD_NUMBER: _ClassVar[int]
-    COUNTERS_FIELD_NUMBER: _ClassVar[int]
-    OUTBOX_AGE_MS_FIELD_NUMBER: _ClassVar[int]
-    WALL_MS_FIELD_NUMBER: _ClassVar[int]
     active_release: int
     tier: str
     outbox_events: int
@@ -165,15 +113,6 @@ class Begin(_message.Message):
     KIND_RELEASE: Begin.Kind
     KIND_GENOMES: Begin.Kind
     KIND_ASSETS: Begin.Kind
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    ROOT_FIELD_NUMBER: _ClassVar[int]
-    FULL_FIELD_NUMBER: _ClassVar[int]
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
-    LOOKUP_KEY_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     kind: Begin.Kind
     manifest: _release_pb2.SignedManifest
@@ -187,12 +126,6 @@ class Begin(_message.Message):
 
 class Put(_message.Message):
     __slots__ = ("nonce", "block", "lookup_hashes", "lookup_subjects", "patch", "cap_events")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    BLOCK_FIELD_NUMBER: _ClassVar[int]
-    LOOKUP_HASHES_FIELD_NUMBER: _ClassVar[int]
-    LOOKUP_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
-    PATCH_FIELD_NUMBER: _ClassVar[int]
-    CAP_EVENTS_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     block: _dna_pb2.GenomeBlock
     lookup_hashes: bytes
@@ -215,13 +148,6 @@ class CapEvent(_message.Message):
     KIND_REDEEM: CapEvent.Kind
     KIND_DISMISS: CapEvent.Kind
     KIND_CONVERT: CapEvent.Kind
-    SUBJECT_FIELD_NUMBER: _ClassVar[int]
-    CLAIM_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    OFFER_FIELD_NUMBER: _ClassVar[int]
-    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
-    GROUP_FIELD_NUMBER: _ClassVar[int]
-    AT_MS_FIELD_NUMBER: _ClassVar[int]
     subject: bytes
     claim: bytes
     kind: CapEvent.Kind
@@ -233,11 +159,6 @@ class CapEvent(_message.Message):
 
 class GenomePatch(_message.Message):
     __slots__ = ("subject_prefixes", "counts", "index_deltas", "strengths", "consents")
-    SUBJECT_PREFIXES_FIELD_NUMBER: _ClassVar[int]
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    INDEX_DELTAS_FIELD_NUMBER: _ClassVar[int]
-    STRENGTHS_FIELD_NUMBER: _ClassVar[int]
-    CONSENTS_FIELD_NUMBER: _ClassVar[int]
     subject_prefixes: bytes
     counts: _containers.RepeatedScalarFieldContainer[int]
     index_deltas: _containers.RepeatedScalarFieldContainer[int]
@@ -257,9 +178,6 @@ class Delete(_message.Message):
     REASON_ERASED: Delete.Reason
     REASON_LEFT_AUDIENCE: Delete.Reason
     REASON_CONSENT_WITHDRAWN: Delete.Reason
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    SUBJECT_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     subject: bytes
     reason: Delete.Reason
@@ -267,10 +185,6 @@ class Delete(_message.Message):
 
 class Chunk(_message.Message):
     __slots__ = ("nonce", "sha256", "offset", "data")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     sha256: bytes
     offset: int
@@ -279,11 +193,6 @@ class Chunk(_message.Message):
 
 class Commit(_message.Message):
     __slots__ = ("nonce", "genome_cursor", "included", "total_rows", "row_sum")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    GENOME_CURSOR_FIELD_NUMBER: _ClassVar[int]
-    INCLUDED_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
-    ROW_SUM_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     genome_cursor: bytes
     included: _containers.RepeatedCompositeFieldContainer[LaneMark]
@@ -293,9 +202,6 @@ class Commit(_message.Message):
 
 class LaneMark(_message.Message):
     __slots__ = ("epoch", "lane", "sequence")
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    LANE_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     epoch: bytes
     lane: int
     sequence: int
@@ -303,9 +209,6 @@ class LaneMark(_message.Message):
 
 class ServerHeartbeat(_message.Message):
     __slots__ = ("server_time_ms", "signature", "incarnation")
-    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     server_time_ms: int
     signature: _release_pb2.ManifestSignature
     incarnation: bytes
@@ -313,6 +216,5 @@ class ServerHeartbeat(_message.Message):
 
 class Goodbye(_message.Message):
     __slots__ = ("retry_after_ms",)
-    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     retry_after_ms: int
     def __init__(self, retry_after_ms: _Optional[int] = ...) -> None: ...

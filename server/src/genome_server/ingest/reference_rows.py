@@ -35,7 +35,8 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
     that is worth more than a score holds or can never be shown.
     """
     document = dict(row)
-    if row.get("assets"):
+    # Said to have none, as JSON can, it is the same document.
+    if document.pop("assets", None):
         document["assets"] = take_assets(row, folder, parts)
     try:
         spec = offer_from_document(document)
