@@ -112,7 +112,55 @@ class Pickled:
     text: str = "a"
 
 
-def test_what_more_than_fills_its_slots_is_made_by_the_standard_library() -> None:
+@pytest.mark.parametrize("slots", [False, True])
+def test_what_is_frozen_stays_as_it_is(slots: bool) -> None:
+    for make in (dataclass, dataclasses.dataclass):
+        kind = declared(make, frozen=True, slots=slots)
+        made = kind(1)
+        with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'text'"):
+            made.text = "b"
+        with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'text'"):
+            del made.text
+        assert made == kind(1)
+        assert kind.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_what_is_no_field_may_be_set_where_a_class_adds_it(slots: bool) -> None:
+    kind = declared(dataclass, frozen=True, slots=slots)
+
+    class Wider(kind):  # type: ignore[misc, valid-type]
+        """One that is not frozen itself."""
+
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'added'"):
+        kind(1).added = 1
+    wider = Wider(1)
+    wider.added = 1
+    del wider.added
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        wider.text = "b"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """With more to do once it is filled."""
+
+    number: int
+    text: str = "a"
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise ValueError(self.text)
+
+
+def test_what_follows_the_filling_follows_it() -> None:
+    assert Checked(1) == pickle.loads(pickle.dumps(Checked(1))) == copy.deepcopy(Checked(1))
+    assert vars(Checked(1)) == {"number": 1, "text": "a"}
+    with pytest.raises(ValueError, match="why"):
+        dataclasses.replace(Checked(1), number=-1, text="why")
+
+
+def test_what_has_other_fields_is_made_by_the_standard_library() -> None:
     @dataclass(frozen=True, slots=True)
     class Doubled:
         """With more to do."""

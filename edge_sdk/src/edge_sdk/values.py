@@ -1,9 +1,10 @@
 """Value types, made in half the time.
 
 `dataclasses.dataclass` writes and compiles six functions for every class, which a process pays for
-before its first decision. Here the text of a value, its equality and its hash are functions that
-all classes share; they mean the same. Frozen values with slots, of which every decision makes some,
-are filled slot by slot; the standard library's way asks the class about each name again.
+before its first decision. Here the text of a value, its equality, its hash and the refusal to
+change it are functions that all classes share; they mean the same. Frozen values with slots, of
+which every decision makes some, are filled slot by slot; the standard library's way asks the class
+about each name again.
 """
 
 from __future__ import annotations
@@ -32,15 +33,21 @@ else:
 
         def make(given: type[_T]) -> type[_T]:
             asked = {"frozen": False, "slots": False, "init": True, **options}
-            quick = asked["frozen"] and asked["slots"] and asked["init"] and _is_plain(given)
-            asked["init"] = asked["init"] and not quick
-            made = dataclasses.dataclass(eq=False, repr=False, **asked)(given)
+            quick = asked["frozen"] and _is_plain(given)
+            filled = quick and asked["init"]
             if quick:
-                made.__init__ = _filling(made)
+                asked |= {"frozen": False, "init": False}
+            made = dataclasses.dataclass(eq=False, repr=False, **asked)(given)
             shared = {"__repr__": _text} if repr else {}
             if eq:
                 hashed = _hash if options.get("frozen", False) else None
                 shared |= {"__eq__": _equal, "__hash__": hashed}
+            if quick:
+                made.__dataclass_params__.frozen = True
+                shared |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
+                shared |= {"__getstate__": _state, "__setstate__": _put} if asked["slots"] else {}
+            if filled:
+                shared["__init__"] = _filling(made)
             for name, function in shared.items():
                 if name not in vars(given):
                     setattr(made, name, function)
@@ -50,11 +57,10 @@ else:
 
 
 def _is_plain(given: type) -> bool:
-    """Whether what makes a value of this class only fills its slots."""
+    """Whether its fields are all of the class itself and arguments in their order."""
     named = inspect.get_annotations(given)
     return (
-        not any(hasattr(given, name) for name in ("__post_init__", "__dataclass_fields__"))
-        and "__init__" not in vars(given)
+        not hasattr(given, "__dataclass_fields__")
         and all(
             field.init and field.kw_only in (False, dataclasses.MISSING)
             for name in named
@@ -65,12 +71,11 @@ def _is_plain(given: type) -> bool:
 
 
 def _filling(made: type) -> Any:
-    """An `__init__` that puts each argument into its slot."""
-    scope: dict[str, Any] = {"missing": dataclasses.MISSING}
+    """An `__init__` that puts each argument into its place."""
+    scope: dict[str, Any] = {"missing": dataclasses.MISSING, "put": object.__setattr__}
     arguments, lines = ["self"], []
     for field in dataclasses.fields(made):
         name = field.name
-        scope[f"put_{name}"] = getattr(made, name).__set__
         given = name
         if field.default is not dataclasses.MISSING:
             scope[f"default_{name}"] = field.default
@@ -81,13 +86,46 @@ def _filling(made: type) -> Any:
             given = f"make_{name}() if {name} is missing else {name}"
         else:
             arguments.append(name)
-        lines.append(f" put_{name}(self, {given})")
+        if "__slots__" in vars(made):
+            scope[f"put_{name}"] = getattr(made, name).__set__
+            lines.append(f" put_{name}(self, {given})")
+        else:
+            lines.append(f" put(self, {name!r}, {given})")
+    if hasattr(made, "__post_init__"):
+        lines.append(" self.__post_init__()")
     exec(f"def __init__({', '.join(arguments)}):\n" + "\n".join(lines), scope)  # noqa: S102
     filling = scope["__init__"]
     filling.__qualname__ = f"{made.__qualname__}.__init__"
     filling.__module__ = made.__module__
     filling.__annotations__ = {**inspect.get_annotations(made), "return": None}
     return filling
+
+
+def _is_fixed(value: Any, name: str) -> bool:
+    """What a subclass adds, which is none of these, may be set."""
+    kind = type(value)
+    return "__dataclass_fields__" in vars(kind) or name in kind.__dataclass_fields__
+
+
+def _refuse_to_set(value: Any, name: str, given: object) -> None:
+    if _is_fixed(value, name):
+        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+    object.__setattr__(value, name, given)
+
+
+def _refuse_to_delete(value: Any, name: str) -> None:
+    if _is_fixed(value, name):
+        raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+    object.__delattr__(value, name)
+
+
+def _state(value: Any) -> list[Any]:
+    return [getattr(value, field.name) for field in dataclasses.fields(value)]
+
+
+def _put(value: Any, state: list[Any]) -> None:
+    for field, given in zip(dataclasses.fields(value), state, strict=True):
+        object.__setattr__(value, field.name, given)
 
 
 def _text(value: Any) -> str:
