@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk import Config, Context, EdgeClient
+from edge_sdk import Config, Context, EdgeClient, StoreError, _posix
 from edge_sdk.outbox.frames import iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.store.device import DeviceStore
@@ -117,6 +117,79 @@ def test_a_forked_child_goes_on_by_itself(tmp_path: Path) -> None:
         1,
     )
     assert gapless(events)
+
+
+def test_what_a_child_promised_outlives_its_parent_and_itself(tmp_path: Path) -> None:
+    """A child that believed itself to hold its parent's locks would go on in a log that the parent
+    deletes when it closes, and another process would not see a word of it."""
+    filled(tmp_path / "store")
+    edge = EdgeClient(tmp_path / "store", config=FAST)
+    assert edge.wait_ready(10)
+    edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+    said, says = os.pipe()
+    goes_on, go_on = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _ in range(2):
+                edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+                os.write(says, b".")
+                os.read(goes_on, 1)
+        finally:
+            os._exit(1)
+    os.set_blocking(said, False)
+
+    def promised() -> bool:
+        try:
+            return os.read(said, 1) == b"."
+        except BlockingIOError:
+            return False
+
+    try:
+        until(promised)
+        edge.close()
+        os.write(go_on, b".")
+        until(promised)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for end in (said, says, goes_on, go_on):
+            os.close(end)
+    kinds = [kind for _, _, kind in reported(tmp_path / "store")]
+    assert (kinds.count("decision"), kinds.count("outcome")) == (3, 3)
+
+
+def test_a_child_of_a_process_that_was_writing_decides_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "store")
+    monkeypatch.setattr(_posix, "_PAUSE_S", 0.05)
+    with EdgeClient(tmp_path / "store", config=FAST) as edge:
+        assert edge.wait_ready(10)
+        writing, written = threading.Event(), threading.Event()
+
+        def work() -> None:
+            with _posix.quiet:
+                writing.set()
+                written.wait(20)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        writing.wait(5)
+
+        def child() -> list[str]:
+            decision = edge.decide(MOMENT, "lobby")
+            with pytest.raises(StoreError, match="start it anew"):
+                edge.report(decision, "view", durable=True)
+            return [decision.reason.value, str(edge.status.cause)]
+
+        reason, cause = in_child(child)
+        written.set()
+        thread.join()
+        assert reason == "CHOSEN"
+        assert "forked while its parent was writing" in cause
+        edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+    assert len(reported(tmp_path / "store")) == 2
 
 
 def test_what_waits_in_the_parents_memory_is_written_once(tmp_path: Path) -> None:

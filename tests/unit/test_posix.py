@@ -88,3 +88,69 @@ def test_a_pause_waits_for_work_and_lets_none_begin() -> None:
     quiet.resume()
     assert again.wait(5)
     thread.join()
+
+
+class Open:
+    """Something that rests."""
+
+    def __init__(self) -> None:
+        self.rested: list[float] = []
+
+    def rest(self) -> None:
+        self.rested.append(time.monotonic())
+
+
+def test_everybody_rests_in_a_pause_once_work_is_done() -> None:
+    quiet, who, gone = Quiet(), Open(), Open()
+    for one in (who, gone):
+        quiet.lets_rest(one)
+    del gone, one
+    inside, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with quiet:
+            inside.set()
+            leave.wait(5)
+            assert not who.rested
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(5)
+    pausing = threading.Thread(target=quiet.pause, args=(5,))
+    pausing.start()
+    assert not who.rested
+    leave.set()
+    pausing.join()
+    thread.join()
+    assert len(who.rested) == 1
+    quiet.begin_anew()
+    assert not quiet.unfit
+    with quiet:
+        pass
+    quiet.pause(5)
+    assert len(who.rested) == 2, "also in a child of a child"
+
+
+def test_a_child_of_a_process_that_could_not_rest_is_unfit_for_ever() -> None:
+    quiet, inside, leave = Quiet(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with quiet:
+            inside.set()
+            leave.wait(5)
+            # In the child this thread is not there any more; here it would find another state.
+            quiet._mine.depth, quiet._working = 1, 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(5)
+    quiet.pause(0.01)
+    quiet.begin_anew()
+    assert quiet.unfit
+    leave.set()
+    thread.join()
+    quiet = Quiet()
+    quiet.unfit = True
+    quiet.pause(1)
+    quiet.begin_anew()
+    assert quiet.unfit, "and so are its children"

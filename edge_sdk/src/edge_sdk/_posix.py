@@ -150,15 +150,30 @@ def _lower(which: int, limit: int) -> None:
         resource.setrlimit(which, (limit, limit))
 
 
+class Resting(Protocol):
+    """What has files open in SQLite."""
+
+    def rest(self) -> None:
+        """Close them, where nothing is at work; who needs one opens it again."""
+
+
 class Quiet:
     """Lets work be going on in any number of threads, and a fork wait until none is.
 
     A child has a copy of every lock as it was; one that another thread of the parent held at that
     moment is never released there. So nothing that locks inside itself (SQLite does) may be at
-    work while the process forks.
+    work while the process forks. And nothing may be open: what SQLite knows of a file's locks is
+    copied, too, and the locks are not. A child that opened the file again would believe that it
+    holds them, and go on in a log that somebody else deletes.
     """
 
     def __init__(self) -> None:
+        self._resting: weakref.WeakSet[Resting] = weakref.WeakSet()
+        #: Whether this is a child of a process that forked while work was going on.
+        self.unfit = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
         self._mine = threading.local()
         self._working = 0
@@ -180,17 +195,31 @@ class Quiet:
                 self._working -= 1
                 self._changed.notify_all()
 
+    def lets_rest(self, who: Resting) -> None:
+        """Have `who` rest in every pause for as long as it lives."""
+        with self._changed:
+            self._resting.add(who)
+
     def pause(self, timeout: float) -> None:
-        """Let no work begin, and wait until none is going on, at most `timeout` seconds."""
+        """Let no work begin, wait until none is going on, at most `timeout` seconds, and let
+        everybody rest."""
         with self._changed:
             self._paused = True
             self._changed.wait_for(lambda: not self._working, timeout)
+            resting = list(self._resting)
+        for who in resting:
+            who.rest()
 
     def resume(self) -> None:
         """Let work begin again."""
         with self._changed:
             self._paused = False
             self._changed.notify_all()
+
+    def begin_anew(self) -> None:
+        """In a forked child: without the threads of the parent, one of which may hold the lock."""
+        self.unfit = self.unfit or self._working > 0
+        self._begin()
 
 
 #: Around everything that touches SQLite in this process.
@@ -273,7 +302,7 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    quiet.__init__()  # type: ignore[misc]  # its lock may be held by a thread that is not here
+    quiet.begin_anew()
     for who in list(_told):
         with contextlib.suppress(Exception):
             who.after_fork_in_child()

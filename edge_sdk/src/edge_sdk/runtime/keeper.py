@@ -221,7 +221,9 @@ class Keeper:
         open_, self.open = self.open, None
         self._writer = None
         self._closing.set()
-        return [self] if open_ is None else [self, *open_.abandon()]
+        if open_ is not None:
+            open_.abandon()
+        return [self, open_]
 
     # The thread ---------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,21 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     return StoreError(f"{path} cannot be used: {error}")
 
 
+def connect(path: Path, busy_s: float, *, make: bool = True) -> sqlite3.Connection:
+    """A connection for one thread at a time, which waits so long for who has the file; without
+    `make` there must be a file. Raises sqlite3.Error."""
+    if quiet.unfit:
+        raise sqlite3.OperationalError(
+            "this process was forked while its parent was writing, and cannot use the file; "
+            "start it anew"
+        )
+    mode = "rwc" if make else "rw"
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False,
+    )  # fmt: skip
+
+
 def _little_space(path: Path) -> bool:
     import shutil  # only in trouble
 
@@ -89,6 +104,7 @@ class Database:
         self._contradicted = -1  # the generation that did
         #: Counts how often the file was found replaced.
         self.generation = 0
+        quiet.lets_rest(self)
 
     def create_or_upgrade(self, *, expected: bool = False) -> None:
         """Make the tables or bring them up to date, and look for damage. `expected`: there was
@@ -135,9 +151,7 @@ class Database:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
+        connection = connect(self.path, _BUSY_S)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -210,6 +224,10 @@ class Database:
         """Forget the connections: another process, or this one, has replaced the file."""
         self._inode = self._inode_now()
         self.generation += 1
+        self.rest()
+
+    def rest(self) -> None:
+        """Close every connection that is not in use."""
         pool, self._pool = self._pool, []
         for connection in pool:
             with contextlib.suppress(sqlite3.Error):
@@ -278,59 +296,61 @@ class Database:
 
     def watch(self) -> Watch:
         """Something that tells when anybody, in any process, has committed."""
+        watch = Watch(self._connect, self.path)
         with self._errors():
-            connection = self._connect()
-        return Watch(connection, self.path)
+            watch.open()
+        return watch
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use close when they are done."""
         self._closed = True
-        pool, self._pool = self._pool, []
-        for connection in pool:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
+        with quiet:
+            self.rest()
 
-    def abandon(self) -> list[sqlite3.Connection]:
-        """In a forked child: give up the parent's connections without touching the file.
-
-        The caller keeps what is returned for ever: closing it would write to the parent's log.
-        """
+    def abandon(self) -> None:
+        """In a forked child: let nobody use what is the parent's."""
         self._closed = True
-        pool, self._pool = self._pool, []
-        return pool
 
 
 class Watch:
     """Notices commits of other connections. For one thread."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path) -> None:
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
         self._path = path
         self._seen = -1
+        quiet.lets_rest(self)
 
-    def _version(self) -> int:
-        with quiet:
-            return self._read()
-
-    def _read(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+    def open(self) -> sqlite3.Connection:
+        """The connection; a new one knows nothing of what another has seen. Raises sqlite3.Error,
+        StoreError."""
+        if self._connection is None:
+            self._connection = self._connect()
+            self._seen = -1
+        return self._connection
 
     def changed(self) -> bool:
         """Whether anything was committed since the last call. Raises StoreError."""
         try:
-            version = self._version()
+            with quiet:
+                version = int(self.open().execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
         seen, self._seen = self._seen, version
         return version != seen
 
+    def rest(self) -> None:
+        """Close the connection until it is needed again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
-
-    def abandon(self) -> sqlite3.Connection:
-        """As `Database.abandon`."""
-        return self._connection
+        with quiet:
+            self.rest()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

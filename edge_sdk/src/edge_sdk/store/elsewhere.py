@@ -12,6 +12,7 @@ from typing import Final
 from edge_sdk._posix import quiet
 from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.store import state
+from edge_sdk.store.database import connect
 
 log = logging.getLogger("edge_sdk.store.device")
 
@@ -28,6 +29,7 @@ class Elsewhere:
         #: Whose rows could not be read; None: nobody's. Nothing is read until it is None again.
         self.failed: bytes | None = None
         self._said = ""
+        quiet.lets_rest(self)
 
     def __call__(self, subject: bytes) -> list[CapRow] | None:
         """What a customer did elsewhere; None where it cannot be read."""
@@ -51,13 +53,7 @@ class Elsewhere:
 
     def _connect(self) -> sqlite3.Connection:
         # Never makes one: beside it SQLite would delete the log of one that is being moved aside.
-        connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=_BUSY_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        connection = connect(self._path, _BUSY_S, make=False)
         connection.execute("PRAGMA query_only = ON")
         # Of as many as there are threads; the system has the pages in memory once for all.
         connection.execute("PRAGMA cache_size = -256")
@@ -65,17 +61,16 @@ class Elsewhere:
 
     def reset(self) -> None:
         """Close the files; who asks opens them again."""
-        pool, self._pool = self._pool, []
         with quiet:
-            for connection in pool:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+            self.rest()
+
+    def rest(self) -> None:
+        """As `reset`, where nothing is at work."""
+        pool, self._pool = self._pool, []
+        for connection in pool:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     def forked(self) -> Elsewhere:
         """The same in a forked child."""
         return Elsewhere(self._path)
-
-    def abandon(self) -> list[sqlite3.Connection]:
-        """In a forked child: give up the parent's connections, as `Database.abandon`."""
-        pool, self._pool = self._pool, []
-        return pool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import threading
@@ -378,17 +377,15 @@ class OpenStore:
             self.updater.stop(max(0.1, deadline - time.monotonic()))
             self.updater = None
         self.release_sync()
-        with contextlib.suppress(sqlite3.Error):
-            self._watch.close()
+        self._watch.close()
         self.store.close()
         return written
 
-    def abandon(self) -> list[object]:
-        """In a forked child: give up what is the parent's. What is returned must live for ever."""
+    def abandon(self) -> None:
+        """In a forked child: give up what is the parent's."""
         if self.begun is not None:
             self.begun.abandon()
         self.claims.abandon()
         if self._syncing is not None:
             self._syncing.abandon()
-        mine = [*self.store.database.abandon(), *self._elsewhere.abandon()]
-        return [*mine, self._watch.abandon(), self.updater, self.begun]
+        self.store.database.abandon()
