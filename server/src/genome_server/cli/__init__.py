@@ -1,21 +1,19 @@
 """The command line `genome-server`.
 
-Each command lives in a module of its own that is imported when the command is
-used, so that `genome-server --help` stays fast. The module's `command` is the
-click command; the table below says where it is and what it is for.
+Each command lives in a module of its own (see `lazy`); the table below says where it is and what
+it is for.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from genome_server.cli.lazy import Entry, LazyGroup
 from genome_server.cli.output import (
     EXIT_REFUSED,
     HOME_KEY,
@@ -25,14 +23,6 @@ from genome_server.cli.output import (
     fail_usage,
     place_options,
 )
-
-
-class Entry(NamedTuple):
-    """Where a command lives and the line that `--help` prints for it."""
-
-    module: str
-    summary: str
-
 
 #: In the order in which a newcomer meets them.
 COMMANDS: dict[str, Entry] = {
@@ -44,6 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "offers": Entry("offers", "Check, preview, show and stop offers."),
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
+    "genomes": Entry("genomes", "Look at genomes: show, compare, group, foresee."),
     "train": Entry("train", "Train the offer model from the log."),
     "publish": Entry("publish", "Sign and publish a release."),
     "decide": Entry("decide", "Decide for a list: an e-mail run, receipts, a segment."),
@@ -63,44 +54,8 @@ COMMANDS: dict[str, Entry] = {
 _JSON_SAID = "genome_server.json_said"
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is used, and not before."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """All commands, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        cmd_name: str,
-    ) -> click.Command | None:
-        """Import the module of a command."""
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        module = importlib.import_module(f"genome_server.cli.{entry.module}")
-        command: click.Command = module.command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command where there is none of this name."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        formatter: click.HelpFormatter,
-    ) -> None:
-        """Write the table without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+class _TopGroup(LazyGroup):
+    """The commands of the server, and how each of them ends."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note whether JSON is wanted: wrong usage is told before an option is understood."""
@@ -130,7 +85,9 @@ class LazyGroup(click.Group):
             fail(ctx, error)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_TopGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="genome-edge-server", prog_name="genome-server")
 @place_options
 def cli(home: str | None, tenant: str | None, as_json: bool) -> None:

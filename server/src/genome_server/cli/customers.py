@@ -9,7 +9,7 @@ import click
 
 from genome_server.cli.devices import span_ms
 from genome_server.cli.output import Console, common_options
-from genome_server.errors import Refused
+from genome_server.cli.whose import source_option, subject_named
 from genome_server.store.rows import (
     CONSENT_LEARNING,
     CONSENT_LOCATION,
@@ -31,20 +31,15 @@ def command() -> None:
     """Show a customer, and make presence tokens."""
 
 
-_source = click.option(
-    "--source", default="app", show_default=True, help="Where the id comes from."
-)
-
-
 @command.command("show")
 @click.argument("customer")
-@_source
+@source_option
 @common_options
 def show(console: Console, customer: str, source: str) -> None:
     """Show a customer's consents, audiences and genome, by the source's own id."""
     store = console.tenant().open_store()
     try:
-        facts = _facts(store, _subject(store, source, customer))
+        facts = _facts(store, subject_named(store, source, customer))
     finally:
         store.close()
 
@@ -62,7 +57,7 @@ def show(console: Console, customer: str, source: str) -> None:
 
 @command.command("token")
 @click.argument("customer")
-@_source
+@source_option
 @click.option(
     "--ttl",
     "ttl_ms",
@@ -79,19 +74,12 @@ def token(console: Console, customer: str, source: str, ttl_ms: int) -> None:
     tenant = console.tenant()
     store = tenant.open_store()
     try:
-        subject = _subject(store, source, customer)
+        subject = subject_named(store, source, customer)
     finally:
         store.close()
     until_ms = time.time_ns() // 1_000_000 + ttl_ms
     made = presence_token(tenant.presence_key_path.read_bytes(), subject, until_ms)
     console.result({"token": made, "expires_ms": until_ms}, lambda: console.print(made))
-
-
-def _subject(store: Store, source: str, customer: str) -> bytes:
-    subject = store.subject_of(source, customer)
-    if subject is None:
-        raise Refused(f"source {source!r} has no customer of this id")
-    return subject
 
 
 def _facts(store: Store, subject: bytes) -> dict[str, Any]:

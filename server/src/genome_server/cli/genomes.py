@@ -1,0 +1,24 @@
+"""`genome-server genomes`: look at genomes, compare them, group them, foresee what comes next.
+
+Each command lives in a module of its own, `genomes_*.py`, whose `command` is the click command.
+"""
+
+from __future__ import annotations
+
+import click
+
+from genome_server.cli.lazy import Entry, LazyGroup
+
+#: In the order in which a newcomer meets them.
+COMMANDS: dict[str, Entry] = {
+    "show": Entry("genomes_show", "Show the genome of one customer."),
+}
+
+
+@click.group("genomes", cls=LazyGroup, table=COMMANDS)
+def command() -> None:
+    """Look at genomes: show one, compare two, find who is alike, group, foresee.
+
+    A genome is shown where the customer agreed to personalisation; what is said
+    of groups counts those who agreed to learning.
+    """
