@@ -1,0 +1,209 @@
+"""What is wanted where: the definition of demand. Free of I/O.
+
+Definition. A thing has DNA: markers m with salience. Its weight of a marker is
+
+    w(m) = salience(m) · log2(1 + N / n(m)), divided by the sum of these over its markers,
+
+with N things in the assortment of which n(m) have the marker: what few have says more. Markers
+that no located genome has are left out. A person's affinity to the thing is the sum over its
+markers of w(m) · g(m) / G(m): g(m) is how strong the marker is in the person's genome, G(m) what
+all located genomes have of it. A person is spread over the places where they are, so
+
+    demand(region) = Σ over markers  w(m) · (strength of m in the region) / (strength of m in all).
+
+In words: of all that is felt for *lavender*, 12 % lives here, and lavender is a third of this soap.
+Each marker counts by where it lives and not by how common it is; the demand of all regions, with
+what is withheld, is 1. Strengths are added up as whole numbers (`genome_server.regions.crowd`);
+the few divisions are floats, because a share is a ratio and nothing is compared to the bit.
+
+Only regions with at least `least` people who share a marker with the thing are shown
+(`genome_server.regions.privacy`), and of a region only the markers that so many people there have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from genome_server.regions.cells import Bools, Cells, Floats, Ints, parents
+from genome_server.regions.crowd import Crowd, Spread
+from genome_server.regions.privacy import Grouping, group
+
+LEAST: Final = 10
+"""How many people a region must have to be shown."""
+OTHER: Final = "(other markers)"
+"""Stands for the markers that too few people of a region have."""
+
+Dna = Sequence[tuple[str, int]]
+"""Markers with their salience in 1/256."""
+
+
+class Rarity:
+    """How much a marker says about a thing: log2(1 + N / n)."""
+
+    def __init__(self, things: Iterable[Dna]) -> None:
+        self._counts: Counter[str] = Counter()
+        self._things = 0
+        for dna in things:
+            self._things += 1
+            self._counts.update({name for name, _ in dna})
+
+    def of(self, name: str) -> float:
+        """At least 1; a marker that no thing has counts as one that a single thing has."""
+        return math.log2(1 + max(self._things, 1) / max(self._counts[name], 1))
+
+
+class Spots(NamedTuple):
+    """Where in the regions people are: columns of n cells.
+
+    `region` int64[n] is a row of the demand, `cell` uint64[n] a region of the crowd as a whole, and
+    `people` float64[n] how many are there, in 1/256: of everybody, whatever they want.
+    """
+
+    region: Ints
+    cell: Cells
+    people: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """Where a thing is wanted: columns of n regions.
+
+    `share` float64[n] is of all demand that has a place and, with `withheld`, adds up to 1.
+    `crowd` float64[n] is the region's share of all located people, for comparison. `parts`
+    float64[n, m] says how `share` comes about by the markers of `weights` (their weights add up to
+    1); nan where too few people of a region have a marker. `withheld_people` is 0 or at least the
+    threshold, unless nothing is shown at all.
+    """
+
+    weights: Mapping[str, float]
+    cell: Cells
+    partial: Bools
+    people: Ints
+    share: Floats
+    crowd: Floats
+    parts: Floats
+    spots: Spots
+    withheld: float
+    withheld_people: int
+    ignored: tuple[str, ...] = field(default=())
+    """Markers of the thing that no located genome has."""
+
+
+class Survey:
+    """Asks one crowd, region by region, at a resolution (3 to 15) and a threshold of people."""
+
+    def __init__(self, crowd: Crowd, rarity: Rarity, resolution: int, least: int = LEAST) -> None:
+        self._crowd, self._rarity = crowd, rarity
+        self._resolution, self._least = resolution, least
+        self._everybody = everybody = _at(crowd.everybody, resolution)
+        self._groups = group(everybody.person, everybody.cell, resolution, least)
+        sums = np.zeros(len(self._groups.cell), np.int64)
+        np.add.at(sums, np.searchsorted(self._groups.cell, everybody.cell), everybody.amount)
+        self._sums = sums
+        """How much of the crowd is in each of the cells of `_groups`."""
+
+    def demand(self, dna: Dna) -> Demand:
+        """Where a thing of this DNA is wanted.
+
+        Without a single shared marker there is nothing to show: no regions, `withheld` 0.
+        """
+        crowd = self._crowd
+        known = [(name, q8) for name, q8 in dna if crowd.total(name)]
+        ignored = tuple(name for name, _ in dna if not crowd.total(name))
+        raw = {name: q8 * self._rarity.of(name) for name, q8 in known}
+        whole = math.fsum(raw.values())
+        weights = {name: value / whole for name, value in raw.items()}
+        spreads = [_at(crowd.spread(name), self._resolution) for name in weights]
+        return self._demand(weights, spreads, ignored)
+
+    def everybody(self) -> Demand:
+        """Where the located people are, as if all wanted the same."""
+        return self._demand({"": 1.0}, [self._everybody], ())
+
+    def _demand(
+        self, weights: Mapping[str, float], spreads: Sequence[Spread], ignored: tuple[str, ...]
+    ) -> Demand:
+        found = group(
+            _joined([one.person for one in spreads], np.int64),
+            _joined([one.cell for one in spreads], np.uint64),
+            self._resolution,
+            self._least,
+        )
+        regions, markers = len(found.key), len(weights)
+        parts = np.zeros((regions, markers))
+        holders = np.zeros((regions, markers), np.int64)
+        lost = []
+        for at, (weight, spread) in enumerate(zip(weights.values(), spreads, strict=True)):
+            which = found.of(spread.cell)
+            total = int(spread.amount.sum())
+            sums = np.zeros(regions + 1, np.int64)
+            np.add.at(sums, which, spread.amount)  # the last one is what is withheld
+            parts[:, at] = weight * (sums[:-1] / total)
+            lost.append(weight * (int(sums[-1]) / total))
+            holders[:, at] = _people(spread.person, which, regions)
+        share = np.array([math.fsum(row) for row in parts.tolist()], np.float64)
+        _hide(parts, holders, self._least)
+        spots = self._spots(found)
+        crowd = np.bincount(spots.region, spots.people, regions)
+        return Demand(
+            weights=weights,
+            cell=found.key,
+            partial=found.partial,
+            people=found.people,
+            share=share,
+            crowd=crowd / max(int(self._sums.sum()), 1),
+            parts=parts,
+            spots=spots,
+            withheld=math.fsum(lost),
+            withheld_people=found.withheld,
+            ignored=ignored,
+        )
+
+    def _spots(self, found: Grouping) -> Spots:
+        shown = found.group >= 0
+        cell, region = found.cell[shown], found.group[shown]
+        mine = np.searchsorted(self._groups.cell, cell)
+        at = self._groups.group[mine]
+        known = self._groups.key if len(self._groups.key) else np.zeros(1, np.uint64)
+        # Of cells in which too few people are at all, no more is said than of the region.
+        spot = np.where(at >= 0, known[at], found.key[region])
+        return Spots(region, spot, self._sums[mine].astype(np.float64))
+
+
+def _at(spread: Spread, resolution: int) -> Spread:
+    return spread._replace(cell=parents(spread.cell, resolution))
+
+
+def _joined(columns: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate(columns) if columns else np.zeros(0, dtype)
+
+
+def _people(person: Ints, which: Ints, regions: int) -> Ints:
+    """How many different people are in each region."""
+    shown = which >= 0
+    pairs = np.unique(which[shown] << 40 | person[shown])
+    return np.bincount(pairs >> 40, minlength=regions).astype(np.int64)
+
+
+def _hide(parts: Floats, holders: Ints, least: int) -> None:
+    """Forget the part of each marker that too few people of a region have.
+
+    What is missing is what is hidden: so that it tells of no few either, the next rarest go too.
+    """
+    for region, counts in enumerate(holders.tolist()):
+        few = [at for at, count in enumerate(counts) if 0 < count < least]
+        if not few:
+            continue
+        hidden = sum(counts[at] for at in few)
+        for count, at in sorted((count, at) for at, count in enumerate(counts) if count >= least):
+            if len(few) > 1 and hidden >= least:
+                break
+            few.append(at)
+            hidden += count
+        parts[region, few] = np.nan

@@ -1,0 +1,243 @@
+"""Reading genomes and whereabouts out of a tenant: the shell round `genome_server.regions`.
+
+Whose genome counts. What is said of regions is a statistic: a person counts where every one of
+their subjects that has a genome agreed to learning, and has a place only from subjects that agreed
+to location. Linked subjects are one person.
+
+Where somebody is. A marker `home:<cell>` of the customer's profile, of any resolution; else the
+regions in which they did something or were decided for, as the log has them: cells of resolution 5
+or coarser, one vote for each day. Nothing finer is in the log, and no coordinates are anywhere.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from edge_sdk.dna.genome import STRENGTHS
+from edge_sdk.dna.markers import split
+from edge_sdk.dna.schema import HOUR_MS, DnaSchema
+from edge_sdk.engine.cells import parse_cell
+from edge_sdk.errors import UsageError
+from edge_sdk.outbox.frames import FrameKind
+from genome_edge.v1 import event_pb2
+from genome_server.genomes.events import time_of
+from genome_server.genomes.rows import links_of, person_of, row_of
+from genome_server.regions.cells import Cells, Floats, Ints
+from genome_server.regions.crowd import UNIT, Crowd, Whereabouts, home_first, whereabouts
+from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION
+
+if TYPE_CHECKING:
+    from genome_server.log import LogReader
+    from genome_server.store.protocol import Store
+
+HOME: Final = "home"
+"""The namespace of the marker that says in which cell somebody lives."""
+_DAY_MS: Final = 86_400_000
+_TELLING: Final = frozenset({FrameKind.INTERACTION, FrameKind.DECISION})
+
+
+@dataclass
+class Counted:
+    """How many people were looked at and why some have no say."""
+
+    genomes: int = 0
+    """Subjects that have a genome."""
+    people: int = 0
+    """People who count."""
+    no_learning: int = 0
+    """People who did not agree to learning."""
+    no_location: int = 0
+    """People who count, did not agree to location, and so have no place."""
+    no_place: int = 0
+    """People who count and agreed to location, of whom no place is known."""
+    by_home: int = 0
+    """People whose place is their home."""
+    by_log: int = 0
+    """People whose place is where they were seen."""
+    coarse: Counter[int] = field(default_factory=Counter)
+    """People by the finest resolution in which a place of theirs is known."""
+
+
+class _People:
+    """Subjects by the number of their person."""
+
+    def __init__(self) -> None:
+        self.number: dict[bytes, int] = {}
+        self.located: set[bytes] = set()
+
+    def of(self, subject: bytes) -> int | None:
+        """The person whose place may be known by this subject."""
+        return self.number[subject] if subject in self.located else None
+
+
+def gather(
+    store: Store,
+    log: LogReader | None,
+    schema: DnaSchema,
+    *,
+    now_ms: int,
+    days: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[Crowd, Counted]:
+    """The crowd of a tenant, and who is in it.
+
+    Genomes are faded to `now_ms` (Unix); of the log the last so many `days` count. `progress`
+    hears how many events were read.
+    """
+    counted = Counted()
+    with store.snapshot():
+        vocabulary = store.vocabulary()
+        names = vocabulary.markers
+        people, genomes = _genomes(store, counted)
+        columns = _strengths(genomes, schema, schema.half_lives(vocabulary), now_ms // HOUR_MS)
+        homes = _homes(store, people)
+    seen = _seen(log, people, now_ms - days * _DAY_MS, progress)
+    where = home_first(homes, seen)
+    _count(counted, people, homes, where)
+    # A home is a place, not a taste.
+    plain = np.array([split(name)[0] != HOME for name in names], bool)
+    kept = plain[columns[1]] if len(names) else np.zeros(0, bool)
+    person, marker, strength = (column[kept] for column in columns)
+    return Crowd(counted.people, names, person, marker, strength, where), counted
+
+
+_Genome = tuple[int, int, Ints, Ints]
+"""A person's number, the hour of the row (from the landmark), indices and codes."""
+
+
+def _genomes(store: Store, counted: Counted) -> tuple[_People, list[_Genome]]:
+    people = _People()
+    rows: dict[bytes, tuple[int, int, Ints, Ints]] = {}
+    links: dict[bytes, list[bytes]] = {}
+    for record in store.genomes():
+        counted.genomes += 1
+        row = row_of(record)
+        indices, codes = row.indices.astype(np.int64), row.codes.astype(np.int64)
+        rows[record.subject] = (record.consents, row.as_of_hour, indices, codes)
+        if linked := links_of(record.state):
+            links[record.subject] = linked
+    genomes: list[_Genome] = []
+    for subject, (_, hour, indices, codes) in rows.items():
+        person = _person(subject, links)
+        known = [one for one in person if one in rows]
+        if known[0] != subject:
+            continue  # counted with the first of them
+        if not all(rows[one][0] & CONSENT_LEARNING for one in known):
+            counted.no_learning += 1
+            continue
+        number = len(genomes)
+        genomes.append((number, hour, indices, codes))
+        people.number.update(dict.fromkeys(known, number))
+        people.located.update(one for one in known if rows[one][0] & CONSENT_LOCATION)
+    counted.people = len(genomes)
+    return people, genomes
+
+
+def _person(subject: bytes, links: dict[bytes, list[bytes]]) -> list[bytes]:
+    return person_of(subject, lambda one: links.get(one, ())) if subject in links else [subject]
+
+
+def _strengths(
+    genomes: Iterable[_Genome], schema: DnaSchema, half_lives: Ints | Floats, now_hour: int
+) -> tuple[Ints, Ints, Ints]:
+    """Person, marker and strength in 1/1024, faded to an hour since the Unix epoch."""
+    genomes = list(genomes)
+    if not genomes:
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing, nothing
+    sizes = [len(indices) for _, _, indices, _ in genomes]
+    person = np.repeat(np.array([number for number, *_ in genomes], np.int64), sizes)
+    hour = np.repeat(np.array([hour for _, hour, *_ in genomes], np.int64), sizes)
+    marker = np.concatenate([indices for _, _, indices, _ in genomes])
+    codes = np.concatenate([codes for *_, codes in genomes])
+    age = np.maximum(now_hour - schema.landmark_hour - hour, 0)
+    lasting = half_lives[marker].astype(np.float64)
+    rate = np.divide(1.0, lasting, out=np.zeros(len(marker)), where=lasting > 0)
+    strength = STRENGTHS[schema.quantiser][codes] * np.exp2(-age * rate)
+    return person, marker, np.rint(strength * UNIT).astype(np.int64)
+
+
+def _homes(store: Store, people: _People) -> Whereabouts:
+    person, cell, weight = [], [], []
+    for customer in store.customers():
+        number = people.of(customer.subject)
+        if number is None:
+            continue
+        for name, q8 in customer.markers:
+            namespace, value = split(name)
+            if namespace == HOME and (found := _cell(value)) is not None:
+                person.append(number)
+                cell.append(found)
+                weight.append(float(q8))
+    return whereabouts(
+        np.array(person, np.int64), np.array(cell, np.uint64), np.array(weight, np.float64)
+    )
+
+
+def _seen(
+    log: LogReader | None, people: _People, since_ms: int, progress: Callable[[int], None]
+) -> Whereabouts:
+    person, cell, day = array("q"), array("Q"), array("q")
+    cells: dict[str, int | None] = {}
+    for batch in log.batches() if log is not None else ():
+        for frame in batch.frames(_TELLING):
+            number = people.of(frame.subject)
+            if number is None:
+                continue
+            try:
+                event = event_pb2.Event.FromString(frame.body)
+            except DecodeError:
+                continue  # a build counts and reports it
+            said = event.interaction if frame.kind == FrameKind.INTERACTION else event.decision
+            region = said.region
+            if not region or (at_ms := time_of(event, frame)) < since_ms:
+                continue
+            if region not in cells:
+                cells[region] = _cell(region)
+            if (found := cells[region]) is not None:
+                person.append(number)
+                cell.append(found)
+                day.append(at_ms // _DAY_MS)
+        progress(batch.count)
+    return _by_days(
+        np.frombuffer(person, np.int64) if person else np.zeros(0, np.int64),
+        np.frombuffer(cell, np.uint64) if cell else np.zeros(0, np.uint64),
+        np.frombuffer(day, np.int64) if day else np.zeros(0, np.int64),
+    )
+
+
+def _by_days(person: Ints, cell: Cells, day: Ints) -> Whereabouts:
+    """One vote for each day on which somebody was in a cell."""
+    order = np.lexsort((day, cell, person))
+    person, cell, day = person[order], cell[order], day[order]
+    fresh = np.ones(len(person), bool)
+    fresh[1:] = (
+        (person[1:] != person[:-1]) | (cell[1:] != cell[:-1]) | (day[1:] != day[:-1])
+    )  # fmt: skip
+    return whereabouts(person[fresh], cell[fresh], np.ones(int(fresh.sum())))
+
+
+def _cell(text: str) -> int | None:
+    try:
+        return parse_cell(text)
+    except UsageError:
+        return None
+
+
+def _count(counted: Counted, people: _People, homes: Whereabouts, where: Whereabouts) -> None:
+    counted.by_home = homes.people
+    counted.by_log = where.people - homes.people
+    allowed = len({people.number[one] for one in people.located})
+    counted.no_location = counted.people - allowed
+    counted.no_place = allowed - where.people
+    finest = np.zeros(counted.people, np.int64)
+    np.maximum.at(finest, where.person, (where.cell >> np.uint64(52) & np.uint64(15)).astype(int))
+    placed = np.unique(where.person)
+    counted.coarse = Counter(finest[placed].tolist())

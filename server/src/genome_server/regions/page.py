@@ -1,0 +1,242 @@
+"""A map of demand as one HTML file that loads nothing: cells in SVG, and a chooser.
+
+Every layer (a product, a marker, the customers) has regions of its own, since each shows only
+those in which enough people share a marker with it. A region's outline is drawn once; choosing a
+layer shades the outlines that it has and hides the others, coarse ones below fine ones. What stands
+in the file are ids of cells, outlines in pixels, shares and counts of at least the threshold.
+Without scripts the first layer is seen.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from genome_server.regions.cells import resolutions
+from genome_server.regions.demand import Demand
+from genome_server.regions.shapes import HEIGHT, WIDTH, Flat, flat_map
+from genome_server.regions.stores import Shop
+
+_STEPS: Final = ("#eef3f6", "#cfe1e6", "#a8cdd3", "#7cb5bd", "#4f98a6", "#2f7789", "#1d5468")
+_MOST_NAMED: Final = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One choice of the map: its title, and where it is wanted."""
+
+    title: str
+    demand: Demand
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says about whom it speaks of."""
+
+    people: int
+    located: int
+    resolution: int
+    least: int
+    day: str
+
+
+def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop] = ()) -> str:
+    """The whole HTML file.
+
+    Raises ValueError where no layer has a region to show.
+    """
+    cells = sorted({int(cell) for layer in layers for cell in layer.demand.cell.tolist()})
+    if not cells:
+        raise ValueError("there is no region that may be shown")
+    # Coarse ones first: what is the rest of a parent lies below what is shown inside it.
+    levels = resolutions(np.array(cells, np.uint64)).tolist()
+    ordered = [cell for _, cell in sorted(zip(levels, cells, strict=True))]
+    place = {cell: i for i, cell in enumerate(ordered)}
+    flat = flat_map([*ordered, *(shop.cell for shop in shops)])
+    told = [_told(layer, place) for layer in layers]
+    data = json.dumps(told, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
+    options = "".join(
+        f'<option value="{i}">{html.escape(layer.title)}</option>' for i, layer in enumerate(layers)
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>"
+        f'<h1>{html.escape(title)}</h1><p class="lead">{_lead(facts)}</p>'
+        f'<div class="tools"><label>Show <select id="what">{options}</select></label>'
+        '<label>as <select id="how"><option value="0">share of all demand</option>'
+        '<option value="1">per customer, against the average</option></select></label></div>'
+        f'<div class="two"><div class="map">{_svg(flat, ordered, told[0], shops)}</div>'
+        f'<div><div id="legend">{_legend(told[0])}</div>'
+        "<table><thead><tr><th>region</th><th>share</th><th>against the average</th></tr></thead>"
+        f'<tbody id="rows">{_rows(told[0])}</tbody></table><p id="note">{told[0]["note"]}</p></div>'
+        f'</div><p class="quiet">{_privacy(facts)}</p></main><script>const LAYERS={data},'
+        f"STEPS={json.dumps(_STEPS)};{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def _told(layer: Layer, place: dict[int, int]) -> dict[str, Any]:
+    """A layer for the page: by region its place among the outlines, share, index, and title."""
+    demand = layer.demand
+    most = float(demand.share.max(initial=0.0)) or 1.0
+    regions: list[list[Any]] = []
+    for row, cell in enumerate(demand.cell.tolist()):
+        share, crowd = float(demand.share[row]), float(demand.crowd[row])
+        index = share / crowd if crowd else 0.0
+        regions.append(
+            [
+                place[cell],
+                _step(share / most, 1.0),
+                _step(index, 3.0),
+                f"{cell:x}" + (" (rest)" if demand.partial[row] else ""),
+                f"{100 * share:.1f} %",
+                f"{index:.2f} ×",
+                _title(demand, row, share, index),
+            ]
+        )
+    regions.sort(key=lambda region: (-float(region[4][:-2]), region[3]))
+    note = (
+        f"{100 * demand.withheld:.1f} % of the demand is of {demand.withheld_people:,} people in "
+        "regions that are too small to be shown."
+        if demand.withheld_people
+        else "Nothing is withheld."
+    )
+    return {"r": regions, "top": f"{100 * most:.1f} %", "note": note}
+
+
+def _step(value: float, full: float) -> int:
+    return min(int(value / full * len(_STEPS)), len(_STEPS) - 1)
+
+
+def _title(demand: Demand, row: int, share: float, index: float) -> str:
+    rest = ", less what is shown apart in it" if demand.partial[row] else ""
+    lines = [
+        f"cell {int(demand.cell[row]):x}{rest}",
+        f"{100 * share:.1f} % of the demand, {index:.2f} times the average per customer",
+        f"{int(demand.people[row]):,} people share a marker",
+    ]
+    if len(demand.weights) > 1:
+        parts = demand.parts[row].tolist()
+        named = [(p, n) for n, p in zip(demand.weights, parts, strict=True) if p == p and p > 0]
+        named.sort(key=lambda pair: (-pair[0], pair[1]))
+        if named and share > 0:
+            spoken = (f"{name} {100 * part / share:.0f} %" for part, name in named[:_MOST_NAMED])
+            lines.append("drawn by " + ", ".join(spoken))
+    return "\n".join(lines)
+
+
+def _svg(flat: Flat, cells: Sequence[int], first: dict[str, Any], shops: Sequence[Shop]) -> str:
+    shown = {region[0]: region for region in first["r"]}
+    parts = []
+    for i, cell in enumerate(cells):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in flat.ring(cell))
+        region = shown.get(i)
+        look = f'fill="{_STEPS[region[1]]}"' if region else 'class="off"'
+        said = html.escape(region[6]) if region else ""
+        parts.append(f'<polygon points="{points}" {look}><title>{said}</title></polygon>')
+    import h3.api.basic_int as h3
+
+    for shop in shops:
+        x, y = flat.spot(h3.cell_to_latlng(shop.cell))
+        name = html.escape(shop.id)
+        parts.append(
+            f'<g class="shop"><circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+            f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{name}</text><title>{name}</title></g>'
+        )
+    bar, length = flat.scale_bar()
+    floor = HEIGHT - 14
+    parts.append(
+        f'<path d="M16 {floor - 5} V{floor} H{16 + bar:.0f} V{floor - 5}" class="bar"/>'
+        f'<text x="{16 + bar / 2:.0f}" y="{floor - 8}" class="scale">{length}</text>'
+    )
+    return (
+        f'<svg id="map" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
+        f'aria-label="Demand by region">{"".join(parts)}</svg>'
+    )
+
+
+def _legend(told: dict[str, Any]) -> str:
+    steps = "".join(f'<i style="background:{colour}"></i>' for colour in _STEPS)
+    return f'<span id="low">0 %</span>{steps}<span id="high">{told["top"]}</span>'
+
+
+def _rows(told: dict[str, Any]) -> str:
+    return "".join(f"<tr><td>{r[3]}</td><td>{r[4]}</td><td>{r[5]}</td></tr>" for r in told["r"])
+
+
+def _lead(facts: Facts) -> str:
+    return (
+        f"What the genomes of <b>{facts.located:,}</b> customers want, by where they are, on "
+        f"{html.escape(facts.day)}. Cells of H3 resolution {facts.resolution}, or larger ones "
+        "where no more is known or too few people are there."
+    )
+
+
+def _privacy(facts: Facts) -> str:
+    return (
+        f"Only customers who agreed to learning and to location are counted: {facts.located:,} of "
+        f"{facts.people:,} with a genome that may be counted. No region, no rest of a region and "
+        f"nothing that is withheld stands for fewer than {facts.least} people; a marker is named "
+        "in a region only where so many people there have it. This file holds no customer, no "
+        "coordinates of anybody, and loads nothing."
+    )
+
+
+_STYLE = """
+:root{color-scheme:light;--ink:#1d2733;--soft:#5d6b7a;--line:#d9dfe5;--ground:#f6f7f8;--card:#fff}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
+main{max-width:1240px;margin:0 auto;padding:28px 20px 60px}
+h1{font-size:24px;margin:0 0 6px}
+.lead,.quiet,#note{color:var(--soft);max-width:82ch}
+.quiet,#note{font-size:13.5px}
+.lead b{color:var(--ink)}
+.tools{display:flex;flex-wrap:wrap;gap:16px;margin:0 0 16px}
+select{font:inherit;padding:4px 8px;border:1px solid var(--line);border-radius:6px;
+background:var(--card);max-width:46ch}
+.two{display:grid;grid-template-columns:minmax(0,7fr) minmax(280px,4fr);gap:24px;
+align-items:start}
+.map{background:var(--card);border:1px solid var(--line);border-radius:10px}
+svg{display:block;width:100%;height:auto}
+polygon{stroke:#fff;stroke-width:1}
+polygon:hover{stroke:var(--ink);stroke-width:2}
+.off{display:none}
+.shop circle{fill:#b5532a;stroke:#fff;stroke-width:1.5}
+.shop text,.scale{fill:var(--ink);font:11px system-ui,sans-serif;stroke:#fff;stroke-width:3px;
+stroke-linejoin:round;paint-order:stroke}
+.scale{text-anchor:middle}
+.bar{fill:none;stroke:#5d6b7a}
+#legend{display:flex;align-items:center;gap:0;margin:0 0 12px;font-size:13.5px;color:var(--soft)}
+#legend i{flex:1;height:12px}
+#legend span{padding:0 8px}
+table{width:100%;border-collapse:collapse;font-size:13.5px;display:block;max-height:480px;
+overflow:auto}
+th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);width:100%}
+td+td,th+th{white-space:nowrap;text-align:right}
+th{color:var(--soft);font-weight:500}
+@media(max-width:860px){.two{grid-template-columns:1fr}}
+"""
+
+_SCRIPT = """
+const what=document.getElementById('what'),how=document.getElementById('how');
+const shapes=document.querySelectorAll('#map polygon');
+function draw(){
+const layer=LAYERS[what.value],by=+how.value;
+for(const s of shapes){s.setAttribute('class','off')}
+const rows=document.getElementById('rows');rows.textContent='';
+for(const r of layer.r){
+const s=shapes[r[0]];s.removeAttribute('class');s.setAttribute('fill',STEPS[r[1+by]]);
+s.querySelector('title').textContent=r[6];
+const row=rows.insertRow();for(const t of [r[3],r[4],r[5]])row.insertCell().textContent=t}
+document.getElementById('low').textContent=by?'0 ×':'0 %';
+document.getElementById('high').textContent=by?'3 × or more':layer.top;
+document.getElementById('note').textContent=layer.note}
+what.addEventListener('change',draw);how.addEventListener('change',draw);draw();
+"""
