@@ -121,6 +121,27 @@ def test_a_home_of_the_profile_counts_first(house: House) -> None:
     assert crowd.holders(f"home:{home:x}") == 0  # a place, not a taste
 
 
+def test_a_home_that_was_derived_counts_before_where_somebody_was_seen(house: House) -> None:
+    """As a build derives it: a profile marker in the genome."""
+    house.write_dna(DNA_YAML.replace("  age:", "  insight: {profile: 1.0}\n  age:"))
+    marker = f"insight:home-{THERE:x}"
+    house.store.extend_vocabulary([marker])
+    for who, consents in ((1, BOTH), (2, CONSENT_LEARNING)):
+        house.store.put_customers([CustomerRow(subject(who), ((marker, 256),), consents)])
+    house.log([bought(1, 1, HERE), bought(2, 1, HERE)])
+    crowd, counted = found(house)
+    assert places(crowd) == [(0, THERE, 256)]
+    assert (counted.by_home, counted.no_location) == (1, 1)
+    assert crowd.holders(marker) == 0
+    schema = built_schema(house.store)
+    assert schema is not None
+    with LogReader(house.tenant.log_path) as log:
+        seen, counted = gather(house.store, log, schema, now_ms=NOW_MS, days=30, where="seen")
+    assert places(seen) == [(0, HERE, 256)]
+    assert (counted.by_home, counted.by_log) == (0, 1)
+    assert seen.holders(marker) == 0
+
+
 def test_linked_subjects_are_one_person(house: House) -> None:
     for who in (1, 2, 3):
         house.customer(who, BOTH)

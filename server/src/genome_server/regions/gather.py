@@ -5,6 +5,7 @@ their subjects that has a genome agreed to learning, and has a place only from s
 to location. Linked subjects are one person.
 
 Where somebody is. A marker `home:<cell>` of the customer's profile, of any resolution; else the
+home that a build derived (`insight:home-<cell>`); else, or where only that is asked for, the
 regions in which they did something or were decided for, as the log has them: cells of resolution 5
 or coarser, one vote for each day. Nothing finer is in the log, and no coordinates are anywhere.
 """
@@ -15,7 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 HOME: Final = "home"
 """The namespace of the marker that says in which cell somebody lives."""
+DERIVED_HOME: Final = "insight:home-"
+"""How the marker begins that says so where a build derived it."""
+Where = Literal["home", "seen"]
 _DAY_MS: Final = 86_400_000
 _TELLING: Final = frozenset({FrameKind.INTERACTION, FrameKind.DECISION})
 
@@ -84,12 +88,14 @@ def gather(
     *,
     now_ms: int,
     days: int,
+    where: Where = "home",
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Crowd, Counted]:
     """The crowd of a tenant, and who is in it.
 
-    Genomes are faded to `now_ms` (Unix); of the log the last so many `days` count. `progress`
-    hears how many events were read.
+    Genomes are faded to `now_ms` (Unix); of the log the last so many `days` count. `where` says
+    whether a home that is known counts first, or only where somebody was seen. `progress` hears how
+    many events were read.
     """
     counted = Counted()
     with store.snapshot():
@@ -97,15 +103,18 @@ def gather(
         names = vocabulary.markers
         people, genomes = _genomes(store, counted)
         columns = _strengths(genomes, schema, schema.half_lives(vocabulary), now_ms // HOUR_MS)
-        homes = _homes(store, people)
+        told = _homes(store, people)
+    cells = np.array([_home_of(name) for name in names], np.uint64)
+    homes = home_first(told, _derived(people, columns[0], cells[columns[1]]))
+    if where == "seen":
+        homes = whereabouts(*_NOWHERE)
     seen = _seen(log, people, now_ms - days * _DAY_MS, progress)
-    where = home_first(homes, seen)
-    _count(counted, people, homes, where)
+    places = home_first(homes, seen)
+    _count(counted, people, homes, places)
     # A home is a place, not a taste.
-    plain = np.array([split(name)[0] != HOME for name in names], bool)
-    kept = plain[columns[1]] if len(names) else np.zeros(0, bool)
-    person, marker, strength = (column[kept] for column in columns)
-    return Crowd(counted.people, names, person, marker, strength, where), counted
+    taste = np.array([not name.startswith((f"{HOME}:", DERIVED_HOME)) for name in names], bool)
+    person, marker, strength = (column[taste[columns[1]]] for column in columns)
+    return Crowd(counted.people, names, person, marker, strength, places), counted
 
 
 _Genome = tuple[int, int, Ints, Ints]
@@ -164,6 +173,24 @@ def _strengths(
     return person, marker, np.rint(strength * UNIT).astype(np.int64)
 
 
+_NOWHERE: Final = (np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0))
+
+
+def _home_of(name: str) -> int:
+    """The cell of a marker that says where somebody lives; 0 for any other, or where it is none."""
+    if name.startswith(DERIVED_HOME):
+        return _cell(name.removeprefix(DERIVED_HOME)) or 0
+    namespace, value = split(name)
+    return (_cell(value) or 0) if namespace == HOME else 0
+
+
+def _derived(people: _People, person: Ints, cell: Cells) -> Whereabouts:
+    """The homes (0: none) in the genomes of those who agreed to location."""
+    allowed = np.array(sorted({people.number[one] for one in people.located}), np.int64)
+    kept = (cell != 0) & np.isin(person, allowed)
+    return whereabouts(person[kept], cell[kept], np.ones(int(kept.sum())))
+
+
 def _homes(store: Store, people: _People) -> Whereabouts:
     person, cell, weight = [], [], []
     for customer in store.customers():
@@ -171,8 +198,7 @@ def _homes(store: Store, people: _People) -> Whereabouts:
         if number is None:
             continue
         for name, q8 in customer.markers:
-            namespace, value = split(name)
-            if namespace == HOME and (found := _cell(value)) is not None:
+            if found := _home_of(name):
                 person.append(number)
                 cell.append(found)
                 weight.append(float(q8))

@@ -1,0 +1,324 @@
+"""`genome-server genomes regions`: where what is wanted, as a table and as a map."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from genome_server.cli.output import Console, common_options
+from genome_server.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from genome_server.home import Tenant
+    from genome_server.regions.crowd import Crowd
+    from genome_server.regions.demand import Demand, Rarity
+    from genome_server.regions.gather import Counted, Where
+    from genome_server.store.protocol import Store
+
+_SHOWN: Final = 12
+_MARKERS: Final = 12
+_COLUMNS: Final = ("what", "cell", "rest", "people", "share", "against_average")
+
+
+def crowd_options(function: Any) -> Any:
+    """Add the options that say who is counted, and how finely."""
+    for option in (
+        click.option(
+            "--where",
+            type=click.Choice(["home", "seen"]),
+            default="home",
+            show_default=True,
+            help="By where people live, else were seen; or only by where they were seen.",
+        ),
+        click.option(
+            "--days",
+            type=click.IntRange(1, 36_600),
+            default=365,
+            show_default=True,
+            help="How far back it counts where somebody was seen.",
+        ),
+        click.option(
+            "--least",
+            type=click.IntRange(2),
+            default=10,
+            show_default=True,
+            help="How many people a region must have to be shown.",
+        ),
+        click.option(
+            "--resolution",
+            type=click.IntRange(3, 8),
+            default=5,
+            show_default=True,
+            help="H3 resolution of the regions; the log knows none finer than 5, homes may.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def gathered(
+    console: Console, tenant: Tenant, store: Store, days: int, where: Where
+) -> tuple[Crowd, Counted, Rarity]:
+    """The crowd of a tenant, who is in it, and what is rare in its assortment. Raises Refused."""
+    from genome_server.genomes.rows import built_schema
+    from genome_server.ingest.dna import product_dna
+    from genome_server.log import LogReader
+    from genome_server.regions.demand import Rarity
+    from genome_server.regions.gather import gather
+
+    schema = built_schema(store)
+    if schema is None:
+        raise Refused("there are no genomes yet: run genome-server build")
+    now_ms = time.time_ns() // 1_000_000
+    log = LogReader(tenant.log_path) if tenant.log_path.exists() else None
+    try:
+        with console.progress("reading where people were", log.end() if log else 0) as advance:
+            crowd, counted = gather(
+                store, log, schema, now_ms=now_ms, days=days, where=where, progress=advance
+            )
+    finally:
+        if log is not None:
+            log.close()
+    if not crowd.where.people:
+        raise Refused(_nobody(counted))
+    return crowd, counted, Rarity(product_dna(d) for _, d in store.documents("product"))
+
+
+def _nobody(counted: Counted) -> str:
+    return (
+        f"of {counted.genomes:,} genomes none has a place: {counted.no_learning:,} people did not "
+        f"agree to learning, {counted.no_location:,} not to location, and of {counted.no_place:,} "
+        "no cell is known (interactions with a cell, decisions, or the profile marker home:CELL)"
+    )
+
+
+def about(counted: Counted, crowd: Crowd) -> dict[str, Any]:
+    """Who was counted, for --json."""
+    return {
+        "genomes": counted.genomes,
+        "people": counted.people,
+        "located": crowd.where.people,
+        "by_home": counted.by_home,
+        "by_log": counted.by_log,
+        "no_learning": counted.no_learning,
+        "no_location": counted.no_location,
+        "no_place": counted.no_place,
+        "by_finest_resolution": {str(k): n for k, n in sorted(counted.coarse.items())},
+    }
+
+
+@click.command("regions")
+@click.option("--product", "products", multiple=True, help="A product's id; may stand again.")
+@click.option("--marker", "markers", multiple=True, help="A marker; may stand again.")
+@crowd_options
+@click.option(
+    "--page", type=click.Path(dir_okay=False, path_type=Path), help="Write a map as one HTML file."
+)
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all regions as CSV.",
+)
+@click.option(
+    "--stores",
+    "stores_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the stores of this file on the map.",
+)
+@common_options
+def command(
+    console: Console,
+    products: tuple[str, ...],
+    markers: tuple[str, ...],
+    resolution: int,
+    least: int,
+    days: int,
+    where: Where,
+    page: Path | None,
+    csv_path: Path | None,
+    stores_path: Path | None,
+) -> None:
+    """Show where products or markers are wanted, by region.
+
+    Counts the genomes of customers who agreed to learning and to location. A
+    region with fewer than --least people who share a marker with the product is
+    taken together with its neighbours, or withheld; what is withheld is said.
+    Without --product and --marker, the markers that most people have.
+
+    \b
+    genome-server genomes regions --product p-espresso --page demand.html
+    """
+    from genome_server.regions.demand import Survey
+    from genome_server.regions.files import read_shops
+    from genome_server.regions.page import Facts, Layer
+    from genome_server.regions.page import page as drawn
+
+    if stores_path is not None and page is None:
+        raise UsageError("--stores draws on the map: give --page too")
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
+        shops = read_shops(stores_path, store) if stores_path else []
+        wanted = _dna_of(store, products, markers)
+        crowd, counted, rarity = gathered(console, tenant, store, days, where)
+    survey = Survey(crowd, rarity, resolution, least)
+    wanted = wanted or _most_held(crowd, least)
+    layers = [(name, survey.demand(dna)) for name, dna in wanted]
+    if page is not None:
+        facts = Facts(
+            counted.people,
+            crowd.where.people,
+            resolution,
+            least,
+            dt.datetime.now(dt.UTC).date().isoformat(),
+        )
+        everybody = Layer("customers, whatever they want", survey.everybody())
+        try:
+            text = drawn(
+                "Where genomes live", [*(Layer(*one) for one in layers), everybody], facts, shops
+            )
+        except ValueError as error:
+            raise Refused(f"{error}: fewer than {least} people share a place") from error
+        page.write_text(text, encoding="utf-8")
+    if csv_path is not None:
+        _write_csv(csv_path, layers)
+    console.result(
+        {
+            "resolution": resolution,
+            "least": least,
+            **about(counted, crowd),
+            "demand": {name: _as_json(found) for name, found in layers},
+            "page": str(page) if page else None,
+            "csv": str(csv_path) if csv_path else None,
+        },
+        lambda: _print(console, layers, counted, crowd, page, csv_path),
+    )
+
+
+def _dna_of(
+    store: Store, products: tuple[str, ...], markers: tuple[str, ...]
+) -> list[tuple[str, list[tuple[str, int]]]]:
+    """What is asked for, by name. Raises Refused with the nearest name."""
+    from genome_server.ingest.dna import ONE_Q8, product_dna
+    from genome_server.ingest.nearest import KnownIds
+
+    wanted = []
+    for product in products:
+        document = store.document("product", product)
+        if document is None:
+            known = KnownIds("product", (name for name, _ in store.documents("product")))
+            raise Refused(known.unknown(product))
+        title = document.get("title")
+        name = f"{product} ({title})" if title else product
+        wanted.append((name, product_dna(document)))
+    vocabulary = store.vocabulary()
+    for marker in markers:
+        if marker not in vocabulary:
+            near = vocabulary.nearest(marker)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise Refused(f"no genome has ever had the marker {marker!r}{hint}")
+        wanted.append((marker, [(marker, ONE_Q8)]))
+    return wanted
+
+
+def _most_held(crowd: Crowd, least: int) -> list[tuple[str, list[tuple[str, int]]]]:
+    """The markers that most people have."""
+    held = sorted(crowd.names, key=lambda name: (-crowd.holders(name), name))
+    return [(name, [(name, 256)]) for name in held[:_MARKERS] if crowd.holders(name) >= least]
+
+
+def _rows(found: Demand) -> list[dict[str, Any]]:
+    """The regions of a demand, the greatest share first."""
+    rows = []
+    for row, cell in enumerate(found.cell.tolist()):
+        parts = dict(zip(found.weights, found.parts[row].tolist(), strict=True))
+        share, crowd = float(found.share[row]), float(found.crowd[row])
+        rows.append(
+            {
+                "cell": f"{cell:x}",
+                "rest": bool(found.partial[row]),
+                "people": int(found.people[row]),
+                "share": share,
+                "against_average": share / crowd if crowd else None,
+                # What too few people have is told of with the others only.
+                "markers": {name: part for name, part in parts.items() if part == part},
+            }
+        )
+    return sorted(rows, key=lambda one: (-float(str(one["share"])), str(one["cell"])))
+
+
+def _as_json(found: Demand) -> dict[str, Any]:
+    return {
+        "weights": dict(found.weights),
+        "ignored": list(found.ignored),
+        "regions": _rows(found),
+        "withheld": {"share": found.withheld, "people": found.withheld_people},
+    }
+
+
+def _write_csv(path: Path, layers: list[tuple[str, Demand]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        for name, found in layers:
+            writer.writerows({"what": name, **row} for row in _rows(found))
+            if found.withheld_people:
+                writer.writerow(
+                    {"what": name, "people": found.withheld_people, "share": found.withheld}
+                )
+
+
+def _print(
+    console: Console,
+    layers: list[tuple[str, Demand]],
+    counted: Counted,
+    crowd: Crowd,
+    page: Path | None,
+    csv_path: Path | None,
+) -> None:
+    console.print(
+        f"{crowd.where.people:,} of {counted.people:,} people have a place "
+        f"({counted.by_home:,} by their home, {counted.by_log:,} by where they were seen)"
+    )
+    for name, found in layers:
+        console.print()
+        console.print(name)
+        if not found.weights:
+            console.print("  no genome that has a place shares a marker with it")
+            continue
+        rows = _rows(found)
+        console.table(
+            ("region", "people", "share", "per customer", "drawn by"),
+            [
+                (
+                    row["cell"] + (" (rest)" if row["rest"] else ""),
+                    f"{row['people']:,}",
+                    f"{100 * row['share']:.1f} %",
+                    f"{row['against_average']:.2f} x" if row["against_average"] else "",
+                    _drawn_by(row),
+                )
+                for row in rows[:_SHOWN]
+            ],
+        )
+        if len(rows) > _SHOWN:
+            console.print(f"and {len(rows) - _SHOWN:,} more; see --csv or --json")
+        if found.withheld_people:
+            console.print(
+                f"withheld: {100 * found.withheld:.1f} %, of {found.withheld_people:,} people in "
+                "regions that are too small"
+            )
+    for path in (page, csv_path):
+        if path is not None:
+            console.print(f"wrote {path}")
+
+
+def _drawn_by(row: dict[str, Any]) -> str:
+    named = sorted(row["markers"].items(), key=lambda pair: (-pair[1], pair[0]))
+    share = row["share"]
+    return ", ".join(f"{n} {100 * part / share:.0f} %" for n, part in named[:2] if part > 0)
