@@ -1,0 +1,1 @@
+"""What a customer does next: action, category, time, channel and moment, each with its chance."""
