@@ -11,7 +11,9 @@ are added that the file does not say:
   later one, of that and the file's, counts.
 - *The epoch.* It grows by one whenever the schema differs from the last one
   seen, whichever way it came about; rows of different epochs never mix. How
-  long something counts in the moment is in no row and begins no epoch.
+  long something counts in the moment is in no row and begins no epoch. The DNA
+  of things belongs to it: another section `text`, `rarity` or `content`, and
+  what `dna learn` counted, begin a new one.
 
     schema = load_schema(tenant.dna_path, store)
 """
@@ -42,6 +44,9 @@ from edge_sdk.dna.schema import (
 )
 from edge_sdk.errors import InvalidMarker, UsageError
 from genome_server.errors import SchemaFileError
+from genome_server.things.dna import Things
+from genome_server.things.kept import NEWEST_EPOCH, keep_epoch, things_under
+from genome_server.things.settings import SECTIONS, Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
@@ -50,7 +55,6 @@ if TYPE_CHECKING:
 #: counts finely, and 25 half-lives of the shortest kind still lie ahead.
 LANDMARK_DAYS_BACK = 180
 
-_EPOCH_KEY = "schema_epoch"
 _DIGEST_KEY = "schema_digest"
 _PROFILE_KEY = "profile_namespaces"
 _LANDMARK_KEY = "landmark_hour"
@@ -67,6 +71,7 @@ _FIELDS = (
     "quantiser",
     "namespaces",
     "kinds",
+    *SECTIONS,
 )
 _KIND_FIELDS = ("weight", "money", "prefix", "label")
 
@@ -123,19 +128,33 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     schema = with_profiles(schema, profile_namespaces(store), weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
     schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
-    digest = _digest(schema)
+    settings = read_things(path)
     with store.transaction():
+        things = things_under(store, settings)
+        digest = _digest(schema, things)
         if store.meta(_DIGEST_KEY) != digest:
             store.set_meta(_DIGEST_KEY, digest)
-            store.set_meta(_EPOCH_KEY, str(store.next_counter(_EPOCH_KEY)))
-        return replace(schema, epoch=int(store.meta(_EPOCH_KEY) or 1))
+            epoch = store.next_counter(NEWEST_EPOCH)
+            store.set_meta(NEWEST_EPOCH, str(epoch))
+            keep_epoch(store, epoch, things)
+        return replace(schema, epoch=int(store.meta(NEWEST_EPOCH) or 1))
 
 
-def _digest(schema: DnaSchema) -> str:
+def read_things(path: Path) -> Settings:
+    """What the file says of the DNA of things. Raises SchemaFileError."""
+    try:
+        return read_settings(_read(path))
+    except SettingsError as error:
+        raise SchemaFileError(f"{path}: {error}") from error
+
+
+def _digest(schema: DnaSchema, things: Things) -> str:
     """What is equal for schemas whose rows can be mixed."""
     namespaces = tuple(replace(rule, moment_half_life_s=0) for rule in schema.namespaces)
     same = replace(schema, epoch=0, namespaces=namespaces)
-    return hashlib.sha256(same.to_proto().SerializeToString()).hexdigest()
+    digest = hashlib.sha256(same.to_proto().SerializeToString()).hexdigest()
+    own = things.digest()
+    return f"{digest} {own}" if own else digest
 
 
 def renew_epoch(store: Store) -> None:

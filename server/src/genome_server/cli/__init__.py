@@ -32,6 +32,7 @@ COMMANDS: dict[str, Entry] = {
         "import_", "Import products, places, placements, offers, customers, interactions."
     ),
     "offers": Entry("offers", "Check, preview, show and stop offers."),
+    "dna": Entry("dna", "Explain the DNA of things; learn which markers are rare."),
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
     "genomes": Entry("genomes", "Look at genomes: show, compare, group, foresee."),

@@ -13,7 +13,7 @@ from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 if TYPE_CHECKING:
     from genome_server.ingest.importer import FileReport
 
-_KINDS = ("products", "places", "placements", "offers", "customers", "interactions")
+_KINDS = ("products", "contents", "places", "placements", "offers", "customers", "interactions")
 _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 
 

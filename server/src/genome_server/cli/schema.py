@@ -8,7 +8,16 @@ import click
 
 from genome_server.cli.output import Console, common_options
 
-_KINDS = ("products", "places", "placements", "offers", "customers", "interactions", "moments")
+_KINDS = (
+    "products",
+    "contents",
+    "places",
+    "placements",
+    "offers",
+    "customers",
+    "interactions",
+    "moments",
+)
 
 
 @click.command()

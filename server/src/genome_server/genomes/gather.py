@@ -49,7 +49,7 @@ class Gathering:
         """The latest word on each (subject, purpose): granted, Unix ms, offset in the log."""
         self._store = store
         self._schema = schema
-        dna = StoreDna(store)
+        dna = StoreDna(store, schema)
         self._reader = EventReader(schema, dna.product, dna.offer)
         self._vocabulary = store.vocabulary()
         self._votes: list[tuple[bytes, str, int, int, int, int]] = []

@@ -35,6 +35,7 @@ from genome_server.genomes.rows import (
 from genome_server.home import Tenant
 from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import Store
+from genome_server.things.kept import outdated
 
 _MAX_EVENTS = 20_000
 
@@ -62,11 +63,11 @@ class LiveConsumer:
     def catch_up(self, max_events: int = _MAX_EVENTS) -> int:
         """Apply at most about `max_events` events; returns how many there were, 0 at the end.
 
-        Genomes that were never built, and a landmark that is used up, are a
-        case for a build, which is then done here.
+        Genomes that were never built, or by another version's rules over text, and a
+        landmark that is used up, are a case for a build, which is then done here.
         """
         schema = built_schema(self._store)
-        if schema is None or self._another_log():
+        if schema is None or self._another_log() or outdated(self._store, schema.epoch):
             return self._build()
         if self._log.end() <= self._store.consumer_offset(GENOMES, schema.epoch):
             return 0
@@ -110,7 +111,7 @@ class LiveConsumer:
         """One that knows what it read before, as long as products and offers are what they were."""
         key = (schema, self._store.documents_version())
         if self._reader is None or self._reader[0] != key:
-            dna = StoreDna(self._store)
+            dna = StoreDna(self._store, schema)
             self._reader = (key, BulkReader(EventReader(schema, dna.product, dna.offer)))
         return self._reader[1]
 

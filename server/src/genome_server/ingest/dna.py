@@ -23,16 +23,33 @@ Dna = list[tuple[str, int]]
 
 
 def product_dna(document: Mapping[str, Any]) -> Dna:
-    """A product's DNA: brand, category, attributes, and what is declared, which wins.
+    """What a product's document declares: brand, category, attributes, and `dna`, which wins.
+
+    What it is to the genomes, `things.dna.Things` says. Raises RowError with the field that is no
+    marker.
+    """
+    return list({marker: salience for _, marker, salience in product_parts(document)}.items())
+
+
+def product_parts(document: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+    """(field, marker, salience in 1/256) as a product's document declares them; of one marker the
+    last wins. Raises RowError."""
+    for field in ("brand", "category"):
+        if document.get(field):
+            yield field, marker_of(field, field, document[field]), ONE_Q8
+    for name, value in document.get("attributes", {}).items():
+        for marker in attribute_markers({name: value}):
+            yield f"attributes.{name}", marker, ONE_Q8
+    for marker, salience_q8 in declared_dna(document.get("dna"), "dna"):
+        yield "dna", marker, salience_q8
+
+
+def content_dna(document: Mapping[str, Any]) -> Dna:
+    """What the document of an e-mail or a page declares: attributes, and `dna`, which wins.
 
     Raises RowError with the field that is no marker.
     """
-    markers: dict[str, int] = {}
-    for field in ("brand", "category"):
-        if document.get(field):
-            markers[marker_of(field, field, document[field])] = ONE_Q8
-    for marker in attribute_markers(document.get("attributes", {})):
-        markers.setdefault(marker, ONE_Q8)
+    markers = dict.fromkeys(attribute_markers(document.get("attributes", {})), ONE_Q8)
     markers.update(declared_dna(document.get("dna"), "dna"))
     return list(markers.items())
 

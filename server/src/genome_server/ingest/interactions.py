@@ -29,6 +29,7 @@ from edge_sdk.engine.cells import ancestors, parse_cell
 from edge_sdk.errors import UsageError
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
+from genome_server.genomes.dna import CONTENT, StoreDna
 from genome_server.genomes.events import FUTURE_MS, interaction_key
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import declared_dna
@@ -38,6 +39,7 @@ from genome_server.log import Committer, LogReader
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
+    from genome_server.things.dna import Things
 
 #: The device under which imports stand in the log.
 DEVICE: Final = "import"
@@ -69,9 +71,9 @@ class EventMaker:
         self._schema = schema
         self._known = {
             what: KnownIds(what, (name for name, _ in store.documents(what)))
-            for what in ("product", "offer")
+            for what in ("product", "offer", "content")
         }
-        self._places = _places(store)
+        self._places = _places(store, StoreDna(store, schema).things)
         self._occurrences: Counter[str] = Counter()
 
     def make(self, row: Mapping[str, Any]) -> Event:
@@ -87,7 +89,7 @@ class EventMaker:
             interaction=event_pb2.Interaction(
                 interaction_id=interaction_id,
                 kind=row["kind"],
-                product=row.get("product", ""),
+                product=CONTENT + row["content"] if row.get("content") else row.get("product", ""),
                 offer=row.get("offer", ""),
                 dna=[dna_pb2.WeightedMarker(marker=m, salience_q8=q8) for m, q8 in dna],
                 amount_micros=round(row.get("amount", 0) * 1_000_000),
@@ -112,7 +114,7 @@ class EventMaker:
             self._schema.kind(row["kind"])
         except UsageError as error:
             raise RowError("kind", str(error)) from error
-        given = [field for field in ("product", "offer", "dna") if row.get(field)]
+        given = [field for field in ("product", "offer", "content", "dna") if row.get(field)]
         if len(given) > 1:
             raise RowError(given[1], f"and {given[0]} exclude each other; give one of them")
         for what, known in self._known.items():
@@ -253,14 +255,14 @@ def _cell(text: str) -> int:
         raise RowError("cell", str(error)) from error
 
 
-def _places(store: Store) -> dict[int, list[str]]:
+def _places(store: Store, things: Things) -> dict[int, list[str]]:
     """Place markers by cell."""
     places: dict[int, list[str]] = {}
     for _, document in store.documents("place"):
+        kinds = [name for name, _ in things.place_kinds(document)]
         for cell in document["cells"]:
             markers = places.setdefault(parse_cell(cell), [])
-            if document["kind"] not in markers:
-                markers.append(document["kind"])
+            markers.extend(kind for kind in kinds if kind not in markers)
     return places
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from genome_server.errors import UsageError
 from genome_server.ingest.kind import Kind, kind_of
+from genome_server.ingest.kinds_contents import CONTENTS
 from genome_server.ingest.kinds_offers import OFFERS, PLACEMENTS
 from genome_server.ingest.terms import (
     CELL,
@@ -74,7 +75,9 @@ _PRODUCTS = kind_of(
     ["id"],
     {
         "id": id_("Your id of the product.", "p-espresso"),
-        "title": text("Its name, for people.", "Espresso beans"),
+        "title": text("Its name, for people; dna.yaml says whether it is read.", "Espresso beans"),
+        "description": text("More about it.", "Dark roast, 500 g, fair trade"),
+        "size": text("How much of it there is.", "500 g", maxLength=120),
         "brand": text("Becomes the marker `brand:…`.", "Acme", maxLength=120),
         "category": text("Becomes the marker `category:…`.", "coffee", maxLength=120),
         "attributes": free(
@@ -123,7 +126,7 @@ _PLACES = kind_of(
 
 _INTERACTIONS = kind_of(
     "interactions",
-    "Interactions: what customers did. At most one of product, offer and dna.",
+    "Interactions: what customers did. At most one of product, offer, content and dna.",
     ["customer", "kind", "time"],
     {
         "interaction_id": id_(
@@ -145,7 +148,8 @@ _INTERACTIONS = kind_of(
         ),
         "product": id_("The product's id.", "p-espresso"),
         "offer": id_("The offer's id.", "taxi-to-airport"),
-        "dna": dna("The DNA of what it was about, where it is neither.", "claim:organic"),
+        "content": id_("The id of the e-mail or page, where it was about one.", "mail-spring"),
+        "dna": dna("The DNA of what it was about, where it is none of them.", "claim:organic"),
         "time": time("When it happened, local time with its offset.", "2026-03-01T18:05:00+01:00"),
         "amount": number("What was paid, in `currency`.", 12.9, -1e9, 1e9),
         "currency": text(
@@ -165,12 +169,13 @@ _INTERACTIONS = kind_of(
             {"place": "hotel", "activity": "flight-search", "weather": "rainy"},
         ),
     },
-    alternatives=(("product",), ("offer",), ("dna",)),
+    alternatives=(("product",), ("offer",), ("content",), ("dna",)),
 )
 
 #: In the order in which a newcomer imports them: what is named before what names it.
 KINDS: Final[Mapping[str, Kind]] = {
-    kind.name: kind for kind in (_PRODUCTS, _PLACES, PLACEMENTS, OFFERS, _CUSTOMERS, _INTERACTIONS)
+    kind.name: kind
+    for kind in (_PRODUCTS, CONTENTS, _PLACES, PLACEMENTS, OFFERS, _CUSTOMERS, _INTERACTIONS)
 }
 
 

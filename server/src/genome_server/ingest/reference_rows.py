@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_sdk.dna.markers import marker
 from edge_sdk.engine.cells import format_cell, parse_cell
@@ -12,19 +12,67 @@ from edge_sdk.engine.covers import compacted
 from edge_sdk.engine.offer_check import check_offer
 from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
 from edge_sdk.errors import InvalidContext, InvalidMarker
+from genome_server.dna_file import read_things
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.check import RowError
-from genome_server.ingest.dna import offer_markers, problem_error, product_dna, row_error
+from genome_server.ingest.dna import (
+    content_dna,
+    offer_markers,
+    problem_error,
+    product_dna,
+    row_error,
+)
+from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.worth import beyond_offer, beyond_placement
+from genome_server.things.kept import learnt
+
+if TYPE_CHECKING:
+    from genome_server.home import Tenant
+    from genome_server.store.protocol import Store
 
 Document = dict[str, Any]
 
 
+Convert = Callable[[Mapping[str, Any]], tuple[Document, list[str]]]
+
+
+def product_row(tenant: Tenant, store: Store) -> Convert:
+    """What makes a row the document of a product, and its markers. It raises RowError.
+
+    Where dna.yaml reads texts or weighs rarity, a marker gets its index when something has it:
+    what is left out of all DNA would stand in the vocabulary for ever.
+    """
+    settings = read_things(tenant.dna_path)
+    later = settings.said or learnt(store) is not None
+
+    def convert(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+        document, names = product(row)
+        return document, [] if later else names
+
+    return convert
+
+
 def product(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
-    """The document of a product, and its markers. Raises RowError."""
+    """The document of a product, and the markers that it declares. Raises RowError."""
     document = dict(row)
     return document, [name for name, _ in product_dna(document)]
+
+
+def content_row(store: Store) -> Convert:
+    """What makes a row the document of content; its markers get their indices when something has
+    them. It raises RowError, also for a product that is not there."""
+    known = KnownIds("product", (name for name, _ in store.documents("product")))
+
+    def convert(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
+        document = dict(row)
+        for at, name in enumerate(row.get("products", ())):
+            if name not in known:
+                raise RowError(f"products[{at}]", known.unknown(name))
+        content_dna(document)
+        return document, []
+
+    return convert
 
 
 def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Document, list[str]]:

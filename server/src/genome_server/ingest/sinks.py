@@ -242,7 +242,9 @@ def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bo
         case "interactions":
             return InteractionSink(tenant, store, file, create=create)
         case "products":
-            return DocumentSink(store, "product", reference_rows.product)
+            return DocumentSink(store, "product", reference_rows.product_row(tenant, store))
+        case "contents":
+            return DocumentSink(store, "content", reference_rows.content_row(store))
         case "offers":
             return OfferSink(store, file.parent, tenant.parts_dir)
         case "placements":

@@ -121,7 +121,7 @@ def sources_of(store: Store, log: LogReader) -> Sources:
     schema = built_schema(store)
     if schema is None:
         raise Refused("there are no genomes yet; run: genome-server build")
-    dna = StoreDna(store)
+    dna = StoreDna(store, schema)
 
     def person(subject: bytes) -> Person:
         row = store.customer(subject)

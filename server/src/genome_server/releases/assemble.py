@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import DnaSchema
@@ -18,8 +19,10 @@ from edge_sdk.engine.zones import tables_for, zone_trouble
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
-from genome_server.ingest.dna import Dna, offer_markers, product_dna
+from genome_server.genomes.dna import StoreDna
+from genome_server.ingest.dna import Dna, offer_markers
 from genome_server.store.protocol import Store
+from genome_server.things.dna import Things
 
 # How long before a release is made, and after it expires, tables of time zones hold.
 _YEARS_BEFORE = 2
@@ -47,10 +50,11 @@ def assemble(
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     documents = store.documents("offer")
-    offers = [offer_from_document(document, taken=True) for _, document in documents]
+    dna = StoreDna(store, schema)
+    offers = [_offer(document, dna.things) for _, document in documents]
     placements = [placement_from_document(document) for _, document in store.documents("placement")]
-    products = [(name, product_dna(document)) for name, document in store.documents("product")]
-    places = _place_table(store, _rings_asked(offers))
+    products = list(dna.products())
+    places = _place_table(store, _rings_asked(offers), dna.things)
     wanted = [
         *BUILTIN_MARKERS,
         *(name for offer in offers for name in offer_markers(offer)),
@@ -76,6 +80,16 @@ def assemble(
         name: message.SerializeToString(deterministic=True) for name, message in messages.items()
     }
     return {**parts, "model": model}
+
+
+def _offer(document: Mapping[str, Any], things: Things) -> release_pb2.OfferSpec:
+    """An offer with the DNA that it has to the genomes."""
+    spec = offer_from_document(document, taken=True)
+    if things.settings.offers:
+        del spec.dna[:]
+        for marker, salience_q8 in things.offer(document):
+            spec.dna.add(marker=marker, salience_q8=salience_q8)
+    return spec
 
 
 def without_offers(parts: Mapping[str, bytes], names: Collection[str]) -> dict[str, bytes]:
@@ -125,7 +139,7 @@ def _rings_asked(offers: Iterable[release_pb2.OfferSpec]) -> dict[str, tuple[str
 
 
 def _place_table(
-    store: Store, rings_asked: Mapping[str, tuple[str, int]]
+    store: Store, rings_asked: Mapping[str, tuple[str, int]], things: Things
 ) -> release_pb2.PlaceTable:
     """The table of all places and of the rings around them that are asked for.
 
@@ -133,9 +147,11 @@ def _place_table(
     """
     best: dict[tuple[int, str], int] = {}
     for _, document in store.documents("place"):
+        kinds = things.place_kinds(document)
         for cell, salience_q8 in _place_cells(document):
-            key = (cell, document["kind"])
-            best[key] = max(salience_q8, best.get(key, 0))
+            for kind, own_q8 in kinds:
+                salience = max(1, salience_q8 * own_q8 // _FULL_Q8)
+                best[cell, kind] = max(salience, best.get((cell, kind), 0))
     around: dict[tuple[int, str], int] = {}
     for marker, (place, rings) in rings_asked.items():
         try:

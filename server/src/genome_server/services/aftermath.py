@@ -18,6 +18,7 @@ from edge_sdk.outbox.redeeming import RedemptionReason
 from edge_sdk.runtime.claiming import claim_of
 from genome_edge.v1 import decision_pb2, dna_pb2, event_pb2
 from genome_server.counting.happened import counts
+from genome_server.genomes.dna import known_thing
 from genome_server.log import Kept
 from genome_server.services.auth import Caller
 from genome_server.services.deciding import REMEMBERED_MS, Customer, Decider, Remembered
@@ -152,7 +153,7 @@ def imprint(
     _check_kind(release, request.kind)
     if bool(request.product) == bool(request.dna):
         raise invalid("an imprint has a product, or DNA of its own", field="product")
-    if request.product and who.room.store.document("product", request.product) is None:
+    if request.product and not known_thing(who.room.store, request.product):
         near = nearest_name(request.product, release.products.ids)
         hint = f"; did you mean {near!r}?" if near else ""
         raise invalid(f"there is no product of this id{hint}", field="product")

@@ -17,7 +17,7 @@ CONSENT_LOCATION = 1 << 3
 DEFAULT_CHANNEL = "stable"
 
 #: What `put_documents` takes as a kind.
-DOCUMENT_KINDS = ("product", "offer", "placement", "place")
+DOCUMENT_KINDS = ("product", "offer", "placement", "place", "content")
 
 Document = dict[str, Any]
 #: (epoch, lane, sequence): how far a device's own events of a lane got.
