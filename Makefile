@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format proto bench drill clean
+.PHONY: help setup demo test test-long test-spark check format proto bench drill clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,11 +26,20 @@ $(VENV)/.done: pyproject.toml constraints.txt edge_sdk/pyproject.toml server/pyp
 demo: $(VENV)/.done ## the whole loop: a hotel guest is offered the taxi, online and offline
 	@$(PY) -m examples.demo
 
-test: $(VENV)/.done ## every test but the long ones
-	$(PY) -m pytest -m "not long" $(ARGS)
+test: $(VENV)/.done ## every test but the long ones and those of Spark
+	$(PY) -m pytest -m "not long and not spark" $(ARGS)
 
 test-long: $(VENV)/.done ## the long tests
 	$(PY) -m pytest -m long $(ARGS)
+
+$(VENV)/.spark: $(VENV)/.done constraints.txt
+	@command -v java >/dev/null || { echo "Spark needs Java 17 or later (openjdk-17-jre-headless)"; exit 2; }
+	@echo "installing Apache Spark (once, 450 MB) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './server[spark]'
+	@touch $@
+
+test-spark: $(VENV)/.spark ## genomes on Apache Spark are those of DuckDB and of the SDK
+	$(PY) -m pytest -m spark tests/spark $(ARGS)
 
 check: $(VENV)/.done ## lint, types, contract, drift of generated files, import rule, docs
 	$(PY) -m tools.check

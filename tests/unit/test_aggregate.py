@@ -1,108 +1,156 @@
+"""The aggregation in columns, on DuckDB, is what the SDK computes one by one."""
+
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import ibis
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.dna.imprint import STATE_MAX, GenomeState, grow
-from genome_server.genomes import aggregate
-from genome_server.genomes.database import Database
+from edge_sdk.dna.imprint import STATE_MAX, GenomeState
+from edge_sdk.errors import LandmarkExhausted
+from genome_server.genomes import aggregate, tables
+from genome_server.genomes.aggregation import Aggregation
+from tests.aggregations import (
+    LANDMARK,
+    SCHEMA,
+    Case,
+    Deed,
+    cases,
+    history,
+    on_duckdb,
+    reference,
+    states_of,
+    subject,
+    tabled,
+)
 
-HALF_LIVES = (0, 1, 3, 24, 720)
-FURTHEST = 1 << 33
-TABLES = {"votes": aggregate.VOTES, "once": aggregate.ONCE, "mantissas": aggregate.MANTISSAS}
-VOTES, ONCE, MANTISSAS = (aggregate.table(name, schema) for name, schema in TABLES.items())
-
-Vote = tuple[bytes, int, int, int, int]
-
-votes = st.lists(
-    st.tuples(
-        st.sampled_from([b"a" * 16, b"b" * 16, b"\x00" * 15 + b"'"]),
-        st.integers(0, 3),
-        st.sampled_from(HALF_LIVES),
-        st.integers(-490_000, 700),
-        st.integers(0, FURTHEST),
-    ),
-    max_size=30,
-).map(lambda some: [(s, m, hl, min(h, 25 * hl) if hl else h, v) for s, m, hl, h, v in some])
+MOST = (1 << 63) - 1
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    made = Database(tmp_path_factory.mktemp("aggregate") / "test.duckdb")
-    for name, schema in TABLES.items():
-        made.create(name, schema)
-    made.insert("mantissas", aggregate.mantissas(HALF_LIVES))
-    yield made
-    made.close()
+LOUD = Deed(0, 0, "gift", 25, MOST, 0, 40)
 
 
-def run(database: Database, some: list[Vote]) -> dict[tuple[bytes, int], tuple[int, int]]:
-    rows = [(*vote, i) for i, vote in enumerate(some)]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(6)]
-    database.replace("votes", pa.table(columns, schema=aggregate.VOTES))
-    found = database.run(aggregate.states(VOTES, MANTISSAS))
-    assert found.schema.types[2:] == [pa.int64(), pa.int64()]
-    keys = [(row["subject"], row["marker"]) for row in found.to_pylist()]
-    assert keys == sorted(keys)
-    return {(r["subject"], r["marker"]): (r["state"], r["newest"]) for r in found.to_pylist()}
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(some=st.lists(cases(), min_size=1, max_size=12), parts=st.integers(1, 3))
+@example(some=[Case(([("brief:x", 4096)],), (LOUD,))], parts=1)
+@example(some=[Case(([("brief:x", 4096)],), (LOUD._replace(times=15), LOUD))], parts=2)
+@example(some=[Case(([("long:x", 256)],), (Deed(0, 0, "buy", -1, 5, 0, 1),))], parts=1)
+def test_it_is_what_the_sdk_computes(
+    tmp_path_factory: pytest.TempPathFactory, some: list[Case], parts: int
+) -> None:
+    told = history(some)
+    folder = tmp_path_factory.mktemp("aggregate")
+    found = on_duckdb(told, folder, at_once=len(told.done) // parts + 1)
+    assert found == reference(told)
+    assert list(found) == sorted(found)
 
 
-def plain(some: list[Vote]) -> dict[tuple[bytes, int], tuple[int, int]]:
-    states: dict[tuple[bytes, int], GenomeState] = {}
-    for subject, marker, half_life, hours, vote in some:
-        state = states.setdefault((subject, marker), GenomeState())
-        # A newest hour below the epoch cannot be in a real log; shifted so that it can be here.
-        state.add(0, grow(vote, hours, half_life), hours + 10**6)
-    return {key: (s.values[0], (s.newest_hour or 0) - 10**6) for key, s in states.items()}
+def test_sums_stop_at_the_ceiling(tmp_path: Path) -> None:
+    dna = ([("brief:x", 4096)],)
+    below, over = (Case(dna, (LOUD._replace(times=times),)) for times in (15, 40))
+    found = on_duckdb(history([below, over]), tmp_path)
+    assert found[subject(0, 0)].values[2] < STATE_MAX
+    assert found[subject(1, 0)].values == {2: STATE_MAX}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(some=votes)
-@example(some=[(b"a" * 16, 1, 720, -1, FURTHEST), (b"a" * 16, 1, 24, -490_000, 5)])
-@example(some=[(b"a" * 16, 1, 24, 25 * 24, FURTHEST)] * 64)
-def test_it_is_what_the_sdk_computes(database: Database, some: list[Vote]) -> None:
-    assert run(database, some) == plain(some)
+def test_only_the_first_of_an_id_counts_wherever_it_is(tmp_path: Path) -> None:
+    dna = ([("always:x", 256)], [("always:y", 256)])
+    deeds = (
+        Deed(1, 1, "view", 7, 0, 1, 1),
+        Deed(0, 0, "view", 5, 0, 1, 3),
+        Deed(0, 0, "view", 1, 0, 2, 1),
+        Deed(0, 0, "view", 0, 0, 0, 2),
+    )
+    found = on_duckdb(history([Case(dna, deeds)]), tmp_path)
+    assert found == {
+        subject(0, 0): GenomeState({0: 3 << 22}, LANDMARK + 1),
+        subject(0, 1): GenomeState({1: 1 << 22}, LANDMARK + 7),
+    }
 
 
-def test_sums_stop_at_the_ceiling(database: Database) -> None:
-    most = (b"a" * 16, 1, 1, 25, FURTHEST)
-    (whole,) = run(database, [most] * 31).values()
-    (over,) = run(database, [most] * 33).values()
-    assert whole[0] < STATE_MAX
-    assert over == (STATE_MAX, 25)
+def test_the_genomes_of_some_subjects(tmp_path: Path) -> None:
+    some = [Case(([("always:x", 256)],), (Deed(who, 0, "view", 0, 0, 0, 1),)) for who in (0, 1, 2)]
+    wanted = [subject(2, 2), subject(0, 0), subject(7, 0)]
+    found = on_duckdb(history(some), tmp_path, wanted=wanted)
+    assert list(found) == sorted([subject(0, 0), subject(2, 2)])
 
 
-def test_only_the_first_of_an_id_counts(database: Database) -> None:
-    columns: list[list[Any]] = [[b"s"] * 5, [1] * 5, [0] * 5, [0] * 5, [1, 2, 4, 8, 16]]
-    database.replace("votes", pa.table([*columns, [7, 3, 3, 5, 9]], schema=aggregate.VOTES))
-    ids = pa.table([[b"x", b"x", b"y"], [7, 3, 9]], schema=aggregate.ONCE)
-    database.replace("once", ids)
-    kept = database.run(aggregate.first_only(VOTES, ONCE))
-    assert sorted(kept.column("vote").to_pylist()) == [2, 4, 8, 16]
+def test_interactions_are_read_where_they_are(tmp_path: Path) -> None:
+    dna = ([("long:x", 256)],)
+    some = [Case(dna, (Deed(n % 3, 0, "buy", n, n << 20, 0, 1),)) for n in range(9)]
+    made = tabled(history(some))
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    pq.write_table(made.interactions.slice(0, 4), files[0])
+    pq.write_table(made.interactions.slice(4), files[1])
+    with Aggregation(
+        tmp_path / "t.duckdb", SCHEMA, interactions=files, memory="1GB", at_once=4
+    ) as sums:
+        sums.add_dna(made.dna)
+        assert states_of(sums) == reference(history(some))
 
 
-def test_ranges_of_subjects(database: Database) -> None:
-    subjects = [b"\x00'", b"\x00\\", b"\x7f" * 16, b"\x80", b"\xff" * 16]
-    rows = [(subject, 1, 0, 0, 1, 0) for subject in subjects]
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    database.replace("votes", pa.table(columns, schema=aggregate.VOTES))
-    bounds = [b"\x00", b"\x00\\", b"\x80", b""]
-    found = [
-        database.run(aggregate.within(VOTES, low, high)).column("subject").to_pylist()
-        for low, high in pairwise(bounds)
-    ]
-    assert found == [subjects[:1], subjects[1:3], subjects[3:]]
+def test_what_lies_too_far_after_the_landmark_is_refused(tmp_path: Path) -> None:
+    last = Deed(0, 0, "view", 77, 0, 0, 1)
+    dna = ([("always:x", 256), ("claim:x", 256), ("long:x", 256)],)
+    there = history([Case(dna, (last,))])
+    assert on_duckdb(there, tmp_path) == reference(there)
+    late = history([Case(dna, (last._replace(hours=78),))])
+    with pytest.raises(LandmarkExhausted, match=r"78 hours .* 3 hours \(marker 4\)"):
+        on_duckdb(late, tmp_path)
+
+
+def test_interactions_that_fit_nothing_are_an_error(tmp_path: Path) -> None:
+    made = tabled(history([Case(([("always:x", 256)],), (Deed(0, 0, "view", 0, 0, 0, 1),))]))
+    with Aggregation(tmp_path / "t.duckdb", SCHEMA) as sums:
+        sums.add(made.interactions)
+        with pytest.raises(ValueError, match="no DNA"):
+            list(sums.summed())
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=9))
+def test_halves_have_the_order_of_the_bytes(some: list[bytes]) -> None:
+    high, low = tables.halves(np.array(some, "V16"))
+    assert [key.tobytes() for key in tables.keys(high, low)] == some
+    pairs = list(zip(high.tolist(), low.tolist(), strict=True))
+    by_halves = [some[i] for i in sorted(range(len(some)), key=pairs.__getitem__)]
+    assert by_halves == sorted(some)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_ranges_have_everybody_once(parts: int) -> None:
+    bounds = tables.ranges(parts)
+    assert len(bounds) == parts
+    for one in (-MOST - 1, -1, 0, 1, MOST, *(low for low, _ in bounds)):
+        assert sum(low <= one and (high is None or one < high) for low, high in bounds) == 1
+
+
+def test_growth_is_only_as_large_as_it_must_be() -> None:
+    half_lives, growths = tables.growths([0, 24], -(10**6), 10**6)
+    assert half_lives.num_rows == 2
+    assert growths.num_rows == 1 + 24 * (62 + 26)
+    assert growths.column("down").to_numpy().max() == 62
 
 
 def test_it_compiles_for_spark() -> None:
-    found = aggregate.states(aggregate.first_only(VOTES, ONCE), MANTISSAS)
-    sql = str(ibis.to_sql(found, dialect="pyspark"))
+    names = {
+        "interactions": aggregate.INTERACTIONS,
+        "once": aggregate.ONCE,
+        "kinds": aggregate.KINDS,
+        "dna": aggregate.DNA,
+        "half_lives": aggregate.HALF_LIVES,
+        "growths": aggregate.GROWTHS,
+    }
+    there = {name: aggregate.table(name, schema) for name, schema in names.items()}
+    first = aggregate.first_only(there["interactions"], there["once"])
+    votes = aggregate.votes(first, there["kinds"], there["dna"], there["half_lives"])
+    sql = str(ibis.to_sql(aggregate.states(votes, there["growths"]), dialect="pyspark")).upper()
     assert "SHIFTLEFT" in sql
-    assert "DOUBLE" not in sql.upper()
+    assert "DOUBLE" not in sql
+    assert "/" not in sql
+    assert pa.int64() == aggregate.INTERACTIONS.types[0]

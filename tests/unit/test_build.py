@@ -87,8 +87,8 @@ def test_many_votes_are_taken_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     with fresh(tmp_path / "a") as whole, fresh(tmp_path / "b") as parts:
         whole.log(events)
         whole.build()
-        monkeypatch.setattr(gather, "_VOTES_AT_ONCE", 100)
-        monkeypatch.setattr(gather, "_FLUSH_VOTES", 50)
+        monkeypatch.setattr(gather, "_EVENTS_AT_ONCE", 50)
+        monkeypatch.setattr(gather, "INTERACTIONS_AT_ONCE", 60)
         parts.log(events)
         parts.build()
         assert parts.rows() == whole.rows()

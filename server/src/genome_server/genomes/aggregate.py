@@ -1,56 +1,69 @@
 """The one definition of the imprint aggregation, as Ibis expressions.
 
-It says in columns what `edge_sdk.dna.imprint` says for one event, and gives the
-same integers to the bit: run here on DuckDB, compiled for Apache Spark it is
-the same expression. To stay the same everywhere it keeps to what engines agree
-on:
+It says in columns what `edge_sdk.dna.imprint` says for one event, from the
+interaction to the genome, and gives the same integers to the bit: run here on
+DuckDB, compiled for Apache Spark it is the same expression.
 
-- int64 throughout; growth comes from the mantissa table that is joined in.
-- Floors of negative hours differ between engines, so hours are made positive
-  by a multiple of the half-life that is taken off again.
+    interactions × kinds → weights × DNA → votes × growth → states
+
+To stay the same everywhere it keeps to what engines agree on:
+
+- Integers only, and no division: engines disagree about floors of negative
+  numbers, and some divide in floats. What grows by how much is looked up in a
+  table that `tables.growths` makes from the SDK's own.
 - Shift distances are int32, never negative and below 63.
-- Sums are taken of the upper and the lower half of contributions, so that no
-  engine needs more than int64 and a sum stops at 2^63 - 1 like the SDK's.
+- Sums are taken of the upper and the lower 31 bits of contributions, which
+  every engine adds up in int64; so a sum stops at 2^63 - 1 like the SDK's.
+- A subject is two int64 whose order is that of its bytes. It is drawn at
+  random, so that ranges of it are parts of equal size, cut by customer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import ibis
 import pyarrow as pa
-from ibis.expr.types import Table
+from ibis.expr.types import IntegerColumn, Table
 
-from edge_sdk.dna.imprint import STATE_MAX, mantissa
-from edge_sdk.dna.schema import ONE_Q24
+from edge_sdk.dna.imprint import STATE_MAX
+from edge_sdk.dna.schema import MAX_DOUBLINGS, MAX_WEIGHT_Q24
 
-VOTES: Final = pa.schema(
-    [
-        ("subject", pa.binary()),
-        ("marker", pa.int64()),
-        ("half_life", pa.int64()),
-        ("hours", pa.int64()),
-        ("vote", pa.int64()),
-        ("event", pa.int64()),
-    ]
+
+def _int64(*names: str) -> pa.Schema:
+    return pa.schema([(name, pa.int64()) for name in names])
+
+
+INTERACTIONS: Final = _int64(
+    "subject_high", "subject_low", "thing", "kind", "hours", "units", "event"
 )
-"""Votes: vocabulary index, half-life, hours since the landmark, vote in q24, offset in the log."""
+"""Who did what to what: the number of a thing with DNA and of a kind, hours since the landmark,
+whole units of money (never negative), and the event's place in the log."""
 
-ONCE: Final = pa.schema([("id", pa.binary()), ("event", pa.int64())])
-"""Ids that count once, and the events that carry them."""
+DNA: Final = _int64("thing", "marker", "half_life", "salience")
+"""The DNA of things as they imprint (a kind's prefix is in the marker): vocabulary index, hours,
+salience in 1/256 from 1 to 4096."""
 
-SUBJECTS: Final = pa.schema([("subject", pa.binary())])
+KINDS: Final = _int64("kind", "weight", "money")
+"""What kinds of interaction weigh, and what each doubling of the money adds, in q24."""
 
-MANTISSAS: Final = pa.schema(
-    [("half_life", pa.int64()), ("phase", pa.int64()), ("mantissa", pa.int64())]
+ONCE: Final = _int64("id_high", "id_low", "event")
+"""Ids that count once, as two halves like a subject, and the events that carry them."""
+
+SUBJECTS: Final = _int64("subject_high", "subject_low")
+
+HALF_LIVES: Final = _int64("half_life", "earliest", "base")
+"""Where in the growth table a half-life is: base + max(hours, earliest)."""
+
+GROWTHS: Final = pa.schema(
+    [("place", pa.int64()), ("mantissa", pa.int64()), ("up", pa.int32()), ("down", pa.int32())]
 )
+"""Growth at one hour of one half-life: times mantissa, of 2^24, and shifted by one of the two."""
 
-# Half-lives added to make hours positive: more than any landmark has hours.
-_TURNS: Final = 1 << 20
-_HALF_BITS: Final = 32
+_MOST_BITS: Final = 44  # one and all the units that an int64 of micros holds
+_HALF_BITS: Final = 31
 _HALF_MASK: Final = (1 << _HALF_BITS) - 1
-_FURTHEST_SHIFT: Final = 62
+_SUBJECT: Final = ("subject_high", "subject_low")
 
 
 def table(name: str, schema: pa.Schema) -> Table:
@@ -58,55 +71,69 @@ def table(name: str, schema: pa.Schema) -> Table:
     return ibis.table(ibis.Schema.from_pyarrow(schema), name=name)
 
 
-def mantissas(half_lives: Iterable[int]) -> pa.Table:
-    """The mantissa table for these half-lives; what never fades has one row of growth 1."""
-    columns: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for half_life in sorted(set(half_lives)):
-        values = mantissa(half_life) if half_life else (ONE_Q24,)
-        columns[0].extend([half_life] * len(values))
-        columns[1].extend(range(len(values)))
-        columns[2].extend(values)
-    return pa.table(list(columns), schema=MANTISSAS)
+def first_only(interactions: Table, once: Table) -> Table:
+    """Interactions without those of events whose id an earlier event carries."""
+    shared = once.group_by(["id_high", "id_low"]).agg(first=once.event.min(), n=once.count())
+    several = shared.filter(shared.n > 1)
+    found = once.join(several, ["id_high", "id_low"])
+    repeated = found.filter(found.event > found.first).select("event")
+    return interactions.anti_join(repeated, "event")
 
 
-def first_only(votes: Table, once: Table) -> Table:
-    """Votes without those of events whose id an earlier event carries."""
-    first: Any = once.event.min().over(group_by=once.id)
-    repeated = once.mutate(first=first).filter(lambda t: t.event > t.first).select("event")
-    return votes.anti_join(repeated, "event")
+def within(interactions: Table, low: int, high: int | None) -> Table:
+    """Interactions of the subjects whose upper half lies from `low` to below `high` (None: end)."""
+    found = interactions.filter(interactions.subject_high >= low)
+    return found if high is None else found.filter(found.subject_high < high)
 
 
-def within(votes: Table, low: bytes, high: bytes) -> Table:
-    """Votes of the subjects from `low` to below `high`; b"" for high: to the end."""
-    found = votes.filter(votes.subject >= ibis.literal(low, type="binary"))
-    return found.filter(found.subject < ibis.literal(high, type="binary")) if high else found
+def newest(interactions: Table) -> Table:
+    """(subject, newest): the hour since the landmark of each subject's newest interaction."""
+    return interactions.group_by(_SUBJECT).agg(newest=interactions.hours.max())
 
 
-def states(votes: Table, table: Table) -> Table:
-    """(subject, marker, state, newest): the sum of contributions, the newest hour of a vote.
+def extent(interactions: Table) -> Table:
+    """(first, last, interactions): the hours between which they lie, and how many there are."""
+    hours = interactions.hours
+    return interactions.aggregate(
+        first=hours.min(), last=hours.max(), interactions=interactions.count()
+    )
 
-    Ordered by subject and marker. `table` is the mantissa table of every
-    half-life in `votes`. `newest` counts from the landmark, like `hours`.
+
+def exhausted(interactions: Table, dna: Table) -> Table:
+    """(thing, marker, half_life, hours) of what lies too far after the landmark; to be empty."""
+    latest = interactions.group_by("thing").agg(hours=interactions.hours.max())
+    found = latest.join(dna, "thing")
+    beyond = found.hours >= found.half_life * (MAX_DOUBLINGS + 1)
+    return found.filter(beyond & (found.half_life > 0)).select(
+        "thing", "marker", "half_life", "hours"
+    )
+
+
+def votes(interactions: Table, kinds: Table, dna: Table, half_lives: Table) -> Table:
+    """(subject, marker, vote, place): what every interaction gives to every marker, in q24.
+
+    `place` is that of its growth. Each thing must have DNA and each of its
+    half-lives a row in `half_lives`, or nothing comes of it.
     """
-    never = votes.half_life == 0
-    placed = votes.mutate(
-        span=ibis.ifelse(never, 1, votes.half_life),
-        shifted=ibis.ifelse(never, _TURNS, votes.hours + votes.half_life * _TURNS),
+    known = interactions.join(kinds, "kind")
+    weighed = known.mutate(weight=_weight(known.weight, known.money, known.units))
+    aged = dna.join(half_lives, "half_life")
+    found = weighed.join(aged, "thing").select(
+        *_SUBJECT, "marker", "weight", "salience", "hours", "base", "earliest"
     )
-    phased = placed.mutate(
-        doublings=((placed.shifted // placed.span) - _TURNS).cast("int32"),
-        phase=placed.shifted % placed.span,
-    )
-    joined = phased.join(table, ["half_life", "phase"])
-    zero = ibis.literal(0, type="int32")
-    furthest = ibis.literal(_FURTHEST_SHIFT, type="int32")
-    up = ibis.greatest(joined.doublings, zero)
-    down = ibis.least(ibis.greatest(-joined.doublings, zero), furthest)
-    grown = joined.mutate(grown=(((joined.vote * joined.mantissa) >> 24) << up) >> down)
-    summed = grown.group_by(["subject", "marker"]).agg(
-        high=(grown.grown >> _HALF_BITS).sum(),
-        low=(grown.grown & _HALF_MASK).sum(),
-        newest=grown.hours.max(),
+    return found.mutate(
+        vote=(found.weight * found.salience) >> 8,
+        place=found.base + ibis.greatest(found.hours, found.earliest),
+    ).select(*_SUBJECT, "marker", "vote", "place")
+
+
+def states(votes: Table, growths: Table) -> Table:
+    """(subject, marker, state): the sums of contributions, in no order."""
+    known = votes.join(growths, "place")
+    grown = known.mutate(grown=(((known.vote * known.mantissa) >> 24) << known.up) >> known.down)
+    summed = grown.group_by([*_SUBJECT, "marker"]).agg(
+        high=(grown.grown >> _HALF_BITS).cast("int32").sum(),
+        low=(grown.grown & _HALF_MASK).cast("int32").sum(),
     )
     carried = summed.mutate(
         high=summed.high + (summed.low >> _HALF_BITS), low=summed.low & _HALF_MASK
@@ -116,8 +143,18 @@ def states(votes: Table, table: Table) -> Table:
         STATE_MAX,
         (carried.high << _HALF_BITS) | carried.low,
     )
-    return (
-        carried.mutate(state=held)
-        .select("subject", "marker", "state", "newest")
-        .order_by(["subject", "marker"])
-    )
+    return carried.select(*_SUBJECT, "marker", state=held)
+
+
+def in_order(found: Table) -> Table:
+    """Rows of `states` or `newest` by subject, and by marker."""
+    return found.order_by([*_SUBJECT, "marker"] if "marker" in found.columns else [*_SUBJECT])
+
+
+def _weight(weight: IntegerColumn, money: IntegerColumn, units: IntegerColumn) -> Any:
+    """As `imprint.event_weight` has it: log2 of the money in 1/256, by its top bits."""
+    some = units + 1
+    lengths = [(some < (2 << bits), bits) for bits in range(_MOST_BITS - 1)]
+    bits = ibis.cases(*lengths, else_=_MOST_BITS - 1).cast("int32")
+    log2_q8 = (bits.cast("int64") << 8) + (((some << 8) >> bits) & 0xFF)
+    return ibis.least(weight + ((money * log2_q8) >> 8), MAX_WEIGHT_Q24)

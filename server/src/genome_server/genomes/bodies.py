@@ -17,7 +17,7 @@ _Ints = npt.NDArray[np.int64]
 _Bytes = npt.NDArray[np.uint8]
 
 # Where in a body we are, and what to do with a field there.
-_TOP, _TIME, INTERACTION, OUTCOME = range(4)
+NO_PAYLOAD, _TIME, INTERACTION, OUTCOME = range(4)
 (
     _UNUSUAL,
     _PASSED,
@@ -35,10 +35,10 @@ _TOP, _TIME, INTERACTION, OUTCOME = range(4)
     AMOUNT,
 ) = range(14)
 _ENTERED: Final = {_ENTER_TIME: _TIME, _ENTER_INTERACTION: INTERACTION, _ENTER_OUTCOME: OUTCOME}
-_NAMING: Final = frozenset({KIND, PRODUCT, OFFER, AMOUNT})
+_NAMING: Final = frozenset({KIND, PRODUCT, OFFER})
 _VARINT, _DELIMITED = 0, 2
 _FIELDS: Final = {
-    _TOP: {
+    NO_PAYLOAD: {
         (1, _DELIMITED): _ENTER_TIME,
         (2, _DELIMITED): _ENTER_INTERACTION,
         (4, _DELIMITED): _ENTER_OUTCOME,
@@ -99,13 +99,15 @@ class Fields:
     def __init__(self, n: int) -> None:
         self.unusual = np.zeros(n, bool)
         self.timed = np.zeros(n, bool)
-        self.payload = np.full(n, _TOP)
+        self.payload = np.full(n, NO_PAYLOAD)
         self.values = {code: np.zeros(n, np.int64) for code in (WALL, OFFSET, KNOWN, AMOUNT)}
         self.begin = {code: np.zeros(n, np.int64) for code in (ID, KIND, PRODUCT, OFFER)}
         self.end = {code: np.zeros(n, np.int64) for code in (ID, KIND, PRODUCT, OFFER)}
-        # The part of the body that says what was done to what.
+        # The part of the body that says what was done to what, and where the amount ends if that
+        # belongs to it.
         self.low = np.full(n, np.iinfo(np.int64).max)
         self.high = np.zeros(n, np.int64)
+        self.paid = np.zeros(n, np.int64)
 
     def take(
         self, code: int, rows: _Ints, at: _Ints, value: _Ints, begin: _Ints, end: _Ints
@@ -116,9 +118,11 @@ class Fields:
             self.values[code][rows] = (value >> 1) ^ -(value & 1) if code == OFFSET else value
         elif code in self.begin:
             self.begin[code][rows], self.end[code][rows] = begin, end
-        if code in _NAMING:
+        if code == AMOUNT or code in _NAMING:
             self.low[rows] = np.minimum(self.low[rows], at)
-            self.high[rows] = end
+            self.paid[rows] = end
+            if code != AMOUNT:
+                self.high[rows] = end
 
     def text(self, raw: bytes, code: int, row: int) -> bytes:
         """The content of a field of one event."""
@@ -130,7 +134,7 @@ class Fields:
             again = self.timed[rows]
             self.timed[rows] = True
         else:
-            again = self.payload[rows] != _TOP
+            again = self.payload[rows] != NO_PAYLOAD
             self.payload[rows] = _ENTERED[code]
         return again
 
@@ -139,14 +143,14 @@ def take_apart(data: _Bytes, begin: _Ints, end: _Ints) -> Fields:
     """The fields of the bodies that lie from `begin` to `end`; 16 bytes follow the last one."""
     found = Fields(len(begin))
     rows, at, stop = np.arange(len(begin)), begin.copy(), end.copy()
-    place = np.full(len(begin), _TOP)
+    place = np.full(len(begin), NO_PAYLOAD)
     plain: _Ints | None = None
     for _ in range(_MOST_FIELDS):
         if not len(rows):
             break
-        back = (at == stop) & (place != _TOP)
+        back = (at == stop) & (place != NO_PAYLOAD)
         if back.any():
-            place[back], stop[back] = _TOP, end[rows[back]]
+            place[back], stop[back] = NO_PAYLOAD, end[rows[back]]
         going = at < stop
         if not going.all():
             rows, at, stop, place = (column[going] for column in (rows, at, stop, place))

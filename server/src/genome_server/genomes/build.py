@@ -109,8 +109,9 @@ def build(
         records = {r.subject: r for r in _differing(store, gathering, encoder)}
         with store.transaction():
             if log is not None:
-                touched = gathering.read(log, log.end(), progress)
-                records |= _again(store, gathering, schema, touched)
+                before = gathering.end
+                gathering.read(log, log.end(), progress)
+                records |= _again(store, gathering, schema, gathering.touched(before))
             name = log.incarnation.hex() if log is not None else ""
             _settle(store, gathering, schema, records.values(), name)
         repeated = gathering.repeated()

@@ -7,6 +7,7 @@ room depends on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,35 @@ from ibis.expr.types import Table
 
 from genome_server.genomes import aggregate
 
-_TYPES = {pa.binary(): "BLOB", pa.int64(): "BIGINT"}
+_TYPES = {pa.int64(): "BIGINT", pa.int32(): "INTEGER"}
 _GIVEN = "given"
 
 
 class Database:
-    """One database file. Use it from one thread."""
+    """One database file. Use it from one thread.
 
-    def __init__(self, path: Path) -> None:
-        self._connection: Any = duckdb.connect(str(path))
+    `memory` ("2GB") is what DuckDB may use, unless given four fifths of the machine's; what does
+    not fit goes to disk beside the file.
+    """
+
+    def __init__(self, path: Path, memory: str = "") -> None:
+        settings: dict[str, Any] = {"preserve_insertion_order": "false"}
+        if memory:
+            settings["memory_limit"] = memory
+        self._connection: Any = duckdb.connect(str(path), config=settings)
 
     def create(self, name: str, schema: pa.Schema) -> Table:
         """Make an empty table and return it as an expression."""
         columns = ", ".join(f'"{field.name}" {_TYPES[field.type]}' for field in schema)
         self._connection.execute(f'CREATE TABLE "{name}" ({columns})')
+        return aggregate.table(name, schema)
+
+    def attach(self, name: str, schema: pa.Schema, files: Sequence[Path]) -> Table:
+        """Make a table of what lies in Parquet files, which are read where they are."""
+        columns = ", ".join(f'"{field.name}"' for field in schema)
+        self._connection.read_parquet([str(file) for file in files]).project(columns).create_view(
+            name
+        )
         return aggregate.table(name, schema)
 
     def insert(self, name: str, rows: pa.Table) -> None:
@@ -48,7 +64,7 @@ class Database:
         """The rows of an expression over the tables."""
         sql = str(ibis.to_sql(expression, dialect="duckdb"))
         found: pa.Table = self._connection.sql(sql).to_arrow_table()
-        # DuckDB sums int64 into 128 bits; the expression says that 64 are enough.
+        # DuckDB sums integers into 128 bits; the expression says that 64 are enough.
         return found.cast(expression.schema().to_pyarrow())
 
     def close(self) -> None:

@@ -216,6 +216,18 @@ class EventReader:
             return Skip.UNKNOWN_OFFER
         return self._named(("offer", offer, kind, value_micros), Skip.UNKNOWN_OFFER)
 
+    def thing(self, kind: str, product: str, offer: str, *, outcome: bool) -> Exploded | Skip:
+        """What an interaction or an outcome imprints, without its weight."""
+        if not self._schema.has_kind(kind):
+            return Skip.UNKNOWN_KIND
+        if product and not outcome:
+            found, unknown = self._behind("product", product, kind), Skip.UNKNOWN_PRODUCT
+        elif offer:
+            found, unknown = self._behind("offer", offer, kind), Skip.UNKNOWN_OFFER
+        else:
+            return Skip.UNKNOWN_OFFER if outcome else Skip.NO_DNA
+        return unknown if found is None else found or Skip.NO_DNA
+
     def _explicit(
         self, subject: bytes, at_ms: int, said: event_pb2.Interaction, once: bytes | None
     ) -> Imprint | Skip:

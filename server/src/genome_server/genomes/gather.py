@@ -1,15 +1,15 @@
 """Reading the log into columns: the first half of a build.
 
-Votes go into a DuckDB file that lives as long as the build and may be larger
-than memory; the few words on consent and links stay in memory. What is read
-twice in parts (first most of the log, then what came meanwhile) is one
+Interactions go into a DuckDB file that lives as long as the build and may be
+larger than memory; the few words on consent and links stay in memory. What is
+read twice in parts (first most of the log, then what came meanwhile) is one
 gathering.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,23 +17,17 @@ import pyarrow as pa
 
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.schema import DnaSchema
-from genome_server.genomes import aggregate
-from genome_server.genomes.database import Database
+from genome_server.genomes import aggregate, tables
+from genome_server.genomes.aggregation import INTERACTIONS_AT_ONCE, Aggregation
+from genome_server.genomes.columns import ColumnReader, ThingDna
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.events import (
-    ConsentSaid,
-    EventReader,
-    Imprint,
-    LinkSaid,
-    Skip,
-)
+from genome_server.genomes.events import ConsentSaid, EventReader, LinkSaid
 from genome_server.genomes.rows import SubjectState, person_of
-from genome_server.log.reader import LogReader
+from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import Store
 
-_FLUSH_VOTES: Final = 200_000
-# Votes that one aggregation takes; more are taken by ranges of subjects, in bounded memory.
-_VOTES_AT_ONCE: Final = 20_000_000
+# Events that are read at once: one step in columns costs the same for few as for many.
+_EVENTS_AT_ONCE: Final = 50_000
 
 
 class Gathering:
@@ -47,151 +41,118 @@ class Gathering:
         self.words: dict[bytes, SubjectState] = {}
         self.consents: dict[tuple[bytes, int], tuple[bool, int, int]] = {}
         """The latest word on each (subject, purpose): granted, Unix ms, offset in the log."""
+        self._heard: dict[bytes, int] = {}  # the offset of the last word on a subject
         self._store = store
         self._schema = schema
         dna = StoreDna(store, schema)
-        self._reader = EventReader(schema, dna.product, dna.offer)
-        self._vocabulary = store.vocabulary()
-        self._votes: list[tuple[bytes, str, int, int, int, int]] = []
-        self._once: list[tuple[bytes, int]] = []
-        self._half_lives: set[int] = set()
-        self._counted = 0
-        self._db = Database(folder / "build.duckdb")
-        self._tables = {
-            name: self._db.create(name, schema)
-            for name, schema in (
-                ("votes", aggregate.VOTES),
-                ("once", aggregate.ONCE),
-                ("mantissas", aggregate.MANTISSAS),
-                ("wanted", aggregate.SUBJECTS),
-            )
-        }
+        self._reader = ColumnReader(schema, EventReader(schema, dna.product, dna.offer))
+        self._sums = Aggregation(folder / "build.duckdb", schema, at_once=INTERACTIONS_AT_ONCE)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._db.close()
+        self._sums.__exit__(*exc)
 
     def read(
         self, log: LogReader, stop: int, progress: Callable[[int], None] | None = None
-    ) -> set[bytes]:
-        """Read the log on, up to `stop`; returns the subjects that were spoken of.
-
-        Raises LandmarkExhausted.
-        """
-        touched: set[bytes] = set()
+    ) -> None:
+        """Read the log on, up to `stop`. Raises LandmarkExhausted."""
+        waiting: list[LogBatch] = []
+        count = 0
         for batch in log.batches(self.end, stop=stop):
-            for frame in batch.frames():
-                effect = self._reader.read(frame)
-                if effect is None:
-                    continue
-                if isinstance(effect, Skip):
-                    self.skipped[effect] += 1
-                    continue
-                self._take(effect, frame.offset)
-                touched.add(effect.subject)
-                if isinstance(effect, LinkSaid):
-                    touched.add(effect.other)
+            waiting.append(batch)
+            count += batch.count
             self.marks[batch.device, batch.epoch, batch.lane] = batch.last
             self.end = batch.next_offset
             if progress is not None:
                 progress(batch.count)
-            if len(self._votes) >= _FLUSH_VOTES:
-                self._flush()
-        self._flush()
-        return touched
+            if count >= _EVENTS_AT_ONCE:
+                self._take(waiting)
+                waiting, count = [], 0
+        if waiting:
+            self._take(waiting)
 
-    def _take(self, effect: Imprint | ConsentSaid | LinkSaid, offset: int) -> None:
-        if isinstance(effect, Imprint):
-            self.imprints += 1
-            hours = effect.hour - self._schema.landmark_hour
-            self._votes.extend(
-                (effect.subject, name, half_life, hours, vote, offset)
-                for name, half_life, vote in effect.votes
-            )
-            if effect.once is not None:
-                self._once.append((effect.once, offset))
-        elif isinstance(effect, ConsentSaid):
-            if self._said(effect.subject).hear_consent(effect):
-                word = (effect.granted, effect.time_ms, offset)
-                self.consents[effect.subject, effect.purpose] = word
-        else:
-            self._said(effect.subject).hear_link(effect.other, effect)
-            self._said(effect.other).hear_link(effect.subject, effect)
+    def _take(self, batches: list[LogBatch]) -> None:
+        told = self._reader.read(batches)
+        self._name(self._reader.fresh_dna())
+        self._sums.add(told.interactions)
+        if len(told.once):
+            self._sums.add_once(told.once)
+        self.imprints += len(told.interactions)
+        self.skipped.update(told.skips)
+        for offset, said in told.words:
+            self._hear(said, offset)
 
-    def _said(self, subject: bytes) -> SubjectState:
+    def _name(self, fresh: list[ThingDna]) -> None:
+        """Take in the DNA of things that were not met before."""
+        if fresh:
+            vocabulary = self._store.extend_vocabulary(row.marker for row in fresh)
+            things, names, half_lives, saliences = zip(*fresh, strict=True)
+            markers = [vocabulary.index(name) for name in names]
+            columns = [things, markers, half_lives, saliences]
+            self._sums.add_dna(pa.table(columns, schema=aggregate.DNA))
+
+    def _hear(self, said: ConsentSaid | LinkSaid, offset: int) -> None:
+        if isinstance(said, LinkSaid):
+            self._said(said.subject, offset).hear_link(said.other, said)
+            self._said(said.other, offset).hear_link(said.subject, said)
+        elif self._said(said.subject, offset).hear_consent(said):
+            word = (said.granted, said.time_ms, offset)
+            self.consents[said.subject, said.purpose] = word
+
+    def _said(self, subject: bytes, offset: int) -> SubjectState:
+        self._heard[subject] = offset
         return self.words.setdefault(subject, SubjectState())
-
-    def _flush(self) -> None:
-        if self._votes:
-            subjects, names, half_lives, hours, votes, events = zip(*self._votes, strict=True)
-            self._vocabulary = self._store.extend_vocabulary(names)
-            markers = [self._vocabulary.index(name) for name in names]
-            self._half_lives.update(half_lives)
-            columns = [subjects, markers, half_lives, hours, votes, events]
-            self._db.insert("votes", pa.table(columns, schema=aggregate.VOTES))
-            self._counted += len(names)
-            self._votes.clear()
-        if self._once:
-            ids, events = zip(*self._once, strict=True)
-            self._db.insert("once", pa.table([ids, events], schema=aggregate.ONCE))
-            self._once.clear()
 
     # -- what was read
 
-    def states(
-        self, subjects: Iterable[bytes] | None = None
-    ) -> Iterator[tuple[bytes, GenomeState]]:
-        """The imprints of every subject that has some (or of these), by subject."""
-        tables = self._tables
-        self._db.replace("mantissas", aggregate.mantissas(self._half_lives))
-        votes = aggregate.first_only(tables["votes"], tables["once"])
-        if subjects is not None:
-            wanted = pa.table([sorted(subjects)], schema=aggregate.SUBJECTS)
-            self._db.replace("wanted", wanted)
-            votes = votes.semi_join(tables["wanted"], "subject")
-        for low, high in _ranges(self._counted // _VOTES_AT_ONCE + 1):
-            part = aggregate.within(votes, low, high)
-            yield from self._grouped(self._db.run(aggregate.states(part, tables["mantissas"])))
+    def touched(self, offset: int) -> set[bytes]:
+        """The subjects of which events at or after `offset` speak."""
+        there = self._sums.interactions
+        found = there.filter(there.event >= offset).select("subject_high", "subject_low")
+        data = _keys(self._sums.run(found.distinct()))
+        return {one for one, last in self._heard.items() if last >= offset}.union(data)
 
-    def _grouped(self, found: pa.Table) -> Iterator[tuple[bytes, GenomeState]]:
-        """The rows of `states`, ordered by subject, as one state for each subject."""
-        current, state = b"", GenomeState()
-        for batch in found.to_batches():
-            columns = (batch.column(i).to_pylist() for i in range(4))
-            for subject, marker, value, newest in zip(*columns, strict=True):
-                if subject != current:
-                    if current:
-                        yield current, state
-                    current, state = subject, GenomeState()
-                state.values[marker] = value
-                state.touch(newest + self._schema.landmark_hour)
-        if current:
-            yield current, state
+    def states(
+        self, subjects: Collection[bytes] | None = None
+    ) -> Iterator[tuple[bytes, GenomeState]]:
+        """The imprints of every subject that has some (or of these), by subject.
+
+        Raises LandmarkExhausted.
+        """
+        landmark = self._schema.landmark_hour
+        for part in self._sums.summed(subjects):
+            keys = part.subjects.tobytes()
+            bounds = part.starts.tolist()
+            markers, values = part.markers.tolist(), part.states.tolist()
+            for i, newest in enumerate(part.newest.tolist()):
+                begin, end = bounds[i], bounds[i + 1]
+                sums = dict(zip(markers[begin:end], values[begin:end], strict=True))
+                yield keys[16 * i : 16 * i + 16], GenomeState(sums, newest + landmark)
 
     def repeated(self) -> int:
         """How many imprints were not counted, because an earlier event has their id."""
-        once = self._tables["once"]
-        (counted,) = self._db.run(
-            once.aggregate(all=once.count(), different=once.id.nunique())
-        ).to_pylist()
-        return int(counted["all"] - counted["different"])
+        once = self._sums.once
+        different = once.select("id_high", "id_low").distinct()
+        all_, one_each = (
+            self._sums.run(some.aggregate(n=some.count()))["n"][0].as_py()
+            for some in (once, different)
+        )
+        return int(all_ - one_each)
 
     def ids_from(self, offset: int) -> Iterator[bytes]:
         """The ids that events at or after `offset` carry."""
-        once = self._tables["once"]
-        found = once.filter(once.event >= offset).select("id")
-        for batch in self._db.run(found).to_batches():
-            yield from batch.column(0).to_pylist()
+        once = self._sums.once
+        found = self._sums.run(once.filter(once.event >= offset).select("id_high", "id_low"))
+        yield from _keys(found)
 
     def person(self, subject: bytes) -> list[bytes]:
         """All subjects that are one person with this one, itself included."""
         return person_of(subject, lambda one: self.words[one].linked if one in self.words else ())
 
 
-def _ranges(parts: int) -> list[tuple[bytes, bytes]]:
-    """Ranges [low, high) that cut the subjects into about equal parts; b"" for high: to the end."""
-    bounds = [(i << 32) // parts for i in range(parts)]
-    lows = [bound.to_bytes(4, "big") for bound in bounds]
-    return list(zip(lows, [*lows[1:], b""], strict=True))
+def _keys(found: pa.Table) -> Iterator[bytes]:
+    """The keys of 16 bytes whose halves are the columns of a table."""
+    data = tables.keys(*(column.to_numpy() for column in found.columns)).tobytes()
+    return (data[i : i + 16] for i in range(0, len(data), 16))

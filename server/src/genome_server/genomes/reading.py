@@ -6,6 +6,7 @@ input, and only their cost differs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from genome_server.genomes.bodies import (
     INTERACTION,
     KIND,
     KNOWN,
+    NO_PAYLOAD,
     OFFER,
     OFFSET,
     OUTCOME,
@@ -37,6 +39,7 @@ from genome_server.genomes.events import (
     MOST_GIVEN,
     READ,
     ConsentSaid,
+    Effect,
     EventReader,
     Given,
     Imprint,
@@ -85,22 +88,64 @@ class Told:
     words: list[ConsentSaid | LinkSaid]
 
 
-class BulkReader:
-    """Turns batches of the log into effects. Good for one schema and one set of documents."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What n events of the log do, in its order.
+
+    `given[i]` is the number of what event i gives, or `skipped(reason)` where it gives nothing;
+    `amounts` is in micros. `words` are consents and links, with their offsets.
+    """
+
+    subjects: npt.NDArray[np.void]  # V16[n]
+    hours: _Ints
+    given: _Ints
+    amounts: _Ints
+    offsets: _Ints
+    once: list[bytes | None]
+    words: list[tuple[int, ConsentSaid | LinkSaid]]
+
+
+_WORD: Final = -1
+_SKIPS: Final = {reason: -2 - i for i, reason in enumerate(Skip)}
+
+
+def skipped(reason: Skip) -> int:
+    """What stands in `Found.given` for this reason."""
+    return _SKIPS[reason]
+
+
+class BodyReader(ABC):
+    """Finds what events do. What an event gives has a number, which is that of its words."""
 
     def __init__(self, reader: EventReader) -> None:
         self._reader = reader
-        # By payload: what was done to what, as it lies in a body, and what that gives.
+        # By payload: what was done to what, as it lies in a body, and the number of that.
         self._numbers: dict[int, dict[bytes, int]] = {INTERACTION: {}, OUTCOME: {}}
-        self._given: list[Given] = []
         self._held = 0
 
-    def read(self, batches: Sequence[LogBatch]) -> Told:
+    @abstractmethod
+    def _part_ends(self, fields: Fields) -> _Ints:
+        """Where those words end from which the number follows."""
+
+    @abstractmethod
+    def _give(
+        self, payload: int, kind: str, product: str, offer: str, amount_micros: int
+    ) -> int | Skip:
+        """The number of what an event gives."""
+
+    @abstractmethod
+    def _give_once(self, effect: Imprint) -> int:
+        """The number of what an unusual event gives."""
+
+    def _forget(self) -> None:
+        """Begin anew."""
+        self._numbers = {payload: {} for payload in self._numbers}
+        self._held = 0
+
+    def _find(self, batches: Sequence[LogBatch]) -> Found:
         """What the events of these batches do. Raises LandmarkExhausted, LogFormatError."""
-        if len(self._given) > MOST_GIVEN or self._held > _MOST_HELD:
-            self._numbers = {payload: {} for payload in self._numbers}
-            self._given = []
-            self._held = 0
+        if self._held > _MOST_HELD:
+            self._forget()
         raw = b"".join([*(batch.raw for batch in batches), PADDING])
         data = np.frombuffer(raw, np.uint8)
         starts, base = [], 0
@@ -117,9 +162,9 @@ class BulkReader:
         read = np.isin(head["kind"], _READ)
         if not read.all():
             at, received, offsets, head = at[read], received[read], offsets[read], head[read]
-        return self._told(batches, raw, at + FRAME_HEADER.size, head, received, offsets)
+        return self._found(batches, raw, at + FRAME_HEADER.size, head, received, offsets)
 
-    def _told(
+    def _found(
         self,
         batches: Sequence[LogBatch],
         raw: bytes,
@@ -127,43 +172,40 @@ class BulkReader:
         head: npt.NDArray[np.void],
         received: _Ints,
         offsets: _Ints,
-    ) -> Told:
+    ) -> Found:
         fields = take_apart(np.frombuffer(raw, np.uint8), begin, begin + head["length"])
         wall = fields.values[WALL] + np.where(fields.values[KNOWN] != 0, fields.values[OFFSET], 0)
         at_ms = np.minimum(np.where(fields.timed, wall, head["time"]), received + FUTURE_MS)
         hours = np.maximum(at_ms, 0) // HOUR_MS
-        given = np.full(len(begin), -1, np.int64)
+        amounts = fields.values[AMOUNT]
+        given = np.full(len(begin), _SKIPS[Skip.UNREADABLE], np.int64)
         once: list[bytes | None] = [None] * len(begin)
-        usual = ~fields.unusual & (head["subject"] != _NOBODY)
+        usual = ~fields.unusual
         for payload in (INTERACTION, OUTCOME):
             rows = np.flatnonzero(usual & (fields.payload == payload))
             if len(rows):
                 self._name(payload, raw, fields, rows, given)
                 self._identify(payload, raw, fields, rows, given, once)
-        words, known = [], len(self._given)
+        nobody = usual & (head["subject"] == _NOBODY)
+        told = fields.payload != NO_PAYLOAD
+        given[nobody & ~(told & (given == _SKIPS[Skip.UNREADABLE]))] = _SKIPS[Skip.NOBODY]
+        words = []
         for i, effect in self._one_by_one(batches, np.flatnonzero(fields.unusual), offsets):
             if isinstance(effect, Imprint):
-                hours[i], once[i], given[i] = effect.hour, effect.once, len(self._given)
-                self._given.append((0, effect.votes))
-            else:
-                words.append(effect)
-        kept = np.flatnonzero(given >= 0)
-        hours, given = hours[kept], given[kept]
-        if len(kept) < len(once):
-            once = [once[i] for i in kept.tolist()]
-        keys, dose = np.unique(given << _HOUR_BITS | hours, return_inverse=True)
-        pairs = [(self._given[key >> _HOUR_BITS], key & _HOUR_MASK) for key in keys.tolist()]
-        del self._given[known:]  # what one event gives by itself is not asked for again
-        for pair in pairs:
-            self._reader.check(*pair)
-        doses = [(votes, hour) for (_, votes), hour in pairs]
-        return Told(head["subject"][kept], hours, dose, doses, once, words)
+                hours[i], once[i], amounts[i] = effect.hour, effect.once, 0
+                given[i] = self._give_once(effect)
+            elif isinstance(effect, Skip):
+                given[i] = _SKIPS[effect]
+            elif effect is not None:
+                given[i] = _WORD
+                words.append((int(offsets[i]), effect))
+        return Found(head["subject"], hours, given, amounts, offsets, once, words)
 
     def _name(self, payload: int, raw: bytes, fields: Fields, rows: _Ints, given: _Ints) -> None:
         """Find what these events give."""
         known = self._numbers[payload]
-        bounds = zip(fields.low[rows].tolist(), fields.high[rows].tolist(), strict=True)
-        parts = [raw[low:high] for low, high in bounds]
+        ends = self._part_ends(fields)[rows].tolist()
+        parts = [raw[low:end] for low, end in zip(fields.low[rows].tolist(), ends, strict=True)]
         for place, part in enumerate(parts):
             if part not in known:
                 known[part] = self._number(payload, raw, fields, int(rows[place]))
@@ -171,22 +213,16 @@ class BulkReader:
         given[rows] = [known[part] for part in parts]
 
     def _number(self, payload: int, raw: bytes, fields: Fields, row: int) -> int:
-        """The number of what one event gives; -1: nothing."""
+        """The number of what one event gives."""
         amount = int(fields.values[AMOUNT][row])
         try:
             kind, product, offer = (
                 fields.text(raw, code, row).decode() for code in (KIND, PRODUCT, OFFER)
             )
         except UnicodeDecodeError:
-            return -1
-        if payload == INTERACTION:
-            gives = self._reader.interaction(kind, product, offer, amount)
-        else:
-            gives = self._reader.outcome(kind, offer, amount)
-        if isinstance(gives, Skip):
-            return -1
-        self._given.append(gives)
-        return len(self._given) - 1
+            return _SKIPS[Skip.UNREADABLE]
+        gives = self._give(payload, kind, product, offer, amount)
+        return _SKIPS[gives] if isinstance(gives, Skip) else gives
 
     def _identify(
         self,
@@ -204,7 +240,7 @@ class BulkReader:
                 continue
             name = raw[begin:end]
             if not name.isascii() and not _is_text(name):
-                given[row] = -1
+                given[row] = _SKIPS[Skip.UNREADABLE]
             elif payload == INTERACTION:
                 once[row] = blake2b(name, digest_size=16).digest()
             elif given[row] >= 0:
@@ -213,7 +249,7 @@ class BulkReader:
 
     def _one_by_one(
         self, batches: Sequence[LogBatch], rows: _Ints, offsets: _Ints
-    ) -> Iterator[tuple[int, Imprint | ConsentSaid | LinkSaid]]:
+    ) -> Iterator[tuple[int, Effect | None]]:
         """The effects of unusual events, by their place."""
         wanted = dict(zip(offsets[rows].tolist(), rows.tolist(), strict=True))
         if not wanted:
@@ -222,9 +258,61 @@ class BulkReader:
         for at in sorted({bisect_right(ends, offset) for offset in wanted}):
             for frame in batches[at].frames():
                 if frame.offset in wanted:
-                    effect = self._reader.read(frame)
-                    if isinstance(effect, Imprint | ConsentSaid | LinkSaid):
-                        yield wanted[frame.offset], effect
+                    yield wanted[frame.offset], self._reader.read(frame)
+
+
+class BulkReader(BodyReader):
+    """Turns batches of the log into effects. Good for one schema and one set of documents."""
+
+    def __init__(self, reader: EventReader) -> None:
+        super().__init__(reader)
+        self._given: list[Given] = []
+        self._brief = 0
+
+    def read(self, batches: Sequence[LogBatch]) -> Told:
+        """What the events of these batches do. Raises LandmarkExhausted, LogFormatError."""
+        if len(self._given) > MOST_GIVEN:
+            self._forget()
+        self._brief = 0
+        found = self._find(batches)
+        kept = np.flatnonzero(found.given >= 0)
+        hours, given, once = found.hours[kept], found.given[kept], found.once
+        if len(kept) < len(once):
+            once = [once[i] for i in kept.tolist()]
+        pairs, dose = np.unique(given << _HOUR_BITS | hours, return_inverse=True)
+        doses = []
+        for key in pairs.tolist():
+            number, hour = key >> _HOUR_BITS, key & _HOUR_MASK
+            self._reader.check(self._given[number], hour)
+            doses.append((self._given[number][1], hour))
+        # What one event gives by itself is not asked for again.
+        del self._given[len(self._given) - self._brief :]
+        words = [said for _, said in found.words]
+        return Told(found.subjects[kept], hours, dose, doses, once, words)
+
+    def _part_ends(self, fields: Fields) -> _Ints:
+        return fields.paid
+
+    def _give(
+        self, payload: int, kind: str, product: str, offer: str, amount_micros: int
+    ) -> int | Skip:
+        if payload == INTERACTION:
+            gives = self._reader.interaction(kind, product, offer, amount_micros)
+        else:
+            gives = self._reader.outcome(kind, offer, amount_micros)
+        return gives if isinstance(gives, Skip) else self._new(gives)
+
+    def _give_once(self, effect: Imprint) -> int:
+        self._brief += 1
+        return self._new((0, effect.votes))
+
+    def _new(self, gives: Given) -> int:
+        self._given.append(gives)
+        return len(self._given) - 1
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._given = []
 
 
 def _is_text(name: bytes) -> bool:

@@ -1,0 +1,100 @@
+"""The aggregation on Apache Spark, for histories that one machine is too small for.
+
+    session = SparkSession.builder.getOrCreate()
+    sums = SparkSums(session, schema)
+    sums.attach("interactions", session.read.parquet("s3://.../interactions"))
+    sums.put("dna", dna)
+    sums.settle()
+    sums.states().write.parquet("s3://.../states")
+    sums.newest().write.parquet("s3://.../newest")
+
+The expressions are those of `aggregate`, which DuckDB runs in a build, and so are the integers
+that come out. Needs the extra `spark` of this distribution, and Java 17 or later.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, Final
+
+import ibis
+import pyarrow as pa
+from ibis.expr.types import Table
+
+from edge_sdk.dna.schema import DnaSchema
+from genome_server.genomes import aggregate, tables
+from genome_server.genomes.aggregation import settle
+
+TABLES: Final = MappingProxyType(
+    {
+        "interactions": aggregate.INTERACTIONS,
+        "dna": aggregate.DNA,
+        "once": aggregate.ONCE,
+        "kinds": aggregate.KINDS,
+        "half_lives": aggregate.HALF_LIVES,
+        "growths": aggregate.GROWTHS,
+    }
+)
+
+
+class SparkSums:
+    """What interactions in columns sum up to, in a Spark session (`pyspark.sql.SparkSession`).
+
+    Its tables are temporary views of the session: interactions and dna must be given, once may.
+    """
+
+    def __init__(self, session: Any, schema: DnaSchema) -> None:
+        _ = ibis.pyspark  # until it is asked for, Ibis compiles shifts that Spark does not know
+        self._session = session
+        self._there = {name: aggregate.table(name, columns) for name, columns in TABLES.items()}
+        self.put("kinds", tables.kinds(schema))
+        self.put("once", aggregate.ONCE.empty_table())
+
+    def put(self, name: str, rows: pa.Table) -> None:
+        """Give a table, whole."""
+        with _quiet():
+            made = self._session.createDataFrame(rows.cast(TABLES[name]))
+        self.attach(name, made)
+
+    def attach(self, name: str, rows: Any) -> None:
+        """Give a table that Spark has already, a `pyspark.sql.DataFrame`."""
+        rows.select(*TABLES[name].names).createOrReplaceTempView(name)
+
+    def settle(self) -> None:
+        """Make the tables of growth, after interactions and dna. Raises LandmarkExhausted."""
+        with _quiet():
+            aged = settle(
+                lambda asked: self.run(asked).toArrow(),
+                self._there["interactions"],
+                self._there["dna"],
+            )
+        self.put("half_lives", aged.half_lives)
+        self.put("growths", aged.growths)
+
+    def states(self) -> Any:
+        """(subject_high, subject_low, marker, state): a DataFrame, in no order."""
+        there = self._there
+        votes = aggregate.votes(self._counted(), there["kinds"], there["dna"], there["half_lives"])
+        return self.run(aggregate.states(votes, there["growths"]))
+
+    def newest(self) -> Any:
+        """(subject_high, subject_low, newest): a DataFrame, in no order."""
+        return self.run(aggregate.newest(self._counted()))
+
+    def run(self, expression: Table) -> Any:
+        """An expression over the tables as a DataFrame."""
+        return self._session.sql(str(ibis.to_sql(expression, dialect="pyspark")))
+
+    def _counted(self) -> Table:
+        return aggregate.first_only(self._there["interactions"], self._there["once"])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Of pandas, which is not used here, Spark says that it expects an older version."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
+        yield
