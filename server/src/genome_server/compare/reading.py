@@ -1,0 +1,244 @@
+"""Genomes out of the store, page by page, as the columns that are compared.
+
+What is held is what comes out: at most 64 markers for each person. A person is all the subjects
+that are linked; their sums are added up before the strongest are chosen. One subject stands for
+the person: of those who agreed to the most (personalisation before learning) the smallest. Whoever
+agreed to neither is not read, and nobody's home who did not agree to location.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.dna.genome import SUBJECT_BYTES
+from edge_sdk.dna.imprint import GenomeState, profile_strengths
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema
+from genome_server.compare.homes import tells_home
+from genome_server.compare.matrix import (
+    SUBJECT,
+    Genomes,
+    Ints,
+    chosen,
+    entries,
+    pack,
+    strengths_at,
+)
+from genome_server.errors import Refused
+from genome_server.genomes.rows import GENOMES, LOG_KEY, SubjectState, built_schema, person_of
+from genome_server.store.rows import (
+    CONSENT_LEARNING,
+    CONSENT_LOCATION,
+    CONSENT_PERSONALISATION,
+    CustomerRow,
+)
+
+if TYPE_CHECKING:
+    from genome_server.store.protocol import Store
+
+_PAGE: Final = 4_096
+_MOST_PROFILES: Final = 50_000
+_READ_FOR: Final = CONSENT_PERSONALISATION | CONSENT_LEARNING
+
+Advance = Callable[..., None]
+_Facts = tuple[tuple[str, int], ...]
+
+
+def genomes_version(store: Store) -> str:
+    """A text that is another one after anything that `read_genomes` would show."""
+    schema = built_schema(store)
+    epoch = schema.epoch if schema is not None else 0
+    parts = (
+        store.meta(LOG_KEY) or "",
+        epoch,
+        store.consumer_offset(GENOMES, epoch),
+        store.newest_stamp(),
+        store.genome_count(),
+    )
+    return ":".join(map(str, parts))
+
+
+def needed_schema(store: Store) -> DnaSchema:
+    """The schema of the genomes. Raises Refused before the first build."""
+    schema = built_schema(store)
+    if schema is None:
+        raise Refused("there is no genome yet; make them with: genome-server build")
+    return schema
+
+
+def read_genomes(
+    store: Store, *, hour: int | None = None, advance: Advance | None = None
+) -> Genomes:
+    """The genomes of everybody who agreed to something, as of `hour` since the Unix epoch.
+
+    Without `hour`, as of the newest imprint of all. `advance(steps, total=…)` is told of genomes
+    read. Raises Refused before the first build, StoreError.
+    """
+    with store.snapshot():
+        schema, vocabulary = needed_schema(store), store.vocabulary()
+        if hour is None:
+            hour = max((record.newest_hour for record in store.genomes()), default=0)
+        reading = _Reading(schema, vocabulary, hour)
+        total = store.genome_count()
+        for subject, state, customer in _everybody(store):
+            reading.take(subject, state, customer)
+            if advance is not None:
+                advance(1, total=total)
+        return reading.done()
+
+
+def read_some(store: Store, subjects: Iterable[bytes], *, hour: int | None = None) -> Genomes:
+    """The genomes of the persons that these subjects are, as `read_genomes` has them.
+
+    Without `hour`, as of the newest imprint among them.
+    """
+    with store.snapshot():
+        schema, vocabulary = needed_schema(store), store.vocabulary()
+        states: dict[bytes, SubjectState] = {}
+        waiting = set(subjects)
+        while waiting:
+            found = {s: SubjectState.from_bytes(raw) for s, raw in store.genome_states(waiting)}
+            states |= found
+            waiting = {other for one in found.values() for other in one.linked} - states.keys()
+            waiting -= {one for one in waiting if store.genome(one) is None}
+        if hour is None:
+            newest = (state.imprints.newest_hour or 0 for state in states.values())
+            hour = max(newest, default=0)
+        customers = {row.subject: row for row in store.customers(sorted(states))}
+        reading = _Reading(schema, vocabulary, hour)
+        for subject in sorted(states):
+            reading.take(subject, states[subject], customers.get(subject))
+        return reading.done()
+
+
+def _everybody(store: Store) -> Iterator[tuple[bytes, SubjectState, CustomerRow | None]]:
+    """Every genome with its customer; both come by subject."""
+    customers = store.customers()
+    customer = next(customers, None)
+    for record in store.genomes():
+        subject = bytes(record.subject)
+        while customer is not None and customer.subject < subject:
+            customer = next(customers, None)
+        known = customer if customer is not None and customer.subject == subject else None
+        yield subject, SubjectState.from_bytes(record.state), known
+
+
+class _Reading:
+    """Takes subjects one by one and gives persons in columns."""
+
+    def __init__(self, schema: DnaSchema, vocabulary: Vocabulary, hour: int) -> None:
+        self._schema = schema
+        self._vocabulary = vocabulary
+        self._hour = hour
+        self._homes = tells_home(vocabulary.markers)
+        self._profiles: dict[_Facts, dict[int, int]] = {}
+        self._linked: dict[bytes, tuple[SubjectState, CustomerRow | None]] = {}
+        self._others: dict[bytes, bytes] = {}
+        self._subjects: list[bytes] = []
+        self._consents: list[int] = []
+        self._waiting: list[tuple[dict[int, int], dict[int, int]]] = []
+        self._located: list[bool] = []
+        self._pages: list[tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float32]]] = []
+
+    def take(self, subject: bytes, state: SubjectState, customer: CustomerRow | None) -> None:
+        """Take one subject, with what is known of it as a customer."""
+        if state.links:
+            self._linked[subject] = (state, customer)
+        elif customer is not None and (customer.consents or 0) & _READ_FOR:
+            self._put(subject, customer.consents or 0, state.imprints, customer.markers)
+
+    def done(self) -> Genomes:
+        """What was taken, by subject."""
+        for person in self._persons():
+            self._put_person(person)
+        self._flush()
+        starts = np.concatenate([[0], *(page[0] for page in self._pages)]).astype(np.int64)
+        starts = np.cumsum(starts)
+        markers = np.concatenate([np.empty(0, np.int32), *(page[1] for page in self._pages)])
+        strengths = np.concatenate([np.empty(0, np.float32), *(page[2] for page in self._pages)])
+        order = sorted(range(len(self._subjects)), key=self._subjects.__getitem__)
+        rows = {self._subjects[i]: at for at, i in enumerate(order)}
+        starts, kept = chosen(starts, np.array(order, np.int64))
+        subjects = b"".join(self._subjects[i] for i in order)
+        return Genomes(
+            hour=self._hour,
+            subjects=np.frombuffer(subjects, SUBJECT),
+            consents=np.array(self._consents, np.int64)[order],
+            starts=starts,
+            markers=markers[kept],
+            strengths=strengths[kept],
+            others={other: rows[one] for other, one in self._others.items()},
+        )
+
+    def _persons(self) -> Iterator[list[bytes]]:
+        seen: set[bytes] = set()
+        for subject in sorted(self._linked):
+            if subject not in seen:
+                person = person_of(subject, self._links)
+                seen.update(person)
+                yield [one for one in person if one in self._linked]
+
+    def _links(self, subject: bytes) -> list[bytes]:
+        return self._linked[subject][0].linked if subject in self._linked else []
+
+    def _put_person(self, person: list[bytes]) -> None:
+        total, agreed = GenomeState(), {}
+        facts: list[tuple[str, int]] = []
+        for subject in person:
+            state, customer = self._linked[subject]
+            total.merge(state.imprints)
+            facts.extend(customer.markers if customer is not None else ())
+            agreed[subject] = (customer.consents or 0) & _READ_FOR if customer is not None else 0
+        one = min(person, key=lambda s: (-_rank(agreed[s]), s))
+        if agreed[one]:
+            customer = self._linked[one][1]
+            assert customer is not None
+            self._put(one, customer.consents or 0, total, tuple(facts))
+            self._others.update((other, one) for other in person if other != one)
+
+    def _put(self, subject: bytes, consents: int, state: GenomeState, facts: _Facts) -> None:
+        self._subjects.append(subject)
+        self._consents.append(consents)
+        self._waiting.append((state.values, self._profile(facts)))
+        self._located.append(bool(consents & CONSENT_LOCATION))
+        if len(self._waiting) == _PAGE:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        located, self._located = np.array(self._located, bool), []
+        if not waiting:
+            return
+        half_lives = self._schema.half_lives(self._vocabulary)
+        rows, markers, values = entries([state for state, _ in waiting])
+        hours = self._hour - self._schema.landmark_hour
+        strengths = strengths_at(values, half_lives[markers], hours)
+        fact_rows, fact_markers, facts = entries([profile for _, profile in waiting])
+        rows = np.concatenate((rows, fact_rows))
+        markers = np.concatenate((markers, fact_markers))
+        strengths = np.concatenate((strengths, facts / ONE_Q24))
+        told = located[rows] | ~self._homes[markers]
+        starts, kept, strong = pack(
+            rows[told], markers[told], strengths[told], len(waiting), self._schema.max_markers
+        )
+        self._pages.append((np.diff(starts), kept, strong))
+
+    def _profile(self, facts: _Facts) -> dict[int, int]:
+        found = self._profiles.get(facts)
+        if found is None:
+            found = profile_strengths(self._schema, self._vocabulary, facts)
+            if len(self._profiles) < _MOST_PROFILES:
+                self._profiles[facts] = found
+        return found
+
+
+def _rank(consents: int) -> int:
+    """Personalisation before learning before nothing."""
+    return 2 * bool(consents & CONSENT_PERSONALISATION) + bool(consents & CONSENT_LEARNING)
+
+
+assert SUBJECT.itemsize == SUBJECT_BYTES
