@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genome_server.regions.crowd import UNIT, WHOLE, Crowd
-from genome_server.regions.demand import Demand, Dna, Rarity, Survey
+from genome_server.regions.demand import DOUBT, Demand, Dna, Survey
 from tests.unit.regions_town import NEW_YORK, cells_around, crowd_of
 
 CHILDREN = sorted(h3.cell_to_children(NEW_YORK, 6))
 NAMES = ["a:1", "a:2", "b:1", "b:2"]
-ASSORTMENT = [[("a:1", 256), ("b:1", 256)], [("a:1", 256)], [("a:2", 128), ("b:2", 512)]]
 
 PEOPLE = st.lists(
     st.tuples(
@@ -30,8 +29,8 @@ PEOPLE = st.lists(
 DNA = st.dictionaries(st.sampled_from([*NAMES, "z:9"]), st.integers(1, 4096), min_size=1)
 
 
-def demand(crowd: Crowd, dna: Dna, rarity: Rarity, resolution: int, least: int = 10) -> Demand:
-    return Survey(crowd, rarity, resolution, least).demand(dna)
+def demand(crowd: Crowd, dna: Dna, resolution: int, least: int = 10) -> Demand:
+    return Survey(crowd, resolution, least).demand(dna)
 
 
 def crowd_from(people: list[tuple[dict[str, int], dict[int, int]]]) -> Crowd:
@@ -44,7 +43,7 @@ def test_by_its_definition(
     people: list[tuple[dict[str, int], dict[int, int]]], dna: dict[str, int]
 ) -> None:
     crowd = crowd_from(people)
-    found = demand(crowd, list(dna.items()), Rarity(ASSORTMENT), 6, least=1)
+    found = demand(crowd, list(dna.items()), 6, least=1)
     shares = {
         (person, cell): Fraction(share, WHOLE)
         for person, cell, share in zip(
@@ -56,12 +55,7 @@ def test_by_its_definition(
     }
     located = {person for person, _ in shares}
     strength = {m: sum(people[p][0].get(m, 0) for p in located) for m in dna}
-    counts = {m: sum(m in dict(thing) for thing in ASSORTMENT) for m in dna}
-    raw = {
-        m: q8 * math.log2(1 + len(ASSORTMENT) / max(counts[m], 1))
-        for m, q8 in dna.items()
-        if strength[m]
-    }
+    raw = {m: q8 for m, q8 in dna.items() if strength[m]}
     assert found.weights == pytest.approx({m: w / sum(raw.values()) for m, w in raw.items()})
     assert set(found.ignored) == dna.keys() - raw.keys()
     for row, cell in enumerate(found.cell.tolist()):
@@ -84,7 +78,7 @@ def test_everything_adds_up(
     least: int,
     resolution: int,
 ) -> None:
-    found = demand(crowd_from(people), list(dna.items()), Rarity(ASSORTMENT), resolution, least)
+    found = demand(crowd_from(people), list(dna.items()), resolution, least)
     assert math.fsum([*found.share.tolist(), found.withheld]) == pytest.approx(
         1.0 if found.weights else 0.0
     )
@@ -100,7 +94,7 @@ def test_a_part_that_is_hidden_tells_of_no_few(
     people: list[tuple[dict[str, int], dict[int, int]]], dna: dict[str, int], least: int
 ) -> None:
     crowd = crowd_from(people)
-    found = demand(crowd, list(dna.items()), Rarity(ASSORTMENT), 5, least)
+    found = demand(crowd, list(dna.items()), 5, least)
     names = list(found.weights)
     for row, cell in enumerate(found.cell.tolist()):
         inside = {
@@ -134,29 +128,30 @@ def test_order_of_people_does_not_matter() -> None:
         )
         for _ in range(300)
     ]
-    one = demand(crowd_from(people), [("a:1", 256), ("b:2", 77)], Rarity([]), 6)
-    other = demand(crowd_from(people[::-1]), [("a:1", 256), ("b:2", 77)], Rarity([]), 6)
+    one = demand(crowd_from(people), [("a:1", 256), ("b:2", 77)], 6)
+    other = demand(crowd_from(people[::-1]), [("a:1", 256), ("b:2", 77)], 6)
     assert one.share.tolist() == other.share.tolist()  # to the bit: what is added up is whole
     assert one.withheld == other.withheld
 
 
-def test_rare_markers_say_more() -> None:
-    rarity = Rarity(ASSORTMENT)
-    assert rarity.of("a:1") == pytest.approx(math.log2(2.5))
-    assert rarity.of("b:2") == pytest.approx(2.0)
-    assert rarity.of("z:9") == pytest.approx(2.0)
-    assert Rarity([]).of("z:9") == 1.0
+def test_what_few_have_is_believed_little() -> None:
+    genomes = [{"a:1": 1.0, "b:1": 1.0}] * 20 + [{"a:1": 1.0}] * 60
+    found = demand(crowd_of(genomes, [{CHILDREN[0]: 1}] * 80), [("a:1", 256), ("b:1", 768)], 6)
+    assert DOUBT == 20
+    assert found.heard.tolist() == [0.8, 0.5]
+    assert found.share.tolist() == [1.0]
+    assert found.felt.tolist() == [0.25 * 0.8 + 0.75 * 0.5]
 
 
 def test_nothing_shared_is_nothing_shown() -> None:
-    found = demand(crowd_from([({"a:1": 9}, {CHILDREN[0]: 1})]), [("z:9", 256)], Rarity([]), 6)
+    found = demand(crowd_from([({"a:1": 9}, {CHILDREN[0]: 1})]), [("z:9", 256)], 6)
     assert (len(found.cell), found.withheld, dict(found.weights)) == (0, 0.0, {})
     assert found.ignored == ("z:9",)
 
 
 def test_the_crowd_as_if_all_wanted_the_same() -> None:
     people = [({"a:1": 9 * n + 1}, {CHILDREN[n % 2]: 1}) for n in range(40)] + [({}, {})]
-    found = Survey(crowd_from(people), Rarity([]), 6).everybody()
+    found = Survey(crowd_from(people), 6).everybody()
     assert found.share.tolist() == found.crowd.tolist() == [0.5, 0.5]
 
 
@@ -174,7 +169,7 @@ def test_a_planted_taste_is_found_again() -> None:
             places.append({cell: 1.0})
     crowd = crowd_of(genomes, places)
     for scent in range(6):
-        found = demand(crowd, [(f"scent:{scent}", 256)], Rarity([]), 5)
+        found = demand(crowd, [(f"scent:{scent}", 256)], 5)
         truth = sizes * tastes[:, scent] / (sizes @ tastes[:, scent])
         by_cell = dict(zip(found.cell.tolist(), found.share.tolist(), strict=True))
         # What too few people want is shown with its neighbours: that counts as one region.

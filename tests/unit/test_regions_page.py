@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genome_server.regions.demand import Rarity, Survey
+from genome_server.regions.demand import Survey
 from genome_server.regions.page import Facts, Layer, page
 from genome_server.regions.shapes import HEIGHT, WIDTH, flat_map, unrolled, widest_gap
 from genome_server.regions.stores import Shop
@@ -101,7 +101,7 @@ def drawn(title: str = "soap") -> str:
     near, far = cells_around(2, 5)
     genomes = [{"a:1": 1.0, "a:</script>": 2.0}] * 30 + [{"a:1": 1.0}] * 50
     crowd = crowd_of(genomes, [{near: 1.0}] * 30 + [{far: 1.0}] * 50)
-    survey = Survey(crowd, Rarity([]), 5)
+    survey = Survey(crowd, 5)
     layers = [
         Layer(title, survey.demand([("a:1", 256), ("a:</script>", 256)])),
         Layer("a:1", survey.demand([("a:1", 256)])),
@@ -144,6 +144,6 @@ def test_the_page_says_what_is_shown_and_what_is_withheld() -> None:
 
 
 def test_a_map_of_nothing_is_refused() -> None:
-    survey = Survey(crowd_of([{}], [{}]), Rarity([]), 5)
+    survey = Survey(crowd_of([{}], [{}]), 5)
     with pytest.raises(ValueError, match="no region that may be shown"):
         page("Where", [Layer("x", survey.demand([("z:1", 256)]))], FACTS)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from genome_server.errors import Refused
 from genome_server.regions.cells import kilometres, middles
-from genome_server.regions.demand import OTHER, Rarity, Survey
+from genome_server.regions.demand import OTHER, Survey
 from genome_server.regions.plan import Item, StockPlan, plan_stock
 from genome_server.regions.stock import NO_LIMIT, SCALE, allocate, quotas
 from genome_server.regions.stores import Reach, Shop, pull
@@ -144,7 +144,7 @@ def test_nobody_goes_beyond_reach() -> None:
 def test_what_may_not_be_told_apart_goes_to_the_others() -> None:
     (cell,) = cells_around(1, 5)
     genomes = [{"a:1": 1.0}] * 30 + [{"b:1": 5.0}] * 3
-    survey = Survey(crowd_of(genomes, [{cell: 1.0}] * 33), Rarity([]), 5)
+    survey = Survey(crowd_of(genomes, [{cell: 1.0}] * 33), 5)
     found = survey.demand([("a:1", 256), ("b:1", 256)])
     felt = pull(found, Reach([Shop("only", cell)]))
     assert felt is not None
@@ -182,7 +182,7 @@ def made_plan(seed: int, **more: object) -> tuple[StockPlan, np.ndarray]:
     items = [Item(f"p-{at}", 120, dna) for at, dna in enumerate(products)]
     shops = [Shop(f"s-{at}", cell) for at, cell in enumerate(cells)]
     crowd = crowd_of(genomes, places)
-    plan = plan_stock(crowd, shops, items, Rarity(products), resolution=5, reach_km=1.0, **more)  # type: ignore[arg-type]
+    plan = plan_stock(crowd, shops, items, resolution=5, reach_km=1.0, **more)  # type: ignore[arg-type]
     wants = sizes[:, None, None] * tastes[:, 0, :, None] * tastes[:, 1, None, :]
     wants = wants.reshape(len(cells), -1)
     return plan, 120 * wants / wants.sum(axis=0)
@@ -211,9 +211,7 @@ def test_a_product_that_no_genome_speaks_of_goes_by_customers() -> None:
     cells = cells_around(2, 5)
     crowd = crowd_of([{"a:1": 1.0}] * 40, [{cells[0]: 1.0}] * 30 + [{cells[1]: 1.0}] * 10)
     shops = [Shop("one", cells[0]), Shop("two", cells[1])]
-    plan = plan_stock(
-        crowd, shops, [Item("new", 8, [("z:1", 256)])], Rarity([]), resolution=5, reach_km=1.0
-    )
+    plan = plan_stock(crowd, shops, [Item("new", 8, [("z:1", 256)])], resolution=5, reach_km=1.0)
     assert plan.by_customers == ("new",)
     assert plan.units.tolist() == plan.plain.tolist() == [[6], [2]]
 
@@ -223,25 +221,23 @@ def test_the_plain_plan_by_past_sales() -> None:
     crowd = crowd_of([{"a:1": 1.0}] * 40, [{cells[0]: 1.0}] * 20 + [{cells[1]: 1.0}] * 20)
     items = [Item("p", 8, [("a:1", 256)])]
     shops = [Shop("one", cells[0], sales=3.0), Shop("two", cells[1], sales=1.0)]
-    plan = plan_stock(crowd, shops, items, Rarity([]), resolution=5, reach_km=1.0, by="sales")
-    assert plan.units.tolist() == [[4], [4]]
+    plan = plan_stock(crowd, shops, items, resolution=5, reach_km=1.0, by="sales")
     assert plan.plain.tolist() == [[6], [2]]
+    # Forty people have the marker: it is believed 40 / 60, and says a half; the rest says 3/4.
+    assert plan.wanted[:, 0].tolist() == pytest.approx([8 * 7 / 12, 8 * 5 / 12])
+    assert plan.units.tolist() == [[5], [3]]
     with pytest.raises(Refused, match="no store has past sales"):
-        plan_stock(crowd, [Shop("one", cells[0])], items, Rarity([]), resolution=5, by="sales")
+        plan_stock(crowd, [Shop("one", cells[0])], items, resolution=5, by="sales")
 
 
 def test_stock_that_is_there_counts() -> None:
     cells = cells_around(2, 5)
     crowd = crowd_of([{"a:1": 1.0}] * 40, [{cells[0]: 1.0}] * 20 + [{cells[1]: 1.0}] * 20)
     shops = [Shop("one", cells[0], capacity=10, stock={"p": 6, "q": 2}), Shop("two", cells[1])]
-    plan = plan_stock(
-        crowd, shops, [Item("p", 10, [("a:1", 256)])], Rarity([]), resolution=5, reach_km=1.0
-    )
+    plan = plan_stock(crowd, shops, [Item("p", 10, [("a:1", 256)])], resolution=5, reach_km=1.0)
     assert plan.units.tolist() == [[2], [8]]
     assert plan.stock.tolist() == [[6], [0]]
-    full = plan_stock(
-        crowd, shops, [Item("p", 30, [("a:1", 256)])], Rarity([]), resolution=5, reach_km=1.0
-    )
+    full = plan_stock(crowd, shops, [Item("p", 30, [("a:1", 256)])], resolution=5, reach_km=1.0)
     assert full.units.tolist() == [[2], [28]]  # eight of ten are there already
 
 
@@ -250,6 +246,4 @@ def test_nobody_near_is_refused() -> None:
     crowd = crowd_of([{"a:1": 1.0}] * 40, [{cells[0]: 1.0}] * 40)
     far = Shop("far", h3.latlng_to_cell(48.2, 16.4, 7))
     with pytest.raises(Refused, match="nowhere within reach of a store are there 10 customers"):
-        plan_stock(
-            crowd, [far], [Item("p", 1, [("a:1", 256)])], Rarity([]), resolution=5, reach_km=5.0
-        )
+        plan_stock(crowd, [far], [Item("p", 1, [("a:1", 256)])], resolution=5, reach_km=5.0)

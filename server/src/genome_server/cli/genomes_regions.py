@@ -17,7 +17,7 @@ from genome_server.errors import Refused, UsageError
 if TYPE_CHECKING:
     from genome_server.home import Tenant
     from genome_server.regions.crowd import Crowd
-    from genome_server.regions.demand import Demand, Rarity
+    from genome_server.regions.demand import Demand
     from genome_server.regions.gather import Counted, Where
     from genome_server.store.protocol import Store
 
@@ -64,12 +64,10 @@ def crowd_options(function: Any) -> Any:
 
 def gathered(
     console: Console, tenant: Tenant, store: Store, days: int, where: Where
-) -> tuple[Crowd, Counted, Rarity]:
-    """The crowd of a tenant, who is in it, and what is rare in its assortment. Raises Refused."""
+) -> tuple[Crowd, Counted]:
+    """The crowd of a tenant, and who is in it. Raises Refused."""
     from genome_server.genomes.rows import built_schema
-    from genome_server.ingest.dna import product_dna
     from genome_server.log import LogReader
-    from genome_server.regions.demand import Rarity
     from genome_server.regions.gather import gather
 
     schema = built_schema(store)
@@ -87,7 +85,7 @@ def gathered(
             log.close()
     if not crowd.where.people:
         raise Refused(_nobody(counted))
-    return crowd, counted, Rarity(product_dna(d) for _, d in store.documents("product"))
+    return crowd, counted
 
 
 def _nobody(counted: Counted) -> str:
@@ -166,8 +164,8 @@ def command(
     with closing(tenant.open_store()) as store:
         shops = read_shops(stores_path, store) if stores_path else []
         wanted = _dna_of(store, products, markers)
-        crowd, counted, rarity = gathered(console, tenant, store, days, where)
-    survey = Survey(crowd, rarity, resolution, least)
+        crowd, counted = gathered(console, tenant, store, days, where)
+    survey = Survey(crowd, resolution, least)
     wanted = wanted or _most_held(crowd, least)
     layers = [(name, survey.demand(dna)) for name, dna in wanted]
     if page is not None:

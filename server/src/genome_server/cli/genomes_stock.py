@@ -84,12 +84,11 @@ def command(
     with closing(tenant.open_store()) as store:
         shops = read_shops(stores_path, store)
         items = read_inventory(inventory_path, store)
-        crowd, counted, rarity = gathered(console, tenant, store, days, where)
+        crowd, counted = gathered(console, tenant, store, days, where)
     plan = plan_stock(
         crowd,
         shops,
         items,
-        rarity,
         resolution=resolution,
         least=least,
         reach_km=reach_km,

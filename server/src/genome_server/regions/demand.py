@@ -1,11 +1,7 @@
 """What is wanted where: the definition of demand. Free of I/O.
 
-Definition. A thing has DNA: markers m with salience. Its weight of a marker is
-
-    w(m) = salience(m) · log2(1 + N / n(m)), divided by the sum of these over its markers,
-
-with N things in the assortment of which n(m) have the marker: what few have says more. Markers
-that no located genome has are left out. A person's affinity to the thing is the sum over its
+Definition. A thing has DNA: markers m with salience. w(m) is a marker's share of the saliences of
+those markers that any located genome has. A person's affinity to the thing is the sum over its
 markers of w(m) · g(m) / G(m): g(m) is how strong the marker is in the person's genome, G(m) what
 all located genomes have of it. A person is spread over the places where they are, so
 
@@ -23,8 +19,7 @@ Only regions with at least `least` people who share a marker with the thing are 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -36,26 +31,13 @@ from genome_server.regions.privacy import Grouping, group
 
 LEAST: Final = 10
 """How many people a region must have to be shown."""
+DOUBT: Final = 20
+"""So many people are believed half where their marker lives; docs/genomes-regions.md says why."""
 OTHER: Final = "(other markers)"
 """Stands for the markers that too few people of a region have."""
 
 Dna = Sequence[tuple[str, int]]
 """Markers with their salience in 1/256."""
-
-
-class Rarity:
-    """How much a marker says about a thing: log2(1 + N / n)."""
-
-    def __init__(self, things: Iterable[Dna]) -> None:
-        self._counts: Counter[str] = Counter()
-        self._things = 0
-        for dna in things:
-            self._things += 1
-            self._counts.update({name for name, _ in dna})
-
-    def of(self, name: str) -> float:
-        """At least 1; a marker that no thing has counts as one that a single thing has."""
-        return math.log2(1 + max(self._things, 1) / max(self._counts[name], 1))
 
 
 class Spots(NamedTuple):
@@ -77,7 +59,9 @@ class Demand:
     `share` float64[n] is of all demand that has a place and, with `withheld`, adds up to 1.
     `crowd` float64[n] is the region's share of all located people, for comparison. `parts`
     float64[n, m] says how `share` comes about by the markers of `weights` (their weights add up to
-    1); nan where too few people of a region have a marker. `withheld_people` is 0 or at least the
+    1); nan where too few people of a region have a marker. `heard` float64[m] is how far a marker
+    is believed, n / (n + 20) of the n people who have it: few say little about where it lives.
+    `felt` float64[n] is `share` as far as that. `withheld_people` is 0 or at least the
     threshold, unless nothing is shown at all.
     """
 
@@ -88,6 +72,8 @@ class Demand:
     share: Floats
     crowd: Floats
     parts: Floats
+    heard: Floats
+    felt: Floats
     spots: Spots
     withheld: float
     withheld_people: int
@@ -98,9 +84,8 @@ class Demand:
 class Survey:
     """Asks one crowd, region by region, at a resolution (3 to 15) and a threshold of people."""
 
-    def __init__(self, crowd: Crowd, rarity: Rarity, resolution: int, least: int = LEAST) -> None:
-        self._crowd, self._rarity = crowd, rarity
-        self._resolution, self._least = resolution, least
+    def __init__(self, crowd: Crowd, resolution: int, least: int = LEAST) -> None:
+        self._crowd, self._resolution, self._least = crowd, resolution, least
         self._everybody = everybody = _at(crowd.everybody, resolution)
         self._groups = group(everybody.person, everybody.cell, resolution, least)
         sums = np.zeros(len(self._groups.cell), np.int64)
@@ -116,18 +101,22 @@ class Survey:
         crowd = self._crowd
         known = [(name, q8) for name, q8 in dna if crowd.total(name)]
         ignored = tuple(name for name, _ in dna if not crowd.total(name))
-        raw = {name: q8 * self._rarity.of(name) for name, q8 in known}
-        whole = math.fsum(raw.values())
-        weights = {name: value / whole for name, value in raw.items()}
+        whole = sum(q8 for _, q8 in known)
+        weights = {name: q8 / whole for name, q8 in known}
         spreads = [_at(crowd.spread(name), self._resolution) for name in weights]
-        return self._demand(weights, spreads, ignored)
+        heard = np.array([_heard(crowd.holders(name)) for name in weights], np.float64)
+        return self._demand(weights, heard, spreads, ignored)
 
     def everybody(self) -> Demand:
         """Where the located people are, as if all wanted the same."""
-        return self._demand({"": 1.0}, [self._everybody], ())
+        return self._demand({"": 1.0}, np.ones(1), [self._everybody], ())
 
     def _demand(
-        self, weights: Mapping[str, float], spreads: Sequence[Spread], ignored: tuple[str, ...]
+        self,
+        weights: Mapping[str, float],
+        heard: Floats,
+        spreads: Sequence[Spread],
+        ignored: tuple[str, ...],
     ) -> Demand:
         found = group(
             _joined([one.person for one in spreads], np.int64),
@@ -148,6 +137,7 @@ class Survey:
             lost.append(weight * (int(sums[-1]) / total))
             holders[:, at] = _people(spread.person, which, regions)
         share = np.array([math.fsum(row) for row in parts.tolist()], np.float64)
+        felt = parts @ heard
         _hide(parts, holders, self._least)
         spots = self._spots(found)
         crowd = np.bincount(spots.region, spots.people, regions)
@@ -159,6 +149,8 @@ class Survey:
             share=share,
             crowd=crowd / max(int(self._sums.sum()), 1),
             parts=parts,
+            heard=heard,
+            felt=felt,
             spots=spots,
             withheld=math.fsum(lost),
             withheld_people=found.withheld,
@@ -189,6 +181,10 @@ def _people(person: Ints, which: Ints, regions: int) -> Ints:
     shown = which >= 0
     pairs = np.unique(which[shown] << 40 | person[shown])
     return np.bincount(pairs >> 40, minlength=regions).astype(np.int64)
+
+
+def _heard(holders: int) -> float:
+    return holders / (holders + DOUBT)
 
 
 def _hide(parts: Floats, holders: Ints, least: int) -> None:

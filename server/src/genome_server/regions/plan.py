@@ -1,7 +1,8 @@
 """A stock plan: what the genomes near each store want, beside the plain proportional plan.
 
 Free of I/O. The plain plan gives every product by one share for each store: its past sales, or how
-many of the located people are near it. Both plans keep the same limits and count the same stock.
+many of the located people are near it. The plan by genomes begins with these shares and goes as far
+from them as the product's markers are believed. Both keep the same limits and count the same stock.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from genome_server.errors import Refused
 from genome_server.regions.cells import Floats, Ints
 from genome_server.regions.crowd import Crowd
-from genome_server.regions.demand import LEAST, OTHER, Dna, Rarity, Survey
+from genome_server.regions.demand import LEAST, OTHER, Dna, Survey
 from genome_server.regions.stock import NO_LIMIT, allocate, quotas
 from genome_server.regions.stores import Pull, Reach, Shop, pull
 
@@ -73,7 +74,6 @@ def plan_stock(
     crowd: Crowd,
     shops: Sequence[Shop],
     items: Sequence[Item],
-    rarity: Rarity,
     *,
     resolution: int,
     least: int = LEAST,
@@ -86,7 +86,7 @@ def plan_stock(
     given.
     """
     reach = Reach(shops, reach_km)
-    survey = Survey(crowd, rarity, resolution, least)
+    survey = Survey(crowd, resolution, least)
     plain = _plain_share(survey, shops, reach, by, least)
     stock = np.array([[shop.stock.get(i.product, 0) for i in items] for shop in shops], np.int64)
     stock = stock.reshape(len(shops), len(items))
@@ -99,13 +99,13 @@ def plan_stock(
     alone = []
     for at, item in enumerate(items):
         felt = survey.demand(item.dna)
-        pulled = pull(felt, reach)
+        pulled = pull(felt, reach, plain)
         if pulled is None:
             alone.append(item.product)
             continue
         share[:, at], nobodys[at] = pulled.share, pulled.nobodys
         names = [*felt.weights, OTHER]
-        weights = [*felt.weights.values(), 0.0]
+        weights = [*(w * h for w, h in zip(felt.weights.values(), felt.heard, strict=True)), 0.0]
         for store in range(len(shops)):
             draws[store, at] = _draws(
                 pulled, store, names, weights, float(plain[store]), int(supply[at])
@@ -149,7 +149,7 @@ def _draws(
     plain: float,
     supply: int,
 ) -> tuple[Draw, ...]:
-    """Of each marker: what it gives this store of the supply, less its part of the plain share.
+    """Of each marker, as far as it is believed: what it gives this store, less its plain part.
 
     Together they are the difference between what is wanted and the plain share. Where a marker may
     not be told of everywhere, its plain part counts with it all the same, and the others make up.

@@ -69,32 +69,46 @@ class Reach:
 class Pull:
     """What comes of a demand at each store.
 
-    `share` float64[stores] adds up to 1; `parts` float64[stores, markers + 1] says how it comes
-    about, by the markers of the demand and, last, what may not be told apart. `nobodys` is the
-    share of demand that is out of every store's reach or withheld; the shares are of the rest.
+    `share` float64[stores] adds up to 1. `parts` float64[stores, markers + 1] says how it comes
+    about, by the markers of the demand and, last, what may not be told apart: as far as each marker
+    is believed, which in all adds up to `belief`; the rest of `share` is where customers are
+    anyhow. `nobodys` is the share of demand that is out of every store's reach or withheld; the
+    shares are of the rest.
     """
 
     share: Floats
     parts: Floats
+    belief: float
     nobodys: float
 
 
-def pull(demand: Demand, reach: Reach) -> Pull | None:
-    """A demand as the stores feel it; None where no store has any of it within reach."""
+def pull(demand: Demand, reach: Reach, plain: Floats | None = None) -> Pull | None:
+    """A demand as the stores feel it; None where no store has any of it within reach.
+
+    `plain` float64[stores] adds up to 1: what counts as far as a marker is not believed. Without it
+    all is believed.
+    """
     spots = demand.spots
     shares = np.zeros((len(demand.cell), reach.count))
     np.add.at(shares, spots.region, reach.shares(spots.cell) * spots.people[:, None])
     people = np.bincount(spots.region, spots.people, len(demand.cell))
     shares /= np.maximum(people, 1.0)[:, None]
-    known = np.nan_to_num(demand.parts, nan=0.0)
-    hidden = np.clip(demand.share - known.sum(axis=1), 0.0, None)
+    heard = np.ones_like(demand.heard) if plain is None else demand.heard
+    felt = demand.share if plain is None else demand.felt
+    known = np.nan_to_num(demand.parts, nan=0.0) * heard
+    hidden = np.clip(felt - known.sum(axis=1), 0.0, None)
     hidden[~np.isnan(demand.parts).any(axis=1)] = 0.0
     parts = shares.T @ np.column_stack((known, hidden))
-    share = parts.sum(axis=1)
-    whole = float(share.sum())
+    whole = float(parts.sum())
     if whole <= 0.0:
         return None
-    return Pull(share / whole, parts / whole, max(0.0, 1.0 - whole))
+    belief = float(np.array(list(demand.weights.values())) @ heard)
+    parts *= belief / whole
+    share = parts.sum(axis=1)
+    if plain is not None:
+        share += (1.0 - belief) * plain
+    reached = float((shares.T @ demand.share).sum())
+    return Pull(share, parts, belief, max(0.0, 1.0 - reached))
 
 
 def _edges(cells: Cells) -> Floats:
