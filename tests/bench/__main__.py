@@ -28,6 +28,7 @@ SECTIONS = (
     "model",
     "places",
     "routine",
+    "regions",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.
 TOGETHER = {"decide": ("decide", "rivals")}
