@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,14 @@ SCHEMA = DnaSchema.from_proto(
         ],
     )
 )
+# Under which tender, moment and time spent count.
+WHOLE = replace(
+    SCHEMA,
+    kinds=(
+        replace(SCHEMA.kinds[0], beside=("tender", "channel")),
+        replace(SCHEMA.kinds[1], dwell_weight_q24=1 << 20),
+    ),
+)
 DNA = {"soap": [("brand:acme", 256), ("claim:organic", 128)], "rock": [], "käse": [("food:x", 1)]}
 
 TEXT = st.sampled_from(["", "soap", "käse", "rock", "nope", "x" * 200])
@@ -64,8 +73,9 @@ INTERACTION = st.builds(
     amount_micros=NUMBER,
     currency=TEXT,
     quantity_milli=NUMBER,
+    tender=st.sampled_from(["", "", "card", "ü"]),
     dwell_ms=NUMBER,
-    context_markers=st.lists(TEXT, max_size=2),
+    context_markers=st.lists(st.one_of(TEXT, st.just("channel:app")), max_size=2),
 )
 OUTCOME = st.builds(
     event_pb2.Outcome,
@@ -136,12 +146,14 @@ def batches_of(frames: _Frames, cut: int) -> list[LogBatch]:
     return made
 
 
-def reader() -> EventReader:
-    return EventReader(SCHEMA, DNA.get, DNA.get)
+def reader(schema: DnaSchema = SCHEMA) -> EventReader:
+    return EventReader(schema, DNA.get, DNA.get)
 
 
-def one_by_one(batches: Sequence[LogBatch]) -> tuple[list[Imprint], list[ConsentSaid | LinkSaid]]:
-    single = reader()
+def one_by_one(
+    batches: Sequence[LogBatch], schema: DnaSchema = SCHEMA
+) -> tuple[list[Imprint], list[ConsentSaid | LinkSaid]]:
+    single = reader(schema)
     effects = [single.read(frame) for batch in batches for frame in batch.frames()]
     imprints = [e for e in effects if isinstance(e, Imprint)]
     return imprints, [e for e in effects if isinstance(e, ConsentSaid | LinkSaid)]
@@ -159,11 +171,11 @@ def in_columns(
     return imprints, told.words
 
 
-def check(frames: _Frames, cut: int) -> None:
+def check(frames: _Frames, cut: int, schema: DnaSchema = SCHEMA) -> None:
     batches = batches_of(frames, cut)
-    bulk = BulkReader(reader())
+    bulk = BulkReader(reader(schema))
     try:
-        expected = one_by_one(batches)
+        expected = one_by_one(batches, schema)
     except LandmarkExhausted:
         with pytest.raises(LandmarkExhausted):
             bulk.read(batches)
@@ -173,16 +185,18 @@ def check(frames: _Frames, cut: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(frames=FRAMES, cut=st.integers(1, 5))
-def test_they_are_the_events_one_by_one(frames: _Frames, cut: int) -> None:
-    check(frames, cut)
+@given(frames=FRAMES, cut=st.integers(1, 5), schema=st.sampled_from([SCHEMA, WHOLE]))
+def test_they_are_the_events_one_by_one(frames: _Frames, cut: int, schema: DnaSchema) -> None:
+    check(frames, cut, schema)
 
 
 @pytest.mark.long
 @settings(max_examples=10_000, deadline=None)
-@given(frames=FRAMES, cut=st.integers(1, 5))
-def test_they_are_the_events_one_by_one_of_many(frames: _Frames, cut: int) -> None:
-    check(frames, cut)
+@given(frames=FRAMES, cut=st.integers(1, 5), schema=st.sampled_from([SCHEMA, WHOLE]))
+def test_they_are_the_events_one_by_one_of_many(
+    frames: _Frames, cut: int, schema: DnaSchema
+) -> None:
+    check(frames, cut, schema)
 
 
 def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ def small(**changes: object) -> DnaSchema:
             NamespaceRule("claim", 24),
             NamespaceRule("age", 0, ONE_Q24),
         ),
-        kinds=(KindRule("buy", ONE_Q24), KindRule("dismiss", ONE_Q24, 0, "not-", -1)),
+        kinds=(
+            KindRule("buy", ONE_Q24, dwell_weight_q24=ONE_Q24 // 8, beside=("tender",)),
+            KindRule("dismiss", ONE_Q24, 0, "not-", -1),
+        ),
         default_half_life_hours=100,
     )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]

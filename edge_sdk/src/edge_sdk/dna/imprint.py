@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from edge_sdk.dna.genome import NOBODY, Row, quantise, quantise2
-from edge_sdk.dna.markers import Vocabulary, split
+from edge_sdk.dna.markers import Vocabulary, marker, split
 from edge_sdk.dna.schema import (
     HOUR_MS,
     MAX_DOUBLINGS,
@@ -80,15 +81,35 @@ def ilog2_q8(x: int) -> int:
     return (bits << 8) + (top & 0xFF)
 
 
-def event_weight(schema: DnaSchema, kind: str, amount_micros: int = 0) -> int:
-    """Weight of an interaction in q24: that of its kind, and more with each doubling of the amount.
+def event_weight(schema: DnaSchema, kind: str, amount_micros: int = 0, dwell_ms: int = 0) -> int:
+    """Weight of an interaction in q24: that of its kind, and more with each doubling of the amount
+    and of the time spent.
 
     A negative amount (a refund) weighs like none. Raises `UsageError` for an unknown kind.
     """
     rule = schema.kind(kind)
     units = max(amount_micros, 0) // _MICROS
     weight = rule.weight_q24 + ((rule.money_weight_q24 * ilog2_q8(1 + units)) >> 8)
+    if rule.dwell_weight_q24:
+        seconds = max(dwell_ms, 0) // 1000
+        weight += (rule.dwell_weight_q24 * ilog2_q8(1 + seconds)) >> 8
     return min(weight, MAX_WEIGHT_Q24)
+
+
+def beside(
+    schema: DnaSchema, kind: str, tender: str, moment: Iterable[str]
+) -> list[tuple[str, int]]:
+    """(marker, salience_q8) that an interaction imprints beside its DNA.
+
+    Of `tender` and the markers of the moment, those whose namespaces the kind names; a tender that
+    is no marker gives none. Raises `UsageError` for an unknown kind.
+    """
+    wanted = schema.kind(kind).beside
+    names = [name for name in moment if name.partition(":")[0] in wanted]
+    if tender and "tender" in wanted:
+        with suppress(UsageError):
+            names.append(marker("tender", tender))
+    return [(name, 256) for name in dict.fromkeys(names)]
 
 
 def explode(

@@ -81,11 +81,13 @@ class KindRule:
     money_weight_q24: int = 0
     marker_prefix: str = ""
     label: int = 0
+    dwell_weight_q24: int = 0
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
             raise UsageError("a kind needs a name")
-        for weight in (self.weight_q24, self.money_weight_q24):
+        for weight in (self.weight_q24, self.money_weight_q24, self.dwell_weight_q24):
             if not 0 <= weight <= MAX_WEIGHT_Q24:
                 raise UsageError(f"kind {self.name}: a weight lies between 0 and 32")
         if self.marker_prefix:
@@ -137,7 +139,15 @@ class DnaSchema:
                 for n in message.namespaces
             ),
             kinds=tuple(
-                KindRule(k.name, k.weight_q24, k.money_weight_q24, k.marker_prefix, k.label)
+                KindRule(
+                    k.name,
+                    k.weight_q24,
+                    k.money_weight_q24,
+                    k.marker_prefix,
+                    k.label,
+                    k.dwell_weight_q24,
+                    tuple(k.beside),
+                )
                 for k in message.kinds
             ),
             default_half_life_hours=message.default_half_life_hours,
@@ -168,6 +178,8 @@ class DnaSchema:
                     money_weight_q24=k.money_weight_q24,
                     marker_prefix=k.marker_prefix,
                     label=k.label,
+                    dwell_weight_q24=k.dwell_weight_q24,
+                    beside=k.beside,
                 )
                 for k in self.kinds
             ],

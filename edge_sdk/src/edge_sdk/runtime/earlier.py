@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from edge_sdk.dna.genome import PendingImprint
-from edge_sdk.dna.imprint import event_weight, explode, grow, hour_of, shrink, vote
+from edge_sdk.dna.imprint import beside, event_weight, explode, grow, hour_of, shrink, vote
 from edge_sdk.engine.release import Release
 from edge_sdk.errors import EdgeError
 from edge_sdk.messages import event_pb2
@@ -91,8 +91,13 @@ class Earlier:
 def votes(release: Release, said: event_pb2.Interaction) -> list[Vote]:
     """What an interaction gives to each marker under this release, as of its hour."""
     try:
-        weight = event_weight(release.schema, said.kind, said.amount_micros)
-        exploded = explode(release.schema, said.kind, dna_of(release, said))
+        schema, kind, dna = release.schema, said.kind, dna_of(release, said)
+        weight = event_weight(schema, kind, said.amount_micros, said.dwell_ms)
+        if dna or not (said.product or said.offer):
+            known = {name for name, _ in dna}
+            more = beside(schema, kind, said.tender, said.context_markers)
+            dna = [*dna, *(one for one in more if one[0] not in known)]
+        exploded = explode(schema, kind, dna)
     except EdgeError:
         return []  # written under another schema; the server will know what it means
     numbered = ((release.vocabulary.index(name), q8, hours) for name, q8, hours in exploded)

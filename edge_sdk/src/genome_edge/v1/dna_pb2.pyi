@@ -48,13 +48,15 @@ class NamespaceRule(_message.Message):
     def __init__(self, name: _Optional[str] = ..., half_life_hours: _Optional[int] = ..., profile_weight_q24: _Optional[int] = ..., moment_half_life_s: _Optional[int] = ...) -> None: ...
 
 class KindRule(_message.Message):
-    __slots__ = ("name", "weight_q24", "money_weight_q24", "marker_prefix", "label")
+    __slots__ = ("name", "weight_q24", "money_weight_q24", "marker_prefix", "label", "dwell_weight_q24", "beside")
     name: str
     weight_q24: int
     money_weight_q24: int
     marker_prefix: str
     label: int
-    def __init__(self, name: _Optional[str] = ..., weight_q24: _Optional[int] = ..., money_weight_q24: _Optional[int] = ..., marker_prefix: _Optional[str] = ..., label: _Optional[int] = ...) -> None: ...
+    dwell_weight_q24: int
+    beside: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., weight_q24: _Optional[int] = ..., money_weight_q24: _Optional[int] = ..., marker_prefix: _Optional[str] = ..., label: _Optional[int] = ..., dwell_weight_q24: _Optional[int] = ..., beside: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DnaSchema(_message.Message):
     __slots__ = ("epoch", "landmark_hour", "quantiser", "max_markers", "namespaces", "kinds", "default_half_life_hours")

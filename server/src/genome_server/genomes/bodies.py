@@ -8,6 +8,7 @@ body nothing is said.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -76,15 +77,20 @@ _FIELDS: Final = {
 """By place: (number, wire type) of the fields of an Event that are usual."""
 
 
-def _actions() -> _Bytes:
+# Fields of an interaction that count where the schema says so of a kind.
+TENDER, DWELL, MOMENT = 9, 10, 11
+
+
+@lru_cache(maxsize=8)
+def _actions(counted: frozenset[int]) -> _Bytes:
     table = np.full((len(_FIELDS), 256), _UNUSUAL, np.uint8)
     for place, fields in _FIELDS.items():
         for (number, wire), action in fields.items():
-            table[place, number << 3 | wire] = action
+            if place != INTERACTION or number not in counted:
+                table[place, number << 3 | wire] = action
     return table
 
 
-_ACTIONS: Final = _actions()
 # Bits of a varint that fit without a sign; and what is read beyond the end of the last body.
 _MOST_BITS: Final = 56
 # Fields of a usual body. A step costs the same for one body as for many: none may ask for
@@ -139,8 +145,14 @@ class Fields:
         return again
 
 
-def take_apart(data: _Bytes, begin: _Ints, end: _Ints) -> Fields:
-    """The fields of the bodies that lie from `begin` to `end`; 16 bytes follow the last one."""
+def take_apart(
+    data: _Bytes, begin: _Ints, end: _Ints, counted: frozenset[int] = frozenset()
+) -> Fields:
+    """The fields of the bodies that lie from `begin` to `end`; 16 bytes follow the last one.
+
+    An interaction that has one of the fields in `counted` (by number) is unusual.
+    """
+    table = _actions(counted)
     found = Fields(len(begin))
     rows, at, stop = np.arange(len(begin)), begin.copy(), end.copy()
     place = np.full(len(begin), NO_PAYLOAD)
@@ -155,7 +167,7 @@ def take_apart(data: _Bytes, begin: _Ints, end: _Ints) -> Fields:
         if not going.all():
             rows, at, stop, place = (column[going] for column in (rows, at, stop, place))
         tags = data[at]
-        actions = _ACTIONS[place, tags]
+        actions = table[place, tags]
         value, inside, unusual = _varints(data, at + 1)
         after = inside + np.where(tags & 7 == _DELIMITED, value, 0)
         unusual |= (actions == _UNUSUAL) | (after > stop)

@@ -6,7 +6,9 @@ Rules.
   after the event was received. It depends on nothing but the log, so that a
   rebuild finds the same hour.
 - An interaction imprints its explicit DNA, else its product's, else its
-  offer's; an outcome imprints the DNA of the offer that it names.
+  offer's; an outcome imprints the DNA of the offer that it names. Where the
+  schema says so of its kind, an interaction imprints its tender and what it says
+  of the moment beside that, and weighs more the longer it took.
 - An interaction id, and an outcome's event id under its kind, count once: the
   first in the log.
 - Consent and links are said per subject: the latest word counts, and of two at
@@ -25,17 +27,19 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.genome import NOBODY, SUBJECT_BYTES
-from edge_sdk.dna.imprint import event_weight, explode, hour_of, vote
+from edge_sdk.dna.imprint import beside, event_weight, explode, hour_of, vote
 from edge_sdk.dna.schema import MAX_DOUBLINGS, DnaSchema
 from edge_sdk.errors import InvalidMarker, LandmarkExhausted
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
+from genome_server.genomes.bodies import DWELL, MOMENT, TENDER
 from genome_server.log.reader import LoggedFrame
 
 FUTURE_MS: Final = 5 * 60 * 1000
 """How far ahead of its receipt an event may claim to be."""
 
 _MAX_PURPOSE: Final = 30
+_TENDER: Final = "tender"
 MOST_GIVEN: Final = 50_000
 """Different (product or offer, kind, amount) whose votes are remembered; then it begins anew."""
 READ: Final = frozenset(
@@ -190,8 +194,8 @@ class EventReader:
     ) -> Imprint | Skip:
         name = said.interaction_id
         once = interaction_key(name) if name else None
-        if said.dna:
-            return self._explicit(subject, at_ms, said, once)
+        if said.dna or self._more(said):
+            return self._in_full(subject, at_ms, said, once)
         given = self.interaction(said.kind, said.product, said.offer, said.amount_micros)
         return given if isinstance(given, Skip) else self._imprint(subject, at_ms, given, once)
 
@@ -228,18 +232,46 @@ class EventReader:
             return Skip.UNKNOWN_OFFER if outcome else Skip.NO_DNA
         return unknown if found is None else found or Skip.NO_DNA
 
-    def _explicit(
+    @property
+    def counted(self) -> frozenset[int]:
+        """Numbers of fields of an interaction that count beside kind, thing and amount."""
+        fields: set[int] = set()
+        for rule in self._schema.kinds:
+            fields |= {TENDER if name == _TENDER else MOMENT for name in rule.beside}
+            fields |= {DWELL} if rule.dwell_weight_q24 else set()
+        return frozenset(fields)
+
+    def _more(self, said: event_pb2.Interaction) -> bool:
+        """Whether more than kind, thing and amount may count."""
+        if not self._schema.has_kind(said.kind):
+            return False
+        rule = self._schema.kind(said.kind)
+        paid = bool(said.tender) and _TENDER in rule.beside
+        moment = bool(said.context_markers) and any(name != _TENDER for name in rule.beside)
+        return paid or moment or (rule.dwell_weight_q24 > 0 and said.dwell_ms > 0)
+
+    def _in_full(
         self, subject: bytes, at_ms: int, said: event_pb2.Interaction, once: bytes | None
     ) -> Imprint | Skip:
-        """What an interaction does that names its DNA itself."""
+        """What an interaction does that names its DNA itself, or of which more counts."""
         if not self._schema.has_kind(said.kind):
             return Skip.UNKNOWN_KIND
+        found: Exploded | Skip = ()
         try:
-            dna = [(item.marker, item.salience_q8) for item in said.dna]
-            exploded = tuple(explode(self._schema, said.kind, dna))
+            if said.dna:
+                dna = [(item.marker, item.salience_q8) for item in said.dna]
+                found = tuple(explode(self._schema, said.kind, dna))
+            elif said.product or said.offer:
+                found = self.thing(said.kind, said.product, said.offer, outcome=False)
+            if isinstance(found, Skip):
+                return found
+            known = {marker for marker, _, _ in found}
+            more = beside(self._schema, said.kind, said.tender, said.context_markers)
+            extra = explode(self._schema, said.kind, more)
         except InvalidMarker:
             return Skip.UNREADABLE
-        given = _give(exploded, event_weight(self._schema, said.kind, said.amount_micros))
+        weight = event_weight(self._schema, said.kind, said.amount_micros, said.dwell_ms)
+        given = _give((*found, *(one for one in extra if one[0] not in known)), weight)
         return self._imprint(subject, at_ms, given, once)
 
     def _named(self, key: tuple[str, str, str, int], unknown: Skip) -> Given | Skip:

@@ -173,7 +173,8 @@ class BodyReader(ABC):
         received: _Ints,
         offsets: _Ints,
     ) -> Found:
-        fields = take_apart(np.frombuffer(raw, np.uint8), begin, begin + head["length"])
+        ends = begin + head["length"]
+        fields = take_apart(np.frombuffer(raw, np.uint8), begin, ends, self._reader.counted)
         wall = fields.values[WALL] + np.where(fields.values[KNOWN] != 0, fields.values[OFFSET], 0)
         at_ms = np.minimum(np.where(fields.timed, wall, head["time"]), received + FUTURE_MS)
         hours = np.maximum(at_ms, 0) // HOUR_MS
