@@ -15,8 +15,10 @@ from genome_server.dna_file import (
     default_text,
     load_schema,
     move_landmark,
+    read_derived,
     read_schema,
 )
+from genome_server.dna_words import default_kinds
 from genome_server.errors import SchemaFileError
 from genome_server.store.sqlite import SqliteStore
 
@@ -39,7 +41,12 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 def test_the_default_file_is_the_default_schema(file: Path) -> None:
     schema, weight = read_schema(file)
-    assert schema == default_schema(schema.landmark_hour, epoch=0)
+    rules = default_schema(schema.landmark_hour, epoch=0)
+    assert schema == replace(rules, kinds=tuple(default_kinds(rules)))
+    assert {kind.name for kind in schema.kinds} - {kind.name for kind in rules.kinds} == {
+        "endorse", "criticise",
+    }  # fmt: skip
+    assert read_derived(file) == ()
     assert schema.landmark_hour == datetime(2026, 1, 1, tzinfo=UTC).timestamp() // 3600
     assert weight == ONE_Q24
 
@@ -85,8 +92,12 @@ kinds:
         ("moment: 30m", "moment: 169h", "604800 seconds"),
         ("moment: 30m", "momnt: 30m", "did you mean namespaces.activity.moment?"),
         ("  brand: 180d", "  brand: {profile: 1, half_life: 2d}", "namespaces.brand"),
-        ("view: {weight: 0.25}", "view: {weight: 33}", "kinds.view.weight"),
-        ("view: {weight: 0.25}", "view: {wieght: 0.25}", "did you mean kinds.view.weight?"),
+        ("view: {weight: 0.25, ", "view: {weight: 33, ", "kinds.view.weight"),
+        ("view: {weight: 0.25, ", "view: {wieght: 0.25, ", "did you mean kinds.view.weight?"),
+        ("dwell: 0.0625", "dwell: long", "kinds.browse.dwell"),
+        ("beside: [tender]", "beside: [Ten der]", "kinds.redeem.beside"),
+        ("derive: []", "derive: [rmf]", "did you mean 'rfm'?"),
+        ("derive: []", "derive: some", "a list of names, or all"),
         ("label: success", "label: yes", "kinds.click.label"),
         ("max_markers: 64", "max_markers: many", "max_markers"),
     ],

@@ -43,6 +43,8 @@ from edge_sdk.dna.schema import (
     default_schema,
 )
 from edge_sdk.errors import InvalidMarker, UsageError
+from genome_server.derived.insights import NAMES, NAMESPACE
+from genome_server.dna_words import LABELS, default_kinds, spell_hours, spell_kind, spell_namespace
 from genome_server.errors import SchemaFileError
 from genome_server.things.dna import Things
 from genome_server.things.kept import NEWEST_EPOCH, keep_epoch, things_under
@@ -62,7 +64,6 @@ _LANDMARK_KEY = "landmark_hour"
 _DURATION = re.compile(r"(\d+)\s*(h|d)")
 _MOMENT = re.compile(r"(\d+)\s*(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_LABELS = {"success": 1, "refusal": -1, "neither": 0}
 _FIELDS = (
     "landmark",
     "default_half_life",
@@ -71,17 +72,18 @@ _FIELDS = (
     "quantiser",
     "namespaces",
     "kinds",
+    "derive",
     *SECTIONS,
 )
-_KIND_FIELDS = ("weight", "money", "prefix", "label")
+_KIND_FIELDS = ("weight", "money", "dwell", "beside", "prefix", "label")
 
 
 def default_text(now: datetime) -> str:
     """The file that `init` writes; the landmark lies some months before `now`."""
     first = (now.astimezone(UTC) - timedelta(days=LANDMARK_DAYS_BACK)).date()
     rules = default_schema(0)
-    names = "\n".join(f"  {rule.name}: {_spell_namespace(rule)}" for rule in rules.namespaces)
-    kinds = "\n".join(f"  {rule.name}: {_spell_kind(rule)}" for rule in rules.kinds)
+    names = "\n".join(f"  {rule.name}: {spell_namespace(rule)}" for rule in rules.namespaces)
+    kinds = "\n".join(f"  {rule.name}: {spell_kind(rule)}" for rule in default_kinds(rules))
     return f"""\
 # The DNA schema of this tenant: how markers fade, and what interactions weigh.
 # A change takes effect with the next `genome-server build` and `publish`.
@@ -91,7 +93,7 @@ def default_text(now: datetime) -> str:
 landmark: {first.isoformat()}
 
 # A strength has halved after its half-life: hours (36h), days (30d), or never.
-default_half_life: {_spell_hours(rules.default_half_life_hours)}
+default_half_life: {spell_hours(rules.default_half_life_hours)}
 
 # What a fact of a customer's profile weighs (a purchase weighs 2). Namespaces of
 # customers' attributes that are not listed below never fade and weigh this much.
@@ -112,10 +114,22 @@ namespaces:
 
 # What a kind of interaction weighs, from 0 to 32.
 #   money   added for each doubling of (1 + amount): money is a louder vote
+#   dwell   added for each doubling of (1 + seconds looked at): staying is a vote
+#   beside  what is imprinted beside the DNA: [tender, channel, daypart], as far as it is said
 #   prefix  put before every namespace, so that refusing is remembered as such
 #   label   how training reads it: success, refusal, or neither (left out)
 kinds:
 {kinds}
+
+# What each build derives of customers who agreed to personalisation: `all`, or a list of
+#   {", ".join(NAMES)}
+derive: []
+
+# What texts say becomes DNA, too, and `genome-server dna learn` finds what is rare: docs/dna.md.
+# text:
+#   products: [title, size]
+# rarity:
+#   min_products: 2
 """
 
 
@@ -125,7 +139,8 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     Raises SchemaFileError with file, field and cause.
     """
     schema, weight = read_schema(path)
-    schema = with_profiles(schema, profile_namespaces(store), weight)
+    derived = {NAMESPACE} if read_derived(path) else set()
+    schema = with_profiles(schema, profile_namespaces(store) | derived, weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
     schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
     settings = read_things(path)
@@ -145,6 +160,14 @@ def read_things(path: Path) -> Settings:
     try:
         return read_settings(_read(path))
     except SettingsError as error:
+        raise SchemaFileError(f"{path}: {error}") from error
+
+
+def read_derived(path: Path) -> tuple[str, ...]:
+    """What builds derive of customers; see `genome_server.derived`. Raises SchemaFileError."""
+    try:
+        return _derived(_read(path))
+    except _Wrong as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
 
@@ -178,6 +201,7 @@ def read_schema(path: Path) -> tuple[DnaSchema, int]:
     document = _read(path)
     try:
         weight = _weight(document.get("profile_weight", 1.0), "profile_weight")
+        _derived(document)
         return _schema(document), weight
     except (UsageError, _Wrong) as error:
         raise SchemaFileError(f"{path}: {error}") from error
@@ -272,15 +296,40 @@ def _kind(name: object, value: object) -> KindRule:
     fields = value if isinstance(value, Mapping) else {"weight": value}
     _known(fields, _KIND_FIELDS, f"{path}.")
     label = fields.get("label", "neither")
-    if label not in _LABELS:
-        raise _Wrong(f"{path}.label: {label!r} is none of {', '.join(_LABELS)}")
+    if label not in LABELS:
+        raise _Wrong(f"{path}.label: {label!r} is none of {', '.join(LABELS)}")
     return KindRule(
         str(name),
         _weight(fields.get("weight"), f"{path}.weight"),
         _weight(fields.get("money", 0), f"{path}.money"),
         str(fields.get("prefix") or ""),
-        _LABELS[str(label)],
+        LABELS[str(label)],
+        _weight(fields.get("dwell", 0), f"{path}.dwell"),
+        _namespaces(fields.get("beside"), f"{path}.beside"),
     )
+
+
+def _derived(document: Mapping[str, Any]) -> tuple[str, ...]:
+    said = document.get("derive") or []
+    names = list(NAMES) if said == "all" else said
+    if not isinstance(names, list):
+        raise _Wrong("derive: must be a list of names, or all")
+    for name in map(str, names):
+        if name not in NAMES:
+            near = nearest_name(name, NAMES)
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(NAMES)}"
+            raise _Wrong(f"derive: {name!r} is nothing that can be derived; {hint}")
+    return tuple(map(str, names))
+
+
+def _namespaces(value: object, field: str) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    for name in names:
+        try:
+            split(f"{name}:x")
+        except InvalidMarker as error:
+            raise _Wrong(f"{field}: {error}") from error
+    return tuple(map(str, names))
 
 
 def _known(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str) -> None:
@@ -344,27 +393,3 @@ def _whole(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Wrong(f"{field}: {value!r} is no whole number")
     return value
-
-
-def _spell_hours(hours: int) -> str:
-    if hours == 0:
-        return "never"
-    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
-
-
-def _spell_namespace(rule: NamespaceRule) -> str:
-    hours = _spell_hours(rule.half_life_hours)
-    if not rule.moment_half_life_s:
-        return hours
-    return f"{{half_life: {hours}, moment: {rule.moment_half_life_s // 60}m}}"
-
-
-def _spell_kind(rule: KindRule) -> str:
-    parts = [f"weight: {rule.weight_q24 / ONE_Q24:g}"]
-    if rule.money_weight_q24:
-        parts.append(f"money: {rule.money_weight_q24 / ONE_Q24:g}")
-    if rule.marker_prefix:
-        parts.append(f'prefix: "{rule.marker_prefix}"')
-    if rule.label:
-        parts.append(f"label: {next(k for k, v in _LABELS.items() if v == rule.label)}")
-    return "{" + ", ".join(parts) + "}"

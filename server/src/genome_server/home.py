@@ -9,7 +9,7 @@
         log.sqlite              what happened
         dna.yaml                the DNA schema, written for people
         keys/                   root.pem, release.pem, timestamp.pem, credential.pem,
-                                presence.key (mode 0600); ROLE-ID.pem after a rotation
+                                presence.key, link.key (mode 0600); ROLE-ID.pem after a rotation
           retired/              keys that signed before
           roots/VERSION.pb      every root as signed; no secrets
           next-root.pb          a root that still lacks signatures
@@ -112,6 +112,11 @@ class Tenant:
     def presence_key_path(self) -> Path:
         """32 random bytes that presence tokens are made with."""
         return self.keys_dir / "presence.key"
+
+    @property
+    def link_key_path(self) -> Path:
+        """32 random bytes that keys which ids share are hashed with; made when first needed."""
+        return self.keys_dir / "link.key"
 
     @property
     def releases_dir(self) -> Path:

@@ -13,7 +13,20 @@ from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 if TYPE_CHECKING:
     from genome_server.ingest.importer import FileReport
 
-_KINDS = ("products", "contents", "places", "placements", "offers", "customers", "interactions")
+_KINDS = (
+    "products",
+    "contents",
+    "places",
+    "placements",
+    "offers",
+    "customers",
+    "loyalty",
+    "links",
+    "signals",
+    "browsing",
+    "interactions",
+)
+_OF_CUSTOMERS = ("signals", "browsing", "interactions")
 _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 
 
@@ -29,7 +42,8 @@ _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 @click.option(
     "--create-customers",
     is_flag=True,
-    help="Interactions: make customers that are not known, instead of setting the row aside.",
+    help="Signals, browsing, interactions: make customers that are not known, instead of setting "
+    "the row aside.",
 )
 @common_options
 def command(
@@ -41,8 +55,9 @@ def command(
 ) -> None:
     """Import FILES of a KIND: CSV, JSON Lines, YAML or Parquet.
 
-    KIND is products, places, placements, offers, customers or interactions;
-    import them in this order, since rows are refused that name what is not known.
+    KIND is products, contents, places, placements, offers, customers, loyalty,
+    links, signals, browsing or interactions; import them in this order, since
+    rows are refused that name what is not known.
 
     Good rows go in; bad ones are reported by file, line, column and cause, and
     kept aside in a rejects file. Importing a file twice changes nothing. Ends
@@ -54,8 +69,8 @@ def command(
     """
     from genome_server.ingest.importing import import_files
 
-    if create_customers and kind != "interactions":
-        raise click.UsageError("--create-customers is for interactions")
+    if create_customers and kind not in _OF_CUSTOMERS:
+        raise click.UsageError(f"--create-customers is for {', '.join(_OF_CUSTOMERS)}")
     tenant = console.tenant()
     with closing(tenant.open_store()) as store, console.progress(f"Importing {kind}") as advance:
         outcome = import_files(

@@ -15,6 +15,10 @@ _KINDS = (
     "placements",
     "offers",
     "customers",
+    "loyalty",
+    "links",
+    "signals",
+    "browsing",
     "interactions",
     "moments",
 )
@@ -31,8 +35,9 @@ _KINDS = (
 def command(console: Console, kind: str, example: str | None) -> None:
     """Print the JSON Schema of a KIND of row, or an example of it.
 
-    KIND is products, places, placements, offers, customers, interactions or
-    moments, which are the rows of the lists of genome-server decide.
+    KIND is products, contents, places, placements, offers, customers, loyalty,
+    links, signals, browsing, interactions or moments, which are the rows of the
+    lists of genome-server decide.
 
     \b
     genome-server schema offers

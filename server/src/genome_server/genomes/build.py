@@ -34,7 +34,8 @@ from edge_sdk._posix import FileLock
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
-from genome_server.dna_file import load_schema, move_landmark
+from genome_server.derived.renew import insights_of, renew
+from genome_server.dna_file import load_schema, move_landmark, read_derived
 from genome_server.errors import Refused
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
@@ -99,13 +100,14 @@ def build(
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     schema, moved = settle_schema(store, dna_path, now_ms)
     store.extend_vocabulary(BUILTIN_MARKERS)
+    insights = renew(store, log, schema, read_derived(dna_path))
     with (
         _folder(dna_path.parent) as folder,
         Gathering(store, schema, folder) as gathering,
     ):
         if log is not None:
             gathering.read(log, log.end(), progress)
-        encoder = RowEncoder(schema, store.vocabulary())
+        encoder = RowEncoder(schema, store.vocabulary(), insights)
         records = {r.subject: r for r in _differing(store, gathering, encoder)}
         with store.transaction():
             if log is not None:
@@ -255,7 +257,7 @@ def _again(
     if not subjects:
         return {}
     imprints = dict(gathering.states(subjects))
-    encoder = RowEncoder(schema, store.vocabulary())
+    encoder = RowEncoder(schema, store.vocabulary(), insights_of(store))
     customers = {row.subject: row for row in store.customers(sorted(subjects))}
     people = []
     for person in sorted(persons):

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
+from genome_server.derived.renew import insights_of
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import ConsentSaid, EventReader, LinkSaid
 from genome_server.genomes.gains import Gains, gains
@@ -146,7 +147,7 @@ class Increment:
         for subject, hour, contributions in found:
             self._states[subject].imprints.gain(contributions, hour)
         self._hear(told.words)
-        encoder = RowEncoder(self._schema, self._store.vocabulary())
+        encoder = RowEncoder(self._schema, self._store.vocabulary(), insights_of(self._store))
         self._store.put_genomes(encoder.people(self._people(subjects)), self._schema.epoch)
 
     def _gains(self, told: Told) -> Gains:

@@ -25,6 +25,7 @@ from genome_server.genomes.events import ConsentSaid, LinkSaid
 from genome_server.store.rows import CustomerRow, GenomeRecord
 
 if TYPE_CHECKING:
+    from genome_server.derived import Insights
     from genome_server.store.protocol import Store
 
 GENOMES: Final = "genomes"
@@ -135,9 +136,12 @@ Person = tuple[Mapping[bytes, SubjectState], Mapping[bytes, CustomerRow]]
 
 
 class RowEncoder:
-    """Encodes persons under one schema and vocabulary."""
+    """Encodes persons under one schema and vocabulary; `insights` adds what builds derive."""
 
-    def __init__(self, schema: DnaSchema, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, schema: DnaSchema, vocabulary: Vocabulary, insights: Insights | None = None
+    ) -> None:
+        self._insights = insights
         self._schema = schema
         self._vocabulary = vocabulary
         self._lineage = schema.lineage(vocabulary)
@@ -153,7 +157,7 @@ class RowEncoder:
         imprints, profiles = [], []
         for states, customers in people:
             imprints.append(_summed(states.values()))
-            profiles.append(self._profile(customers.values()))
+            profiles.append(self._profile(list(customers.values())))
         rows = encode_rows(imprints, profiles, self._schema, self._vocabulary)
         for row, (states, customers) in zip(rows, people, strict=True):
             for subject, state in states.items():
@@ -169,8 +173,10 @@ class RowEncoder:
                     consents=consents,
                 )
 
-    def _profile(self, customers: Iterable[CustomerRow]) -> dict[int, int]:
+    def _profile(self, customers: Sequence[CustomerRow]) -> dict[int, int]:
         facts = tuple(fact for customer in customers for fact in customer.markers)
+        if self._insights is not None:
+            facts += self._insights.facts(customers)
         found = self._profiles.get(facts)
         if found is None:
             found = profile_strengths(self._schema, self._vocabulary, facts)

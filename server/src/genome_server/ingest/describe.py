@@ -64,7 +64,7 @@ def example_rows(kind: Kind) -> list[dict[str, Any]]:
             for name, schema in kind.properties.items()
             if name not in exclusive or name in group
         }
-        for key in ("id", "interaction_id"):
+        for key in ("id", "interaction_id", "session"):
             if number and key in row:
                 row[key] = f"{row[key]}-{number + 1}"
         rows.append(row)

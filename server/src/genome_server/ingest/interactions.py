@@ -1,4 +1,4 @@
-"""Interactions on their way to the log, each once.
+"""Interactions, and words on links, on their way to the log, each once.
 
 The log is the truth: an id counts as taken where the log holds it. Which ids it
 holds is kept beside it and caught up from it before anything is appended, also
@@ -36,6 +36,7 @@ from genome_server.ingest.dna import declared_dna
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.times import local_time
 from genome_server.log import Committer, LogReader
+from genome_server.log.reader import LoggedFrame
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
@@ -50,18 +51,20 @@ SCOPE: Final = "log"
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_EVENTS: Final = 2_000
 _CATCH_UP_EVENTS: Final = 50_000
+_KEYED: Final = frozenset({FrameKind.INTERACTION, FrameKind.LINK})
 _FIELDS: Final = ("place", "activity", "channel", "stage")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An interaction that is ready but for its customer and its place in the log."""
+    """An event that is ready but for its customer and its place in the log."""
 
     customer: tuple[str, str]  # source, id
     key: bytes
     time_ms: int
     body: bytes
     markers: tuple[str, ...]
+    kind: FrameKind = FrameKind.INTERACTION
 
 
 class EventMaker:
@@ -175,6 +178,12 @@ class LogSink:
         self._reader.close()
         self._committer.close()
 
+    def seen(self, events: Sequence[Event]) -> set[bytes]:
+        """The keys of those that the log holds."""
+        while self._catch_up():
+            pass
+        return self._store.seen_interactions([event.key for event in events], self._scope)
+
     def append(self, events: Sequence[tuple[bytes, Event]]) -> int:
         """Append the (subject, event) pairs that are new, durably; returns how many were.
 
@@ -192,7 +201,7 @@ class LogSink:
             size = 0
             for subject, event in new:
                 sequence = self._sequence + len(frames) + 1
-                frame = Frame(sequence, subject, FrameKind.INTERACTION, event.time_ms, event.body)
+                frame = Frame(sequence, subject, event.kind, event.time_ms, event.body)
                 frames.append(encode_frame(frame))
                 size += len(frames[-1])
                 if size >= _BATCH_BYTES or len(frames) >= _BATCH_EVENTS:
@@ -218,8 +227,8 @@ class LogSink:
         keys: list[bytes] = []
         after = offset
         for batch in self._reader.batches(offset, max_events=_CATCH_UP_EVENTS):
-            for frame in batch.frames({FrameKind.INTERACTION}):
-                key = _logged_key(frame.body)
+            for frame in batch.frames(_KEYED):
+                key = _logged_key(frame)
                 if key is not None:
                     keys.append(key)
             after = batch.next_offset
@@ -231,11 +240,22 @@ class LogSink:
         return True
 
 
-def _logged_key(body: bytes) -> bytes | None:
+def link_key(subject: bytes, other: bytes, linked: bool, at_ms: int) -> bytes:
+    """The key of a word on a link: the same word said again, also from the other side, is one."""
+    low, high = sorted((subject, other))
+    text = b"link\0" + low + high + bytes([linked]) + at_ms.to_bytes(8, "big", signed=True)
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _logged_key(frame: LoggedFrame) -> bytes | None:
     try:
-        name = event_pb2.Event.FromString(body).interaction.interaction_id
+        event = event_pb2.Event.FromString(frame.body)
     except DecodeError:
         return None
+    if frame.kind == FrameKind.LINK:
+        said = event.link
+        return link_key(frame.subject, said.other_subject, said.linked, event.time.wall_ms)
+    name = event.interaction.interaction_id
     return interaction_key(name) if name else None
 
 

@@ -17,6 +17,7 @@ from genome_server.errors import UsageError
 from genome_server.ingest.kind import Kind, kind_of
 from genome_server.ingest.kinds_contents import CONTENTS
 from genome_server.ingest.kinds_offers import OFFERS, PLACEMENTS
+from genome_server.ingest.kinds_sources import SOURCES
 from genome_server.ingest.terms import (
     CELL,
     CELL_ITEM,
@@ -175,7 +176,10 @@ _INTERACTIONS = kind_of(
 #: In the order in which a newcomer imports them: what is named before what names it.
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
-    for kind in (_PRODUCTS, CONTENTS, _PLACES, PLACEMENTS, OFFERS, _CUSTOMERS, _INTERACTIONS)
+    for kind in (
+        *(_PRODUCTS, CONTENTS, _PLACES, PLACEMENTS, OFFERS),
+        *(_CUSTOMERS, *SOURCES, _INTERACTIONS),
+    )
 }
 
 

@@ -1,7 +1,7 @@
 """Rows that an import sets aside, with where they stood and what is wrong with them.
 
-One JSON object per line: file, line, column, cause, row. Coordinates are left
-out, since they are kept nowhere; the file that was imported still has them.
+One JSON object per line: file, line, column, cause, row. Coordinates and the keys of links are
+left out, since they are kept nowhere; the file that was imported still has them.
 """
 
 from __future__ import annotations
@@ -96,11 +96,12 @@ def line_of(raw: RawRow, error: RowError) -> int:
 
 
 def _without_coordinates(kind: Kind, raw: Any) -> Any:
-    private = any(schema.get("x-private") for schema in kind.properties.values())
+    private = {name for name, schema in kind.properties.items() if schema.get("x-private")}
     if isinstance(raw, Mapping):
         kept = _redacted(raw)
         if private:
-            return {k: v if k in kind.properties else LEFT_OUT for k, v in kept.items()}
+            shown = kind.properties.keys() - private
+            return {k: v if k in shown else LEFT_OUT for k, v in kept.items()}
         return kept
     if private or _SPOKEN.search(str(raw)):
         return LEFT_OUT

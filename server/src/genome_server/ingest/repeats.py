@@ -10,12 +10,20 @@ from typing import Any
 from genome_server.ingest.check import RowError
 from genome_server.ingest.kind import Kind
 
+# Columns that tell rows apart, where it is not the id.
+_KEYS = {
+    "interactions": "interaction_id",
+    "signals": "signal_id",
+    "browsing": "step",
+    "loyalty": "at",
+}
+
 
 class Repeats:
     """Remembers the rows of one file, by a few bytes each."""
 
     def __init__(self, kind: Kind) -> None:
-        self._field = "interaction_id" if kind.name == "interactions" else "id"
+        self._field = _KEYS.get(kind.name, "id")
         # Line and digest of the first row under each key.
         self._first: dict[str, tuple[int, bytes]] = {}
 

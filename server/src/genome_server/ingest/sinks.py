@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+#: Kinds whose sinks lie in `sinks_sources`.
+SOURCE_KINDS = ("loyalty", "links", "signals", "browsing")
+
 _CONSENTS = {
     "none": 0,
     "personalisation": CONSENT_PERSONALISATION,
@@ -152,7 +155,7 @@ class CustomerSink:
                 consents |= _CONSENTS[name]
             if consents and "none" in row["consent"]:
                 raise RowError("consent", "'none' and something else exclude each other")
-        updated_ms = _milliseconds(row["updated"]) if "updated" in row else 0
+        updated_ms = milliseconds("updated", row["updated"]) if "updated" in row else 0
         return (
             row.get("source", "app"),
             row["id"],
@@ -165,7 +168,7 @@ class CustomerSink:
         with self._store.transaction():
             add_profile_namespaces(self._store, namespaces(names))
             self._store.extend_vocabulary(sorted(names))
-            subjects = _subjects(self._store, ((s, i) for s, i, _ in prepared), create=True)
+            subjects = subjects_of(self._store, ((s, i) for s, i, _ in prepared), create=True)
             count = self._store.put_customers(
                 CustomerRow(subjects[source, name], row.markers, row.consents, row.updated_ms)
                 for source, name, row in prepared
@@ -200,13 +203,13 @@ class InteractionSink:
     def write(self, prepared: Sequence[Event]) -> Written:
         """Append the events of known customers that the log does not hold yet."""
         wanted = [event.customer for event in prepared]
-        subjects = _subjects(self._store, wanted, create=False)
+        subjects = subjects_of(self._store, wanted, create=False)
         missing = sorted(set(wanted) - subjects.keys())
         if missing and self._create:
             # Before the events, and whatever becomes of them: an event whose
             # subject nobody knows would be lost for good.
             with self._store.transaction():
-                subjects |= _subjects(self._store, missing, create=True)
+                subjects |= subjects_of(self._store, missing, create=True)
                 self._store.put_customers(CustomerRow(subjects[one]) for one in missing)
             self._created = True
         refused = [
@@ -236,6 +239,10 @@ class InteractionSink:
 
 def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bool) -> Sink:
     """The sink for a file of a kind. Raises SchemaFileError."""
+    if kind in SOURCE_KINDS:
+        from genome_server.ingest.sinks_sources import source_sink  # builds on this file
+
+        return source_sink(tenant, store, kind, file, create=create)
     match kind:
         case "customers":
             return CustomerSink(store, tenant.dna_path)
@@ -253,9 +260,10 @@ def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bo
             return DocumentSink(store, "place", reference_rows.place)
 
 
-def _subjects(
+def subjects_of(
     store: Store, customers: Iterable[tuple[str, str]], *, create: bool
 ) -> dict[tuple[str, str], bytes]:
+    """The subjects of (source, id); those that are not known are missing unless `create`."""
     by_source: dict[str, list[str]] = {}
     for source, name in customers:
         by_source.setdefault(source, []).append(name)
@@ -266,9 +274,10 @@ def _subjects(
     }
 
 
-def _milliseconds(text: str) -> int:
-    at = local_time("updated", text)
+def milliseconds(column: str, text: str) -> int:
+    """A time in a column in Unix milliseconds. Raises RowError, also for what is yet to come."""
+    at = local_time(column, text)
     if at.timestamp() * 1000 > time.time() * 1000 + FUTURE_MS:
         # Nothing would be newer: the customer could not take a consent back any more.
-        raise RowError("updated", f"{text!r} lies in the future")
+        raise RowError(column, f"{text!r} lies in the future")
     return int(at.timestamp() * 1000)

@@ -1,8 +1,7 @@
 """The steps that make a tenant's database what this version needs.
 
-Each step is small, has a name, runs once in a transaction, and is recorded in
-the database. A step that has been released is never edited: what comes later
-is a step of its own, at the end.
+Each is small, has a name, runs once in a transaction and is recorded. One that has been released is
+never edited: what comes later is a step of its own, at the end.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from genome_server.errors import StoreTooNew
+from genome_server.store import migrations_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -291,10 +291,8 @@ def m0013_unusual_devices(db: Database) -> None:
 
 @MIGRATIONS()
 def m0014_id_scopes(db: Database) -> None:
-    """Ids that were taken once stand under a number for their scope, not under its long name.
-
-    A row is a third as long: what is added, all over the table, touches a third of the pages.
-    """
+    """Ids that were taken once stand under a number for their scope, not under its long name: a row
+    is a third as long, and what is added all over the table touches a third of the pages."""
     db.execute("CREATE TABLE id_scopes (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
     db.execute("INSERT INTO id_scopes (name) SELECT DISTINCT scope FROM interaction_ids")
     db.execute(
@@ -341,8 +339,7 @@ def m0015_cap_events(db: Database) -> None:
 
 @MIGRATIONS()
 def m0016_often_asked(db: Database) -> None:
-    """What is asked for all the time does not grow: whether other devices are unusual than before,
-    and whether devices had to forget anybody."""
+    """Whether other devices are unusual than before, or somebody is gone, is asked all the time."""
     db.execute("INSERT INTO counters VALUES ('unusual_devices', 0)")
     unusual = "({0}.revoked = 1 OR {0}.channel <> 'stable')"
     # What an OR REPLACE takes away is still there before it.
@@ -359,11 +356,13 @@ def m0016_often_asked(db: Database) -> None:
     db.execute("CREATE INDEX gone ON members (audience, stamp) WHERE standing IN (1, 5, 2, 3)")
 
 
-def migrate(db: Database, path: Path) -> None:
-    """Apply the steps that are missing, all of them or none.
+migrations_sources.register(MIGRATIONS)
 
-    Raises StoreTooNew where the database records a step that this version does
-    not know. Safe when several processes open the database at once.
+
+def migrate(db: Database, path: Path) -> None:
+    """Apply the steps that are missing, all of them or none; safe with several processes at once.
+
+    Raises StoreTooNew where the database records a step that this version does not know.
     """
     if not _missing(db, path):
         return

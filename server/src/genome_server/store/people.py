@@ -34,6 +34,7 @@ RETURNED = 5
 
 _HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
+_READ = "subject, markers, loyalty, consents, updated_ms, insight"
 
 
 def with_consents(row: bytes, consents: int) -> bytes:
@@ -100,7 +101,7 @@ class People(Connections):
         with self.transaction():
             touched = sum(
                 self.run(f"DELETE FROM {table} WHERE subject = ?", [subject])
-                for table in ("subjects", "customers", "genomes", "cap_events")
+                for table in ("subjects", "customers", "genomes", "cap_events", "link_keys")
             )
             touched += self.run(
                 "DELETE FROM members WHERE subject = ? AND standing = ?", [subject, SILENT]
@@ -140,26 +141,29 @@ class People(Connections):
         return PutCount(inserted, changed, unchanged)
 
     def _write_customers(self, rows: Iterable[Row]) -> None:
+        # What stands beside the profile stays as it is.
+        columns = _COLUMNS.split(", ")[1:]
         self.run_many(
-            f"INSERT OR REPLACE INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows
+            f"INSERT INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (subject) DO UPDATE SET "
+            + ", ".join(f"{name} = excluded.{name}" for name in columns),
+            rows,
         )
 
     def customers(self, subjects: Iterable[bytes] | None = None) -> Iterator[CustomerRow]:
         """All customers by subject, or those of these subjects; `consents` is always a number."""
-        query = "SELECT subject, markers, consents, updated_ms FROM customers WHERE subject"
+        query = f"SELECT {_READ} FROM customers WHERE subject"
         if subjects is None:
             rows = self.pages(f"{query} > ? ORDER BY subject LIMIT ?", b"")
         else:
             rows = self.among(f"{query} IN ({{keys}})", subjects)
-        for subject, markers, consents, updated_ms in rows:
-            yield CustomerRow(bytes(subject), _markers(markers), consents, updated_ms)
+        for row in rows:
+            yield _customer(row)
 
     def customer(self, subject: bytes) -> CustomerRow | None:
         """One customer, or None."""
-        row = self.one(
-            "SELECT markers, consents, updated_ms FROM customers WHERE subject = ?", [subject]
-        )
-        return None if row is None else CustomerRow(subject, _markers(row[0]), row[1], row[2])
+        row = self.one(f"SELECT {_READ} FROM customers WHERE subject = ?", [subject])
+        return None if row is None else _customer(row)
 
     def customer_count(self) -> int:
         """How many customers there are."""
@@ -249,6 +253,12 @@ def _merged(old: Row | None, row: CustomerRow) -> Row:
         consents = stated = row.consents
     newest = max(row.updated_ms, updated_ms)
     return (row.subject, markers, consents, stated, consents_ms, newest)
+
+
+def _customer(row: Row) -> CustomerRow:
+    subject, markers, loyalty, consents, updated_ms, insight = row
+    known = _markers(markers) + _markers(loyalty)
+    return CustomerRow(bytes(subject), known, consents, updated_ms, insight)
 
 
 # Profiles are segments, mostly: many customers have the same one.

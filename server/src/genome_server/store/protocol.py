@@ -49,6 +49,7 @@ from genome_server.store.rows import (
     Tally,
     ThinRow,
 )
+from genome_server.store.sources_protocol import SourcesStore
 
 if TYPE_CHECKING:
     from edge_sdk.dna.markers import Vocabulary
@@ -76,7 +77,7 @@ __all__ = [
 ]
 
 
-class Store(CountedStore, FleetStore, Protocol):
+class Store(CountedStore, FleetStore, SourcesStore, Protocol):
     """Everything of one tenant except the log."""
 
     def transaction(self) -> AbstractContextManager[None]:

@@ -47,13 +47,16 @@ class CustomerRow:
     `markers` is the profile: (marker, salience in 1/256). `consents` is a bit
     set; None when put means "nothing said" (and no consent for a new customer).
     `updated_ms` is when the source last changed it, 0 where not known: a row
-    older than what is stored changes nothing.
+    older than what is stored changes nothing. What is read has the markers of
+    loyalty schemes too, and in `insight` what the last build derived (see
+    `genome_server.derived`); neither is put this way.
     """
 
     subject: bytes
     markers: tuple[tuple[str, int], ...] = ()
     consents: int | None = None
     updated_ms: int = 0
+    insight: str = ""
 
 
 @dataclass(frozen=True)

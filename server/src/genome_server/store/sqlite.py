@@ -11,7 +11,8 @@ from genome_server.store.fleet import Fleet
 from genome_server.store.genomes import Genomes
 from genome_server.store.reference import Reference
 from genome_server.store.releases import Releases
+from genome_server.store.sources import Sources
 
 
-class SqliteStore(Genomes, Counted, Reference, Fleet, Releases):
+class SqliteStore(Genomes, Counted, Sources, Reference, Fleet, Releases):
     """Everything of one tenant except the log, in one SQLite file."""

@@ -1,0 +1,56 @@
+"""The kinds of a new tenant, and rules of the DNA schema as dna.yaml spells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, NamespaceRule
+
+LABELS: Final[Mapping[str, int]] = {"success": 1, "refusal": -1, "neither": 0}
+"""How training reads a kind."""
+
+
+def default_kinds(rules: DnaSchema) -> Iterator[KindRule]:
+    """The kinds of a new tenant: the SDK's, and what further sources need."""
+    for rule in rules.kinds:
+        if rule.name in ("browse", "view"):
+            yield replace(rule, dwell_weight_q24=ONE_Q24 // 16)
+        elif rule.name in ("buy", "redeem"):
+            yield replace(rule, beside=("tender",))
+        else:
+            yield rule
+    yield KindRule("endorse", ONE_Q24 // 2)
+    yield KindRule("criticise", ONE_Q24 // 2, marker_prefix="not-")
+
+
+def spell_hours(hours: int) -> str:
+    """A half-life."""
+    if hours == 0:
+        return "never"
+    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def spell_namespace(rule: NamespaceRule) -> str:
+    """What stands behind a namespace."""
+    hours = spell_hours(rule.half_life_hours)
+    if not rule.moment_half_life_s:
+        return hours
+    return f"{{half_life: {hours}, moment: {rule.moment_half_life_s // 60}m}}"
+
+
+def spell_kind(rule: KindRule) -> str:
+    """What stands behind a kind."""
+    parts = [f"weight: {rule.weight_q24 / ONE_Q24:g}"]
+    if rule.money_weight_q24:
+        parts.append(f"money: {rule.money_weight_q24 / ONE_Q24:g}")
+    if rule.dwell_weight_q24:
+        parts.append(f"dwell: {rule.dwell_weight_q24 / ONE_Q24:g}")
+    if rule.beside:
+        parts.append(f"beside: [{', '.join(rule.beside)}]")
+    if rule.marker_prefix:
+        parts.append(f'prefix: "{rule.marker_prefix}"')
+    if rule.label:
+        parts.append(f"label: {next(k for k, v in LABELS.items() if v == rule.label)}")
+    return "{" + ", ".join(parts) + "}"

@@ -1,0 +1,27 @@
+"""Steps of `genome_server.store.migrations` that further sources need."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+
+def register(migrations: Migrations) -> None:
+    """Add the steps at the end."""
+
+    @migrations()
+    def m0017_sources(db: Database) -> None:
+        """What is known of a customer beside the profile: loyalty, and what builds derive. And
+        which subjects share a key, of which only a keyed hash is kept."""
+        for column in (
+            "loyalty TEXT NOT NULL DEFAULT '[]'",
+            "loyalty_ms INTEGER NOT NULL DEFAULT 0",
+            "insight TEXT NOT NULL DEFAULT ''",
+        ):
+            db.execute(f"ALTER TABLE customers ADD COLUMN {column}")
+        db.execute(
+            "CREATE TABLE link_keys (key BLOB NOT NULL, subject BLOB NOT NULL, "
+            "at_ms INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (key, subject)) "
+            "WITHOUT ROWID"
+        )
+        db.execute("CREATE INDEX link_keys_by_subject ON link_keys (subject)")
