@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genome_server.regions.crowd import UNIT, WHOLE, Crowd
+from genome_server.regions.crowd import LOUDEST, UNIT, WHOLE, Crowd
 from genome_server.regions.demand import DOUBT, Demand, Dna, Survey
 from tests.unit.regions_town import NEW_YORK, cells_around, crowd_of
 
@@ -54,13 +54,19 @@ def test_by_its_definition(
         )
     }
     located = {person for person, _ in shares}
-    strength = {m: sum(people[p][0].get(m, 0) for p in located) for m in dna}
+    counts: dict[int, dict[str, int]] = {p: {} for p in located}  # what of a genome counts
+    for m in dna:
+        held = sorted(people[p][0][m] for p in located if m in people[p][0])
+        for p in located:
+            if m in people[p][0]:
+                counts[p][m] = min(people[p][0][m], LOUDEST * held[len(held) // 2])
+    strength = {m: sum(mine.get(m, 0) for mine in counts.values()) for m in dna}
     raw = {m: q8 for m, q8 in dna.items() if strength[m]}
     assert found.weights == pytest.approx({m: w / sum(raw.values()) for m, w in raw.items()})
     assert set(found.ignored) == dna.keys() - raw.keys()
     for row, cell in enumerate(found.cell.tolist()):
         expected = sum(
-            w / sum(raw.values()) * float(people[p][0].get(m, 0) * share / strength[m])
+            w / sum(raw.values()) * float(counts[p].get(m, 0) * share / strength[m])
             for m, w in raw.items()
             for (p, where), share in shares.items()
             if where == cell
@@ -141,6 +147,14 @@ def test_what_few_have_is_believed_little() -> None:
     assert found.heard.tolist() == [0.8, 0.5]
     assert found.share.tolist() == [1.0]
     assert found.felt.tolist() == [0.25 * 0.8 + 0.75 * 0.5]
+
+
+def test_nobody_orders_for_a_town() -> None:
+    genomes = [{"a:1": 1.0}] * 29 + [{"a:1": 1e6}]
+    found = demand(
+        crowd_of(genomes, [{CHILDREN[n // 15]: 1} for n in range(30)]), [("a:1", 256)], 6
+    )
+    assert found.share.tolist() == [15 / 39, 24 / 39]
 
 
 def test_nothing_shared_is_nothing_shown() -> None:

@@ -135,7 +135,12 @@ def test_the_page_says_what_is_shown_and_what_is_withheld() -> None:
         (near, "68.8 %", "1.83 ×"), (far, "31.2 %", "0.50 ×"),
     ]  # fmt: skip
     assert [r[4] for r in one["r"]] == ["62.5 %", "37.5 %"]
-    assert none == {"r": [], "top": "100.0 %", "note": "Nothing is withheld."}
+    assert none["r"] == []
+    assert none["note"] == "Nothing is withheld."
+    assert both["f"][0][0] == "0.0 %"
+    assert both["f"][0][-1] == "50.5 %"  # 68.8 · (6 / 7)²
+    assert [r[1:3] for r in both["r"]] == [[6, 4], [4, 1]]
+    assert both["r"][0][6].endswith('0.0 km from <b>"one"')
     assert "drawn by a:</script> 73 %, a:1 27 %" in both["r"][0][6]
     polygons = Read(text).named("polygon")
     assert len(polygons) == 2

@@ -4,6 +4,8 @@ Rules.
 - Strengths are whole numbers of 1/1024, faded to one common hour. Sums of them are exact, so they
   do not depend on the order of customers, and what is shown and what is withheld add up to the
   last unit.
+- Nobody is louder than ten: a strength counts up to ten times the median of those who have the
+  marker, so that no region is one person's, and no reseller orders for a town.
 - A person's whereabouts are shares of 256 over cells, by largest remainder: what somebody wants is
   wanted where they are, in these shares, and once in all.
 - A home that is known counts before where somebody was seen.
@@ -25,6 +27,8 @@ WHOLE: Final = 256
 """The shares of a person's whereabouts add up to this."""
 UNIT: Final = 1024
 """A strength of 1.0."""
+LOUDEST: Final = 10
+"""Nobody's marker counts for more than so many times the (upper) median of all who have it."""
 # Of one marker of one person: 2^32 units × 256 × two million people still fit into 63 bits.
 _MOST_UNITS: Final = 1 << 32
 
@@ -78,9 +82,11 @@ class Crowd:
         counts = np.bincount(where.person, minlength=people)
         located = (counts[person] > 0) & (strength > 0)
         person, marker, strength = person[located], marker[located], strength[located]
+        order = np.lexsort((strength, marker))
+        begins = np.searchsorted(marker[order], np.arange(len(names) + 1))
+        strength = np.minimum(strength, _most(strength[order], begins)[marker])
         order = np.lexsort((person, marker))
-        self._person, self._strength = person[order], np.minimum(strength[order], _MOST_UNITS)
-        self._begins = np.searchsorted(marker[order], np.arange(len(names) + 1))
+        self._person, self._strength, self._begins = person[order], strength[order], begins
         self._counts = counts
         self._first = np.cumsum(counts) - counts
 
@@ -113,6 +119,13 @@ class Crowd:
         """All located people where they are, each of strength 1 in all."""
         where = self.where
         return Spread(where.person, where.cell, where.share)
+
+
+def _most(ascending: Ints, begins: Ints) -> Ints:
+    """Of each marker the most that one person's strength counts, from strengths by marker."""
+    middle = np.minimum((begins[:-1] + begins[1:]) // 2, max(len(ascending) - 1, 0))
+    median = ascending[middle] if len(ascending) else np.zeros(len(begins) - 1, np.int64)
+    return np.asarray(np.minimum(LOUDEST * median, _MOST_UNITS))
 
 
 def whereabouts(person: Ints, cell: Cells, weight: Floats) -> Whereabouts:

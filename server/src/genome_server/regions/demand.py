@@ -2,8 +2,9 @@
 
 Definition. A thing has DNA: markers m with salience. w(m) is a marker's share of the saliences of
 those markers that any located genome has. A person's affinity to the thing is the sum over its
-markers of w(m) · g(m) / G(m): g(m) is how strong the marker is in the person's genome, G(m) what
-all located genomes have of it. A person is spread over the places where they are, so
+markers of w(m) · g(m) / G(m): g(m) is how strong the marker is in the person's genome (up to ten
+times the median of those who have it), G(m) what all located genomes have of it. A person is
+spread over the places where they are, so
 
     demand(region) = Σ over markers  w(m) · (strength of m in the region) / (strength of m in all).
 

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from genome_server.regions.cells import resolutions
+from genome_server.regions.cells import kilometres, middles, resolutions
 from genome_server.regions.demand import Demand
 from genome_server.regions.shapes import HEIGHT, WIDTH, Flat, flat_map
 from genome_server.regions.stores import Shop
 
 _STEPS: Final = ("#eef3f6", "#cfe1e6", "#a8cdd3", "#7cb5bd", "#4f98a6", "#2f7789", "#1d5468")
 _MOST_NAMED: Final = 4
+# Against the average, a step is this wide. Shares go by the square root, for few cells have most.
+_INDEX_STEP: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
     ordered = [cell for _, cell in sorted(zip(levels, cells, strict=True))]
     place = {cell: i for i, cell in enumerate(ordered)}
     flat = flat_map([*ordered, *(shop.cell for shop in shops)])
-    told = [_told(layer, place) for layer in layers]
+    near = _nearest(ordered, shops)
+    told = [_told(layer, place, near) for layer in layers]
     data = json.dumps(told, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     options = "".join(
         f'<option value="{i}">{html.escape(layer.title)}</option>' for i, layer in enumerate(layers)
@@ -82,7 +86,7 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
     )
 
 
-def _told(layer: Layer, place: dict[int, int]) -> dict[str, Any]:
+def _told(layer: Layer, place: dict[int, int], near: dict[int, str]) -> dict[str, Any]:
     """A layer for the page: by region its place among the outlines, share, index, and title."""
     demand = layer.demand
     most = float(demand.share.max(initial=0.0)) or 1.0
@@ -93,12 +97,12 @@ def _told(layer: Layer, place: dict[int, int]) -> dict[str, Any]:
         regions.append(
             [
                 place[cell],
-                _step(share / most, 1.0),
-                _step(index, 3.0),
+                _step(math.sqrt(share / most) * len(_STEPS)),
+                _step(index / _INDEX_STEP),
                 f"{cell:x}" + (" (rest)" if demand.partial[row] else ""),
                 f"{100 * share:.1f} %",
                 f"{index:.2f} ×",
-                _title(demand, row, share, index),
+                _title(demand, row, share, index) + near.get(cell, ""),
             ]
         )
     regions.sort(key=lambda region: (-float(region[4][:-2]), region[3]))
@@ -108,11 +112,29 @@ def _told(layer: Layer, place: dict[int, int]) -> dict[str, Any]:
         if demand.withheld_people
         else "Nothing is withheld."
     )
-    return {"r": regions, "top": f"{100 * most:.1f} %", "note": note}
+    floors = [
+        [f"{100 * most * (n / len(_STEPS)) ** 2:.1f} %" for n in range(len(_STEPS))],
+        [f"{_INDEX_STEP * n:.1f} ×" for n in range(len(_STEPS))],
+    ]
+    return {"r": regions, "f": floors, "note": note}
 
 
-def _step(value: float, full: float) -> int:
-    return min(int(value / full * len(_STEPS)), len(_STEPS) - 1)
+def _step(value: float) -> int:
+    return min(int(value), len(_STEPS) - 1)
+
+
+def _nearest(cells: Sequence[int], shops: Sequence[Shop]) -> dict[int, str]:
+    """Of each cell, how far it is to the nearest store."""
+    if not shops:
+        return {}
+    here = middles(np.array(cells, np.uint64))
+    there = middles(np.array([shop.cell for shop in shops], np.uint64))
+    distance = kilometres(here, there)
+    best = distance.argmin(axis=1)
+    return {
+        cell: f"\n{distance[row, at]:.1f} km from {shops[at].id}"
+        for row, (cell, at) in enumerate(zip(cells, best.tolist(), strict=True))
+    }
 
 
 def _title(demand: Demand, row: int, share: float, index: float) -> str:
@@ -163,8 +185,9 @@ def _svg(flat: Flat, cells: Sequence[int], first: dict[str, Any], shops: Sequenc
 
 
 def _legend(told: dict[str, Any]) -> str:
-    steps = "".join(f'<i style="background:{colour}"></i>' for colour in _STEPS)
-    return f'<span id="low">0 %</span>{steps}<span id="high">{told["top"]}</span>'
+    """Each colour with the least that it stands for."""
+    steps = zip(_STEPS, told["f"][0], strict=True)
+    return "".join(f'<i style="background:{c}"></i><span>{floor}</span>' for c, floor in steps)
 
 
 def _rows(told: dict[str, Any]) -> str:
@@ -213,9 +236,10 @@ polygon:hover{stroke:var(--ink);stroke-width:2}
 stroke-linejoin:round;paint-order:stroke}
 .scale{text-anchor:middle}
 .bar{fill:none;stroke:#5d6b7a}
-#legend{display:flex;align-items:center;gap:0;margin:0 0 12px;font-size:13.5px;color:var(--soft)}
-#legend i{flex:1;height:12px}
-#legend span{padding:0 8px}
+#legend{display:grid;grid-template-rows:12px auto;grid-auto-flow:column;grid-auto-columns:1fr;
+margin:0 0 12px;font-size:11.5px;color:var(--soft)}
+tbody tr:hover{background:var(--ground)}
+polygon.hot{stroke:#b5532a;stroke-width:3}
 table{width:100%;border-collapse:collapse;font-size:13.5px;display:block;max-height:480px;
 overflow:auto}
 th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);width:100%}
@@ -234,9 +258,10 @@ const rows=document.getElementById('rows');rows.textContent='';
 for(const r of layer.r){
 const s=shapes[r[0]];s.removeAttribute('class');s.setAttribute('fill',STEPS[r[1+by]]);
 s.querySelector('title').textContent=r[6];
-const row=rows.insertRow();for(const t of [r[3],r[4],r[5]])row.insertCell().textContent=t}
-document.getElementById('low').textContent=by?'0 ×':'0 %';
-document.getElementById('high').textContent=by?'3 × or more':layer.top;
+const row=rows.insertRow();for(const t of [r[3],r[4],r[5]])row.insertCell().textContent=t;
+row.title=r[6];row.onmouseenter=()=>s.classList.add('hot');
+row.onmouseleave=()=>s.classList.remove('hot')}
+document.querySelectorAll('#legend span').forEach((at,n)=>{at.textContent=layer.f[by][n]});
 document.getElementById('note').textContent=layer.note}
 what.addEventListener('change',draw);how.addEventListener('change',draw);draw();
 """
