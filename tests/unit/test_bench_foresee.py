@@ -7,6 +7,7 @@ import pytest
 
 from edge_sdk.dna.imprint import GenomeState, contribution, encode_row, event_weight
 from examples.datasets import DataSetMissing, find
+from genome_server.foresee import pauses
 from genome_server.foresee.columns import events_of
 from genome_server.learning.metrics import auc
 from tests.bench import foresee, foresee_sets, segment, segment_rewards
@@ -57,7 +58,7 @@ def test_an_interval_draws_persons_and_not_cases() -> None:
 def test_plain_medians_know_only_what_has_ended() -> None:
     who, hour = np.zeros(4, np.int64), np.array([0, 4, 10, 30])
     what = np.zeros(4, np.int64)
-    events, hours = foresee.pauses.pauses_of(events_of(who, hour, what, what, 1, 1), what)
+    events, hours = pauses.pauses_of(events_of(who, hour, what, what, 1, 1), what)
     said = foresee._plain_pauses(events, hours, 10, np.array([1, 2]))
     assert said["popularity"].tolist() == [5, 5]  # 4 and 6 had ended by then
     assert said["frequency"].tolist() == [4, 5]

@@ -49,6 +49,9 @@ class Meeting:
         norm = np.linalg.norm(table, axis=1, keepdims=True)
         self._table = np.divide(table, norm, out=np.zeros_like(table), where=norm > 0)
 
+    def __len__(self) -> int:
+        return len(self._table)
+
     def meets(self, markers: Iterable[tuple[str, float]]) -> Floats:
         """How well these markers (name, weight) meet each category, float64[categories]."""
         columns, weights = [], []

@@ -22,6 +22,8 @@ from genome_server.foresee.columns import NOTHING, Array, Events, Ints
 Floats = npt.NDArray[np.float64]
 
 NEVER: Final = np.iinfo(np.int64).max
+# Below this share of pauses that last longer, what is left is but what was mixed in.
+_HARDLY_ANY: Final = 0.01
 _LONGEST: Final = 24 * 366 * 3
 #: Where classes begin, in hours: hour by hour for a day, wider and wider after that.
 EDGES: Final[Ints] = np.unique(
@@ -88,14 +90,13 @@ def pauses_of(events: Events, state: Ints, own: Array | None = None) -> tuple[Ev
 def ahead(chances: Floats, elapsed: Ints) -> Floats:
     """Chances of pauses of which so many hours have passed already, float64[n, CLASSES].
 
-    Where none is left nothing is known: the row is zeros.
+    Where hardly any lasts that long nothing is known: the row is zeros.
     """
     width = (EDGES[1:] - EDGES[:-1]).astype(float)
-    left = np.clip((EDGES[1:] - elapsed[:, None]) / width, 0.0, 1.0)
-    rest = chances * left
+    rest = chances * np.clip((EDGES[1:] - elapsed[:, None]) / width, 0.0, 1.0)
     total = rest.sum(axis=1, keepdims=True)
-    left_over: Floats = np.divide(rest, total, out=np.zeros_like(rest), where=total > 0)
-    return left_over
+    made_whole: Floats = np.divide(rest, total, out=np.zeros_like(rest), where=total > _HARDLY_ANY)
+    return made_whole
 
 
 def quantile(chances: Floats, share: float, elapsed: Ints | None = None) -> Floats:
