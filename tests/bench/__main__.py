@@ -29,6 +29,8 @@ SECTIONS = (
     "places",
     "routine",
     "regions",
+    "foresee",
+    "segment",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.
 TOGETHER = {"decide": ("decide", "rivals")}

@@ -12,6 +12,7 @@ from genome_server.cli.lazy import Entry, LazyGroup
 #: In the order in which a newcomer meets them.
 COMMANDS: dict[str, Entry] = {
     "show": Entry("genomes_show", "Show the genome of one customer."),
+    "next": Entry("genomes_next", "Foresee what a customer does next, and when."),
     "regions": Entry("genomes_regions", "Show where what is wanted, as a table and a map."),
     "stock": Entry("genomes_stock", "Spread an inventory over stores by the genomes near them."),
 }
