@@ -31,6 +31,7 @@ SECTIONS = (
     "regions",
     "foresee",
     "segment",
+    "things",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.
 TOGETHER = {"decide": ("decide", "rivals")}

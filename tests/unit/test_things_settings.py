@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
+from genome_server.dna_file import default_text
 from genome_server.things.settings import Settings, SettingsError, read_settings
 from genome_server.things.text import Rule
 
@@ -68,6 +70,16 @@ def test_without_the_sections_only_content_is_read() -> None:
     assert not found.said
     assert not {**found.products, **found.offers, **found.places}
     assert found.contents == {"subject": 256, "body": 128}
+
+
+def test_what_init_proposes_can_be_switched_on() -> None:
+    lines = default_text(datetime(2026, 6, 30, tzinfo=UTC)).splitlines()
+    begin = lines.index("# text:")
+    proposed = [line.removeprefix("# ") for line in lines[begin : begin + 4]]
+    found = read_settings(yaml.safe_load("\n".join(proposed)))
+    assert found.said
+    assert found.products == {"title": 256, "size": 256}
+    assert not read_settings(yaml.safe_load("\n".join(lines))).said
 
 
 @pytest.mark.parametrize(
