@@ -81,6 +81,16 @@ _PRODUCTS = kind_of(
         "size": text("How much of it there is.", "500 g", maxLength=120),
         "brand": text("Becomes the marker `brand:…`.", "Acme", maxLength=120),
         "category": text("Becomes the marker `category:…`.", "coffee", maxLength=120),
+        "cost": number(
+            "What one costs you, in the currency of its sales; for the best customer genome, and "
+            "on no device.",
+            7.4,
+            0,
+            1e9,
+        ),
+        "margin": number(
+            "What remains of its price, 0 to 1, where the cost is not given.", 0.42, -10, 1
+        ),
         "attributes": free(
             "Each becomes a marker `name:value`; a list gives one marker each.",
             {"claim": ["organic", "fair-trade"], "roast": "dark"},
