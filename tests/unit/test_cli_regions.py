@@ -235,3 +235,57 @@ def test_what_is_not_known_is_refused_with_the_nearest(town: Town) -> None:
 def test_without_genomes_it_says_what_to_do(tmp_path: Path) -> None:
     bare = Town(tmp_path)
     assert "run genome-server build" in bare.call("genomes", "regions", code=1).stderr
+
+
+def test_a_home_that_a_build_derived(tmp_path: Path) -> None:
+    """Evenings say where somebody lives, lunches do not."""
+    made = Town(tmp_path)
+    dna = Home(tmp_path / "home").tenant().dna_path
+    dna.write_text(dna.read_text().replace("derive: []", "derive: [home]"))
+    consent = ["personalisation", "learning", "location"]
+    customers = [{"id": f"c-{n}", "consent": consent} for n in range(12)]
+    rows = [
+        {
+            "customer": f"c-{n}",
+            "kind": "buy",
+            "dna": ["scent:mint"],
+            "time": f"2026-03-{day + 1:02}T{hour}:00:00+00:00",
+            "cell": f"{cell:x}",
+        }
+        for n in range(12)
+        for hour, cell, days in ((20, CELLS[0], 6), (12, CELLS[1], 20))
+        for day in range(days)
+    ]
+    for kind, content in (("customers", customers), ("interactions", rows)):
+        made.call("import", kind, write(made.root / f"{kind}.jsonl", content))
+    made.call("build")
+    asked = ("genomes", "regions", "--days", 3650, "--marker", "scent:mint")
+    said = made.json(*asked)
+    assert (said["by_home"], said["by_log"]) == (12, 0)
+    assert shares(said["demand"]["scent:mint"]) == {f"{CELLS[0]:x}": 1.0}
+    seen = made.json(*asked, "--where", "seen")
+    assert (seen["by_home"], seen["by_log"]) == (0, 12)
+    found = shares(seen["demand"]["scent:mint"])
+    assert found[f"{CELLS[1]:x}"] == pytest.approx(20 / 26, abs=0.01)
+    assert not [name for name in made.json(*asked[:-2])["demand"] if "home" in name]
+
+
+def test_a_store_at_an_imported_place(town: Town) -> None:
+    place = {"id": "mall", "kind": "mall", "cells": [f"{h3.cell_to_center_child(CELLS[1], 9):x}"]}
+    town.call("import", "places", write(town.root / "places.jsonl", [place]))
+    units = town.file("one.csv", "product,quantity\nnew,10\n")
+    stores = town.file(
+        "placed.jsonl",
+        '{"id": "a", "place": "mall", "stock": {"new": 3}}\n'
+        f'{{"id": "b", "cell": "{CELLS[0]:x}", "sales": 4}}\n',
+    )
+    asked = ("--days", 3650, "--stores", stores, "--inventory", units, "--reach-km", 1)
+    plan = {row["store"]: row for row in town.json("genomes", "stock", *asked)["plan"]}
+    assert plan["a"]["stock"] == 3
+    assert plan["a"]["units"] + plan["b"]["units"] == 10
+    assert plan["a"]["units"] + 3 > plan["b"]["units"]  # mint lives there
+    by_sales = town.json("genomes", "stock", *asked, "--by", "sales")["plan"]
+    assert {row["store"]: row["plain"] for row in by_sales} == {"a": 0, "b": 10}
+    stores = town.file("lost.csv", "id,place\na,mal\n")
+    lost = ("--stores", stores, "--inventory", units)
+    assert "did you mean 'mall'" in town.call("genomes", "stock", *lost, code=1).stderr
