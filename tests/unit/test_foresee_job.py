@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.dna.schema import default_schema
+from edge_sdk.outbox.frames import FrameKind
 from genome_server.cli import cli
 from genome_server.errors import Refused
 from genome_server.foresee.job import Ahead, Foreseer
 from genome_server.foresee.page import coming, page_of
-from genome_server.foresee.reading import strongest
+from genome_server.foresee.reading import read_story, strongest
+from genome_server.genomes.events import EventReader
 from genome_server.home import Home
 from genome_server.log import LogReader
+from genome_server.log.reader import LoggedFrame
 from genome_server.setup import set_up
 from genome_server.store.protocol import CONSENT_LEARNING, CONSENT_PERSONALISATION
 from tests.unit._genomes import (
+    DNA,
     HOUR,
     LANDMARK_HOUR,
     Happened,
@@ -166,6 +171,28 @@ def test_too_little_to_foresee_from(tmp_path: Path) -> None:
         house.build(now_ms=NOW_MS)
         with pytest.raises(Refused, match=r"30 events .* 50 are needed"):
             ahead(house, ANN)
+
+
+def test_what_cannot_be_read_or_is_nobodys_is_passed_over() -> None:
+    schema = default_schema(LANDMARK_HOUR)
+    reader = EventReader(schema, DNA.get, DNA.get)
+    bodies = [
+        (subject(1), interaction(1, 1, "buy", product="bread").payload.SerializeToString()),
+        (subject(1), b"\xff\xff"),
+        (bytes(16), interaction(1, 1, "buy", product="bread").payload.SerializeToString()),
+        (subject(2), interaction(1, 2, "buy", product="nowhere").payload.SerializeToString()),
+    ]
+    frames = [
+        LoggedFrame(i, "till", b"e", 1, i, whose, FrameKind.INTERACTION, 5, NOW_MS, body)
+        for i, (whose, body) in enumerate(bodies)
+    ]
+    events = read_story(frames, reader, DNA.get, DNA.get).events
+    assert [(event.subject, event.kind, event.category) for event in events] == [
+        (subject(1), "buy", "food"),
+        (subject(2), "buy", None),  # of nothing known, and done all the same
+    ]
+    assert events[0].votes
+    assert not events[1].votes
 
 
 def test_the_page_loads_nothing_and_trusts_no_name(town: House) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.markers import split
 from edge_sdk.errors import InvalidMarker
 from edge_sdk.outbox.frames import FrameKind
@@ -90,7 +93,7 @@ def read_story(
             if isinstance(effect, LinkSaid):
                 story.persons.hear(effect)
             continue
-        if frame.kind not in (FrameKind.INTERACTION, FrameKind.OUTCOME):
+        if frame.kind not in (FrameKind.INTERACTION, FrameKind.OUTCOME) or frame.subject == NOBODY:
             continue
         if int.from_bytes(frame.subject[:4], "big") >= below and frame.subject not in always:
             continue
@@ -101,7 +104,7 @@ def read_story(
             votes: tuple[tuple[str, int, int], ...] = ()
             try:
                 event.ParseFromString(frame.body)
-            except ValueError:
+            except DecodeError:
                 continue
         else:
             votes = tuple((vote.marker, vote.half_life, vote.vote) for vote in effect.votes)
