@@ -14,6 +14,7 @@ from genome_server.genomes.rows import row_of
 from genome_server.setup import set_up
 from tests.unit.test_cli_ingest import Person
 
+WHEN = "2026-03-01T18:05:00+01:00"
 RULES = """
 text:
   products: [title, size]
@@ -36,7 +37,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "customer": "anna",
             "kind": "open",
             "content": "mail",
-            "time": "2026-03-01T18:05:00+01:00",
+            "time": WHEN,
         }
     ],
 }
@@ -146,6 +147,14 @@ def test_who_opens_a_mail_is_imprinted_with_it(person: Person) -> None:
     note = person.call("dna", "show", "ice")
     assert "run: genome-server build" in note.stderr
     assert not person.json("dna", "show", "ice")["built"]
+
+
+def test_who_looks_at_a_page_is_imprinted_with_it(person: Person) -> None:
+    row = {"customer": "anna", "session": "v", "step": 1, "content": "mail", "time": WHEN}
+    path = person.file("browsing.jsonl", json.dumps(row) + "\n")
+    assert person.json("import", "browsing", path)["files"][0]["new"] == 1
+    assert person.json("build")["imprints"] == 2
+    assert person.json("status")["counts"]["contents"] == 1
 
 
 def test_content_and_who_opens_it_must_be_known(person: Person) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,7 +114,7 @@ happened = st.one_of(
     cut=st.integers(1, 7),
     steps=st.integers(1, 9),
 )
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 def test_builds_and_increments_agree_with_the_reference(
     events: list[Happened], prefix: int, cut: int, steps: int
 ) -> None:
@@ -179,6 +180,33 @@ def test_what_is_learnt_begins_an_epoch_and_what_is_forgotten_too(tmp_path: Path
         keep_learnt(house.store, None)
         assert house.build().epoch == first + 1
         assert {"word:ice", "form:cubed"} <= markers(house).keys()
+
+
+def test_counts_stay_as_long_as_genomes_go_by_them(tmp_path: Path) -> None:
+    with town(), _genomes.fresh(tmp_path) as house:
+        house.log([interaction(1, 5, "view", product="ice")])
+        house.build()
+        kept_now = []
+        for number in range(3):
+            house.store.put_documents("product", [(f"new-{number}", {"brand": "acme"})])
+            learn(house)
+            kept_now.append(kept_counts(house))
+        # Those of the genomes, and the newest.
+        assert kept_now == [2, 2, 2]
+        live(house)
+        house.build()
+        keep_learnt(house.store, None)
+        assert kept_counts(house) == 1
+        house.build()
+        keep_learnt(house.store, None)
+        assert kept_counts(house) == 0
+
+
+def kept_counts(house: House) -> int:
+    """How many catalogues' counts take room in the store."""
+    digests = json.loads(house.store.meta("things_counts") or "[]")
+    assert all(house.store.meta(f"things_counts:{one}") for one in digests)
+    return len(digests)
 
 
 def test_an_earlier_version_of_the_rules_is_built_anew(

@@ -127,7 +127,7 @@ def test_of_many_markers_the_most_salient_are_kept() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_text_gives_markers_and_the_same_again(text: str) -> None:
     found = TextRules(TextSettings()).read(text)
     assert found == TextRules(TextSettings()).read(text)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _DOCUMENTS = {
     "products": "product",
+    "contents": "content",
     "offers": "offer",
     "placements": "placement",
     "places": "place",

@@ -100,7 +100,7 @@ BROWSING: Final = kind_of(
     "browsing",
     "Browsing: the pages of a site or app in the order in which a customer looked at them, one row "
     "for each. It becomes an interaction of the kind `browse`, or `click`. At most one of product, "
-    "offer and dna.",
+    "offer, content and dna.",
     ["customer", "session", "step", "time"],
     {
         "customer": id_("The customer's id.", "c-1001"),
@@ -116,7 +116,8 @@ BROWSING: Final = kind_of(
         ),
         "product": id_("The product on the page.", "p-espresso"),
         "offer": id_("The offer on the page.", "taxi-to-airport"),
-        "dna": dna("The DNA of the page, where it is neither.", "category:coffee"),
+        "content": id_("The page itself, by its id among contents.", "page-brewing"),
+        "dna": dna("The DNA of the page, where it is none of them.", "category:coffee"),
         "dwell_ms": whole(
             "How long the page was looked at, in milliseconds.", 42_000, 0, 86_400_000_000
         ),
@@ -127,7 +128,7 @@ BROWSING: Final = kind_of(
         ),
         "time": time("When the page was opened, local time with its offset.", _WHEN),
     },
-    alternatives=(("product",), ("offer",), ("dna",)),
+    alternatives=(("product",), ("offer",), ("content",), ("dna",)),
 )
 
 LINKS: Final = kind_of(

@@ -72,7 +72,7 @@ def signal_interaction(row: Row) -> dict[str, Any]:
 def page_interaction(row: Row) -> dict[str, Any]:
     """A row of `browsing` as one of `interactions`."""
     source = row.get("source", "app")
-    same = ("customer", "product", "offer", "dna", "dwell_ms", "time")
+    same = ("customer", "product", "offer", "content", "dna", "dwell_ms", "time")
     return {
         **{name: row[name] for name in same if name in row},
         "source": source,

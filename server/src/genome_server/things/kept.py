@@ -25,6 +25,7 @@ NEWEST_EPOCH: Final = "schema_epoch"
 
 _LEARNT_KEY: Final = "things_learnt"
 _COUNTS_KEY: Final = "things_counts:"
+_ALL_KEY: Final = "things_counts"
 _EPOCH_KEY: Final = "things_of_epoch:"
 
 
@@ -34,11 +35,25 @@ def learnt(store: Store) -> Counts | None:
 
 
 def keep_learnt(store: Store, counts: Counts | None) -> None:
-    """Keep what was counted (None: forget it); the next build goes by it."""
+    """Keep what was counted (None: forget it); the next build goes by it.
+
+    Earlier counts stay for as long as the newest epoch, or that of the genomes, goes by them.
+    """
+    from genome_server.genomes.rows import built_schema  # which genomes need what is kept here
+
+    digest = "" if counts is None else counts.digest
     with store.transaction():
+        known = set(json.loads(store.meta(_ALL_KEY) or "[]"))
+        needed = {digest, _counts_of(store, int(store.meta(NEWEST_EPOCH) or 1))}
+        built = built_schema(store)
+        if built is not None:
+            needed.add(_counts_of(store, built.epoch))
+        for one in sorted(known - needed):
+            store.set_meta(_COUNTS_KEY + one, "")
         if counts is not None:
-            store.set_meta(_COUNTS_KEY + counts.digest, counts.to_json())
-        store.set_meta(_LEARNT_KEY, "" if counts is None else counts.digest)
+            store.set_meta(_COUNTS_KEY + digest, counts.to_json())
+        store.set_meta(_ALL_KEY, json.dumps(sorted((known | {digest}) & needed - {""})))
+        store.set_meta(_LEARNT_KEY, digest)
 
 
 def things_under(store: Store, settings: Settings) -> Things:
@@ -75,6 +90,12 @@ def outdated(store: Store, epoch: int) -> bool:
 def _things(store: Store, settings: Settings, counts: Counts | None) -> Things:
     rarity = None if counts is None else Rarity(counts, settings.rarity)
     return Things(settings, rarity, lambda name: store.document("product", name))
+
+
+def _counts_of(store: Store, epoch: int) -> str:
+    """The counts that an epoch goes by; "" for none."""
+    text = store.meta(f"{_EPOCH_KEY}{epoch}")
+    return "" if text is None else str(json.loads(text)["counts"])
 
 
 def _counts(store: Store, digest: str) -> Counts | None:
