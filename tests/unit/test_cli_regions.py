@@ -179,6 +179,18 @@ def test_the_stock_goes_where_it_is_wanted(town: Town) -> None:
     assert by["s-1", "new"]["units"] > by["s-1", "new"]["plain"] + 5  # mint lives there
     assert by["s-0", "new"]["units"] < by["s-0", "new"]["plain"]
     assert by["s-1", "new"]["drawn_by"][0]["marker"] == "scent:mint"
+    for row in said["stores"]:
+        mine = [one for one in said["plan"] if one["store"] == row["store"]]
+        assert row["units"] == sum(one["units"] for one in mine)
+        drawn = {one["marker"]: one["units"] for one in row["drawn_by"]}
+        for marker, all_of_it in drawn.items():
+            parts = [d["units"] for one in mine for d in one["drawn_by"] if d["marker"] == marker]
+            assert all_of_it == pytest.approx(sum(parts), abs=0.05)
+    drew = {
+        row["store"]: max(row["drawn_by"], key=lambda one: one["units"])["marker"]
+        for row in said["stores"]
+    }
+    assert drew == {"s-0": "scent:lavender", "s-1": "scent:mint", "s-2": "scent:cedar"}
     products = {row["product"]: row for row in said["products"]}
     assert products["unheard"]["by_customers"]
     assert sum(p["met"] for p in products.values()) > sum(p["plain_met"] for p in products.values())

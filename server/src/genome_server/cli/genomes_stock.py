@@ -100,7 +100,7 @@ def command(
             writer = csv.DictWriter(file, _COLUMNS)
             writer.writeheader()
             writer.writerows({**row, "drawn_by": _spoken(row["drawn_by"], 9)} for row in rows)
-    summary = _summary(plan)
+    summary, stores = _summary(plan), _stores(plan)
     console.result(
         {
             "resolution": resolution,
@@ -108,10 +108,11 @@ def command(
             "by": by,
             **about(counted, crowd),
             "plan": rows,
+            "stores": stores,
             "products": summary,
             "out": str(out) if out else None,
         },
-        lambda: _print(console, plan, rows, summary, out),
+        lambda: _print(console, plan, rows, stores, summary, out),
     )
 
 
@@ -133,6 +134,30 @@ def _rows(plan: StockPlan) -> list[dict[str, Any]]:
         for store, shop in enumerate(plan.shops)
         for at, item in enumerate(plan.items)
     ]
+
+
+def _stores(plan: StockPlan) -> list[dict[str, Any]]:
+    """One row for each store: all units, and which markers drew them over all products."""
+    rows = []
+    for store, shop in enumerate(plan.shops):
+        drawn: dict[str, float] = {}
+        for at in range(len(plan.items)):
+            for draw in plan.draws.get((store, at), ()):
+                drawn[draw.marker] = drawn.get(draw.marker, 0.0) + draw.units
+        strongest = sorted(drawn.items(), key=lambda pair: (-abs(pair[1]), pair[0]))
+        rows.append(
+            {
+                "store": shop.id,
+                "capacity": shop.capacity,
+                "stock": sum(shop.stock.values()),
+                "units": int(plan.units[store].sum()),
+                "plain": int(plan.plain[store].sum()),
+                "drawn_by": [
+                    {"marker": marker, "units": round(units, 2)} for marker, units in strongest
+                ],
+            }
+        )
+    return rows
 
 
 def _summary(plan: StockPlan) -> list[dict[str, Any]]:
@@ -161,10 +186,25 @@ def _print(
     console: Console,
     plan: StockPlan,
     rows: list[dict[str, Any]],
+    stores: list[dict[str, Any]],
     summary: list[dict[str, Any]],
     out: Path | None,
 ) -> None:
     plain = "past sales" if plan.by == "sales" else "customers near"
+    console.table(
+        ("store", "in stock", "units", f"plain ({plain})", "drawn by, over all products"),
+        [
+            (
+                row["store"],
+                f"{row['stock']:,}",
+                f"{row['units']:,}",
+                f"{row['plain']:,}",
+                _spoken(row["drawn_by"], _DRAWN),
+            )
+            for row in stores[:_SHOWN]
+        ],
+    )
+    console.print()
     console.table(
         ("store", "product", "in stock", "units", f"plain ({plain})", "drawn by"),
         [

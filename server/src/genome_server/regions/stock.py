@@ -16,6 +16,7 @@ unit always goes where its cost is lowest, and since costs grow with every unit,
 bisecting for the last cost that is paid. Then units move out of stores that are too full, each
 along the cheapest chain of moves (a unit of one product from here to there, a unit of another one
 from there onwards): successive shortest paths, which keep the plan a cheapest one at every step.
+Where there is too little room in all, what is too dear at one price for all products begins there.
 """
 
 from __future__ import annotations
@@ -45,11 +46,36 @@ def allocate(quota: Ints, units: Ints, stock: Ints, room: Ints) -> tuple[Ints, I
     `quota` and `stock` are int64[stores, products], the former in 2^-20 units; `units`
     int64[products]; `room` int64[stores], NO_LIMIT where there is none.
     """
-    plan = _unlimited(quota, units, stock)
     limited = room != NO_LIMIT
+    kept = np.zeros(len(units), np.int64)
+    if limited.all():
+        kept = _kept(quota, units, stock, int(units.sum() - room.sum()))
+    plan = _unlimited(quota, units - kept, stock)
     if np.any(plan.sum(axis=1)[limited] > room[limited]):
-        return _Chains(plan, quota, stock, room).solve()
-    return plan, np.zeros(len(units), np.int64)
+        return _Chains(plan, kept, quota, stock, room).solve()
+    return plan, kept
+
+
+def _kept(quota: Ints, units: Ints, stock: Ints, most: int) -> Ints:
+    """Units of each product, at most so many in all, that are too dear for any store.
+
+    They are what costs at least some price, one for all products: so it is no gain to have other
+    ones left over instead.
+    """
+    if most <= 0 or not len(quota):
+        return np.zeros(len(units), np.int64)
+    low = int(np.min(2 * stock * SCALE - 2 * quota))
+    high = int(np.max(2 * (stock + units) * SCALE - 2 * quota)) + 2 * SCALE
+    while high - low > 1:
+        middle = (low + high) >> 1
+        few = _too_dear(middle, quota, units, stock).sum() <= most
+        low, high = (low, middle) if few else (middle, high)
+    return _too_dear(high, quota, units, stock)
+
+
+def _too_dear(price: int, quota: Ints, units: Ints, stock: Ints) -> Ints:
+    cost = np.full(len(units), price, np.int64)
+    return np.asarray(np.maximum(units - _below(cost, quota, stock).sum(axis=0), 0))
 
 
 def _unlimited(quota: Ints, units: Ints, stock: Ints) -> Ints:
@@ -82,10 +108,10 @@ def _below(cost: Ints, quota: Ints, stock: Ints) -> Ints:
 class _Chains:
     """Moves units out of stores that are too full, one by one."""
 
-    def __init__(self, plan: Ints, quota: Ints, stock: Ints, room: Ints) -> None:
+    def __init__(self, plan: Ints, kept: Ints, quota: Ints, stock: Ints, room: Ints) -> None:
         stores, products = plan.shape
         # The last row is the depot: what is left over lies there, at a price that is too high.
-        self._plan = np.vstack((plan, np.zeros((1, products), np.int64)))
+        self._plan = np.vstack((plan, kept[None, :]))
         self._base = np.vstack((2 * stock * SCALE - 2 * quota, np.zeros((1, products), np.int64)))
         self._room = np.append(np.where(room == NO_LIMIT, _FAR, room), _FAR)
         self._load = self._plan.sum(axis=1)
