@@ -113,6 +113,7 @@ def test_the_time_until_they_come_again_is_what_is_left_of_it(town: House) -> No
     assert ann.hours.median == pytest.approx(48 - passed, abs=3)
     assert ann.hours.low <= ann.hours.median <= ann.hours.high
     assert ann.within_week == pytest.approx(1.0, abs=0.02)
+    assert "as likely as after; with 80 % between" in coming(ann, UTC)
     late = ahead(town, ANN, NOW_MS + 5000 * HOUR)
     assert late.hours is None
     assert late.within_day is None

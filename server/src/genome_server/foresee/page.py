@@ -79,7 +79,8 @@ def coming(ahead: Ahead, zone: tzinfo | None) -> str:
     low, median, high = (_after(ahead.now_ms, hours, zone) for hours in ahead.hours)
     day, week = ahead.within_day or 0.0, ahead.within_week or 0.0
     return (
-        f"If they come again, then most likely by {median}; with 80 % between {low} and {high}. "
+        f"If they come again, then before {median} as likely as after; with 80 % between {low} and "
+        f"{high}. "
         f"Within a day: {day:.0%}, within a week: {week:.0%}."
     )
 
