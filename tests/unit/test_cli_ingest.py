@@ -394,6 +394,7 @@ def test_status_says_what_to_do_next(person: Person) -> None:
     assert status["counts"] == {
         "customers": 1,
         "products": 0,
+        "contents": 0,
         "offers": 3,
         "placements": 1,
         "places": 1,

@@ -116,7 +116,7 @@ BROWSING: Final = kind_of(
         ),
         "product": id_("The product on the page.", "p-espresso"),
         "offer": id_("The offer on the page.", "taxi-to-airport"),
-        "content": id_("The page itself, by its id among contents.", "page-brewing"),
+        "content": id_("The page itself, by its id among contents.", "mail-spring"),
         "dna": dna("The DNA of the page, where it is none of them.", "category:coffee"),
         "dwell_ms": whole(
             "How long the page was looked at, in milliseconds.", 42_000, 0, 86_400_000_000
