@@ -17,7 +17,10 @@ from examples.datasets import DataSetMissing
 Row = Mapping[str, Any]
 
 # The order in which a fresh server takes the kinds: what is named before what names it.
-IMPORT_ORDER = ("products", "places", "placements", "offers", "customers", "interactions")
+IMPORT_ORDER = (
+    "products", "contents", "places", "placements", "offers", "customers", "loyalty", "links",
+    "signals", "browsing", "interactions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

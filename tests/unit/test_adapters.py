@@ -13,7 +13,7 @@ import pytest
 
 from edge_sdk.dna import markers
 from edge_sdk.engine import cells
-from examples.adapters import coupon, places_nyc, town
+from examples.adapters import club, coupon, places_nyc, town
 from tests.unit.adapted import UNTIL, jsonl, real, table
 
 ANSWERS = {
@@ -221,7 +221,7 @@ def test_new_york(tmp_path: Path) -> None:
 # what the server's import says
 
 
-@pytest.mark.parametrize("adapter", ["town", "survey", "city"])
+@pytest.mark.parametrize("adapter", ["town", "club", "survey", "city"])
 def test_every_row_is_what_the_import_takes(
     adapter: str, tmp_path: Path, survey: Path, city: dict[str, Path]
 ) -> None:
@@ -232,6 +232,7 @@ def test_every_row_is_what_the_import_takes(
     out = tmp_path / "out"
     writers = {
         "town": lambda: town.write(out, until=UNTIL, customers=60),
+        "club": lambda: club.write(out, until=UNTIL),
         "survey": lambda: coupon.write(out, survey),
         "city": lambda: places_nyc.write(out, city),
     }

@@ -248,7 +248,7 @@ def test_only_who_agreed_counts() -> None:
 def test_a_life_stage_follows_from_attributes_alone(
     profile: dict[str, str], stages: set[str]
 ) -> None:
-    found = values(Insights(("life-stage",)), person(Summary(), **profile))
+    found = values(Insights(("life-stage",)), person(Summary(), consents=ALL, **profile))
     assert found == {f"life-stage-{stage}" for stage in stages}
 
 
