@@ -20,6 +20,7 @@ from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import built_schema
 from genome_server.learning.job import sources_of
 from genome_server.log import LogReader
+from genome_server.regions.files import read_inventory
 from genome_server.releases.assemble import assemble
 from genome_server.things import kept
 from genome_server.things.catalogue import learn_catalogue
@@ -145,6 +146,12 @@ def test_build_learning_and_release_have_one_dna(tmp_path: Path) -> None:
                 assert {words.name(index): q8 for index, q8 in found} == dna
         (offer,) = release_pb2.OfferCatalogue.FromString(parts["offers"]).offers
         assert {one.marker: one.salience_q8 for one in offer.dna} == DNA["mint"]
+        stock = tmp_path / "stock.csv"
+        stock.write_text("product,quantity\nice,3\nrolls,1\n")
+        assert {i.product: dict(i.dna) for i in read_inventory(stock, house.store)} == {
+            "ice": DNA["ice"],
+            "rolls": DNA["rolls"],
+        }
         # What is left out of all DNA takes no place in the vocabulary that devices get.
         assert "word:ice" not in words.markers
         assert "brand:mill" not in words.markers

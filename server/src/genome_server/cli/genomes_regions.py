@@ -203,9 +203,12 @@ def _dna_of(
     store: Store, products: tuple[str, ...], markers: tuple[str, ...]
 ) -> list[tuple[str, list[tuple[str, int]]]]:
     """What is asked for, by name. Raises Refused with the nearest name."""
-    from genome_server.ingest.dna import ONE_Q8, product_dna
+    from genome_server.genomes.dna import StoreDna
+    from genome_server.genomes.rows import built_schema
+    from genome_server.ingest.dna import ONE_Q8
     from genome_server.ingest.nearest import KnownIds
 
+    things = StoreDna(store, built_schema(store)).things
     wanted = []
     for product in products:
         document = store.document("product", product)
@@ -214,7 +217,7 @@ def _dna_of(
             raise Refused(known.unknown(product))
         title = document.get("title")
         name = f"{product} ({title})" if title else product
-        wanted.append((name, product_dna(document)))
+        wanted.append((name, things.product(document)))
     vocabulary = store.vocabulary()
     for marker in markers:
         if marker not in vocabulary:

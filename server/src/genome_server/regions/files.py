@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.errors import InvalidContext
 from genome_server.errors import ImportRefused
+from genome_server.genomes.dna import StoreDna
+from genome_server.genomes.rows import built_schema
 from genome_server.ingest.check import RowError, check
-from genome_server.ingest.dna import product_dna
 from genome_server.ingest.kind import Kind, kind_of
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.readers import read_rows
@@ -82,6 +83,7 @@ def read_shops(path: Path, store: Store) -> list[Shop]:
 
 def read_inventory(path: Path, store: Store) -> list[Item]:
     """The products of a file with their DNA, in its order. Raises like `read_shops`."""
+    things = StoreDna(store, built_schema(store)).things
     items: dict[str, Item] = {}
     known = KnownIds("product", (name for name, _ in store.documents("product")))
     for line, row in _rows(path, INVENTORY):
@@ -91,7 +93,7 @@ def read_inventory(path: Path, store: Store) -> list[Item]:
             raise _refused(path, line, RowError("product", known.unknown(product)))
         if product in items:
             raise _refused(path, line, RowError("product", f"{product!r} stands twice"))
-        items[product] = Item(product, row["quantity"], product_dna(document))
+        items[product] = Item(product, row["quantity"], things.product(document))
     if not items:
         raise ImportRefused(f"{path}: there is no product in it")
     return list(items.values())
