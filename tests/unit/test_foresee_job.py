@@ -15,6 +15,7 @@ from edge_sdk.dna.schema import default_schema
 from edge_sdk.outbox.frames import FrameKind
 from genome_server.cli import cli
 from genome_server.errors import Refused
+from genome_server.foresee import job
 from genome_server.foresee.job import Ahead, Foreseer
 from genome_server.foresee.page import coming, page_of
 from genome_server.foresee.reading import read_story, strongest
@@ -205,6 +206,18 @@ def test_the_page_loads_nothing_and_trusts_no_name(town: House) -> None:
     assert "food" in text
     assert f"{found.categories[0].chance:.0%}" in text
     json.dumps(found.to_json())
+
+
+def test_of_very_many_categories_the_rarest_are_one() -> None:
+    many = [f"c{i:03}" for i in range(500)]
+    values = [*many, *many[:399], None]
+    found = job._frequent(values)
+    assert len(set(found)) == 401  # with None
+    assert found[398] == "c398"
+    assert set(found[399:500]) == {job.REST}
+    assert found[-1] is None
+    assert job._frequent(found) == found
+    assert job._frequent(many[:400]) == many[:400]
 
 
 def test_the_strongest_marker_of_a_namespace() -> None:

@@ -7,6 +7,7 @@ of what happened. Of that at most some thousand cases are looked at, evenly spre
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -44,6 +45,10 @@ LEAST_EVENTS: Final = 50
 
 _MOST_CASES: Final = 4_000
 _MOST_SHOWN: Final = 10
+_MOST_NAMES: Final = 400
+REST: Final = "(others)"
+"""What all symbols beyond the 400 most frequent ones of a column are counted as."""
+
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -223,7 +228,7 @@ class Foreseer:
 
     def _categories(self, columns: _Columns, state: list[str | None]) -> list[Chance]:
         """The likeliest categories; what the customer's genome meets is one of the opinions."""
-        what = columns.of(lambda event: event.category)
+        what = _frequent(columns.of(lambda event: event.category))
         _, names = codes(what)
         if not names:
             return []
@@ -248,7 +253,7 @@ class Foreseer:
         # A visit is what happens in one hour: its last event says what it left behind.
         visit = columns.who * (1 << 40) + columns.hour
         last = real[np.sort(_last_of(visit[real]))]
-        after, states = codes([state[row] for row in last.tolist()])
+        after, states = codes(_frequent([state[row] for row in last.tolist()]))
         who, hour, crowd = columns.who[last], columns.hour[last], columns.crowd[last]
         order = np.lexsort((np.arange(len(last)), hour, who))
         visits = events_of(who, hour, after, after, len(states), len(states))
@@ -315,8 +320,8 @@ def _next(
     meets: Callable[[Ints], Floats] | None = None,
 ) -> list[Chance]:
     """The likeliest of one column; none where nobody has any. `meets` takes the columns' rows."""
-    symbol, names = codes(what)
-    after, states = codes(state)
+    symbol, names = codes(_frequent(what))
+    after, states = codes(_frequent(state))
     if not names:
         return []
     order = np.lexsort((np.arange(len(symbol)), columns.hour, columns.who))
@@ -342,6 +347,16 @@ def _fitted(events: Events, now: int, *, timed: bool, meet: Meet | None = None) 
     sample = np.zeros(len(events), bool)
     sample[newest[:: max(1, len(newest) // _MOST_CASES)]] = True
     return fit(events, start, now, timed=timed, meet=meet, sample=sample)
+
+
+def _frequent(values: Sequence[str | None]) -> list[str | None]:
+    """The values, of which the rarest are one: tables of what follows what grow with the square."""
+    counts = Counter(value for value in values if value is not None)
+    if len(counts) <= _MOST_NAMES:
+        return list(values)
+    ranked = sorted(counts, key=lambda name: (name == REST, -counts[name], name))
+    kept = set(ranked[: _MOST_NAMES - 1])
+    return [value if value is None or value in kept else REST for value in values]
 
 
 def _moment(hour: int) -> tuple[str | None, str | None]:
