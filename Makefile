@@ -62,7 +62,7 @@ $(VENV)/.rivals: $(VENV)/.done pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
 	@touch $@
 
-bench: $(VENV)/.rivals ## figures; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|model|places|routine|regions|foresee|segment|things
+bench: $(VENV)/.rivals ## figures; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|model|places|routine|regions|neighbours|segments|foresee|segment|things
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1

@@ -29,6 +29,8 @@ SECTIONS = (
     "places",
     "routine",
     "regions",
+    "neighbours",
+    "segments",
     "foresee",
     "segment",
     "things",

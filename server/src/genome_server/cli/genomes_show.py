@@ -1,9 +1,11 @@
-"""`genome-server genomes show`: the genome of one customer."""
+"""`genome-server genomes show`: the genome of one customer, in words or as a page."""
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import closing
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,19 +15,43 @@ from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_n
 from genome_server.errors import Refused
 
 if TYPE_CHECKING:
+    from genome_server.compare.matrix import Genomes
+    from genome_server.compare.neighbours_file import Known
     from genome_server.store.protocol import Store
 
 
 @click.command("show")
 @click.argument("customer")
 @source_option
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page about it to this file, for people.",
+)  # fmt: skip
 @common_options
-def command(console: Console, customer: str, source: str) -> None:
-    """Show the genome of CUSTOMER: markers by namespace, with strengths, and as of when."""
-    with closing(console.tenant().open_store()) as store:
+def command(console: Console, customer: str, source: str, page: Path | None) -> None:
+    """Show the genome of CUSTOMER: markers by namespace, with strengths, and as of when.
+
+    A strength is what the marker has now, that is, at the hour of the customer's newest
+    interaction: what was done, the more recent the more.
+    """
+    from genome_server.compare.neighbours_file import open_rarity
+    from genome_server.compare.reading import read_some
+
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
         agreed_to_be_shown(store, subject, customer)
-        facts = _facts(store, subject)
+        genomes = read_some(store, [subject])
+        row = genomes.row_of(subject)
+        if row is None:
+            raise Refused(f"customer {customer!r} has no genome yet; run: genome-server build")
+        facts = _facts(store, genomes, row)
+        if page is not None:
+            with console.progress("reading genomes") as advance:
+                known = open_rarity(tenant, store, advance=advance)
+            text = _page(store, genomes, row, known, customer)
+            _write(page, text)
+            facts["page"] = str(page)
 
     def render() -> None:
         console.print(f"as of {facts['as_of']}")
@@ -33,29 +59,61 @@ def command(console: Console, customer: str, source: str) -> None:
             console.print(namespace)
             for value, strength in markers.items():
                 console.print(f"  {strength:8.3f}  {value}")
+        if page is not None:
+            console.note(f"page: {page}")
 
     console.result({"customer": customer, **facts}, render)
 
 
-def _facts(store: Store, subject: bytes) -> dict[str, Any]:
-    import datetime as dt
-
-    from edge_sdk.dna.genome import Genome
-    from genome_server.genomes.rows import built_schema, row_of
-
-    record, schema = store.genome(subject), built_schema(store)
-    if record is None or schema is None:
-        raise Refused("there is no genome yet; make them with: genome-server build")
-    genome = Genome(row_of(record), schema, store.vocabulary())
-    strengths = [
-        (*name.split(":", 1), strength) for name, strength in genome.strengths(record.newest_hour)
+def _facts(store: Store, genomes: Genomes, row: int) -> dict[str, Any]:
+    vocabulary = store.vocabulary()
+    markers, strengths = genomes.row(row)
+    told = [
+        (*vocabulary.name(marker).split(":", 1), strength)
+        for marker, strength in zip(markers.tolist(), strengths.tolist(), strict=True)
     ]
-    strengths.sort(key=lambda fact: (fact[0], -fact[2], fact[1]))
-    as_of = dt.datetime.fromtimestamp(record.newest_hour * 3600, tz=dt.UTC)
+    told.sort(key=lambda fact: (fact[0], -fact[2], fact[1]))
+    as_of = dt.datetime.fromtimestamp(genomes.hour * 3600, tz=dt.UTC)
     return {
         "as_of": as_of.isoformat(timespec="minutes"),
         "markers": {
             namespace: {value: round(strength, 6) for _, value, strength in facts}
-            for namespace, facts in groupby(strengths, key=lambda fact: fact[0])
+            for namespace, facts in groupby(told, key=lambda fact: fact[0])
         },
     }
+
+
+def _page(store: Store, genomes: Genomes, row: int, known: Known, customer: str) -> str:
+    import numpy as np
+
+    from genome_server.compare.matrix import weigh
+    from genome_server.compare.page import Fact, Picture, page_of
+    from genome_server.compare.segments import LEAST_PEOPLE
+    from genome_server.compare.segments_kept import segment_of
+
+    vocabulary = store.vocabulary()
+    markers, strengths = genomes.row(row)
+    size = len(vocabulary)
+    weights = weigh(np.array([0, len(markers)]), markers, strengths, known.rarity(size))
+    counts = known.counts(size)[markers]
+    told = []
+    for marker, strength, weight, count in zip(
+        markers.tolist(), strengths.tolist(), weights.tolist(), counts.tolist(), strict=True
+    ):
+        namespace, value = vocabulary.name(marker).split(":", 1)
+        common = count / known.people if count >= LEAST_PEOPLE else None
+        told.append(Fact(namespace, value, strength, weight * weight, common))
+    name = segment_of(store, markers, weights)
+    as_of = dt.datetime.fromtimestamp(genomes.hour * 3600, tz=dt.UTC).strftime(
+        "%d %B %Y, %H:%M UTC"
+    )
+    notes = [f"Belongs to the segment “{name}”."] if name is not None else []
+    return page_of(Picture(f"Genome of {customer}", as_of, told, notes))
+
+
+def _write(page: Path, text: str) -> None:
+    try:
+        page.write_text(text, encoding="utf-8")
+        page.chmod(0o600)
+    except OSError as error:
+        raise Refused(f"{page} cannot be written: {error.strerror}") from error

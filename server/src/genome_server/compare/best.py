@@ -5,10 +5,13 @@ them. With the weights of `matrix`, the *best genome* is, marker by marker,
 
     max(0, mean weight among the top − mean weight among all)
 
-the strongest 64, divided by its length. What everybody has does not stand in it, however much the
-top have of it. A customer's *closeness* is the similarity of their row to it, 0 to 1. A marker that
-a customer lacks, or has less than the top have who have it, *would bring them closer* by what their
-closeness would be with it in that strength, less what it is.
+the strongest 64, divided by its length. A marker stands in it that weighs at least a tenth more
+among the top, and by at least two standard errors, both in itself and as a part of a genome: not
+what everybody has, nor what is chance, nor what only fills the genomes of those who have little.
+
+A customer's *closeness* is the similarity of their row to it, 0 to 1. A marker that a customer
+lacks, or has less than the top have who have it, *would bring them closer* by what their closeness
+would be with it in that strength, less what it is.
 
 A region's best genome is that of the top of the region beside all of the region. Nothing is said
 where the top are fewer than `least`, nor of a marker that fewer than `least` of them have.
@@ -27,6 +30,8 @@ from genome_server.compare.segments import LEAST_PEOPLE
 
 TOP_SHARE: Final = 0.1
 MOST_MARKERS: Final = 64
+_LEAST_MORE: Final = 0.1
+_ERRORS: Final = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +87,8 @@ def best_of(
     among_top, among_all = weights[top], weights[known]
     have_top = np.bincount(among_top.indices, minlength=size)
     have_all = np.bincount(among_all.indices, minlength=size)
-    contrast = _sums(among_top, size) / len(top) - _sums(among_all, size) / len(known)
-    contrast[have_top < least] = 0.0
+    contrast = _more(among_top, among_all)
+    contrast[(have_top < least) | (_more(raw[top], raw[known]) == 0.0)] = 0.0
     order = np.argsort(-contrast, kind="stable")[:MOST_MARKERS]
     markers = order[contrast[order] > 0].astype(np.int64)
     if not len(markers):
@@ -134,6 +139,16 @@ def steps_closer(
         if gain > 0:
             found.append(Step(marker, float(gain), has > 0))
     return sorted(found, key=lambda step: (-step.gain, step.marker))[:most]
+
+
+def _more(top: Matrix, everybody: Matrix) -> Floats:
+    """How much more each marker weighs among the top than among all; 0 where that is not sure."""
+    size = top.shape[1]
+    mean = _sums(everybody, size) / everybody.shape[0]
+    more = _sums(top, size) / top.shape[0] - mean
+    squares = _sums(everybody.power(2), size) / everybody.shape[0]
+    error = np.sqrt(np.maximum(squares - mean**2, 0.0) / top.shape[0])
+    return np.where(more >= np.maximum(_LEAST_MORE * mean, _ERRORS * error), more, 0.0)
 
 
 def _sums(rows: Matrix, size: int) -> Floats:

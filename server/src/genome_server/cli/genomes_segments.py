@@ -1,0 +1,80 @@
+"""`genome-server genomes segments`: groups of customers that explain themselves."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from genome_server.cli.output import Console, common_options
+from genome_server.errors import Refused
+
+_SHOWN = 4
+
+
+@click.command("segments")
+@click.option(
+    "--count", type=click.IntRange(1, 100), default=8, show_default=True, help="At most so many."
+)
+@click.option("--anew", is_flag=True, help="Begin from nothing, not from the last segments.")
+@click.option(
+    "--least", type=click.IntRange(2), default=20, show_default=True,
+    help="Fewest people that a segment has.",
+)  # fmt: skip
+@common_options
+def command(console: Console, count: int, anew: bool, least: int) -> None:
+    """Put customers into segments, and say what each has more than all.
+
+    Made from the genomes of those who agreed to learning. Segments begin where the last ones were,
+    so they keep their number, name and, but for those who changed, their people.
+    """
+    from genome_server.compare.reading import read_genomes
+    from genome_server.compare.segments_kept import make_segments
+
+    with closing(console.tenant().open_store()) as store:
+        with console.progress("reading genomes") as advance:
+            genomes = read_genomes(store, advance=advance)
+        made = make_segments(store, genomes, count, anew=anew, least=least)
+        vocabulary = store.vocabulary()
+    if not made.segments:
+        raise Refused(f"fewer than {least} customers agreed to learning: no group is large enough")
+    facts = {
+        "stayed": made.stayed,
+        "outside": made.outside,
+        "segments": [
+            {
+                "id": one.id,
+                "name": one.name,
+                "new": one.new,
+                "people": one.people,
+                "share": round(one.share, 6),
+                "markers": [
+                    {
+                        "marker": vocabulary.name(trait.marker),
+                        "share": round(trait.share, 6),
+                        "share_of_all": round(trait.share_of_all, 6),
+                        "lift": round(trait.lift, 4),
+                    }
+                    for trait in one.traits
+                ],
+            }
+            for one in made.segments
+        ],
+    }
+
+    def render() -> None:
+        rows = []
+        for one in made.segments:
+            told = (
+                f"{vocabulary.name(t.marker)} {t.share:.0%} (×{t.lift:.1f})"
+                for t in one.traits[:_SHOWN]
+            )
+            name = f"{one.name} (new)" if one.new and made.stayed is not None else one.name
+            rows.append((one.id, name, f"{one.people:,}", f"{one.share:.0%}", ", ".join(told)))
+        console.table(("id", "name", "people", "share", "more than all"), rows)
+        if made.stayed is not None:
+            console.note(f"{made.stayed:.1%} of them are in the segment that they were in before")
+        if made.outside:
+            console.note(f"{made.outside:,} have no marker yet and are in none")
+
+    console.result(facts, render)
