@@ -48,12 +48,12 @@ the extension, or by `--format`. `genome-server schema KIND` prints the JSON Sch
 - **Times** have an offset: `2026-03-01T18:05:00+01:00`. Those of an offer with a `zone` may leave
   it out.
 - **Ids** may be numbers and are kept as text.
-- **Coordinates** become H3 cells while a row is read, keys of links become keyed hashes. Neither are
+- **Coordinates** become H3 cells while a row is read, keys of links become keyed hashes. Neither is
   in any file of the server, the rejects included.
 
 Import in this order: products, contents, places, placements, offers, customers, loyalty, links,
-signals, browsing, interactions. What is named must be known: an interaction with a product, offer or
-customer that is not is set aside (`--create-customers` makes the customers, also for signals and
+signals, browsing, interactions. What is named must be known: an interaction with a product, offer
+or customer that is not is set aside (`--create-customers` makes the customers, also for signals and
 browsing). [sources.md](sources.md) says what becomes of which.
 
 The last kind, moments, is not imported: these are the rows of lists for `genome-server decide`, see
