@@ -199,7 +199,10 @@ def test_they_are_the_events_one_by_one_of_many(
     check(frames, cut, schema)
 
 
-def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("schema", [SCHEMA, WHOLE])
+def test_what_is_usual_is_not_left_to_the_other_reader(
+    monkeypatch: pytest.MonkeyPatch, schema: DnaSchema
+) -> None:
     event = event_pb2.Event(
         time=event_pb2.EventTime(
             wall_ms=NOW_MS - 50 * HOUR_MS,
@@ -215,7 +218,8 @@ def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.Monke
             amount_micros=7_990_000,
             currency="EUR",
             quantity_milli=1_000,
-            context_markers=["daypart:evening", "c" * 150],
+            tender="card",
+            context_markers=["daypart:evening", "channel:app", "c" * 150],
         ),
     )
     seen = event_pb2.Event(
@@ -229,9 +233,10 @@ def test_what_is_usual_is_not_left_to_the_other_reader(monkeypatch: pytest.Monke
         (b"a" * 16, int(FrameKind.OUTCOME), NOW_MS, seen.SerializeToString()),
     ] * 3
     batches = batches_of(frames, 4)
-    expected = one_by_one(batches)
+    expected = one_by_one(batches, schema)
     assert len(expected[0]) == 6
-    bulk = BulkReader(reader())
+    assert len(expected[0][0].votes) == (2 if schema is SCHEMA else 4)
+    bulk = BulkReader(reader(schema))
     monkeypatch.setattr(EventReader, "read", None)
     assert in_columns(bulk, batches) == expected
 

@@ -34,7 +34,8 @@ NO_PAYLOAD, _TIME, INTERACTION, OUTCOME = range(4)
     PRODUCT,
     OFFER,
     AMOUNT,
-) = range(14)
+    _BESIDE,
+) = range(15)
 _ENTERED: Final = {_ENTER_TIME: _TIME, _ENTER_INTERACTION: INTERACTION, _ENTER_OUTCOME: OUTCOME}
 _NAMING: Final = frozenset({KIND, PRODUCT, OFFER})
 _VARINT, _DELIMITED = 0, 2
@@ -86,8 +87,10 @@ def _actions(counted: frozenset[int]) -> _Bytes:
     table = np.full((len(_FIELDS), 256), _UNUSUAL, np.uint8)
     for place, fields in _FIELDS.items():
         for (number, wire), action in fields.items():
-            if place != INTERACTION or number not in counted:
-                table[place, number << 3 | wire] = action
+            table[place, number << 3 | wire] = action
+    for number in counted:
+        wire = _VARINT if number == DWELL else _DELIMITED
+        table[INTERACTION, number << 3 | wire] = _UNUSUAL if number == DWELL else _BESIDE
     return table
 
 
@@ -114,6 +117,14 @@ class Fields:
         self.low = np.full(n, np.iinfo(np.int64).max)
         self.high = np.zeros(n, np.int64)
         self.paid = np.zeros(n, np.int64)
+        # The part with everything that goes beside its DNA; whole fields, others may be among them.
+        self.beside_low = np.full(n, np.iinfo(np.int64).max)
+        self.beside_high = np.zeros(n, np.int64)
+
+    def beside(self, rows: _Ints, at: _Ints, end: _Ints) -> None:
+        """Note a field, from `at` to `end`, of what goes beside the DNA of some events."""
+        self.beside_low[rows] = np.minimum(self.beside_low[rows], at)
+        self.beside_high[rows] = end
 
     def take(
         self, code: int, rows: _Ints, at: _Ints, value: _Ints, begin: _Ints, end: _Ints
@@ -150,7 +161,8 @@ def take_apart(
 ) -> Fields:
     """The fields of the bodies that lie from `begin` to `end`; 16 bytes follow the last one.
 
-    An interaction that has one of the fields in `counted` (by number) is unusual.
+    Of the fields of an interaction in `counted` (by number), what goes beside its DNA is found too;
+    one with a time spent is unusual.
     """
     table = _actions(counted)
     found = Fields(len(begin))
@@ -178,10 +190,12 @@ def take_apart(
             if code in _ENTERED:
                 unusual[those] |= found.enter(code, rows[those])
                 place[those], stop[those], to[those] = _ENTERED[code], after[those], inside[those]
-            elif code == _TEXT:
+            elif code in (_TEXT, _BESIDE):
                 # Nobody reads it here; a reader would refuse an event whose text is none.
                 plain = _beyond_ascii(data) if plain is None else plain
                 unusual[those] |= plain[after[those]] != plain[inside[those]]
+                if code == _BESIDE:
+                    found.beside(rows[those], at[those], after[those])
             else:
                 if code in found.end:
                     # Of two names the last one counts; a reader would refuse one that is no text.

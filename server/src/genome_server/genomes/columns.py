@@ -21,6 +21,7 @@ from genome_server.genomes.events import (
     MOST_GIVEN,
     ConsentSaid,
     EventReader,
+    Exploded,
     Imprint,
     LinkSaid,
     MarkerVote,
@@ -107,10 +108,11 @@ class ColumnReader(BodyReader):
         return fields.high
 
     def _give(
-        self, payload: int, kind: str, product: str, offer: str, amount_micros: int
+        self, payload: int, kind: str, product: str, offer: str, amount_micros: int, more: Exploded
     ) -> int | Skip:
         del amount_micros  # it is a column of its own
-        exploded = self._reader.thing(kind, product, offer, outcome=payload == OUTCOME)
+        outcome = payload == OUTCOME
+        exploded = self._reader.thing(kind, product, offer, outcome=outcome, more=more)
         if isinstance(exploded, Skip):
             return exploded
         return self._thing(self._kinds[kind], exploded)

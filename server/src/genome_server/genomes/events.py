@@ -19,7 +19,7 @@ Rules.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -204,8 +204,15 @@ class EventReader:
         given = self.outcome(said.kind, said.offer, said.value_micros)
         return given if isinstance(given, Skip) else self._imprint(subject, at_ms, given, once)
 
-    def interaction(self, kind: str, product: str, offer: str, amount_micros: int) -> Given | Skip:
-        """What an interaction gives that names no DNA itself."""
+    def interaction(
+        self, kind: str, product: str, offer: str, amount_micros: int, more: Exploded = ()
+    ) -> Given | Skip:
+        """What an interaction gives that names no DNA itself; `more` goes beside it."""
+        if more:
+            found = self.thing(kind, product, offer, outcome=False, more=more)
+            if isinstance(found, Skip):
+                return found
+            return _give(found, event_weight(self._schema, kind, amount_micros))
         if product:
             return self._named(("product", product, kind, amount_micros), Skip.UNKNOWN_PRODUCT)
         if offer:
@@ -220,17 +227,34 @@ class EventReader:
             return Skip.UNKNOWN_OFFER
         return self._named(("offer", offer, kind, value_micros), Skip.UNKNOWN_OFFER)
 
-    def thing(self, kind: str, product: str, offer: str, *, outcome: bool) -> Exploded | Skip:
-        """What an interaction or an outcome imprints, without its weight."""
+    def thing(
+        self, kind: str, product: str, offer: str, *, outcome: bool, more: Exploded = ()
+    ) -> Exploded | Skip:
+        """What an interaction or an outcome imprints, without its weight; `more` goes beside it."""
         if not self._schema.has_kind(kind):
             return Skip.UNKNOWN_KIND
         if product and not outcome:
             found, unknown = self._behind("product", product, kind), Skip.UNKNOWN_PRODUCT
         elif offer:
             found, unknown = self._behind("offer", offer, kind), Skip.UNKNOWN_OFFER
+        elif outcome:
+            return Skip.UNKNOWN_OFFER
         else:
-            return Skip.UNKNOWN_OFFER if outcome else Skip.NO_DNA
-        return unknown if found is None else found or Skip.NO_DNA
+            return more or Skip.NO_DNA
+        if not found:
+            return unknown if found is None else Skip.NO_DNA
+        return _together(found, more)
+
+    def beside(self, kind: str, tender: str, moment: Sequence[str]) -> Exploded | Skip:
+        """What an interaction of a known kind imprints beside its DNA."""
+        try:
+            return tuple(explode(self._schema, kind, beside(self._schema, kind, tender, moment)))
+        except InvalidMarker:
+            return Skip.UNREADABLE
+
+    def knows(self, kind: str) -> bool:
+        """Whether the schema has this kind."""
+        return self._schema.has_kind(kind)
 
     @property
     def counted(self) -> frozenset[int]:
@@ -256,22 +280,22 @@ class EventReader:
         """What an interaction does that names its DNA itself, or of which more counts."""
         if not self._schema.has_kind(said.kind):
             return Skip.UNKNOWN_KIND
-        found: Exploded | Skip = ()
-        try:
-            if said.dna:
+        more = self.beside(said.kind, said.tender, said.context_markers)
+        if isinstance(more, Skip):
+            return more
+        if said.dna:
+            try:
                 dna = [(item.marker, item.salience_q8) for item in said.dna]
-                found = tuple(explode(self._schema, said.kind, dna))
-            elif said.product or said.offer:
-                found = self.thing(said.kind, said.product, said.offer, outcome=False)
-            if isinstance(found, Skip):
-                return found
-            known = {marker for marker, _, _ in found}
-            more = beside(self._schema, said.kind, said.tender, said.context_markers)
-            extra = explode(self._schema, said.kind, more)
-        except InvalidMarker:
-            return Skip.UNREADABLE
+                found = _together(explode(self._schema, said.kind, dna), more)
+            except InvalidMarker:
+                return Skip.UNREADABLE
+        else:
+            thing = self.thing(said.kind, said.product, said.offer, outcome=False, more=more)
+            if isinstance(thing, Skip):
+                return thing
+            found = thing
         weight = event_weight(self._schema, said.kind, said.amount_micros, said.dwell_ms)
-        given = _give((*found, *(one for one in extra if one[0] not in known)), weight)
+        given = _give(found, weight)
         return self._imprint(subject, at_ms, given, once)
 
     def _named(self, key: tuple[str, str, str, int], unknown: Skip) -> Given | Skip:
@@ -320,6 +344,15 @@ class EventReader:
                 f"an event lies {since} hours after the landmark, more than "
                 f"{MAX_DOUBLINGS} half-lives of {marker}"
             )
+
+
+def _together(found: Iterable[tuple[str, int, int]], more: Exploded) -> Exploded:
+    """A thing's markers and what goes beside them; of a marker in both the thing's stays."""
+    dna = tuple(found)
+    if not more:
+        return dna
+    known = {marker for marker, _, _ in dna}
+    return (*dna, *(one for one in more if one[0] not in known))
 
 
 def _give(exploded: Exploded, weight: int) -> Given:

@@ -15,9 +15,11 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.schema import HOUR_MS
+from genome_edge.v1 import event_pb2
 from genome_server.genomes.bodies import (
     AMOUNT,
     ID,
@@ -41,6 +43,7 @@ from genome_server.genomes.events import (
     ConsentSaid,
     Effect,
     EventReader,
+    Exploded,
     Given,
     Imprint,
     LinkSaid,
@@ -129,7 +132,7 @@ class BodyReader(ABC):
 
     @abstractmethod
     def _give(
-        self, payload: int, kind: str, product: str, offer: str, amount_micros: int
+        self, payload: int, kind: str, product: str, offer: str, amount_micros: int, more: Exploded
     ) -> int | Skip:
         """The number of what an event gives."""
 
@@ -207,6 +210,9 @@ class BodyReader(ABC):
         known = self._numbers[payload]
         ends = self._part_ends(fields)[rows].tolist()
         parts = [raw[low:end] for low, end in zip(fields.low[rows].tolist(), ends, strict=True)]
+        with_more = np.flatnonzero(fields.beside_high[rows])
+        for place, row in zip(with_more.tolist(), rows[with_more].tolist(), strict=True):
+            parts[place] += raw[fields.beside_low[row] : fields.beside_high[row]]
         for place, part in enumerate(parts):
             if part not in known:
                 known[part] = self._number(payload, raw, fields, int(rows[place]))
@@ -222,7 +228,18 @@ class BodyReader(ABC):
             )
         except UnicodeDecodeError:
             return _SKIPS[Skip.UNREADABLE]
-        gives = self._give(payload, kind, product, offer, amount)
+        more: Exploded = ()
+        if fields.beside_high[row] and self._reader.knows(kind):
+            part = raw[fields.beside_low[row] : fields.beside_high[row]]
+            try:
+                said = event_pb2.Interaction.FromString(part)
+            except DecodeError:  # a name among them is no text
+                return _SKIPS[Skip.UNREADABLE]
+            told = self._reader.beside(kind, said.tender, said.context_markers)
+            if isinstance(told, Skip):
+                return _SKIPS[told]
+            more = told
+        gives = self._give(payload, kind, product, offer, amount, more)
         return _SKIPS[gives] if isinstance(gives, Skip) else gives
 
     def _identify(
@@ -295,10 +312,10 @@ class BulkReader(BodyReader):
         return fields.paid
 
     def _give(
-        self, payload: int, kind: str, product: str, offer: str, amount_micros: int
+        self, payload: int, kind: str, product: str, offer: str, amount_micros: int, more: Exploded
     ) -> int | Skip:
         if payload == INTERACTION:
-            gives = self._reader.interaction(kind, product, offer, amount_micros)
+            gives = self._reader.interaction(kind, product, offer, amount_micros, more)
         else:
             gives = self._reader.outcome(kind, offer, amount_micros)
         return gives if isinstance(gives, Skip) else self._new(gives)
