@@ -189,7 +189,27 @@ def test_a_child_of_a_process_that_was_writing_decides_and_writes_nothing(
         assert reason == "CHOSEN"
         assert "forked while its parent was writing" in cause
         edge.report(edge.decide(MOMENT, "lobby"), "view", durable=True)
+        assert edge.status.cause is None
     assert len(reported(tmp_path / "store")) == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["store"], "a good file was moved aside"
+
+
+def test_a_child_that_was_forked_in_the_midst_of_it_leaves_a_lost_file_to_others(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path / "store")
+
+    def child() -> str:
+        with pytest.raises(StoreError, match="start it anew"):
+            DeviceStore.open(tmp_path / "store")
+        return "refused"
+
+    (tmp_path / "store" / "edge.sqlite").unlink()
+    with EdgeClient(bundle=Town().bundle()), _posix.quiet:
+        assert in_child(child) == "refused"
+    assert [one.name for one in tmp_path.iterdir()] == ["store"]
+    DeviceStore.open(tmp_path / "store").close()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_waits_in_the_parents_memory_is_written_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-from edge_sdk._posix import FileLock, Quiet, boot_id
+import pytest
+
+from edge_sdk import _posix
+from edge_sdk._posix import FileLock, Living, Quiet, boot_id
 
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
@@ -154,3 +158,107 @@ def test_a_child_of_a_process_that_could_not_rest_is_unfit_for_ever() -> None:
     quiet.pause(1)
     quiet.begin_anew()
     assert quiet.unfit, "and so are its children"
+
+
+def test_own_work_is_not_waited_for_and_goes_on_in_the_child() -> None:
+    """A fork in a signal handler that came in the midst of it cannot wait for it to end."""
+    quiet = Quiet()
+    with quiet:
+        began = time.monotonic()
+        quiet.pause(5)
+        assert time.monotonic() - began < 1
+        quiet.begin_anew()
+        assert quiet.unfit, "what it works with is open"
+        with quiet:
+            pass
+    quiet.pause(5)
+    assert not quiet._working
+
+
+@pytest.mark.parametrize("how", ["nobody paused", "an exception came between", "resumed before"])
+def test_a_child_is_unfit_where_not_everybody_rested(how: str) -> None:
+    class Interrupted(Open):
+        def rest(self) -> None:
+            raise KeyboardInterrupt
+
+    quiet = Quiet()
+    quiet.begin_anew()
+    assert not quiet.unfit, "nothing was ever open"
+    who = Interrupted() if how == "an exception came between" else Open()
+    quiet.lets_rest(who)
+    if how != "nobody paused":
+        with contextlib.suppress(KeyboardInterrupt):
+            quiet.pause(1)
+    if how == "resumed before":
+        quiet.resume()
+    quiet.begin_anew()
+    assert quiet.unfit
+
+
+def test_one_thread_forks_at_a_time() -> None:
+    """Else the end of one fork would let work begin in the midst of another."""
+    before = threading.Event()
+
+    def other() -> None:
+        _posix._before()
+        before.set()
+        _posix._after_in_parent()
+
+    thread = threading.Thread(target=other)
+    _posix._before()
+    try:
+        thread.start()
+        assert not before.wait(0.2)
+    finally:
+        _posix._after_in_parent()
+    thread.join(5)
+    assert before.is_set()
+
+
+def test_a_child_keeps_no_lock_of_a_thread_that_it_has_not(tmp_path: Path) -> None:
+    _posix.tell_about_forks(told := Told())
+    lock = FileLock.acquire(tmp_path / "lock")
+    goes_on, go_on = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go_on)
+        os.read(goes_on, 1)
+        os._exit(told.children)
+    try:
+        lock.release()
+        until = time.monotonic() + 5  # the child may not have begun yet
+        while (again := FileLock.try_acquire(tmp_path / "lock")) is None:
+            assert time.monotonic() < until, "the child holds it"
+            time.sleep(0.01)
+        again.release()
+    finally:
+        os.close(go_on)
+        os.close(goes_on)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+class Told:
+    """Somebody who is told about forks."""
+
+    children = 0
+
+    def before_fork(self) -> None:
+        pass
+
+    after_fork_in_parent = before_fork
+
+    def after_fork_in_child(self) -> None:
+        self.children += 1
+
+
+def test_one_more_may_be_known_while_all_are_looked_at() -> None:
+    known = Living[Open]()
+    held = [Open(), Open()]
+    for one in held[:]:
+        known.add(one)
+    for _ in known:
+        held.append(Open())
+        known.add(held[-1])
+    assert len(list(known)) == 4
+    del held[1:], one, _
+    assert list(known) == held

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 _GRPC_PRINTS = "GRPC_VERBOSITY"
 _GIVE_WAY = 5
@@ -24,11 +24,30 @@ _TURN_LONGEST_S = 0.002
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+_T = TypeVar("_T")
+
+
+class Living(Generic[_T]):
+    """Objects, for as long as they live. Any thread may add one while another looks at them, where
+    a WeakSet would raise."""
+
+    def __init__(self) -> None:
+        self._known: set[weakref.ref[_T]] = set()
+
+    def add(self, one: _T) -> None:
+        """Know one more."""
+        self._known.add(weakref.ref(one, self._known.discard))
+
+    def __iter__(self) -> Iterator[_T]:
+        found = [known() for known in self._known.copy()]  # a copy is made in one step
+        return iter([one for one in found if one is not None])
+
+
 class FileLock:
     """An exclusive lock on a file. The system releases it when its holder ends, however it ends.
 
     The lock belongs to this object, not to the process: a second FileLock on the same path in the
-    same process is refused like one in another process.
+    same process is refused like one in another process. A forked child holds none of its parent's.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -49,16 +68,19 @@ class FileLock:
 
     @classmethod
     def _open(cls, path: Path, operation: int) -> FileLock | None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with quiet:  # a child inherits none that is not known
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = cls(descriptor)
+            _locks.add(lock)
         try:
             fcntl.flock(descriptor, operation)
         except BlockingIOError:
-            os.close(descriptor)
+            lock.release()
             return None
         except BaseException:
-            os.close(descriptor)
+            lock.release()
             raise
-        return cls(descriptor)
+        return lock
 
     def release(self) -> None:
         """Let others have it. Does nothing the second time."""
@@ -168,16 +190,19 @@ class Quiet:
     """
 
     def __init__(self) -> None:
-        self._resting: weakref.WeakSet[Resting] = weakref.WeakSet()
-        #: Whether this is a child of a process that forked while work was going on.
+        self._resting = Living[Resting]()
+        #: Whether this is a child of a process that forked while something was open.
         self.unfit = False
+        self._mine = threading.local()
         self._begin()
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
-        self._mine = threading.local()
-        self._working = 0
-        self._paused = False
+        self._working = min(1, self._depth())
+        self._paused = self._still = False
+
+    def _depth(self) -> int:
+        return getattr(self._mine, "depth", 0)
 
     def __enter__(self) -> None:
         depth = getattr(self._mine, "depth", 0)
@@ -202,28 +227,33 @@ class Quiet:
 
     def pause(self, timeout: float) -> None:
         """Let no work begin, wait until none is going on, at most `timeout` seconds, and let
-        everybody rest."""
+        everybody rest. This thread's own work (of which a signal may have called it) cannot end
+        meanwhile, and is not waited for."""
+        own = min(1, self._depth())
         with self._changed:
             self._paused = True
-            self._changed.wait_for(lambda: not self._working, timeout)
-            resting = list(self._resting)
-        for who in resting:
+            self._changed.wait_for(lambda: self._working <= own, timeout)
+        for who in self._resting:
             who.rest()
+        self._still = not self._working  # not reached where an exception comes between
 
     def resume(self) -> None:
         """Let work begin again."""
         with self._changed:
-            self._paused = False
+            self._paused = self._still = False
             self._changed.notify_all()
 
     def begin_anew(self) -> None:
-        """In a forked child: without the threads of the parent, one of which may hold the lock."""
-        self.unfit = self.unfit or self._working > 0
+        """In a forked child: without the threads of the parent, one of which may hold the lock.
+        Where nobody paused (a host that forks without Python's knowing), all may be open."""
+        unrested = not self._still and any(True for _ in self._resting)
+        self.unfit = self.unfit or self._working > 0 or unrested
         self._begin()
 
 
 #: Around everything that touches SQLite in this process.
 quiet = Quiet()
+_locks = Living[FileLock]()
 
 
 @contextlib.contextmanager
@@ -266,7 +296,7 @@ class Forks(Protocol):
         """Give up what belongs to the parent, and start anew."""
 
 
-_told: weakref.WeakSet[Forks] = weakref.WeakSet()
+_told = Living[Forks]()
 _registered = False
 
 
@@ -283,12 +313,15 @@ def tell_about_forks(who: Forks) -> None:
 
 # A fork waits this long for work to end, and then takes place in any case.
 _PAUSE_S = 10.0
+# Held while one thread forks: the end of one fork must not let work begin under another.
+_forking = threading.RLock()
 
 
 # A handler that raises would be printed and ignored by the interpreter; one client's trouble must
 # not keep the next one from being told.
 def _before() -> None:
-    for who in list(_told):
+    _forking.acquire()
+    for who in _told:
         with contextlib.suppress(Exception):
             who.before_fork()
     quiet.pause(_PAUSE_S)  # last: what the others wait for may need SQLite
@@ -296,13 +329,19 @@ def _before() -> None:
 
 def _after_in_parent() -> None:
     quiet.resume()
-    for who in list(_told):
+    for who in _told:
         with contextlib.suppress(Exception):
             who.after_fork_in_parent()
+    _forking.release()
 
 
 def _after_in_child() -> None:
+    global _forking
+    _forking = threading.RLock()
     quiet.begin_anew()
-    for who in list(_told):
+    # Those of a thread that is not there, too: it would hold them for as long as the child lives.
+    for lock in _locks:
+        lock.abandon()
+    for who in _told:
         with contextlib.suppress(Exception):
             who.after_fork_in_child()

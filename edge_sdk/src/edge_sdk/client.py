@@ -376,6 +376,7 @@ class EdgeClient:
     def after_fork_in_parent(self) -> None:
         """Called by the interpreter after a fork."""
         if self._gated:
+            self._gated = False
             self._keeper.gate.release()
 
     def after_fork_in_child(self) -> None:

@@ -56,14 +56,21 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     return StoreError(f"{path} cannot be used: {error}")
 
 
-def connect(path: Path, busy_s: float, *, make: bool = True) -> sqlite3.Connection:
-    """A connection for one thread at a time, which waits so long for who has the file; without
-    `make` there must be a file. Raises sqlite3.Error."""
+def _be_fit() -> None:
     if quiet.unfit:
-        raise sqlite3.OperationalError(
+        error = sqlite3.OperationalError(
             "this process was forked while its parent was writing, and cannot use the file; "
             "start it anew"
         )
+        # Without a code it would mean damage, and a good file be moved aside.
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+
+def connect(path: Path, busy_s: float, *, make: bool = True) -> sqlite3.Connection:
+    """A connection for one thread at a time, which waits so long for who has the file; without
+    `make` there must be a file. Raises sqlite3.Error."""
+    _be_fit()
     mode = "rwc" if make else "rw"
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -113,6 +120,7 @@ class Database:
         Raises StoreCorrupt, DiskFull, StoreError (among others for a file of a newer SDK).
         """
         with self._errors():
+            _be_fit()  # else it would move aside what is gone, and make nothing in its place
             if expected and self.is_gone():
                 raise StoreCorrupt(f"{self.path} is gone")
             connection = self._connect()

@@ -35,14 +35,18 @@ class Elsewhere:
         """What a customer did elsewhere; None where it cannot be read."""
         if self.failed is not None:
             return None
-        pool = self._pool
         try:
             with quiet:
+                pool = self._pool  # here: in a pause it is another one
                 try:
                     connection = pool.pop()
                 except IndexError:
                     connection = self._connect()
-                rows = state.read_elsewhere(connection, subject)
+                try:
+                    rows = state.read_elsewhere(connection, subject)
+                except BaseException:
+                    connection.close()  # a fork must not meet it open
+                    raise
                 pool.append(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if str(error) != self._said:
