@@ -226,3 +226,16 @@ def test_from_files_to_genomes(tmp_path: Path) -> None:
     assert found["2"][0] == found["2"][1]
     assert set(found["2"][0]) == set(anna) | set(club)
     assert found["3"] == found["0"], "the genomes that there would have been"
+
+
+def test_what_is_derived_is_shown_as_such(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shop(home, [])
+    dna = home / "tenants" / "default" / "dna.yaml"
+    dna.write_text(dna.read_text().replace("derive: []", "derive: [life-stage]"))
+    call(home, "build")
+    done = CliRunner().invoke(cli, ["--home", str(home), "genomes", "show", "anna"])
+    assert done.exit_code == 0, done.output
+    heading, fact = done.output.split("insight", 1)[1].splitlines()[:2]
+    assert heading == "  (derived by the last build)"
+    assert fact.endswith("life-stage-adult")

@@ -99,6 +99,17 @@ def test_loyalty_and_the_profile_leave_each_other_alone(tmp_path: Path, home: Te
     assert markers(store, "9", "club") == ["age:50", "tier:gold"]
 
 
+def test_what_builds_derive_is_not_declared(tmp_path: Path, home: TenantStore) -> None:
+    tenant, store = home
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "attributes": {"insight": "spend-5"}},
+        {"id": "2", "markers": ["insight:spend-5"]},
+    ]
+    report = run(tenant, store, "customers", write(tmp_path / "c.jsonl", rows))
+    assert [one.column for one in report.rejects] == ["attributes.insight", "markers"]
+    assert markers(store, "1") == ["age:40"]
+
+
 # -- signals and pages
 
 

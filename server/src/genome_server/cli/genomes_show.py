@@ -12,6 +12,7 @@ import click
 
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_named
+from genome_server.derived import NAMESPACE
 from genome_server.errors import Refused
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     def render() -> None:
         console.print(f"as of {facts['as_of']}")
         for namespace, markers in facts["markers"].items():
-            console.print(namespace)
+            derived = "  (derived by the last build)" if namespace == NAMESPACE else ""
+            console.print(f"{namespace}{derived}")
             for value, strength in markers.items():
                 console.print(f"  {strength:8.3f}  {value}")
         if page is not None:

@@ -28,6 +28,8 @@ from genome_server.compare.matrix import (
     pack,
     strengths_at,
 )
+from genome_server.derived import Insights
+from genome_server.derived.renew import insights_of
 from genome_server.errors import Refused
 from genome_server.genomes.rows import GENOMES, LOG_KEY, SubjectState, built_schema, person_of
 from genome_server.store.rows import (
@@ -82,7 +84,7 @@ def read_genomes(
         schema, vocabulary = needed_schema(store), store.vocabulary()
         if hour is None:
             hour = max((record.newest_hour for record in store.genomes()), default=0)
-        reading = _Reading(schema, vocabulary, hour)
+        reading = _Reading(schema, vocabulary, hour, insights_of(store))
         total = store.genome_count()
         for subject, state, customer in _everybody(store):
             reading.take(subject, state, customer)
@@ -109,7 +111,7 @@ def read_some(store: Store, subjects: Iterable[bytes], *, hour: int | None = Non
             newest = (state.imprints.newest_hour or 0 for state in states.values())
             hour = max(newest, default=0)
         customers = {row.subject: row for row in store.customers(sorted(states))}
-        reading = _Reading(schema, vocabulary, hour)
+        reading = _Reading(schema, vocabulary, hour, insights_of(store))
         for subject in sorted(states):
             reading.take(subject, states[subject], customers.get(subject))
         return reading.done()
@@ -130,7 +132,10 @@ def _everybody(store: Store) -> Iterator[tuple[bytes, SubjectState, CustomerRow 
 class _Reading:
     """Takes subjects one by one and gives persons in columns."""
 
-    def __init__(self, schema: DnaSchema, vocabulary: Vocabulary, hour: int) -> None:
+    def __init__(
+        self, schema: DnaSchema, vocabulary: Vocabulary, hour: int, insights: Insights | None
+    ) -> None:
+        self._insights = insights
         self._schema = schema
         self._vocabulary = vocabulary
         self._hour = hour
@@ -149,7 +154,8 @@ class _Reading:
         if state.links:
             self._linked[subject] = (state, customer)
         elif customer is not None and (customer.consents or 0) & _READ_FOR:
-            self._put(subject, customer.consents or 0, state.imprints, customer.markers)
+            facts = customer.markers + self._derived([customer])
+            self._put(subject, customer.consents or 0, state.imprints, facts)
 
     def done(self) -> Genomes:
         """What was taken, by subject."""
@@ -188,15 +194,19 @@ class _Reading:
     def _put_person(self, person: list[bytes]) -> None:
         total, agreed = GenomeState(), {}
         facts: list[tuple[str, int]] = []
+        known: list[CustomerRow] = []
         for subject in person:
             state, customer = self._linked[subject]
             total.merge(state.imprints)
-            facts.extend(customer.markers if customer is not None else ())
+            if customer is not None:
+                facts.extend(customer.markers)
+                known.append(customer)
             agreed[subject] = (customer.consents or 0) & _READ_FOR if customer is not None else 0
         one = min(person, key=lambda s: (-_rank(agreed[s]), s))
         if agreed[one]:
             customer = self._linked[one][1]
             assert customer is not None
+            facts.extend(self._derived(known))
             self._put(one, customer.consents or 0, total, tuple(facts))
             self._others.update((other, one) for other in person if other != one)
 
@@ -226,6 +236,9 @@ class _Reading:
             rows[told], markers[told], strengths[told], len(waiting), self._schema.max_markers
         )
         self._pages.append((np.diff(starts), kept, strong))
+
+    def _derived(self, customers: list[CustomerRow]) -> _Facts:
+        return self._insights.facts(customers) if self._insights is not None else ()
 
     def _profile(self, facts: _Facts) -> dict[int, int]:
         found = self._profiles.get(facts)

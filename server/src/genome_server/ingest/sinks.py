@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from genome_server.derived import NAMESPACE
 from genome_server.dna_file import add_profile_namespaces, load_schema, read_schema
 from genome_server.genomes.events import FUTURE_MS
 from genome_server.ingest import reference_rows
@@ -140,6 +141,11 @@ class CustomerSink:
     def prepare(self, row: Row) -> tuple[str, str, CustomerRow]:
         """Source, id and the row, which has no subject yet."""
         markers = tuple(profile_dna(row))
+        if NAMESPACE in namespaces(name for name, _ in markers):
+            raise RowError(
+                f"attributes.{NAMESPACE}" if NAMESPACE in row.get("attributes", {}) else "markers",
+                f"{NAMESPACE!r} is for what builds derive; call it otherwise",
+            )
         fading = sorted(namespaces(name for name, _ in markers) & self._fading)
         if fading:
             field = "attributes" if fading[0] in row.get("attributes", {}) else "markers"
