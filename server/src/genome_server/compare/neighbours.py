@@ -2,8 +2,8 @@
 
 Theory. A similarity is an inner product of sparse rows (see `matrix`). To look at every row costs
 as much as all of them have markers. So the rows are projected at random: each marker is given eight
-of 1,024 axes, with a sign, by a seed and its index, so that a marker of tomorrow moves nobody's
-axes; inner products stay what they were but for a noise of about 1/√1024. Of each row 64 bytes are
+of 896 axes, with a sign, by a seed and its index, so that a marker of tomorrow moves nobody's
+axes; inner products stay what they were but for a noise of about 1/√896. Of each row 56 bytes are
 kept: eight axes at a time as the nearest of sixteen means (a product quantiser), whose products
 with a query are looked up in registers (faiss's fast scan). All of these are looked at, for a row
 costs a few nanoseconds, and the exact similarity is worked out for the best 256 that come out. What
@@ -24,15 +24,15 @@ import numpy.typing as npt
 
 from genome_server.compare.matrix import Floats, Ints, chosen, matrix_of
 
-AXES: Final = 1_024
+AXES: Final = 896
 AXES_OF_A_MARKER: Final = 8
 CANDIDATES: Final = 256
 SEED: Final = 5
-_PARTS: Final = 128
+_PARTS: Final = 112
 _BITS: Final = 4
-_ROUNDS: Final = 8
+_ROUNDS: Final = 20
 _ADDED_AT_ONCE: Final = 8_192
-_TRAINED_ON: Final = 8_192
+_TRAINED_ON: Final = 16_384
 LEAST_INDEXED: Final = 20_000
 """Among fewer people than this, to look at everybody is as quick."""
 
@@ -114,6 +114,7 @@ class Neighbours:
         projection = Projection(size)
         index = faiss.IndexPQFastScan(AXES, _PARTS, _BITS, faiss.METRIC_INNER_PRODUCT)
         index.pq.cp.niter = _ROUNDS
+        index.pq.cp.max_points_per_centroid = _TRAINED_ON
         sample = np.random.default_rng(SEED).permutation(len(columns))[:_TRAINED_ON]
         index.train(projection.of_many(columns, np.sort(sample)))
         for begin in range(0, len(columns), _ADDED_AT_ONCE):
@@ -148,7 +149,7 @@ class Neighbours:
         """
         rows, scores = self._scored(markers, weights)
         if len(scores) > 2 * count:
-            near = np.argpartition(-scores, count - 1)[:count]
+            near = scores.argpartition(-count)[-count:]
             rows, scores = rows[near], scores[near]
         best = np.lexsort((rows, -scores))[:count]
         best = best[scores[best] > 0]
@@ -164,17 +165,22 @@ class Neighbours:
         projected = self._projection.of(markers, weights)
         _, found = self._index.search(projected[None, :], CANDIDATES)
         rows = found[0]
-        near, theirs = self._padded
-        return rows, np.vecdot(wanted.take(near.take(rows, 0)), theirs.take(rows, 0))
+        near = self._padded.take(rows, 0)
+        width = near.shape[1] // 2
+        return rows, np.vecdot(wanted.take(near[:, :width]), near[:, width:].view(np.float32))
 
 
-def _padded(columns: Columns) -> tuple[Rows, Weights]:
-    """Rows of one width, so that hundreds are fetched at once; what is empty weighs nothing."""
+def _padded(columns: Columns) -> npt.NDArray[np.uint32]:
+    """Rows of one width, so that hundreds are fetched at once: markers, then the bits of weights.
+
+    What is empty weighs nothing.
+    """
     sizes = np.diff(columns.starts)
     width = int(sizes.max(initial=1))
-    markers = np.zeros((len(columns), width), np.int32)
+    padded = np.zeros((len(columns), 2 * width), np.uint32)
     weights = np.zeros((len(columns), width), np.float32)
     filled = np.arange(width) < sizes[:, None]
-    markers[filled] = columns.markers
+    padded[:, :width][filled] = columns.markers
     weights[filled] = columns.weights
-    return markers, weights
+    padded[:, width:] = weights.view(np.uint32)
+    return padded
