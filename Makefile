@@ -62,8 +62,8 @@ $(VENV)/.rivals: $(VENV)/.done pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
 	@touch $@
 
-bench: $(VENV)/.rivals ## figures; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|model|places|routine|regions|neighbours|segments|foresee|segment|things
-	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
+bench: $(VENV)/.rivals ## figures; LONG=1 for those of many minutes, too; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|model|places|routine|regions|neighbours|segments|foresee|segment|things|build
+	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
 drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1
 	$(PY) -m tests.drills $(if $(ONLY),--only $(ONLY)) $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED)) \

@@ -208,32 +208,44 @@ def tabled(told: History) -> Tabled:
             )
     ids = [(done.id, i) for i, done in enumerate(told.done) if done.id is not None]
     columns = [
-        np.array([things[done.thing, done.kind] for done in told.done], np.int64),
-        np.array([numbers[done.kind] for done in told.done], np.int64),
-        np.array([done.hours for done in told.done], np.int64),
+        np.array([things[done.thing, done.kind] for done in told.done], np.int32),
+        np.array([numbers[done.kind] for done in told.done], np.int32),
+        np.array([done.hours for done in told.done], np.int32),
         tables.units(np.array([done.amount_micros for done in told.done], np.int64)),
         np.arange(len(told.done)),
     ]
-    halves = tables.halves(np.array([done.subject for done in told.done], "V16"))
+    people = numbers_of(told)
+    who = np.array([people[done.subject] for done in told.done], np.int32)
     once = tables.halves(np.array([key for key, _ in ids], "V16"))
     return Tabled(
-        pa.table([*halves, *columns], schema=aggregate.INTERACTIONS),
+        pa.table([who, *columns], schema=aggregate.INTERACTIONS),
         pa.table([*once, np.array([at for _, at in ids], np.int64)], schema=aggregate.ONCE),
         pa.table([list(column) for column in zip(*dna, strict=True)], schema=aggregate.DNA),
     )
 
 
-def states_of(sums: Aggregation, wanted: Sequence[bytes] | None = None) -> dict[bytes, GenomeState]:
+def numbers_of(told: History) -> dict[bytes, int]:
+    """Subjects numbered as they come."""
+    return {one: i for i, one in enumerate(dict.fromkeys(done.subject for done in told.done))}
+
+
+def states_of(
+    sums: Aggregation, told: History, wanted: Sequence[bytes] | None = None
+) -> dict[bytes, GenomeState]:
     """The genomes that DuckDB makes, in the order in which they come."""
     found = {}
-    for part in sums.summed(wanted):
-        for i, who in enumerate(part.subjects):
+    numbers = numbers_of(told)
+    subjects = list(numbers)
+    chosen = None if wanted is None else [numbers[one] for one in wanted if one in numbers]
+    ranks = tables.ranks(subjects, chosen)
+    for part in sums.summed(ranks):
+        for i, who in enumerate(part.who.tolist()):
             own = slice(part.starts[i], part.starts[i + 1])
             markers = part.markers[own].tolist()
             assert markers == sorted(set(markers))
             values = dict(zip(markers, part.states[own].tolist(), strict=True))
             newest = int(part.newest[i]) + sums.schema.landmark_hour
-            found[who.tobytes()] = GenomeState(values, newest)
+            found[subjects[ranks["who"][who].as_py()]] = GenomeState(values, newest)
     return found
 
 
@@ -247,4 +259,4 @@ def on_duckdb(
         sums.add(made.interactions)
         sums.add_once(made.once)
         sums.add_dna(made.dna)
-        return states_of(sums, wanted)
+        return states_of(sums, told, wanted)

@@ -34,6 +34,7 @@ SECTIONS = (
     "foresee",
     "segment",
     "things",
+    "build",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.
 TOGETHER = {"decide": ("decide", "rivals")}
@@ -65,6 +66,7 @@ def main() -> int:
     """Run the sections that were asked for."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", choices=SECTIONS, help="one section")
+    parser.add_argument("--long", action="store_true", help="what takes many minutes, too")
     parser.add_argument(
         "--write", action="store_true", help="write docs/benchmarks.md (all sections)"
     )
@@ -72,7 +74,7 @@ def main() -> int:
     if args.write and args.only:
         parser.error("--write takes all sections; leave --only out")
     print(machine())
-    figures = Figures()
+    figures = Figures(long=args.long)
     for name in wanted(args.only):
         print(f"\n{name}", flush=True)
         importlib.import_module(f"tests.bench.{name}").run(figures)

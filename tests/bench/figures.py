@@ -19,6 +19,8 @@ class Figures:
     """Collects the figures of one run; each is printed and appended to build/results.jsonl."""
 
     taken: dict[str, tuple[float, str]] = field(default_factory=dict)
+    long: bool = False
+    """Whether to take those, too, that need many minutes."""
 
     def add(self, name: str, value: float, unit: str) -> None:
         """Record one figure."""

@@ -10,9 +10,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from edge_sdk.dna.imprint import STATE_MAX, GenomeState
 from edge_sdk.errors import LandmarkExhausted
-from genome_server.genomes import tables
 from genome_server.genomes.spark import SparkSums
-from tests.aggregations import Case, Deed, History, cases, history, on_duckdb, reference, tabled
+from tests.aggregations import (
+    Case,
+    Deed,
+    History,
+    cases,
+    history,
+    numbers_of,
+    on_duckdb,
+    reference,
+    tabled,
+)
 from tests.histories import complete_journey, starbucks_rewards
 
 pytestmark = [
@@ -34,19 +43,17 @@ def on_spark(session: Any, told: History) -> dict[bytes, GenomeState]:
     newest, states = sums.newest().toArrow(), sums.states().toArrow()
     found = {}
     hours = newest["newest"].to_pylist()
-    for key, hour in zip(_subjects(newest), hours, strict=True):
+    people = list(numbers_of(told))
+    for who, hour in zip(newest["who"].to_pylist(), hours, strict=True):
+        key = people[who]
         assert key not in found
         found[key] = GenomeState({}, hour + told.schema.landmark_hour)
-    columns = (states["marker"].to_pylist(), states["state"].to_pylist())
-    for key, marker, value in zip(_subjects(states), *columns, strict=True):
+    columns = (states[name].to_pylist() for name in ("who", "marker", "state"))
+    for who, marker, value in zip(*columns, strict=True):
+        key = people[who]
         assert marker not in found[key].values
         found[key].values[marker] = value
     return found
-
-
-def _subjects(found: Any) -> list[bytes]:
-    high, low = (found[name].to_numpy() for name in ("subject_high", "subject_low"))
-    return [key.tobytes() for key in tables.keys(high, low)]
 
 
 def test_thousands_of_random_histories(session: Any, tmp_path: Path) -> None:

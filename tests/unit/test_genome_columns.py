@@ -62,7 +62,7 @@ class InTables:
                 for one in self._dna
                 if one.thing == row["thing"]
             )
-            who = key(row["subject_high"], row["subject_low"])
+            who = list(self._reader.people)[row["who"]]
             hour = row["hours"] + self._landmark
             imprints.append(Imprint(who, hour, votes, once.get(row["event"])))
         return imprints, told.words, told.skips

@@ -14,8 +14,9 @@ To stay the same everywhere it keeps to what engines agree on:
 - Shift distances are int32, never negative and below 63.
 - Sums are taken of the upper and the lower 31 bits of contributions, which
   every engine adds up in int64; so a sum stops at 2^63 - 1 like the SDK's.
-- A subject is two int64 whose order is that of its bytes. It is drawn at
-  random, so that ranges of it are parts of equal size, cut by customer.
+- Everything has a number: who did it, the thing, the kind, the marker. Who makes
+  the columns gives the numbers. Subjects are drawn at random; numbered in the
+  order of their bytes, ranges of numbers are parts of equal size.
 """
 
 from __future__ import annotations
@@ -34,36 +35,56 @@ def _int64(*names: str) -> pa.Schema:
     return pa.schema([(name, pa.int64()) for name in names])
 
 
-INTERACTIONS: Final = _int64(
-    "subject_high", "subject_low", "thing", "kind", "hours", "units", "event"
-)
-"""Who did what to what: the number of a thing with DNA and of a kind, hours since the landmark,
-whole units of money (never negative), and the event's place in the log."""
+_NUMBER: Final = pa.int32()
 
-DNA: Final = _int64("thing", "marker", "half_life", "salience")
+DONE: Final = pa.schema(
+    [
+        ("who", _NUMBER),
+        ("thing", _NUMBER),
+        ("kind", _NUMBER),
+        ("hours", _NUMBER),
+        ("units", pa.int64()),
+    ]
+)
+"""Who did what to what: the numbers of a subject, of a thing with DNA and of a kind, hours since
+the landmark, and whole units of money (never negative)."""
+
+INTERACTIONS: Final = DONE.append(pa.field("event", pa.int64()))
+"""The same, each with its event's place in the log."""
+
+DNA: Final = pa.schema(
+    [
+        ("thing", _NUMBER),
+        ("marker", _NUMBER),
+        ("half_life", _NUMBER),
+        ("salience", pa.int64()),
+    ]
+)
 """The DNA of things as they imprint (a kind's prefix is in the marker): vocabulary index, hours,
 salience in 1/256 from 1 to 4096."""
 
-KINDS: Final = _int64("kind", "weight", "money")
+KINDS: Final = pa.schema([("kind", _NUMBER), ("weight", pa.int64()), ("money", pa.int64())])
 """What kinds of interaction weigh, and what each doubling of the money adds, in q24."""
 
 ONCE: Final = _int64("id_high", "id_low", "event")
-"""Ids that count once, as two halves like a subject, and the events that carry them."""
+"""Ids that count once, of 16 bytes in two halves, and the events that carry them."""
 
-SUBJECTS: Final = _int64("subject_high", "subject_low")
+RANKS: Final = pa.schema([("who", _NUMBER), ("rank", _NUMBER)])
+"""Numbers of subjects, and those that they have in the order of their bytes."""
 
-HALF_LIVES: Final = _int64("half_life", "earliest", "base")
+HALF_LIVES: Final = pa.schema(
+    [("half_life", _NUMBER), ("earliest", pa.int64()), ("base", pa.int64())]
+)
 """Where in the growth table a half-life is: base + max(hours, earliest)."""
 
 GROWTHS: Final = pa.schema(
-    [("place", pa.int64()), ("mantissa", pa.int64()), ("up", pa.int32()), ("down", pa.int32())]
+    [("place", pa.int64()), ("mantissa", pa.int64()), ("up", _NUMBER), ("down", _NUMBER)]
 )
 """Growth at one hour of one half-life: times mantissa, of 2^24, and shifted by one of the two."""
 
 _MOST_BITS: Final = 44  # one and all the units that an int64 of micros holds
 _HALF_BITS: Final = 31
 _HALF_MASK: Final = (1 << _HALF_BITS) - 1
-_SUBJECT: Final = ("subject_high", "subject_low")
 
 
 def table(name: str, schema: pa.Schema) -> Table:
@@ -80,28 +101,37 @@ def first_only(interactions: Table, once: Table) -> Table:
     return interactions.anti_join(repeated, "event")
 
 
-def within(interactions: Table, low: int, high: int | None) -> Table:
-    """Interactions of the subjects whose upper half lies from `low` to below `high` (None: end)."""
-    found = interactions.filter(interactions.subject_high >= low)
-    return found if high is None else found.filter(found.subject_high < high)
+def arranged(interactions: Table, ranks: Table) -> Table:
+    """Interactions of the subjects that have a rank, by rank, which becomes their number."""
+    found = interactions.join(ranks, "who").select(
+        "rank", *(name for name in DONE.names if name != "who")
+    )
+    return in_order(found.rename(who="rank")).select(*DONE.names)
 
 
-def newest(interactions: Table) -> Table:
-    """(subject, newest): the hour since the landmark of each subject's newest interaction."""
-    return interactions.group_by(_SUBJECT).agg(newest=interactions.hours.max())
+def within(done: Table, low: int, high: int) -> Table:
+    """What was done by the subjects from `low` to below `high`."""
+    return done.filter(done.who >= low).filter(lambda t: t.who < high)
 
 
-def extent(interactions: Table) -> Table:
-    """(first, last, interactions): the hours between which they lie, and how many there are."""
-    hours = interactions.hours
-    return interactions.aggregate(
-        first=hours.min(), last=hours.max(), interactions=interactions.count()
+def newest(done: Table) -> Table:
+    """(who, newest): the hour since the landmark of what each subject did last."""
+    return done.group_by("who").agg(newest=done.hours.max())
+
+
+def extent(done: Table) -> Table:
+    """(first, last, people, count): hours between which it lies, and how much and whose it is."""
+    return done.aggregate(
+        first=done.hours.min(),
+        last=done.hours.max(),
+        people=done.who.max() + 1,
+        count=done.count(),
     )
 
 
-def exhausted(interactions: Table, dna: Table) -> Table:
+def exhausted(done: Table, dna: Table) -> Table:
     """(thing, marker, half_life, hours) of what lies too far after the landmark; to be empty."""
-    latest = interactions.group_by("thing").agg(hours=interactions.hours.max())
+    latest = done.group_by("thing").agg(hours=done.hours.max())
     found = latest.join(dna, "thing")
     beyond = found.hours >= found.half_life * (MAX_DOUBLINGS + 1)
     return found.filter(beyond & (found.half_life > 0)).select(
@@ -109,29 +139,29 @@ def exhausted(interactions: Table, dna: Table) -> Table:
     )
 
 
-def votes(interactions: Table, kinds: Table, dna: Table, half_lives: Table) -> Table:
-    """(subject, marker, vote, place): what every interaction gives to every marker, in q24.
+def votes(done: Table, kinds: Table, dna: Table, half_lives: Table) -> Table:
+    """(who, marker, vote, place): what every interaction gives to every marker, in q24.
 
     `place` is that of its growth. Each thing must have DNA and each of its
     half-lives a row in `half_lives`, or nothing comes of it.
     """
-    known = interactions.join(kinds, "kind")
+    known = done.join(kinds, "kind")
     weighed = known.mutate(weight=_weight(known.weight, known.money, known.units))
     aged = dna.join(half_lives, "half_life")
     found = weighed.join(aged, "thing").select(
-        *_SUBJECT, "marker", "weight", "salience", "hours", "base", "earliest"
+        "who", "marker", "weight", "salience", "hours", "base", "earliest"
     )
     return found.mutate(
         vote=(found.weight * found.salience) >> 8,
         place=found.base + ibis.greatest(found.hours, found.earliest),
-    ).select(*_SUBJECT, "marker", "vote", "place")
+    ).select("who", "marker", "vote", "place")
 
 
 def states(votes: Table, growths: Table) -> Table:
-    """(subject, marker, state): the sums of contributions, in no order."""
+    """(who, marker, state): the sums of contributions, in no order."""
     known = votes.join(growths, "place")
     grown = known.mutate(grown=(((known.vote * known.mantissa) >> 24) << known.up) >> known.down)
-    summed = grown.group_by([*_SUBJECT, "marker"]).agg(
+    summed = grown.group_by(["who", "marker"]).agg(
         high=(grown.grown >> _HALF_BITS).cast("int32").sum(),
         low=(grown.grown & _HALF_MASK).cast("int32").sum(),
     )
@@ -143,12 +173,12 @@ def states(votes: Table, growths: Table) -> Table:
         STATE_MAX,
         (carried.high << _HALF_BITS) | carried.low,
     )
-    return carried.select(*_SUBJECT, "marker", state=held)
+    return carried.select("who", "marker", state=held)
 
 
 def in_order(found: Table) -> Table:
-    """Rows of `states` or `newest` by subject, and by marker."""
-    return found.order_by([*_SUBJECT, "marker"] if "marker" in found.columns else [*_SUBJECT])
+    """Rows by who, and by marker where they have one."""
+    return found.order_by([name for name in ("who", "marker") if name in found.columns])
 
 
 def _weight(weight: IntegerColumn, money: IntegerColumn, units: IntegerColumn) -> Any:

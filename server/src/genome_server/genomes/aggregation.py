@@ -23,14 +23,14 @@ from genome_server.genomes.database import Database
 
 _Ints = npt.NDArray[np.int64]
 
-INTERACTIONS_AT_ONCE: Final = 2_000_000
+INTERACTIONS_AT_ONCE: Final = 4_000_000
 """About as many interactions are aggregated at once."""
 
 
 class Summed(NamedTuple):
     """The genomes of n subjects, in order: i has the markers from `starts[i]` on, in order."""
 
-    subjects: npt.NDArray[np.void]  # V16[n]
+    who: _Ints  # [n]
     newest: _Ints  # [n], hours since the landmark
     starts: _Ints  # [n + 1]
     markers: _Ints
@@ -67,7 +67,7 @@ class Aggregation:
         self._kinds = self._db.create("kinds", aggregate.KINDS)
         self._half_lives = self._db.create("half_lives", aggregate.HALF_LIVES)
         self._growths = self._db.create("growths", aggregate.GROWTHS)
-        self._wanted = self._db.create("wanted", aggregate.SUBJECTS)
+        self._ranks = self._db.create("ranks", aggregate.RANKS)
         self._db.insert("kinds", tables.kinds(schema))
 
     def __enter__(self) -> Self:
@@ -92,68 +92,60 @@ class Aggregation:
         """The rows of an expression over `interactions` and `once`."""
         return self._db.run(expression)
 
-    def summed(self, subjects: Collection[bytes] | None = None) -> Iterator[Summed]:
-        """The genomes of every subject that did something (or of these), in order, part by part.
+    def summed(self, ranks: pa.Table | None = None) -> Iterator[Summed]:
+        """The genomes of every subject that did something, in order, part by part.
 
-        Raises LandmarkExhausted, with the index of the marker that lies too far after it.
+        With `ranks`, as `aggregate.RANKS` says, they are those of the subjects that have one, which
+        is their number then. Raises LandmarkExhausted.
         """
-        chosen = aggregate.first_only(self.interactions, self.once)
-        if subjects is not None:
-            self._db.replace("wanted", tables.subjects(sorted(subjects)))
-            chosen = chosen.semi_join(self._wanted, ["subject_high", "subject_low"])
-        aged = settle(self._db.run, self.interactions, self._dna)
+        counted = aggregate.first_only(self.interactions, self.once)
+        if ranks is None:
+            done = aggregate.in_order(counted.select(*aggregate.DONE.names))
+        else:
+            self._db.replace("ranks", ranks)
+            done = aggregate.arranged(counted, self._ranks)
+        # Those of one subject lie together: a part is read at one stretch, and its groups are few.
+        done = self._db.keep("done", done)
+        aged = settle(self._db.run, done, self._dna)
         self._db.replace("half_lives", aged.half_lives)
         self._db.replace("growths", aged.growths)
-        for low, high in tables.ranges(aged.interactions // self._at_once + 1):
-            yield self._part(aggregate.within(chosen, low, high))
+        for low, high in tables.ranges(aged.people, aged.interactions // self._at_once + 1):
+            yield self._part(aggregate.within(done, low, high))
 
-    def _part(self, interactions: Table) -> Summed:
-        votes = aggregate.votes(interactions, self._kinds, self._dna, self._half_lives)
+    def _part(self, done: Table) -> Summed:
+        votes = aggregate.votes(done, self._kinds, self._dna, self._half_lives)
         states = aggregate.states(votes, self._growths)
-        found = columns_of(self._db.run(aggregate.in_order(states)))
-        newest = columns_of(self._db.run(aggregate.in_order(aggregate.newest(interactions))))
-        high, low, markers, values = found
-        starts = np.flatnonzero(_differs(high) | _differs(low))
-        if not (np.array_equal(high[starts], newest[0]) and np.array_equal(low[starts], newest[1])):
+        who, markers, values = columns_of(self._db.run(aggregate.in_order(states)))
+        people, newest = columns_of(self._db.run(aggregate.in_order(aggregate.newest(done))))
+        starts = np.flatnonzero(np.diff(who, prepend=-1))
+        if not np.array_equal(who[starts], people):
             raise ValueError("interactions with a thing that has no DNA, or of no known kind")
-        return Summed(
-            tables.keys(newest[0], newest[1]),
-            newest[2],
-            np.append(starts, len(high)),
-            markers,
-            values,
-        )
+        return Summed(people, newest, np.append(starts, len(who)), markers, values)
 
 
 class Aged(NamedTuple):
-    """The tables of growth for some interactions, and how many of them there are."""
+    """The tables of growth for what was done, how many people did it, and how often."""
 
     half_lives: pa.Table
     growths: pa.Table
+    people: int
     interactions: int
 
 
-def settle(run: Callable[[Table], pa.Table], interactions: Table, dna: Table) -> Aged:
+def settle(run: Callable[[Table], pa.Table], done: Table, dna: Table) -> Aged:
     """Make the tables of growth on whatever engine runs expressions. Raises LandmarkExhausted."""
-    for found in run(aggregate.exhausted(interactions, dna).limit(1)).to_pylist():
+    for found in run(aggregate.exhausted(done, dna).limit(1)).to_pylist():
         raise LandmarkExhausted(
             f"an event lies {found['hours']} hours after the landmark, more than "
             f"{MAX_DOUBLINGS} half-lives of {found['half_life']} hours "
             f"(marker {found['marker']})"
         )
-    (extent,) = run(aggregate.extent(interactions)).to_pylist()
+    (extent,) = run(aggregate.extent(done)).to_pylist()
     half_lives = run(dna.select("half_life").distinct())["half_life"].to_pylist()
-    first, last = extent["first"] or 0, extent["last"] or 0
-    return Aged(*tables.growths(half_lives, first, last), int(extent["interactions"]))
+    lives, growths = tables.growths(half_lives, extent["first"] or 0, extent["last"] or 0)
+    return Aged(lives, growths, extent["people"] or 0, extent["count"])
 
 
 def columns_of(found: pa.Table) -> list[_Ints]:
     """The columns of a table of integers."""
     return [column.to_numpy() for column in found.columns]
-
-
-def _differs(ordered: _Ints) -> npt.NDArray[np.bool_]:
-    """Where a value differs from the one before it."""
-    differs = np.ones(len(ordered), bool)
-    differs[1:] = ordered[1:] != ordered[:-1]
-    return differs

@@ -7,13 +7,14 @@ an event imprints by itself (explicit DNA) is a thing of its own, with its votes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from edge_sdk.dna.genome import SUBJECT_BYTES
 from edge_sdk.dna.schema import DnaSchema
 from genome_server.genomes import aggregate, tables
 from genome_server.genomes.bodies import OUTCOME, Fields
@@ -64,6 +65,7 @@ class ColumnReader(BodyReader):
         self._landmark = schema.landmark_hour
         self._kinds = {kind.name: i for i, kind in enumerate(schema.kinds)}
         self._kind_of: list[int] = []  # by the number of a thing
+        self._people: dict[bytes, int] = {}
         self._by_themselves: dict[tuple[MarkerVote, ...], int] = {}
         self._fresh: list[ThingDna] = []
 
@@ -82,10 +84,10 @@ class ColumnReader(BodyReader):
         given = found.given[kept]
         events = found.offsets[kept]
         interactions = [
-            *tables.halves(found.subjects[kept]),
-            given,
-            np.array(self._kind_of, np.int64)[given],
-            found.hours[kept] - self._landmark,
+            self._numbers_of(found.subjects[kept]),
+            given.astype(np.int32),
+            np.array(self._kind_of, np.int32)[given],
+            (found.hours[kept] - self._landmark).astype(np.int32),
             tables.units(found.amounts[kept]),
             events,
         ]
@@ -99,10 +101,23 @@ class ColumnReader(BodyReader):
             skips,
         )
 
+    @property
+    def people(self) -> Mapping[bytes, int]:
+        """The numbers of the subjects that were met, from 0 on, in their order."""
+        return self._people
+
     def fresh_dna(self) -> list[ThingDna]:
         """The DNA of the things that were met since this was asked last."""
         fresh, self._fresh = self._fresh, []
         return fresh
+
+    def _numbers_of(self, subjects: npt.NDArray[np.void]) -> npt.NDArray[np.int32]:
+        data, people = subjects.tobytes(), self._people
+        numbers = [
+            people.setdefault(data[i : i + SUBJECT_BYTES], len(people))
+            for i in range(0, len(data), SUBJECT_BYTES)
+        ]
+        return np.array(numbers, np.int32)
 
     def _part_ends(self, fields: Fields) -> _Ints:
         return fields.high

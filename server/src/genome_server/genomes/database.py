@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
+import sqlglot
 from ibis.expr.types import Table
 
 from genome_server.genomes import aggregate
@@ -62,11 +63,24 @@ class Database:
 
     def run(self, expression: Table) -> pa.Table:
         """The rows of an expression over the tables."""
-        sql = str(ibis.to_sql(expression, dialect="duckdb"))
-        found: pa.Table = self._connection.sql(sql).to_arrow_table()
-        # DuckDB sums integers into 128 bits; the expression says that 64 are enough.
+        found: pa.Table = self._connection.sql(_sql(expression)).to_arrow_table()
         return found.cast(expression.schema().to_pyarrow())
+
+    def keep(self, name: str, expression: Table) -> Table:
+        """Make a table of an expression's rows, in their order; the old one of this name goes."""
+        self._connection.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {_sql(expression)}')
+        return aggregate.table(name, expression.schema().to_pyarrow())
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _sql(expression: Table) -> str:
+    """An expression in the words of DuckDB."""
+    said = sqlglot.parse_one(str(ibis.to_sql(expression, dialect="duckdb")), dialect="duckdb")
+    # DuckDB sums integers into 128 bits, with which everything after that is slow; the expression
+    # says that 64 are enough, and DuckDB says so if they are not.
+    for node in list(said.find_all(sqlglot.exp.Sum)):
+        node.replace(sqlglot.exp.cast(node.copy(), "BIGINT"))
+    return said.sql(dialect="duckdb")

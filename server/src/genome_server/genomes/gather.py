@@ -110,9 +110,10 @@ class Gathering:
     def touched(self, offset: int) -> set[bytes]:
         """The subjects of which events at or after `offset` speak."""
         there = self._sums.interactions
-        found = there.filter(there.event >= offset).select("subject_high", "subject_low")
-        data = _keys(self._sums.run(found.distinct()))
-        return {one for one, last in self._heard.items() if last >= offset}.union(data)
+        found = self._sums.run(there.filter(there.event >= offset).select("who").distinct())
+        people = list(self._reader.people)
+        did = {people[number] for number in found["who"].to_pylist()}
+        return did.union(one for one, last in self._heard.items() if last >= offset)
 
     def states(
         self, subjects: Collection[bytes] | None = None
@@ -122,14 +123,21 @@ class Gathering:
         Raises LandmarkExhausted.
         """
         landmark = self._schema.landmark_hour
-        for part in self._sums.summed(subjects):
-            keys = part.subjects.tobytes()
+        known, chosen = self._reader.people, None
+        if subjects is not None:
+            chosen = [known[one] for one in subjects if one in known]
+        people = list(known)
+        ranks = tables.ranks(people, chosen)
+        by_rank = ranks["who"].to_pylist()
+        for part in self._sums.summed(ranks):
             bounds = part.starts.tolist()
-            markers, values = part.markers.tolist(), part.states.tolist()
+            markers, values, whose = (
+                column.tolist() for column in (part.markers, part.states, part.who)
+            )
             for i, newest in enumerate(part.newest.tolist()):
                 begin, end = bounds[i], bounds[i + 1]
                 sums = dict(zip(markers[begin:end], values[begin:end], strict=True))
-                yield keys[16 * i : 16 * i + 16], GenomeState(sums, newest + landmark)
+                yield people[by_rank[whose[i]]], GenomeState(sums, newest + landmark)
 
     def repeated(self) -> int:
         """How many imprints were not counted, because an earlier event has their id."""

@@ -75,13 +75,13 @@ class SparkSums:
         self.put("growths", aged.growths)
 
     def states(self) -> Any:
-        """(subject_high, subject_low, marker, state): a DataFrame, in no order."""
+        """(who, marker, state): a DataFrame, in no order."""
         there = self._there
         votes = aggregate.votes(self._counted(), there["kinds"], there["dna"], there["half_lives"])
         return self.run(aggregate.states(votes, there["growths"]))
 
     def newest(self) -> Any:
-        """(subject_high, subject_low, newest): a DataFrame, in no order."""
+        """(who, newest): a DataFrame, in no order."""
         return self.run(aggregate.newest(self._counted()))
 
     def run(self, expression: Table) -> Any:
