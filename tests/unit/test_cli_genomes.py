@@ -202,3 +202,7 @@ def test_before_the_first_build_it_says_what_to_do(tmp_path: Path) -> None:
     fresh.call("import", "customers", write(tmp_path / "customers.jsonl", rows))
     for command in (("show", "c-0"), ("segments",), ("best",)):
         assert "genome-server build" in fresh.call("genomes", *command, code=1).stderr
+
+
+def test_a_segment_of_few_cannot_be_asked_for(shop: Shop) -> None:
+    assert "--least" in shop.call("genomes", "segments", "--least", "2", code=2).output

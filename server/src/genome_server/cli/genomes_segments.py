@@ -18,7 +18,7 @@ _SHOWN = 4
 )
 @click.option("--anew", is_flag=True, help="Begin from nothing, not from the last segments.")
 @click.option(
-    "--least", type=click.IntRange(2), default=20, show_default=True,
+    "--least", type=click.IntRange(10), default=20, show_default=True,
     help="Fewest people that a segment has.",
 )  # fmt: skip
 @common_options
