@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -130,6 +131,49 @@ def test_many_splits_give_what_one_build_gives(
     events: list[Happened], prefix: int, cut: int, steps: int
 ) -> None:
     check_split(events, prefix, cut, steps)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(events=st.lists(happened, min_size=1, max_size=20), chance=st.randoms(use_true_random=False))
+def test_any_order_and_any_mixture_of_builds_and_increments(
+    events: list[Happened], chance: Random
+) -> None:
+    """One build of everything, against the same in another order, built and added to in turns."""
+    # Of an id the first event counts. That it is the same one in any order, its events are equal.
+    events = list({_id_of(event) or str(i): event for i, event in enumerate(events)}.values())
+    others = [*events, *(event for event in events if _id_of(event) and chance.random() < 0.5)]
+    chance.shuffle(others)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fresh(Path(folder) / "a") as whole,
+        fresh(Path(folder) / "b") as mixed,
+    ):
+        people(whole).log(events)
+        whole.build()
+        people(mixed).build()
+        while others:
+            some = chance.randint(1, len(others))
+            device = chance.choice(["till-1", "till-2"])
+            mixed.log(others[:some], device, cut=chance.randint(1, 7))
+            del others[:some]
+            if chance.random() < 0.5:
+                mixed.build()
+                continue
+            consumer = LiveConsumer(mixed.tenant, now_ms=lambda: NOW_MS)
+            while consumer.catch_up(chance.randint(1, 9)):
+                pass
+            consumer.close()
+        assert mixed.rows() == whole.rows()
+        assert named_states(mixed) == named_states(whole)
+        assert consents(mixed) == consents(whole)
+
+
+def _id_of(event: Happened) -> str:
+    """What makes an event count once."""
+    said = event.payload
+    if said.HasField("outcome") and said.outcome.event_id:
+        return f"{said.outcome.kind} {said.outcome.event_id}"
+    return said.interaction.interaction_id
 
 
 def test_the_first_catching_up_builds(tmp_path: Path) -> None:
