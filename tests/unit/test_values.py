@@ -189,3 +189,26 @@ def test_what_has_other_fields_is_made_by_the_standard_library() -> None:
     assert Counting(number=2).number + Counting.made == 5
     with pytest.raises(TypeError):
         Counting(2)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_fields_may_have_any_name_and_there_may_be_none(slots: bool) -> None:
+    @dataclass(frozen=True, slots=slots)
+    class Nothing:
+        """Without a field."""
+
+    @dataclass(frozen=True, slots=slots)
+    class Awkward:
+        """With names that the standard library allows."""
+
+        put: int
+        missing: int = 2
+        default_put: int = 3
+        made: list[int] = field(default_factory=list)
+        make_made: int = 4
+        put_put: int = 5
+
+    assert Nothing() == Nothing()
+    assert hash(Nothing()) == hash(())
+    assert dataclasses.astuple(Awkward(1)) == (1, 2, 3, [], 4, 5)
+    assert dataclasses.astuple(Awkward(7, put_put=8)) == (7, 2, 3, [], 4, 8)

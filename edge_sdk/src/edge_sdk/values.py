@@ -72,7 +72,7 @@ def _is_plain(given: type) -> bool:
 
 def _filling(made: type) -> Any:
     """An `__init__` that puts each argument into its place."""
-    scope: dict[str, Any] = {"missing": dataclasses.MISSING, "put": object.__setattr__}
+    scope: dict[str, Any] = {"_missing": dataclasses.MISSING, "_put": object.__setattr__}
     arguments, lines = ["self"], []
     for field in dataclasses.fields(made):
         name = field.name
@@ -81,19 +81,20 @@ def _filling(made: type) -> Any:
             scope[f"default_{name}"] = field.default
             arguments.append(f"{name}=default_{name}")
         elif field.default_factory is not dataclasses.MISSING:
-            scope[f"make_{name}"] = field.default_factory
-            arguments.append(f"{name}=missing")
-            given = f"make_{name}() if {name} is missing else {name}"
+            scope[f"_make_{name}"] = field.default_factory
+            arguments.append(f"{name}=_missing")
+            given = f"_make_{name}() if {name} is _missing else {name}"
         else:
             arguments.append(name)
         if "__slots__" in vars(made):
-            scope[f"put_{name}"] = getattr(made, name).__set__
-            lines.append(f" put_{name}(self, {given})")
+            scope[f"_put_{name}"] = getattr(made, name).__set__
+            lines.append(f" _put_{name}(self, {given})")
         else:
-            lines.append(f" put(self, {name!r}, {given})")
+            lines.append(f" _put(self, {name!r}, {given})")
     if hasattr(made, "__post_init__"):
         lines.append(" self.__post_init__()")
-    exec(f"def __init__({', '.join(arguments)}):\n" + "\n".join(lines), scope)  # noqa: S102
+    body = "\n".join(lines or [" pass"])
+    exec(f"def __init__({', '.join(arguments)}):\n{body}", scope)  # noqa: S102
     filling = scope["__init__"]
     filling.__qualname__ = f"{made.__qualname__}.__init__"
     filling.__module__ = made.__module__
