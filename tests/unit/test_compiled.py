@@ -206,6 +206,16 @@ def test_only_those_of_releases_that_are_held_stay(tmp_path: Path) -> None:
     assert len(names) == 3
 
 
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    folder = tmp_path / compiled.FOLDER
+    folder.mkdir()
+    held, left = bytes(32), bytes([7] * 32)
+    for name in (held.hex(), f".{held.hex()}.draft", left.hex(), f".{left.hex()}.draft"):
+        (folder / name).touch()
+    compiled.keep_only(tmp_path, [held])
+    assert {path.name for path in folder.iterdir()} == {held.hex(), f".{held.hex()}.draft"}
+
+
 def test_other_code_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled_store(tmp_path)
     opened(store)

@@ -96,10 +96,11 @@ def drop(root: Path, key: bytes) -> None:
 
 
 def keep_only(root: Path, keys: Collection[bytes]) -> None:
-    """Delete every other one."""
-    wanted = {key.hex() for key in keys}
+    """Delete every other one, and not what another process is writing."""
+    wanted = [key.hex() for key in keys]
     try:
-        remove(one for one in (root / FOLDER).iterdir() if one.name not in wanted)
+        files = (root / FOLDER).iterdir()
+        remove(one for one in files if not any(key in one.name for key in wanted))
     except OSError:
         return  # there are none
 
