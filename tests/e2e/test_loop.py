@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from edge_sdk import Context, EdgeClient
 from tests.e2e.house import House, listening_line, run, until
 
@@ -85,6 +87,33 @@ def test_bought_at_the_till_decided_differently_at_the_kiosk(house: House) -> No
         before = kiosk.genome(guest)
         till.report(decision, "redeem", durable=True)
         until(lambda: kiosk.genome(guest) != before, what="the kiosk knows what the till sold")
+
+
+def test_a_genome_is_the_servers_once_the_server_caught_up(house: House) -> None:
+    house.start()
+    till_store, kiosk_store = house.enrol("till"), house.enrol("kiosk")
+    guest = first_guest(house)
+    with (
+        EdgeClient(till_store, house.address) as till,
+        EdgeClient(kiosk_store, house.address) as kiosk,
+    ):
+        until(lambda: kiosk.status.genomes and till.status.genomes)
+        before = till.genome(guest)
+        assert before
+        known = next(iter(before))  # a marker that is new has no name before the next release
+        till.imprint(guest, "buy", dna={"service:taxi": 1.0, known: 0.5}, amount=52.0)
+        till.imprint(guest, "view", dna={"service:taxi": 0.25})
+        assert till.genome(guest) != before, "a device knows at once"
+        until(lambda: till.flush(1.0) == 0)
+        # The till's own imprints give way to the row that includes them; the kiosk has only that.
+        until(
+            lambda: till.genome(guest) == kiosk.genome(guest) != before,
+            what="what the till imprinted counts once on both",
+        )
+        held = till.genome(guest)
+    there = house.server_json("customers", "show", guest)["genome"]
+    # The server shows the hour of the newest imprint, which may just have passed.
+    assert held == pytest.approx(there, rel=0.01)
 
 
 def test_no_coordinate_in_messages_files_or_logs(house: House) -> None:
