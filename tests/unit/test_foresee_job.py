@@ -171,7 +171,17 @@ def test_too_little_to_foresee_from(tmp_path: Path) -> None:
             Foreseer(house.store, subject(ANN), NOW_MS, UTC)
         house.log(visits(ANN, "bread"))
         house.build(now_ms=NOW_MS)
-        with pytest.raises(Refused, match=r"30 events .* 50 are needed"):
+        with pytest.raises(Refused, match=r"30 events of 1 customers .* 50 events of 20"):
+            ahead(house, ANN)
+
+
+def test_a_few_are_no_crowd(tmp_path: Path) -> None:
+    with House(tmp_path / "few") as house:
+        for who in range(1, 20):
+            house.customer(who, BOTH)
+        house.log([event for who in range(1, 20) for event in visits(who, "bread")])
+        house.build(now_ms=NOW_MS)
+        with pytest.raises(Refused, match=r"570 events of 19 customers"):
             ahead(house, ANN)
 
 
@@ -243,7 +253,7 @@ class Shell:
 def test_the_command_from_imported_files(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     consent = ["personalisation", "learning"]
-    customers = [{"id": f"c{i}", "consent": consent} for i in range(6)] + [{"id": "shy"}]
+    customers = [{"id": f"c{i}", "consent": consent} for i in range(24)] + [{"id": "shy"}]
     write(tmp_path / "customers.jsonl", customers)
     write(tmp_path / "products.jsonl", [{"id": "bread", "category": "food"}])
     write(
@@ -251,9 +261,9 @@ def test_the_command_from_imported_files(tmp_path: Path) -> None:
         [
             {
                 "customer": f"c{i}", "kind": "buy", "product": "bread",
-                "time": f"2025-0{month}-1{i}T08:00:00+00:00", "context": {"channel": "app"},
+                "time": f"2025-0{month}-{1 + i:02}T08:00:00+00:00", "context": {"channel": "app"},
             }
-            for i in range(6) for month in range(1, 10)
+            for i in range(24) for month in range(1, 10)
         ],
     )  # fmt: skip
     for kind in ("customers", "products", "interactions"):

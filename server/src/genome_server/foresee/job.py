@@ -43,6 +43,9 @@ from genome_server.store.protocol import CONSENT_LEARNING, Store
 LEAST_EVENTS: Final = 50
 """Events of customers who agreed to learning, below which nothing is foretold."""
 
+LEAST_PEOPLE: Final = 20
+"""Customers among whom these events must be: the habits of a few would be told as everybody's."""
+
 _MOST_CASES: Final = 4_000
 _MOST_SHOWN: Final = 10
 _MOST_NAMES: Final = 400
@@ -156,10 +159,11 @@ class Foreseer:
         """
         columns = self._columns(self._story(frames, events))
         counted = int(columns.crowd.sum())
-        if counted < LEAST_EVENTS:
+        people = len(np.unique(columns.who[columns.crowd]))
+        if counted < LEAST_EVENTS or people < LEAST_PEOPLE:
             raise Refused(
-                f"{counted} events of customers who agreed to learning are too few to foresee "
-                f"from; {LEAST_EVENTS} are needed"
+                f"{counted} events of {people} customers who agreed to learning are too few to "
+                f"foresee from; {LEAST_EVENTS} events of {LEAST_PEOPLE} customers are needed"
             )
         state = columns.of(lambda event: f"{event.kind} {event.category or ''}")
         moments = [_moment(hour) for hour in columns.hour.tolist()]
@@ -170,7 +174,7 @@ class Foreseer:
             now_ms=self._now_ms,
             own_events=len(mine),
             crowd_events=counted,
-            crowd_people=len(np.unique(columns.who[columns.crowd])),
+            crowd_people=people,
             last_ms=int(columns.at_ms[mine[-1]]) if len(mine) else None,
             actions=_next(columns, columns.of(lambda event: event.kind), state),
             categories=self._categories(columns, state),
