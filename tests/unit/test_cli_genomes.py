@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from genome_server.cli import cli
+from genome_server.cli.genomes_best import _roughly
 from genome_server.home import Home
 from genome_server.setup import set_up
 from tests.unit.ingesting import write
@@ -166,6 +167,14 @@ def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shop) -> None:
     )
     assert shop.call("genomes", "best", "--region", "841fb47ffffffff", code=1)
     assert shop.call("genomes", "best", "--region", "vienna", code=2)
+
+
+@pytest.mark.parametrize(
+    ("worth", "said"),
+    [(1234.5, 1200.0), (999.9, 990.0), (0.0149, 0.01), (12.0, 12.0), (0.0, 0.0), (-3.0, 0.0)],
+)
+def test_nobodys_worth_is_told_to_the_cent(worth: float, said: float) -> None:
+    assert _roughly(worth) == said
 
 
 def test_best_writes_everybody_the_closest_first(shop: Shop) -> None:

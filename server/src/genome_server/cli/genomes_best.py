@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,12 +140,20 @@ def _chosen(valued: Valued, region: str | None, top: float) -> tuple[Best, str]:
     return best, region
 
 
+def _roughly(worth: float) -> float:
+    """To two digits, downwards: the worth of the least of the top is that of one person."""
+    if worth <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(worth)) - 1)
+    return round(math.floor(worth / step) * step, 2)
+
+
 def _facts(best: Best, vocabulary: Vocabulary) -> dict[str, Any]:
     columns = (best.markers, best.weights, best.share_of_top, best.share_of_all)
     return {
         "people": best.people,
         "top": len(best.top),
-        "least_worth": round(best.least_worth, 2),
+        "least_worth": _roughly(best.least_worth),
         "markers": [
             {
                 "marker": vocabulary.name(marker),
@@ -231,7 +240,7 @@ def _print(console: Console, facts: dict[str, Any], name: str) -> None:
 
 def _headline(facts: dict[str, Any], name: str) -> str:
     return (
-        f"{name}: the top {facts['top']:,} of {facts['people']:,} by {facts['basis']}, from "
+        f"{name}: the top {facts['top']:,} of {facts['people']:,} by {facts['basis']}, from about "
         f"{facts['least_worth']:,.2f} {facts['currency']}".rstrip()
     )
 

@@ -45,7 +45,7 @@ def crowd_options(function: Any) -> Any:
         ),
         click.option(
             "--least",
-            type=click.IntRange(2),
+            type=click.IntRange(10),
             default=10,
             show_default=True,
             help="How many people a region must have to be shown.",
