@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from genome_edge.v1 import decision_pb2, decision_pb2_grpc
 from genome_server.cli import cli
 from genome_server.home import Home
 from genome_server.services.credentials import read_presence
+from genome_server.services.serve import House
 from tests.serving import (
     RawDevice,
     add_audience,
@@ -251,3 +253,21 @@ def test_a_customer_and_a_presence_token(home: Home) -> None:
         assert subject == store.subject_of("app", "ann")
     missing = run(home, "customers", "show", "nobody", code=1)["error"]["message"]
     assert "nobody" not in missing
+
+
+def test_what_a_thread_is_at_ends_before_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else SQLite ends the process."""
+    house = House(make_home(tmp_path / "home"), "127.0.0.1:0", None)
+    (room,) = house.rooms.values()
+    at_work = house._pool.submit(time.sleep, 0.2)
+    close, ended = room.close, []
+
+    def closing_room() -> None:
+        ended.append(at_work.done())
+        close()
+
+    monkeypatch.setattr(room, "close", closing_room)
+    house.close()
+    assert ended == [True]

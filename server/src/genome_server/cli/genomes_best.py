@@ -75,7 +75,7 @@ def command(
             }
         if customer is not None:
             subject = subject_named(store, source, customer)
-            agreed_to_be_shown(store, subject, customer)
+            agreed_to_be_shown(store, subject)
             facts["customer"] = _closer(valued, best, vocabulary, subject, customer)
         if out is not None:
             facts["written"] = _write(store, valued, best, vocabulary, out)
@@ -173,7 +173,7 @@ def _closer(
 
     row = valued.genomes.row_of(subject)
     if row is None:
-        raise Refused(f"customer {customer!r} has no genome yet; run: genome-server build")
+        raise Refused("this customer has no genome yet; run: genome-server build")
     steps = steps_closer(*valued.raw_row(row), best)
     return {
         "customer": customer,

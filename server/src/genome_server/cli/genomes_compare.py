@@ -37,14 +37,14 @@ def command(console: Console, first: str, second: str, source: str, most: int) -
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         subjects = []
-        for customer in (first, second):
-            subjects.append(subject_named(store, source, customer))
-            agreed_to_be_shown(store, subjects[-1], customer)
+        for customer, who in ((first, "first"), (second, "second")):
+            subjects.append(subject_named(store, source, customer, f"the {who} customer"))
+            agreed_to_be_shown(store, subjects[-1], f"the {who} customer")
         genomes = read_some(store, subjects)
         rows = [genomes.row_of(subject) for subject in subjects]
-        for customer, row in zip((first, second), rows, strict=True):
+        for who, row in zip(("first", "second"), rows, strict=True):
             if row is None:
-                raise Refused(f"customer {customer!r} has no genome yet; run: genome-server build")
+                raise Refused(f"the {who} customer has no genome yet; run: genome-server build")
         with console.progress("reading genomes") as advance:
             known = open_rarity(tenant, store, advance=advance)
         vocabulary = store.vocabulary()

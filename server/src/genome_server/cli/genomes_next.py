@@ -79,7 +79,7 @@ def command(
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
-        agreed_to_be_shown(store, subject, customer)
+        agreed_to_be_shown(store, subject)
         foreseer = Foreseer(store, subject, time.time_ns() // 1_000_000, zone, namespace)
         if not tenant.log_path.exists():
             raise Refused("nothing has happened yet; import interactions, or let devices report")

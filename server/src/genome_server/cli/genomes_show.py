@@ -41,11 +41,11 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
-        agreed_to_be_shown(store, subject, customer)
+        agreed_to_be_shown(store, subject)
         genomes = read_some(store, [subject])
         row = genomes.row_of(subject)
         if row is None:
-            raise Refused(f"customer {customer!r} has no genome yet; run: genome-server build")
+            raise Refused("this customer has no genome yet; run: genome-server build")
         facts = _facts(store, genomes, row)
         if page is not None:
             with console.progress("reading genomes") as advance:

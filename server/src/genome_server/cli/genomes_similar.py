@@ -33,12 +33,12 @@ def command(console: Console, customer: str, source: str, count: int) -> None:
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
-        agreed_to_be_shown(store, subject, customer)
+        agreed_to_be_shown(store, subject)
         with console.progress("making the index") as advance:
             index = open_index(tenant, store, advance=advance)
         row = index.row_of(subject)
         if row is None:
-            raise Refused(f"customer {customer!r} has no genome yet; run: genome-server build")
+            raise Refused("this customer has no genome yet; run: genome-server build")
         found = index.similar(row, count)
         vocabulary = store.vocabulary()
         subjects = [index.subject(one) for one, _ in found]

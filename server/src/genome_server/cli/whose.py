@@ -1,4 +1,7 @@
-"""Customers as commands name them: by the id that a source has for them."""
+"""Customers as commands name them: by the id that a source has for them.
+
+The id is in no message: what goes wrong is kept in logs that nobody erases.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ source_option = click.option(
 )
 
 
-def subject_named(store: Store, source: str, customer: str) -> bytes:
+def subject_named(store: Store, source: str, customer: str, who: str = "this customer") -> bytes:
     """The subject of a customer of a source. Raises Refused where there is none."""
     subject = store.subject_of(source, customer)
     if subject is None:
-        raise Refused(f"source {source!r} has no customer {customer!r}")
+        raise Refused(f"{who} is not known: source {source!r} has no customer of this id")
     return subject
 
 
-def agreed_to_be_shown(store: Store, subject: bytes, customer: str) -> None:
+def agreed_to_be_shown(store: Store, subject: bytes, who: str = "this customer") -> None:
     """Raises Refused where this customer has not agreed to personalisation."""
     known = store.customer(subject)
     if known is None or not (known.consents or 0) & CONSENT_PERSONALISATION:
-        raise Refused(f"customer {customer!r} has not agreed to personalisation")
+        raise Refused(f"{who} has not agreed to personalisation")

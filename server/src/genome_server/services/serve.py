@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
@@ -82,7 +82,7 @@ class House:
         self.port = 0
         self._identity = identity
         self._policies = policies(SERVICES)
-        self._pool: Executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="services")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="services")
         self._lock = self._take_lock()
         try:
             self.rooms = Rooms(home)
@@ -142,8 +142,10 @@ class House:
 
     def close(self) -> None:
         """Close the tenants; part of `drain`, and all there is to do before `start`."""
+        # What a thread of the pool is at goes on though nobody waits for it any more: SQLite does
+        # not bear that its connection is closed meanwhile.
+        self._pool.shutdown(cancel_futures=True)
         self.rooms.close()
-        self._pool.shutdown()
         self._lock.release()
 
     def _take_lock(self) -> FileLock:
