@@ -121,7 +121,7 @@ def test_a_full_disk_is_called_that_and_loses_nothing(tmp_path: Path, tenant: Te
     told(tenant, "import", "interactions", rows, "--create-customers", code=0)
     told(tenant, "build", code=0)
     limited = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
         "from genome_server.cli import main; main()"
     )
     done = subprocess.run(
