@@ -215,6 +215,9 @@ def test_one_thread_forks_at_a_time() -> None:
     assert before.is_set()
 
 
+# Libraries of other tests warn of forks; what is forked here uses none of them.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_keeps_no_lock_of_a_thread_that_it_has_not(tmp_path: Path) -> None:
     _posix.tell_about_forks(told := Told())
     lock = FileLock.acquire(tmp_path / "lock")
