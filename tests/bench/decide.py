@@ -2,7 +2,8 @@
 
 Every measurement is a process of its own, pinned to one core; plain and tuned (`tune_process`)
 processes take turns, and a figure is the median of theirs. Catalogues of a million offers are
-written once and measured once each way.
+written once and measured once each way. What idles does so on a core of its own, plain beside
+tuned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,9 @@ Measure = tuple[str, dict[str, Any]]
 Taken = dict[str, tuple[float, str]]
 
 
-def measured(bundle: Path, *measures: Measure, tuned: bool = False) -> Taken:
+def measured(bundle: Path, *measures: Measure, tuned: bool = False, core: int = 0) -> Taken:
     """What a process of its own says about a client on this bundle."""
-    plan = {"bundle": str(bundle), "tuned": tuned, "measures": measures}
+    plan = {"bundle": str(bundle), "tuned": tuned, "core": core, "measures": measures}
     command = [sys.executable, "-m", "tests.bench.deciding", json.dumps(plan)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return {name: (value, unit) for name, value, unit in map(json.loads, done.stdout.splitlines())}
@@ -44,6 +46,23 @@ def in_turns(bundle: Path, *measures: Measure, turns: int = TURNS) -> tuple[Take
         for tuned, runs in enumerate(both):
             runs.append(measured(bundle, *measures, tuned=bool(tuned)))
     return median(both[0]), median(both[1])
+
+
+def idling(figures: Figures, bundle: Path) -> None:
+    """After a second of nothing: plain and tuned at once, each on a core of its own, and beside
+    them what only wakes up, which is the machine's part of it. Medians of turns."""
+    plan = {"rounds": IDLE_ROUNDS, "gap_s": GAP_S}
+    kinds = (("", "idle", False), ("tuned.", "idle", True), ("waking.", "waking", False))
+
+    def one(at: int) -> Taken:
+        _, measure, tuned = kinds[at]
+        return measured(bundle, (measure, plan), tuned=tuned, core=at)
+
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        turns = [list(pool.map(one, range(len(kinds)))) for _ in range(TURNS)]
+    for (kind, _, _), runs in zip(kinds, zip(*turns, strict=True), strict=True):
+        for figure, taken in median(list(runs)).items():
+            figures.add(f"decide.{kind}idle_1s.{figure}", *taken)
 
 
 def median(runs: list[Taken]) -> Taken:
@@ -100,6 +119,4 @@ def run(figures: Figures) -> None:
         near(figures, folder, "10000", 10_000)
         near(figures, folder, "100000_near_1000", 1_000, 99_000)
         near(figures, folder, "1000000_near_1000", 1_000, 999_000, turns=1)
-        idle = ("idle", {"rounds": IDLE_ROUNDS, "gap_s": GAP_S})
-        plain, tuned = in_turns(thousand, idle, turns=1)
-        say(figures, "idle_1s", plain, tuned, "p50_us", "p99_us")
+        idling(figures, thousand)

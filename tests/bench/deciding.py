@@ -165,11 +165,21 @@ def idle(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
     """Decisions that arrive after `gap_s` of nothing: their times are fixed beforehand, and each
     counts from its own, so that a late waking counts, too."""
     durations(on.decide, 0, CUSTOMERS + _WARM_UP)
+    yield from _when_due(on.decide, rounds, gap_s)
+
+
+def waking(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
+    """What of that is the machine's: it wakes, and nothing is decided."""
+    del on
+    yield from _when_due(lambda number: None, rounds, gap_s)
+
+
+def _when_due(do: Callable[[int], object], rounds: int, gap_s: float) -> Iterator[Figure]:
     taken = []
     due = time.perf_counter_ns() + round(gap_s * 1e9)
     for number in range(rounds):
         time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
-        on.decide(number)
+        do(number)
         taken.append(time.perf_counter_ns() - due)
         due += round(gap_s * 1e9)
     yield "p50_us", quantile(taken, 0.5), "us"
@@ -203,12 +213,14 @@ def threads(on: Scene, rounds: int, many: int = 8) -> Iterator[Figure]:
 def main() -> None:
     """One measurement: a line of JSON for each figure."""
     plan = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[plan["core"] % len(cores)]})
     measures: dict[str, Callable[..., Iterator[Figure]]] = {
         "latency": latency,
         "stages": stages,
         "variants": variants,
         "idle": idle,
+        "waking": waking,
         "threads": threads,
     }
     with scene(Path(plan["bundle"]), tuned=plan["tuned"]) as on:

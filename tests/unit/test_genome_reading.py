@@ -18,7 +18,7 @@ from genome_edge.v1 import dna_pb2, event_pb2
 from genome_server.genomes import reading
 from genome_server.genomes.events import ConsentSaid, EventReader, Imprint, LinkSaid
 from genome_server.genomes.reading import BulkReader
-from genome_server.log.framing import FRAME_HEADER
+from genome_server.log.framing import FRAME_HEADER, kind_bits
 from genome_server.log.reader import LogBatch
 
 HOUR_MS = 3_600_000
@@ -140,8 +140,9 @@ def batches_of(frames: _Frames, cut: int) -> list[LogBatch]:
         )
         digest = hashlib.sha256(raw).digest()
         last = at + len(part)
+        kinds = kind_bits({kind for _, kind, _, _ in part})
         made.append(
-            LogBatch(at, "till", b"e" * 16, 1, at + 1, last, len(part), digest, NOW_MS, raw)
+            LogBatch(at, "till", b"e" * 16, 1, at + 1, last, len(part), digest, NOW_MS, kinds, raw)
         )
     return made
 

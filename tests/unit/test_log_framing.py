@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge_sdk.outbox.frames import HEADER_BYTES, Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.log.framing import (
+    ANY_KIND,
     FRAME_HEADER,
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -19,6 +20,7 @@ from genome_server.log.framing import (
     RefusalReason,
     check_batch,
     iter_marks,
+    kind_bits,
 )
 
 
@@ -49,6 +51,22 @@ def test_the_header_is_the_one_that_devices_write() -> None:
     assert FRAME_HEADER.size == HEADER_BYTES
     written = encode_frame(Frame(9, b"s" * 16, 3, -5, b"body"))
     assert FRAME_HEADER.unpack_from(written) == (4, 9, b"s" * 16, 3, -5)
+
+
+_KIND = st.integers(0, 2**16 - 1)
+
+
+@given(st.lists(_KIND, min_size=1, max_size=20), st.sets(_KIND, max_size=4))
+def test_a_batch_names_the_kinds_of_its_frames(kinds: list[int], wanted: set[int]) -> None:
+    told = b"".join(
+        evicted(at, 1, 1) if kind == FrameKind.EVICTED else frame(at, kind)
+        for at, kind in enumerate(kinds, 1)
+    )
+    checked = check_batch(batch(1, len(kinds), told))
+    assert checked.kinds == kind_bits(kinds) & ANY_KIND
+    shared = checked.kinds & kind_bits(wanted) != 0
+    assert shared or not wanted.intersection(kinds)
+    assert not shared or wanted.intersection(kinds) or max(*kinds, *wanted) > 61
 
 
 @given(st.integers(1, 2**40), st.lists(st.binary(max_size=40), min_size=1, max_size=20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,37 @@ def test_a_consumer_goes_on_where_it_was(path: Path) -> None:
 def test_only_the_kinds_that_were_asked_for(path: Path) -> None:
     with LogReader(path) as reader:
         assert [(f.offset, f.body) for f in reader.frames(kinds={3})] == [(205, b"other")]
+
+
+def test_who_reads_some_kinds_passes_over_batches_without(path: Path) -> None:
+    with LogReader(path) as reader:
+        assert [b.offset for b in reader.batches() if b.holds({3, 99})] == [205]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE batches SET kinds = 4")  # kind 2 alone
+    with LogReader(path) as reader:
+        assert list(reader.frames(kinds={3})) == []
+        assert len(list(reader.frames())) == 206
+    (fault,) = verify_log(path).faults
+    assert fault.offset == 205
+    assert "kinds" in fault.message
+
+
+def test_a_log_of_the_earlier_format_is_read_and_grows(path: Path) -> None:
+    with LogReader(path) as reader:
+        before = list(reader.frames())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE batches DROP COLUMN kinds")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (b"1",))
+    with LogReader(path) as reader:
+        assert list(reader.frames()) == before
+        assert [f.offset for f in reader.frames(kinds={3})] == [205]
+        with Committer(path) as log:  # adds the kinds, while somebody reads
+            append(log, 201, 201, device="d")
+        assert len(list(reader.frames())) == 207
+    assert verify_log(path).whole
+    with LogReader(path) as reader:
+        assert [b.offset for b in reader.batches() if b.holds({3})] == [0, 10, 15, 205]
+        assert [f.offset for f in reader.frames(kinds={3})] == [205]
 
 
 def test_lanes(path: Path) -> None:

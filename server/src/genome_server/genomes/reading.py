@@ -117,6 +117,11 @@ def skipped(reason: Skip) -> int:
     return _SKIPS[reason]
 
 
+def _nothing() -> Found:
+    none = np.empty(0, np.int64)
+    return Found(np.empty(0, "V16"), none, none, none, none, [], [])
+
+
 class BodyReader(ABC):
     """Finds what events do. What an event gives has a number, which is that of its words."""
 
@@ -149,6 +154,9 @@ class BodyReader(ABC):
         """What the events of these batches do. Raises LandmarkExhausted, LogFormatError."""
         if self._held > _MOST_HELD:
             self._forget()
+        batches = [batch for batch in batches if batch.holds(READ)]
+        if not batches:
+            return _nothing()
         raw = b"".join([*(batch.raw for batch in batches), PADDING])
         data = np.frombuffer(raw, np.uint8)
         starts, base = [], 0

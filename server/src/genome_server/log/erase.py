@@ -24,7 +24,7 @@ from edge_sdk.dna.genome import NOBODY, SUBJECT_BYTES
 from edge_sdk.outbox.frames import FrameKind
 from genome_server.errors import Refused
 from genome_server.log import schema
-from genome_server.log.framing import FRAME_HEADER, TOMBSTONE
+from genome_server.log.framing import FRAME_HEADER, TOMBSTONE, kind_bits
 
 ERASURES: Final = "erasures.jsonl"
 """Name of the list, beside the log: one JSON object a line, {"subject": hex, "at_ms": …}."""
@@ -33,6 +33,7 @@ SERVER_CAPS: Final = "caps.json"
 _ROWS_AT_ONCE: Final = 256
 # Its body names the other subject.
 _LINK: Final = int(FrameKind.LINK)
+_TOMBSTONES: Final = kind_bits((TOMBSTONE,))
 
 
 def remember_erasures(folder: Path, subjects: Iterable[bytes], at_ms: int) -> None:
@@ -103,7 +104,9 @@ def _write(connection: sqlite3.Connection, rows: list[tuple[bytes, int]]) -> Non
     # A row is never rewritten by anybody else: what was read before the transaction still holds.
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany("UPDATE batches SET frames = ? WHERE offset = ?", rows)
+        connection.executemany(
+            f"UPDATE batches SET frames = ?, kinds = kinds | {_TOMBSTONES} WHERE offset = ?", rows
+        )
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

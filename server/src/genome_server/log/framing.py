@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -41,6 +41,10 @@ FRAME_HEADER = struct.Struct("<IQ16sHq")
 _LENGTH_SEQUENCE_KIND = struct.Struct("<IQ16xH8x")
 TOMBSTONE = int(FrameKind.TOMBSTONE)
 EVICTED = int(FrameKind.EVICTED)
+# SQLite's integers have 63 bits without the sign: greater kinds share the last of them.
+_LAST_BIT = 62
+ANY_KIND = 2 ** (_LAST_BIT + 1) - 1
+"""Every bit that `kind_bits` can set: what holds frames of nobody knows which kinds."""
 
 
 class RefusalReason(StrEnum):
@@ -109,16 +113,27 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckedBatch:
-    """A batch whose framing holds. `first_frame` is the sequence of its first frame."""
+    """A batch whose framing holds. `kinds` are those of its frames, as `kind_bits`."""
 
     batch: Batch
     count: int
-    first_frame: int
+    kinds: int
     evicted: tuple[tuple[int, int], ...] = field(default=())
 
     def covers(self, low: int, high: int) -> bool:
         """Say whether every sequence from `low` to `high` is declared as given up."""
         return _covered(self.evicted, low, high)
+
+
+def kind_bits(kinds: Iterable[int]) -> int:
+    """Kinds of frames as bits: two sets that share a kind share a bit.
+
+    Where they share a bit they need not share a kind: those of 62 and above have one together.
+    """
+    bits = 0
+    for kind in kinds:
+        bits |= 1 << min(kind, _LAST_BIT)
+    return bits
 
 
 def check_batch(batch: Batch) -> CheckedBatch:
@@ -173,7 +188,8 @@ def _check_frames(batch: Batch) -> CheckedBatch:
     position, end = 0, len(frames)
     size, unpack = _LENGTH_SEQUENCE_KIND.size, _LENGTH_SEQUENCE_KIND.unpack_from
     count = 0
-    first_frame = 0
+    kinds: set[int] = set()
+    usual = -1
     expected = batch.first
     gaps: list[tuple[int, int]] = []
     evicted: list[tuple[int, int]] = []
@@ -190,10 +206,12 @@ def _check_frames(batch: Batch) -> CheckedBatch:
             gaps.append((expected, sequence - 1))
         if length > MAX_BODY_BYTES:
             raise _bad_frame(f"its body has {length} bytes", position)
-        if kind == EVICTED:
-            evicted.append(_evicted_range(frames[position + size : following], position))
-        if count == 0:
-            first_frame = sequence
+        if kind != usual:  # nearly all frames of a batch are of one kind
+            kinds.add(kind)
+            if kind == EVICTED:
+                evicted.append(_evicted_range(frames[position + size : following], position))
+            else:
+                usual = kind
         count += 1
         expected = sequence + 1
         position = following
@@ -201,7 +219,7 @@ def _check_frames(batch: Batch) -> CheckedBatch:
     for low, high in gaps:
         if not _covered(evicted, low, high):
             raise _bad_frame(f"the sequences {low} to {high} are neither here nor declared", 0)
-    return CheckedBatch(batch, count, first_frame, tuple(sorted(evicted)))
+    return CheckedBatch(batch, count, kind_bits(kinds), tuple(sorted(evicted)))
 
 
 def _check_extent(batch: Batch, count: int, last: int) -> None:

@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from genome_server.log import schema
-from genome_server.log.framing import FRAME_HEADER
+from genome_server.log.framing import FRAME_HEADER, kind_bits
 from genome_server.log.schema import LogFormatError
 
 _LENGTH = struct.Struct("<I")
 # Batches per query, so that no read transaction stays open between two of them.
 _PAGE = 64
-_KINDS = (int, str, bytes, int, int, int, int, bytes, int, bytes)
-_COLUMNS = "offset, device, epoch, lane, first, last, count, digest, received_ms, frames"
+_TYPES = (int, str, bytes, int, int, int, int, bytes, int, int, bytes)
 
 
 class LoggedFrame(NamedTuple):
@@ -49,7 +48,8 @@ class LoggedFrame(NamedTuple):
 class LogBatch:
     """One row of the log: the events `offset` … `next_offset` − 1 of one lane.
 
-    `first` … `last` are the sequences accounted for, declared holes included.
+    `first` … `last` are the sequences accounted for, declared holes included. `kinds` are bits
+    (`framing.kind_bits`) of what its frames can be.
     """
 
     offset: int
@@ -61,6 +61,7 @@ class LogBatch:
     count: int
     digest: bytes
     received_ms: int
+    kinds: int
     raw: bytes
 
     @property
@@ -68,11 +69,17 @@ class LogBatch:
         """Where the batch behind this one starts."""
         return self.offset + self.count
 
-    def frames(self, kinds: Container[int] | None = None) -> Iterator[LoggedFrame]:
+    def holds(self, kinds: Iterable[int]) -> bool:
+        """Say whether a frame of one of these kinds can be among its frames."""
+        return self.kinds & kind_bits(kinds) != 0
+
+    def frames(self, kinds: Collection[int] | None = None) -> Iterator[LoggedFrame]:
         """Yield its frames in order; with `kinds`, only those of these kinds.
 
-        Raises LogFormatError where a frame is cut off.
+        Raises LogFormatError where a frame is cut off; not looked for where none is wanted.
         """
+        if kinds is not None and not self.holds(kinds):
+            return
         raw, size, unpack = self.raw, FRAME_HEADER.size, FRAME_HEADER.unpack_from
         position, end, offset = 0, len(self.raw), self.offset
         while position < end:
@@ -125,6 +132,7 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self._connection = schema.open_for_reading(path)
+        self._columns = schema.columns(self._connection)
         self._lock = threading.Lock()
         self.incarnation = schema.incarnation(self._connection)
 
@@ -162,7 +170,7 @@ class LogReader:
             start = page[-1].next_offset
 
     def frames(
-        self, start: int = 0, *, stop: int | None = None, kinds: Container[int] | None = None
+        self, start: int = 0, *, stop: int | None = None, kinds: Collection[int] | None = None
     ) -> Iterator[LoggedFrame]:
         """Yield the frames of `batches(start, stop=stop)`, in order, of the given kinds."""
         for batch in self.batches(start, stop=stop):
@@ -198,8 +206,8 @@ class LogReader:
         while True:
             with self._lock:
                 rows = self._connection.execute(
-                    f"SELECT {_COLUMNS} FROM batches WHERE device = ? AND epoch = ? AND lane = ?"
-                    " AND first > ? ORDER BY first LIMIT ?",
+                    f"SELECT {self._columns} FROM batches WHERE device = ? AND epoch = ?"
+                    " AND lane = ? AND first > ? ORDER BY first LIMIT ?",
                     (device, epoch, lane, first, _PAGE),
                 ).fetchall()
             if not rows:
@@ -235,7 +243,7 @@ class LogReader:
     def _page(self, start: int, stop: int | None) -> list[LogBatch]:
         with self._lock:
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM batches WHERE offset >= ? AND offset < ?"
+                f"SELECT {self._columns} FROM batches WHERE offset >= ? AND offset < ?"
                 " ORDER BY offset LIMIT ?",
                 (start, 2**63 - 1 if stop is None else stop, _PAGE),
             ).fetchall()
@@ -249,7 +257,7 @@ class LogReader:
 
 def _batch(row: tuple[object, ...]) -> LogBatch:
     """A row as a batch. Raises LogFormatError where damage left another kind of value in it."""
-    if tuple(map(type, row)) != _KINDS:
+    if tuple(map(type, row)) != _TYPES:
         raise LogFormatError(
             f"the log is damaged: the batch at offset {row[0]!r} is no batch; see: genome-server "
             "log verify, and restore a backup"

@@ -10,6 +10,9 @@ batch that moves it.
 `first` … `last` are the sequences that a row accounts for, holes declared by an
 EVICTED frame included: the rows of a lane join without a gap.
 
+`kinds` are the kinds of a row's frames (`framing.kind_bits`), and may be more than
+there are: who reads some kinds only passes over rows that hold none of them.
+
 `kept` holds small facts that must be exactly as durable as an event: the first
 answer to a request that may be repeated, and what a later outcome needs to know.
 """
@@ -21,8 +24,15 @@ import sqlite3
 from pathlib import Path
 
 from genome_server.errors import StoreError
+from genome_server.log.framing import ANY_KIND
 
-FORMAT = "1"
+FORMAT = "2"
+#: Without the kinds of a row. Read as it is; what writes to it adds them.
+_EARLIER = "1"
+
+BATCH_COLUMNS = (
+    "offset, device, epoch, lane, first, last, count, digest, received_ms, kinds, frames"
+)
 
 # Bigger pages than usual: a blob of 50 KB is then a chain of 4 pages, not of 13.
 _PAGE_BYTES = 16_384
@@ -44,6 +54,7 @@ CREATE TABLE IF NOT EXISTS batches (
   count INTEGER NOT NULL,
   digest BLOB NOT NULL,
   received_ms INTEGER NOT NULL,
+  kinds INTEGER NOT NULL,
   frames BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS batches_by_lane ON batches (device, epoch, lane, first);
@@ -81,9 +92,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    if _meta(connection, "format") is None:
+    if _format(connection) is None:
         connection.execute("BEGIN IMMEDIATE")  # two processes may make it at once
-        if _meta(connection, "format") is None and _tables(connection):
+        if _format(connection) is None and _tables(connection):
             connection.close()
             raise LogFormatError(f"{path} is a database, but not a log of format {FORMAT}")
         for statement in _TABLES.split(";"):
@@ -94,7 +105,12 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             (FORMAT.encode(), os.urandom(16)),
         )
         connection.execute("COMMIT")
-    _check_format(connection, path)
+    elif _format(connection) == _EARLIER:
+        connection.execute("BEGIN IMMEDIATE")
+        if _format(connection) == _EARLIER:
+            _add_kinds(connection)
+        connection.execute("COMMIT")
+    _check_format(connection, path, FORMAT)
     return connection
 
 
@@ -106,7 +122,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise FileNotFoundError(f"no log at {path}")
     connection = open_read_only(path)
-    _check_format(connection, path)
+    _check_format(connection, path, FORMAT, _EARLIER)
     return connection
 
 
@@ -121,6 +137,13 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def columns(connection: sqlite3.Connection) -> str:
+    """Return what to select for a row as `BATCH_COLUMNS` has it, also from an earlier format."""
+    if _format(connection) == _EARLIER:
+        return BATCH_COLUMNS.replace("kinds", str(ANY_KIND))
+    return BATCH_COLUMNS
 
 
 def incarnation(connection: sqlite3.Connection) -> bytes:
@@ -159,8 +182,18 @@ def _tables(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
-def _check_format(connection: sqlite3.Connection, path: Path) -> None:
-    found = _meta(connection, "format")
-    if found is None or found.decode() != FORMAT:
+def _format(connection: sqlite3.Connection) -> str | None:
+    value = _meta(connection, "format")
+    return None if value is None else value.decode(errors="replace")
+
+
+def _add_kinds(connection: sqlite3.Connection) -> None:
+    connection.execute(f"ALTER TABLE batches ADD COLUMN kinds INTEGER NOT NULL DEFAULT {ANY_KIND}")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT.encode(),))
+
+
+def _check_format(connection: sqlite3.Connection, path: Path, *readable: str) -> None:
+    found = _format(connection)
+    if found not in readable:
         connection.close()
         raise LogFormatError(f"{path} is not a log of format {FORMAT} (found {found!r})")

@@ -17,6 +17,7 @@ from genome_server.log.framing import (
     CheckedBatch,
     RefusalReason,
     iter_marks,
+    kind_bits,
 )
 
 #: The device under which the server logs what it decided itself; its epoch is the
@@ -114,7 +115,7 @@ class Transaction:
                 expected=due,
             )
         if batch.first >= due:
-            self._insert(batch, due, batch.frames, batch.digest, checked.count)
+            self._insert(batch, due, batch.frames, batch.digest, checked.count, checked.kinds)
         else:
             differing = self._differing(batch, through)
             if differing is not None:
@@ -150,7 +151,8 @@ class Transaction:
             digest = hashlib.sha256(frames).digest()
             last = first + len(events) - 1
             batch = Batch(*key, first, last, frames, digest)
-            self._insert(batch, first, frames, digest, len(events))
+            kinds = kind_bits({event.kind for event in events})
+            self._insert(batch, first, frames, digest, len(events), kinds)
             self._move(key, last)
         self._connection.execute(
             "DELETE FROM kept WHERE key IN (SELECT key FROM kept WHERE expires_ms <= ? LIMIT ?)",
@@ -170,7 +172,7 @@ class Transaction:
 
     def _write_batches(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._insert_many("INSERT INTO batches VALUES {rows}", waiting)
+        self._insert_many(f"INSERT INTO batches ({schema.BATCH_COLUMNS}) VALUES {{rows}}", waiting)
 
     def _insert_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         for part in _parts(rows):
@@ -191,7 +193,9 @@ class Transaction:
             known = self._through[key] = 0 if row is None else int(row[0])
         return known
 
-    def _insert(self, batch: Batch, first: int, frames: bytes, digest: bytes, count: int) -> None:
+    def _insert(
+        self, batch: Batch, first: int, frames: bytes, digest: bytes, count: int, kinds: int
+    ) -> None:
         self._waiting.append(
             (
                 self.end,
@@ -203,6 +207,7 @@ class Transaction:
                 count,
                 digest,
                 self._now_ms,
+                kinds,
                 frames,
             )
         )
@@ -211,13 +216,15 @@ class Transaction:
 
     def _insert_tail(self, batch: Batch, due: int) -> None:
         start, count = 0, 0
+        kinds: set[int] = set()
         for mark in iter_marks(batch.frames):
             if mark.sequence < due:
                 start = mark.end
             else:
                 count += 1
+                kinds.add(mark.kind)
         tail = batch.frames[start:]
-        self._insert(batch, due, tail, hashlib.sha256(tail).digest(), count)
+        self._insert(batch, due, tail, hashlib.sha256(tail).digest(), count, kind_bits(kinds))
 
     def _differing(self, batch: Batch, through: int) -> int | None:
         """Return the first sequence that the log holds with another content, if any."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genome_server.log import schema
-from genome_server.log.framing import EVICTED, TOMBSTONE, BatchRefusedError, iter_marks
+from genome_server.log.framing import EVICTED, TOMBSTONE, BatchRefusedError, iter_marks, kind_bits
 from genome_server.log.reader import LogBatch, LogReader
 
 
@@ -134,6 +134,8 @@ class _Tally:
         except BatchRefusedError as refusal:
             yield str(refusal)
             return
+        if kind_bits({mark.kind for mark in marks}) & ~batch.kinds:
+            yield "it holds kinds of events that the row does not name"
         erased = sum(mark.kind == TOMBSTONE for mark in marks)
         self.erased += erased
         if len(marks) != batch.count:
