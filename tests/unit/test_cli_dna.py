@@ -11,8 +11,7 @@ import pytest
 
 from genome_server.genomes.dna import StoreDna, known_thing
 from genome_server.genomes.rows import row_of
-from genome_server.setup import set_up
-from tests.unit.test_cli_ingest import Person
+from tests.unit.server_shell import Shell
 
 WHEN = "2026-03-01T18:05:00+01:00"
 RULES = """
@@ -44,9 +43,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Person:
-    made = Person(tmp_path)
-    set_up(made.tenant)
+def person(tmp_path: Path) -> Shell:
+    made = Shell(tmp_path)
     with made.tenant.dna_path.open("a") as file:
         file.write(RULES)
     for kind, rows in ROWS.items():
@@ -59,7 +57,7 @@ def weighed(shown: dict[str, Any]) -> dict[str, float]:
     return {one["marker"]: one["weighed"] for one in shown["dna"]}
 
 
-def test_show_explains_every_marker(person: Person) -> None:
+def test_show_explains_every_marker(person: Shell) -> None:
     shown = person.json("dna", "show", "ice")
     assert (shown["kind"], shown["id"], shown["built"]) == ("product", "ice", True)
     found = {one["marker"]: one for one in shown["dna"]}
@@ -79,7 +77,7 @@ def test_show_explains_every_marker(person: Person) -> None:
     assert "size '22 lb'" in text
 
 
-def test_show_knows_every_kind_of_thing(person: Person) -> None:
+def test_show_knows_every_kind_of_thing(person: Shell) -> None:
     assert weighed(person.json("dna", "show", "p:1"))["claim:gluten-free"] == 1.0
     assert weighed(person.json("dna", "show", "product:soap"))["scent:lemon"] == 0.75
     assert weighed(person.json("dna", "show", "offer:taxi")) == {"service:taxi": 0.5}
@@ -92,14 +90,14 @@ def test_show_knows_every_kind_of_thing(person: Person) -> None:
     assert "it has no DNA" in person.call("dna", "show", "--text", "-").stdout
 
 
-def test_show_refuses_what_is_not_there(person: Person) -> None:
+def test_show_refuses_what_is_not_there(person: Shell) -> None:
     assert "did you mean 'soap'" in person.call("dna", "show", "soup", code=1).output
     assert "no offer 'nope'" in person.call("dna", "show", "offer:nope", code=1).output
     person.call("dna", "show", code=2)
     person.call("dna", "show", "ice", "--text", "x", code=2)
 
 
-def test_learn_keeps_counts_and_show_says_what_they_do(person: Person) -> None:
+def test_learn_keeps_counts_and_show_says_what_they_do(person: Shell) -> None:
     dry = person.json("dna", "learn", "--dry-run")
     assert (dry["products"], dry["changed"], dry["kept"]) == (3, True, False)
     assert weighed(person.json("dna", "show", "ice"))["size:10kg"] == 0.5
@@ -124,19 +122,18 @@ def test_learn_keeps_counts_and_show_says_what_they_do(person: Person) -> None:
 
 
 def test_learn_needs_products(tmp_path: Path) -> None:
-    bare = Person(tmp_path)
-    set_up(bare.tenant)
+    bare = Shell(tmp_path)
     assert "there are no products" in bare.call("dna", "learn", code=1).output
 
 
-def test_a_wrong_rule_is_named_by_file_and_field(person: Person) -> None:
+def test_a_wrong_rule_is_named_by_file_and_field(person: Shell) -> None:
     with person.tenant.dna_path.open("a") as file:
         file.write("content: {product: 1}\n")
     told = person.call("dna", "show", "ice", code=1).output
     assert "dna.yaml: content.product: unknown field; did you mean content.products?" in told
 
 
-def test_who_opens_a_mail_is_imprinted_with_it(person: Person) -> None:
+def test_who_opens_a_mail_is_imprinted_with_it(person: Shell) -> None:
     person.call("build")
     with closing(person.tenant.open_store()) as store:
         (record,) = store.genomes()
@@ -149,7 +146,7 @@ def test_who_opens_a_mail_is_imprinted_with_it(person: Person) -> None:
     assert not person.json("dna", "show", "ice")["built"]
 
 
-def test_who_looks_at_a_page_is_imprinted_with_it(person: Person) -> None:
+def test_who_looks_at_a_page_is_imprinted_with_it(person: Shell) -> None:
     row = {"customer": "anna", "session": "v", "step": 1, "content": "mail", "time": WHEN}
     path = person.file("browsing.jsonl", json.dumps(row) + "\n")
     assert person.json("import", "browsing", path)["files"][0]["new"] == 1
@@ -157,7 +154,7 @@ def test_who_looks_at_a_page_is_imprinted_with_it(person: Person) -> None:
     assert person.json("status")["counts"]["contents"] == 1
 
 
-def test_content_and_who_opens_it_must_be_known(person: Person) -> None:
+def test_content_and_who_opens_it_must_be_known(person: Shell) -> None:
     path = person.file("c.jsonl", '{"id": "m", "products": ["soap", "soup"]}\n')
     told = person.json("import", "contents", path, code=1)
     assert "products[1]" in json.dumps(told)
@@ -170,13 +167,13 @@ def test_content_and_who_opens_it_must_be_known(person: Person) -> None:
     assert "exclude each other" in json.dumps(person.json("import", "interactions", path, code=1))
 
 
-def test_products_that_are_read_wait_for_their_indices(person: Person) -> None:
+def test_products_that_are_read_wait_for_their_indices(person: Shell) -> None:
     with closing(person.tenant.open_store()) as store:
         assert store.vocabulary().index("category:ice") is None
         assert store.vocabulary().index("service:taxi") is not None
 
 
-def test_content_stands_where_a_product_does(person: Person) -> None:
+def test_content_stands_where_a_product_does(person: Shell) -> None:
     with closing(person.tenant.open_store()) as store:
         known = [
             name

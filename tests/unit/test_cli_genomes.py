@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import csv
-import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from genome_server.cli import cli
 from genome_server.cli.genomes_best import _roughly
-from genome_server.home import Home
-from genome_server.setup import set_up
 from tests.unit.ingesting import write
+from tests.unit.server_shell import Shell
 
 HERE = "851e15b7fffffff"
 TEA, CHEESE = 60, 40
 
 
-class Shop:
-    """A home on disk, and its command line."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        set_up(Home(root / "home").tenant())
-
-    def call(self, *arguments: object, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, ["--home", str(self.root / "home"), *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        return done
-
-    def json(self, *arguments: object, code: int = 0) -> Any:
-        return json.loads(self.call("genomes", *arguments, "--json", code=code).stdout)
-
-
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Sixty buy tea, which leaves much; forty buy cheese, which costs much and leaves little."""
-    made = Shop(tmp_path_factory.mktemp("shop"))
+    made = Shell(tmp_path_factory.mktemp("shop"))
     products = [
         {"id": "tea", "category": "tea", "brand": "<Acme>", "margin": 0.8},
         {"id": "cheese", "category": "cheese", "brand": "mill", "cost": 28.0},
@@ -71,8 +50,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return made
 
 
-def test_show_tells_markers_by_namespace(shop: Shop) -> None:
-    told = shop.json("show", "c-0")
+def test_show_tells_markers_by_namespace(shop: Shell) -> None:
+    told = shop.json("genomes", "show", "c-0")
     assert told["as_of"] == "2026-03-01T12:00+00:00"
     assert set(told["markers"]) == {"brand", "category"}
     assert list(told["markers"]["category"]) == ["tea", "salt"], "the strongest first"
@@ -98,9 +77,9 @@ class Page(HTMLParser):
         self.said.append(data)
 
 
-def test_a_page_needs_nothing_else_and_says_how_many_have_what(shop: Shop) -> None:
+def test_a_page_needs_nothing_else_and_says_how_many_have_what(shop: Shell) -> None:
     page = shop.root / "c-0.html"
-    assert shop.json("show", "c-0", "--html", page)["page"] == str(page)
+    assert shop.json("genomes", "show", "c-0", "--html", page)["page"] == str(page)
     text = page.read_text(encoding="utf-8")
     assert "url(" not in text
     assert page.stat().st_mode & 0o077 == 0
@@ -113,18 +92,18 @@ def test_a_page_needs_nothing_else_and_says_how_many_have_what(shop: Shop) -> No
     assert "99% of customers" in said
 
 
-def test_compare_explains_itself(shop: Shop) -> None:
-    told = shop.json("compare", "c-1", "c-70")
+def test_compare_explains_itself(shop: Shell) -> None:
+    told = shop.json("genomes", "compare", "c-1", "c-70")
     assert [one["marker"] for one in told["shared"]] == ["category:salt"]
     assert told["shared"][0]["contribution"] == pytest.approx(told["similarity"], abs=1e-5)
     assert {one["marker"] for one in told["only_first"]} == {"category:tea", "brand:<acme>"}
     assert {one["marker"] for one in told["only_second"]} == {"category:cheese", "brand:mill"}
-    assert shop.json("compare", "c-70", "c-1")["similarity"] == told["similarity"]
+    assert shop.json("genomes", "compare", "c-70", "c-1")["similarity"] == told["similarity"]
     assert "only c-70, 2 markers" in shop.call("genomes", "compare", "c-1", "c-70").stdout
 
 
-def test_similar_finds_those_who_buy_the_same(shop: Shop) -> None:
-    told = shop.json("similar", "c-70", "-k", "5")
+def test_similar_finds_those_who_buy_the_same(shop: Shell) -> None:
+    told = shop.json("genomes", "similar", "c-70", "-k", "5")
     assert told["of"] == TEA + CHEESE, "only who agreed to personalisation"
     assert len(told["similar"]) == 5
     for one in told["similar"]:
@@ -134,11 +113,11 @@ def test_similar_finds_those_who_buy_the_same(shop: Shop) -> None:
         assert "category:cheese" in one["shared"]
 
 
-def test_segments_have_names_and_stay(shop: Shop) -> None:
-    told = shop.json("segments", "--count", "2")
+def test_segments_have_names_and_stay(shop: Shell) -> None:
+    told = shop.json("genomes", "segments", "--count", "2")
     assert [one["people"] for one in told["segments"]] == [TEA + 1, CHEESE]
     assert "tea" in told["segments"][0]["name"]
-    again = shop.json("segments", "--count", "2")
+    again = shop.json("genomes", "segments", "--count", "2")
     assert again["stayed"] == 1.0
     assert [(one["id"], one["name"]) for one in again["segments"]] == [
         (one["id"], one["name"]) for one in told["segments"]
@@ -148,8 +127,8 @@ def test_segments_have_names_and_stay(shop: Shop) -> None:
     assert "fewer than 200" in said.stderr
 
 
-def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shop) -> None:
-    told = shop.json("best", "--top", "0.3", "--of", "c-70", "--by-region")
+def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shell) -> None:
+    told = shop.json("genomes", "best", "--top", "0.3", "--of", "c-70", "--by-region")
     assert (told["basis"], told["cost_known"], told["currency"]) == ("profit", 1.0, "EUR")
     assert {one["marker"] for one in told["markers"]} == {"category:tea", "brand:<acme>"}
     assert {one["marker"] for one in told["regions"][HERE]["markers"]} == {
@@ -158,9 +137,9 @@ def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shop) -> None:
     }
     assert told["customer"]["closeness"] == 0.0
     assert {one["marker"] for one in told["customer"]["closer"]} == {"category:tea", "brand:<acme>"}
-    by_spend = shop.json("best", "--top", "0.3", "--by", "spend", "--region", HERE)
+    by_spend = shop.json("genomes", "best", "--top", "0.3", "--by", "spend", "--region", HERE)
     assert {one["marker"] for one in by_spend["markers"]} == {"category:cheese", "brand:mill"}
-    coarse = shop.json("best", "--top", "0.3", "--region", "841e15bffffffff")
+    coarse = shop.json("genomes", "best", "--top", "0.3", "--region", "841e15bffffffff")
     assert coarse["markers"] == told["regions"][HERE]["markers"]
     assert (
         "closer would bring" in shop.call("genomes", "best", "--top", "0.3", "--of", "c-70").stdout
@@ -177,9 +156,9 @@ def test_nobodys_worth_is_told_to_the_cent(worth: float, said: float) -> None:
     assert _roughly(worth) == said
 
 
-def test_best_writes_everybody_the_closest_first(shop: Shop) -> None:
+def test_best_writes_everybody_the_closest_first(shop: Shell) -> None:
     out = shop.root / "close.csv"
-    assert shop.json("best", "--top", "0.3", "--out", out)["written"] == TEA + CHEESE
+    assert shop.json("genomes", "best", "--top", "0.3", "--out", out)["written"] == TEA + CHEESE
     with out.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == TEA + CHEESE
@@ -195,13 +174,13 @@ def test_best_writes_everybody_the_closest_first(shop: Shop) -> None:
     "arguments",
     [("show", "shy"), ("compare", "c-1", "shy"), ("similar", "shy"), ("best", "--of", "shy")],
 )
-def test_nobody_is_shown_who_did_not_agree(shop: Shop, arguments: tuple[str, ...]) -> None:
+def test_nobody_is_shown_who_did_not_agree(shop: Shell, arguments: tuple[str, ...]) -> None:
     said = shop.call("genomes", *arguments, code=1)
     assert "has not agreed to personalisation" in said.stderr
     assert "shy" not in said.stderr
 
 
-def test_a_stranger_is_not_named_and_an_unknown_command_is(shop: Shop) -> None:
+def test_a_stranger_is_not_named_and_an_unknown_command_is(shop: Shell) -> None:
     said = shop.call("genomes", "compare", "c-1", "nobody", code=1).stderr
     assert "the second customer is not known: source 'app' has no customer of this id" in said
     assert "nobody" not in said
@@ -209,12 +188,12 @@ def test_a_stranger_is_not_named_and_an_unknown_command_is(shop: Shop) -> None:
 
 
 def test_before_the_first_build_it_says_what_to_do(tmp_path: Path) -> None:
-    fresh = Shop(tmp_path)
+    fresh = Shell(tmp_path)
     rows = [{"id": "c-0", "consent": ["personalisation"]}]
     fresh.call("import", "customers", write(tmp_path / "customers.jsonl", rows))
     for command in (("show", "c-0"), ("segments",), ("best",)):
         assert "genome-server build" in fresh.call("genomes", *command, code=1).stderr
 
 
-def test_a_segment_of_few_cannot_be_asked_for(shop: Shop) -> None:
+def test_a_segment_of_few_cannot_be_asked_for(shop: Shell) -> None:
     assert "--least" in shop.call("genomes", "segments", "--least", "2", code=2).output

@@ -9,45 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from genome_server.cli import cli
-from genome_server.home import Home
 from genome_server.ingest.kinds import KINDS
-from genome_server.setup import set_up
+from genome_server.ingest.names import KIND_NAMES
 from genome_server.store import DeviceRow
 from tests.unit.ingesting import FORMATS, ORDER, write, write_example
-
-
-class Person:
-    """Calls commands on one home."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.tenant = Home(root / "home").tenant()
-
-    def call(self, *arguments: object, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, ["--home", str(self.root / "home"), *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        assert "Traceback" not in done.output
-        return done
-
-    def json(self, *arguments: object, code: int = 0) -> Any:
-        return json.loads(self.call(*arguments, "--json", code=code).stdout)
-
-    def file(self, name: str, content: str) -> Path:
-        (self.root / name).write_text(content)
-        return self.root / name
+from tests.unit.server_shell import Shell
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Person:
-    made = Person(tmp_path)
-    set_up(made.tenant)
-    return made
+def person(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
 
 
-def import_town(person: Person) -> None:
+def test_the_command_line_names_every_kind_in_order() -> None:
+    assert tuple(KINDS) == KIND_NAMES
+
+
+def import_town(person: Shell) -> None:
     """A hotel, a taxi, a customer."""
     rows: dict[str, list[dict[str, Any]]] = {
         "places": [{"id": "h", "kind": "hotel", "cells": ["8a2a100d2d57fff"]}],
@@ -67,7 +46,7 @@ def import_town(person: Person) -> None:
 
 
 def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
-    person = Person(tmp_path)
+    person = Shell(tmp_path, made=False)
     first = person.json("init")
     assert len(first["made"]) == 10
     assert first["present"] == []
@@ -87,7 +66,7 @@ def test_init_makes_a_tenant_once(tmp_path: Path) -> None:
     assert "nothing to do" in person.call("init").output
 
 
-def test_init_completes_but_never_replaces_a_key_that_devices_go_by(person: Person) -> None:
+def test_init_completes_but_never_replaces_a_key_that_devices_go_by(person: Shell) -> None:
     person.tenant.credential_key_path.unlink()
     assert len(person.json("init")["made"]) == 1
     store = person.tenant.open_store()
@@ -102,7 +81,7 @@ def test_init_completes_but_never_replaces_a_key_that_devices_go_by(person: Pers
 
 
 @pytest.mark.parametrize("kind", ORDER)
-def test_schema_prints_the_schema_and_examples(person: Person, kind: str) -> None:
+def test_schema_prints_the_schema_and_examples(person: Shell, kind: str) -> None:
     assert json.loads(person.call("schema", kind).stdout) == KINDS[kind].schema
     for format_ in ("csv", "jsonl", "yaml"):
         printed = person.call("schema", kind, "--example", format_)
@@ -118,7 +97,7 @@ def test_schema_prints_the_schema_and_examples(person: Person, kind: str) -> Non
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_import_says_what_became_of_the_rows(person: Person, format_: str) -> None:
+def test_import_says_what_became_of_the_rows(person: Shell, format_: str) -> None:
     path = write_example(person.root, "products", format_)
     said = person.call("import", "products", path)
     assert "1 rows in = 1 new + 0 changed + 0 unchanged + 0 rejected" in said.stdout
@@ -126,7 +105,7 @@ def test_import_says_what_became_of_the_rows(person: Person, format_: str) -> No
     assert (again["rows_in"], again["unchanged"]) == (1, 1)
 
 
-def test_import_sets_rows_aside_and_ends_with_1(person: Person) -> None:
+def test_import_sets_rows_aside_and_ends_with_1(person: Shell) -> None:
     path = person.file("p.csv", "id,brand\na,x\n,y\n")
     said = person.call("import", "products", path, code=1)
     assert f"{path}:3: id: is missing" in said.stderr
@@ -139,7 +118,7 @@ def test_import_sets_rows_aside_and_ends_with_1(person: Person) -> None:
     assert report["files"][0]["rejects"][0]["line"] == 3
 
 
-def test_import_of_several_files_adds_up(person: Person) -> None:
+def test_import_of_several_files_adds_up(person: Shell) -> None:
     good = person.file("a.jsonl", '{"id": "a"}\n{"id": "b"}\n')
     bad = person.file("b.csv", "nonsense\n")
     said = person.call("import", "products", good, bad, person.root / "c.csv", code=1)
@@ -148,7 +127,7 @@ def test_import_of_several_files_adds_up(person: Person) -> None:
     assert "products in all: 2 rows in = 2 new" in said.stdout
 
 
-def test_import_usage(person: Person) -> None:
+def test_import_usage(person: Shell) -> None:
     path = person.file("a.txt", "id\na\n")
     assert "--format" in person.call("import", "products", path, code=2).stderr
     person.call("import", "products", path, "--format", "csv")
@@ -160,7 +139,7 @@ def test_import_usage(person: Person) -> None:
 
 
 def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
-    person = Person(tmp_path)
+    person = Shell(tmp_path, made=False)
     path = person.file(
         "o.jsonl", '{"id": "a"}\n{"id": "b", "hours": ["30"]}\n{"id": "c", "x": 1}\n'
     )
@@ -173,7 +152,7 @@ def test_offers_check_without_a_tenant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "yaml"])
 def test_the_example_of_offers_checks_clean_as_it_is_printed(tmp_path: Path, format_: str) -> None:
-    person = Person(tmp_path)
+    person = Shell(tmp_path, made=False)
     printed = person.call("schema", "offers", "--example", format_).stdout
     assert "assets" in printed
     path = person.file(f"offers.{format_}", printed)
@@ -183,7 +162,7 @@ def test_the_example_of_offers_checks_clean_as_it_is_printed(tmp_path: Path, for
 
 
 def test_the_example_says_how_files_are_named(tmp_path: Path) -> None:
-    person = Person(tmp_path)
+    person = Shell(tmp_path, made=False)
     printed = person.call("schema", "offers", "--example", "yaml").stdout
     with_files = re.sub(r"^  # (assets:|  image.*)$", r"  \1", printed, flags=re.MULTILINE)
     path = person.file("offers.yaml", with_files.replace("  assets: {}\n", "", 1))
@@ -199,7 +178,7 @@ def test_the_example_says_how_files_are_named(tmp_path: Path) -> None:
 SMALL = {"id": "lobby", "channel": "kiosk", "sizes": ["300x250"]}
 
 
-def test_offers_check_against_what_is_imported(person: Person) -> None:
+def test_offers_check_against_what_is_imported(person: Shell) -> None:
     import_town(person)
     rows: list[dict[str, Any]] = [
         {"id": "a", "placements": ["loby"]},
@@ -223,7 +202,7 @@ def test_offers_check_against_what_is_imported(person: Person) -> None:
     assert note["cause"].endswith("only where the app says so; did you mean 'hotel'?")
 
 
-def test_offers_check_finds_what_import_would_refuse_or_note(person: Person) -> None:
+def test_offers_check_finds_what_import_would_refuse_or_note(person: Shell) -> None:
     import_town(person)
     rows: list[dict[str, Any]] = [
         {"id": "a", "near": ["hotell"], "near_rings": 1},
@@ -255,7 +234,7 @@ def test_offers_check_finds_what_import_would_refuse_or_note(person: Person) -> 
     assert f"note: {path}:1: areas.near[0]: no place is a 'hotell'" in told
 
 
-def test_what_is_wrong_is_told_where_it_stands_and_with_what_to_write(person: Person) -> None:
+def test_what_is_wrong_is_told_where_it_stands_and_with_what_to_write(person: Shell) -> None:
     path = person.file(
         "o.yaml",
         "- id: a\n  value: 1\n  hours: 9-13\n"
@@ -279,7 +258,7 @@ def test_what_is_wrong_is_told_where_it_stands_and_with_what_to_write(person: Pe
     assert report["rejects"] == checked
 
 
-def test_notes_alone_are_nothing_to_mend(person: Person) -> None:
+def test_notes_alone_are_nothing_to_mend(person: Shell) -> None:
     rows = [{"id": "a", "placements": ["lobby"]}, {"id": "b", "near": ["hotel"]}]
     path = write(person.root / "o.jsonl", rows)
     checked = person.json("offers", "check", path)
@@ -290,14 +269,14 @@ def test_notes_alone_are_nothing_to_mend(person: Person) -> None:
     assert "# note: placements[0]: there is no" in person.call("offers", "show", "a").stdout
 
 
-def test_offers_show(person: Person) -> None:
+def test_offers_show(person: Shell) -> None:
     import_town(person)
     assert "service:taxi" in person.call("offers", "show", "taxi").stdout
     assert person.json("offers", "show", "over")["problems"] == ["valid.until: is over"]
     assert "did you mean 'taxi'?" in person.call("offers", "show", "taxy", code=1).stderr
 
 
-def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Person) -> None:
+def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Shell) -> None:
     import_town(person)
     seen = person.json("offers", "preview", "--place", "hotel", "--customer", "anna")
     assert seen["placement"] == "lobby"
@@ -325,7 +304,7 @@ def test_offers_preview_says_what_would_be_shown_and_why_not_the_rest(person: Pe
     ],
 )
 def test_offers_preview_of_a_moment_that_cannot_be(
-    person: Person, arguments: list[str], code: int, says: str
+    person: Shell, arguments: list[str], code: int, says: str
 ) -> None:
     import_town(person)
     assert says in person.call("offers", "preview", *arguments, code=code).stderr
@@ -334,7 +313,7 @@ def test_offers_preview_of_a_moment_that_cannot_be(
 # -- audiences
 
 
-def test_audiences(person: Person) -> None:
+def test_audiences(person: Shell) -> None:
     rows = [{"id": str(n), "attributes": {"age": 20 + n % 2}} for n in range(10)]
     person.call("import", "customers", write(person.root / "c.jsonl", rows))
     ids = person.file("ids.txt", "1\n 2 \n\n2\nnobody\n")
@@ -354,7 +333,7 @@ def test_audiences(person: Person) -> None:
     assert "any of age:21" in person.call("audiences", "list").stdout
 
 
-def test_an_audience_that_changes_keeps_its_lookup_key(person: Person) -> None:
+def test_an_audience_that_changes_keeps_its_lookup_key(person: Shell) -> None:
     def key() -> bytes:
         store = person.tenant.open_store()
         try:
@@ -374,7 +353,7 @@ def test_an_audience_that_changes_keeps_its_lookup_key(person: Person) -> None:
     )
 
 
-def test_audiences_usage(person: Person) -> None:
+def test_audiences_usage(person: Shell) -> None:
     person.call("audiences", "add", "x", code=2)
     person.call("audiences", "add", "x", "--all", "--none", code=2)
     person.call("audiences", "add", "The X", "--all", code=2)
@@ -387,7 +366,7 @@ def test_audiences_usage(person: Person) -> None:
 # -- status
 
 
-def test_status_says_what_to_do_next(person: Person) -> None:
+def test_status_says_what_to_do_next(person: Shell) -> None:
     assert "import offers" in person.json("status")["next"]
     import_town(person)
     status = person.json("status")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import h3.api.basic_int as h3
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from genome_server.cli import cli
-from genome_server.home import Home
-from genome_server.setup import set_up
 from tests.unit.ingesting import write
 from tests.unit.regions_town import cells_around
+from tests.unit.server_shell import Shell
 
 CELLS = cells_around(3, 5)
 CUSTOMERS = (60, 40, 30)
@@ -26,30 +22,10 @@ SCENTS = ("lavender", "mint", "cedar")
 BRANDS = ("acme", "mill")
 
 
-class Town:
-    """A home on disk, and its command line."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        set_up(Home(root / "home").tenant())
-
-    def call(self, *arguments: object, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, ["--home", str(self.root / "home"), *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        return done
-
-    def json(self, *arguments: object, code: int = 0) -> Any:
-        return json.loads(self.call(*arguments, "--json", code=code).stdout)
-
-    def file(self, name: str, text: str) -> Path:
-        (self.root / name).write_text(text)
-        return self.root / name
-
-
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
+def town(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Three regions that want different scents; and one soap that nobody has bought yet."""
-    made = Town(tmp_path_factory.mktemp("town"))
+    made = Shell(tmp_path_factory.mktemp("town"))
     rng = np.random.default_rng(7)
     products = [
         {"id": f"{scent}-{brand}", "brand": brand, "attributes": {"scent": scent}}
@@ -93,7 +69,7 @@ def shares(demand: Any) -> dict[str, float]:
     return {row["cell"]: row["share"] for row in demand["regions"]}
 
 
-def test_the_planted_tastes_are_found_again(town: Town) -> None:
+def test_the_planted_tastes_are_found_again(town: Shell) -> None:
     asked = [f"--marker=scent:{scent}" for scent in SCENTS]
     said = town.json("genomes", "regions", "--days", 3650, *asked)
     assert (said["people"], said["located"], said["no_location"]) == (140, 130, 10)
@@ -106,7 +82,7 @@ def test_the_planted_tastes_are_found_again(town: Town) -> None:
         assert said["demand"][f"scent:{name}"]["withheld"] == {"share": 0.0, "people": 0}
 
 
-def test_homes_are_known_more_finely(town: Town) -> None:
+def test_homes_are_known_more_finely(town: Shell) -> None:
     said = town.json("genomes", "regions", "--days", 3650, "--product", "new", "--resolution", 7)
     assert said["by_finest_resolution"] == {"5": 65, "7": 65}
     (found,) = said["demand"].values()
@@ -125,7 +101,7 @@ def test_homes_are_known_more_finely(town: Town) -> None:
         assert sum(inside) == pytest.approx(share)
 
 
-def test_few_are_withheld_and_that_is_said(town: Town) -> None:
+def test_few_are_withheld_and_that_is_said(town: Shell) -> None:
     said = town.json("genomes", "regions", "--days", 3650, "--least", 200, "--product", "new")
     (found,) = said["demand"].values()
     assert found["regions"] == []
@@ -134,17 +110,26 @@ def test_few_are_withheld_and_that_is_said(town: Town) -> None:
     assert "withheld: 100.0 %, of " in text.stdout
     page = town.root / "none.html"
     refused = town.call(
-        "genomes", "regions", "--least", 200, "--product", "new", "--page", page, code=1
+        "genomes", "regions", "--least", 200, "--product", "new", "--html", page, code=1
     )
     assert "there is no" in refused.stderr or "none has a place" in refused.stderr
     assert not page.exists()
 
 
-def test_table_csv_and_map(town: Town) -> None:
+@pytest.mark.parametrize("command", ["regions", "stock"])
+def test_fewer_than_ten_cannot_be_asked_for(town: Shell, command: str) -> None:
+    stores, units = stock_files(town)
+    more = ("--stores", stores, "--inventory", units) if command == "stock" else ()
+    refused = town.call("genomes", command, "--least", 9, *more, code=2)
+    assert "'--least': 9 is not in the range x>=10" in refused.stderr
+    town.call("genomes", command, "--least", 10, "--days", 3650, *more)
+
+
+def test_table_csv_and_map(town: Shell) -> None:
     stores = town.file("drawn.csv", f"id,cell\ncentre,{CELLS[0]:x}\n")
     page, table = town.root / "map.html", town.root / "demand.csv"
     text = town.call(
-        "genomes", "regions", "--days", 3650, "--page", page, "--csv", table, "--stores", stores
+        "genomes", "regions", "--days", 3650, "--html", page, "--csv", table, "--stores", stores
     ).stdout
     assert "130 of 140 people have a place (65 by their home, 65 by where they were seen)" in text
     assert "scent:lavender" in text
@@ -158,14 +143,14 @@ def test_table_csv_and_map(town: Town) -> None:
     assert {row["cell"] for row in rows if row["what"] == "scent:mint"} == {f"{c:x}" for c in CELLS}
 
 
-def stock_files(town: Town) -> tuple[Path, Path]:
+def stock_files(town: Shell) -> tuple[Path, Path]:
     lines = [f"s-{n},{cell:x},{'80' if n == 0 else ''}" for n, cell in enumerate(CELLS)]
     stores = town.file("stores.csv", "id,cell,capacity\n" + "\n".join(lines) + "\n")
     units = "".join(f"{s}-acme,60\n" for s in SCENTS) + "new,40\nunheard,13\n"
     return stores, town.file("units.csv", "product,quantity\n" + units)
 
 
-def test_the_stock_goes_where_it_is_wanted(town: Town) -> None:
+def test_the_stock_goes_where_it_is_wanted(town: Shell) -> None:
     stores, units = stock_files(town)
     out = town.root / "plan.csv"
     asked = ("--days", 3650, "--stores", stores, "--inventory", units, "--out", out)
@@ -224,7 +209,7 @@ def test_the_stock_goes_where_it_is_wanted(town: Town) -> None:
     ],
 )
 def test_a_file_that_is_wrong_refuses_the_plan(
-    town: Town, stores: str, units: str, says: str
+    town: Shell, stores: str, units: str, says: str
 ) -> None:
     units = units or "product,quantity\nnew,1\n"
     files = [town.file("bad-stores.csv", stores), town.file("bad-units.csv", units)]
@@ -233,7 +218,7 @@ def test_a_file_that_is_wrong_refuses_the_plan(
     assert "bad-" in done.stderr
 
 
-def test_what_is_not_known_is_refused_with_the_nearest(town: Town) -> None:
+def test_what_is_not_known_is_refused_with_the_nearest(town: Shell) -> None:
     assert (
         "did you mean 'new'" in town.call("genomes", "regions", "--product", "nev", code=1).stderr
     )
@@ -245,14 +230,14 @@ def test_what_is_not_known_is_refused_with_the_nearest(town: Town) -> None:
 
 
 def test_without_genomes_it_says_what_to_do(tmp_path: Path) -> None:
-    bare = Town(tmp_path)
+    bare = Shell(tmp_path)
     assert "run genome-server build" in bare.call("genomes", "regions", code=1).stderr
 
 
 def test_a_home_that_a_build_derived(tmp_path: Path) -> None:
     """Evenings say where somebody lives, lunches do not."""
-    made = Town(tmp_path)
-    dna = Home(tmp_path / "home").tenant().dna_path
+    made = Shell(tmp_path)
+    dna = made.tenant.dna_path
     dna.write_text(dna.read_text().replace("derive: []", "derive: [home]"))
     consent = ["personalisation", "learning", "location"]
     customers = [{"id": f"c-{n}", "consent": consent} for n in range(12)]
@@ -282,7 +267,7 @@ def test_a_home_that_a_build_derived(tmp_path: Path) -> None:
     assert not [name for name in made.json(*asked[:-2])["demand"] if "home" in name]
 
 
-def test_a_store_at_an_imported_place(town: Town) -> None:
+def test_a_store_at_an_imported_place(town: Shell) -> None:
     place = {"id": "mall", "kind": "mall", "cells": [f"{h3.cell_to_center_child(CELLS[1], 9):x}"]}
     town.call("import", "places", write(town.root / "places.jsonl", [place]))
     units = town.file("one.csv", "product,quantity\nnew,10\n")

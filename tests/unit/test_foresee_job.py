@@ -6,24 +6,19 @@ import json
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.outbox.frames import FrameKind
-from genome_server.cli import cli
 from genome_server.errors import Refused
 from genome_server.foresee import job
 from genome_server.foresee.job import Ahead, Foreseer
 from genome_server.foresee.page import coming, page_of
 from genome_server.foresee.reading import read_story, strongest
 from genome_server.genomes.events import EventReader
-from genome_server.home import Home
 from genome_server.log import LogReader
 from genome_server.log.reader import LoggedFrame
-from genome_server.setup import set_up
 from genome_server.store.protocol import CONSENT_LEARNING, CONSENT_PERSONALISATION
 from tests.unit._genomes import (
     DNA,
@@ -37,6 +32,7 @@ from tests.unit._genomes import (
     subject,
 )
 from tests.unit.ingesting import write
+from tests.unit.server_shell import Shell
 
 BOTH = CONSENT_PERSONALISATION | CONSENT_LEARNING
 DAYS = 60
@@ -235,19 +231,6 @@ def test_the_strongest_marker_of_a_namespace() -> None:
     assert strongest(dna, "category") == "ice"
     assert strongest(dna, "claim") is None
     assert strongest([("no marker", 256)], "no marker") is None
-
-
-class Shell:
-    """A home on disk, and its command line."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        set_up(Home(root / "home").tenant())
-
-    def call(self, *arguments: object, code: int = 0) -> Any:
-        done = CliRunner().invoke(cli, ["--home", str(self.root / "home"), *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        return done
 
 
 def test_the_command_from_imported_files(tmp_path: Path) -> None:

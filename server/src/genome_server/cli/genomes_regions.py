@@ -116,7 +116,10 @@ def about(counted: Counted, crowd: Crowd) -> dict[str, Any]:
 @click.option("--marker", "markers", multiple=True, help="A marker; may stand again.")
 @crowd_options
 @click.option(
-    "--page", type=click.Path(dir_okay=False, path_type=Path), help="Write a map as one HTML file."
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a map as one HTML file, for people.",
 )
 @click.option(
     "--csv",
@@ -151,7 +154,7 @@ def command(
     Without --product and --marker, the markers that most people have.
 
     \b
-    genome-server genomes regions --product p-espresso --page demand.html
+    genome-server genomes regions --product p-espresso --html demand.html
     """
     from genome_server.regions.demand import Survey
     from genome_server.regions.files import read_shops
@@ -159,7 +162,7 @@ def command(
     from genome_server.regions.page import page as drawn
 
     if stores_path is not None and page is None:
-        raise UsageError("--stores draws on the map: give --page too")
+        raise UsageError("--stores draws on the map: give --html too")
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         shops = read_shops(stores_path, store) if stores_path else []

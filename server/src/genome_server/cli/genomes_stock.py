@@ -182,6 +182,18 @@ def _spoken(draws: list[dict[str, Any]], most: int) -> str:
     return ", ".join(f"{one['units']:+.1f} {one['marker']}" for one in draws[:most])
 
 
+def _told(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, ...]]:
+    """Rows of a table: what they are of, their units, and what drew them."""
+    return [
+        (
+            *(row[name] for name in names),
+            *(f"{row[name]:,}" for name in ("stock", "units", "plain")),
+            _spoken(row["drawn_by"], _DRAWN),
+        )
+        for row in rows[:_SHOWN]
+    ]
+
+
 def _print(
     console: Console,
     plan: StockPlan,
@@ -191,34 +203,10 @@ def _print(
     out: Path | None,
 ) -> None:
     plain = "past sales" if plan.by == "sales" else "customers near"
-    console.table(
-        ("store", "in stock", "units", f"plain ({plain})", "drawn by, over all products"),
-        [
-            (
-                row["store"],
-                f"{row['stock']:,}",
-                f"{row['units']:,}",
-                f"{row['plain']:,}",
-                _spoken(row["drawn_by"], _DRAWN),
-            )
-            for row in stores[:_SHOWN]
-        ],
-    )
+    units = ("in stock", "units", f"plain ({plain})")
+    console.table(("store", *units, "drawn by, over all products"), _told(stores, "store"))
     console.print()
-    console.table(
-        ("store", "product", "in stock", "units", f"plain ({plain})", "drawn by"),
-        [
-            (
-                row["store"],
-                row["product"],
-                f"{row['stock']:,}",
-                f"{row['units']:,}",
-                f"{row['plain']:,}",
-                _spoken(row["drawn_by"], _DRAWN),
-            )
-            for row in rows[:_SHOWN]
-        ],
-    )
+    console.table(("store", "product", *units, "drawn by"), _told(rows, "store", "product"))
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN:,} more rows; see --out or --json")
     console.print()

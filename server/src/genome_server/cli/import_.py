@@ -9,29 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
+from genome_server.ingest.names import KIND_NAMES
 
 if TYPE_CHECKING:
     from genome_server.ingest.importer import FileReport
 
-_KINDS = (
-    "products",
-    "contents",
-    "places",
-    "placements",
-    "offers",
-    "customers",
-    "loyalty",
-    "links",
-    "signals",
-    "browsing",
-    "interactions",
-)
 _OF_CUSTOMERS = ("signals", "browsing", "interactions")
 _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 
 
 @click.command()
-@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice(KIND_NAMES))
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",

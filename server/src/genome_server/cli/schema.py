@@ -7,25 +7,11 @@ import json
 import click
 
 from genome_server.cli.output import Console, common_options
-
-_KINDS = (
-    "products",
-    "contents",
-    "places",
-    "placements",
-    "offers",
-    "customers",
-    "loyalty",
-    "links",
-    "signals",
-    "browsing",
-    "interactions",
-    "moments",
-)
+from genome_server.ingest.names import KIND_NAMES
 
 
 @click.command()
-@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice((*KIND_NAMES, "moments")))
 @click.option(
     "--example",
     type=click.Choice(["csv", "jsonl", "yaml"]),

@@ -29,7 +29,6 @@ class Forecaster:
     crowd: Crowd
     mixture: Mixture
     tilt: float = 0.0
-    fitted_on: int = 0
 
     def opinions(self, asked: Asked, meet: Meet | None) -> Floats:
         """All opinions, the genome's last where there is one: float64[n, opinions, symbols]."""
@@ -106,7 +105,7 @@ def fit(
     )
     rows, chances = Forecaster(crowd, mixture, tilt).foretell(events, wanted, meet)
     mixture = replace(mixture, sureness=fit_sureness(chances, happened[rows], group, GROUPS))
-    return Forecaster(count_crowd(events, end, timed=timed), mixture, tilt, len(given))
+    return Forecaster(count_crowd(events, end, timed=timed), mixture, tilt)
 
 
 def _powers(draft: Forecaster, events: Events, wanted: Mask, meet: Meet | None) -> Floats:

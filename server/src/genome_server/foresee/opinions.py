@@ -24,7 +24,6 @@ Floats = npt.NDArray[np.float64]
 CROWD: Final = ("popular", "lately", "after", "after_two")
 OWN: Final = ("own_slow", "own_fast", "own_after")
 TIMED: Final = ("hour", "own_hour")
-GENOME: Final = "genome"
 
 _SLOW_HOURS: Final = 120 * 24
 _FAST_HOURS: Final = 14 * 24

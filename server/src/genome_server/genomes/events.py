@@ -60,7 +60,6 @@ class Skip(StrEnum):
     UNKNOWN_PRODUCT = "unknown_product"
     UNKNOWN_OFFER = "unknown_offer"
     NO_DNA = "no_dna"
-    REPEATED = "repeated"
 
 
 class MarkerVote(NamedTuple):
