@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from genome_server.dna_file import default_text
-from genome_server.things.settings import Settings, SettingsError, read_settings
+from genome_server.things.fields import FieldError
+from genome_server.things.settings import Settings, read_settings
 from genome_server.things.text import Rule
 
 FULL = """
@@ -133,6 +134,6 @@ def test_what_init_proposes_can_be_switched_on() -> None:
     ],
 )
 def test_what_is_wrong_is_named(section: str, value: Any, cause: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(FieldError) as caught:
         read_settings({section: value})
     assert cause in str(caught.value)

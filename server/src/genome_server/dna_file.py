@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edge_sdk.dna.markers import nearest_name, split
+from edge_sdk.dna.markers import nearest_name
 from edge_sdk.dna.schema import (
     MAX_DOUBLINGS,
     MAX_MARKERS,
@@ -42,13 +42,14 @@ from edge_sdk.dna.schema import (
     NamespaceRule,
     default_schema,
 )
-from edge_sdk.errors import InvalidMarker, UsageError
+from edge_sdk.errors import UsageError
 from genome_server.derived.insights import NAMES, NAMESPACE
 from genome_server.dna_words import LABELS, default_kinds, spell_hours, spell_kind, spell_namespace
 from genome_server.errors import SchemaFileError
 from genome_server.things.dna import Things
+from genome_server.things.fields import FieldError, mapping, namespace, only
 from genome_server.things.kept import NEWEST_EPOCH, keep_epoch, things_under
-from genome_server.things.settings import SECTIONS, Settings, SettingsError, read_settings
+from genome_server.things.settings import SECTIONS, Settings, read_settings
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
@@ -159,7 +160,7 @@ def read_things(path: Path) -> Settings:
     """What the file says of the DNA of things. Raises SchemaFileError."""
     try:
         return read_settings(_read(path))
-    except SettingsError as error:
+    except FieldError as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
 
@@ -167,7 +168,7 @@ def read_derived(path: Path) -> tuple[str, ...]:
     """What builds derive of customers; see `genome_server.derived`. Raises SchemaFileError."""
     try:
         return _derived(_read(path))
-    except _Wrong as error:
+    except FieldError as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
 
@@ -203,7 +204,7 @@ def read_schema(path: Path) -> tuple[DnaSchema, int]:
         weight = _weight(document.get("profile_weight", 1.0), "profile_weight")
         _derived(document)
         return _schema(document), weight
-    except (UsageError, _Wrong) as error:
+    except (UsageError, FieldError) as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
 
@@ -228,10 +229,6 @@ def add_profile_namespaces(store: Store, namespaces: Iterable[str]) -> None:
         store.set_meta(_PROFILE_KEY, json.dumps(sorted(wanted | profile_namespaces(store))))
 
 
-class _Wrong(Exception):
-    """A field that is not what it should be."""
-
-
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -253,11 +250,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _schema(document: Mapping[str, Any]) -> DnaSchema:
-    _known(document, _FIELDS, "")
-    namespaces = _mapping(document.get("namespaces"), "namespaces")
-    kinds = _mapping(document.get("kinds"), "kinds")
+    only(document, _FIELDS, "")
+    namespaces = mapping(document.get("namespaces"), "namespaces")
+    kinds = mapping(document.get("kinds"), "kinds")
     if not kinds:
-        raise _Wrong("kinds: at least one kind of interaction is needed")
+        raise FieldError("kinds: at least one kind of interaction is needed")
     return DnaSchema(
         epoch=0,
         landmark_hour=_landmark(document.get("landmark")),
@@ -273,19 +270,16 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
 
 def _namespace(name: object, value: object) -> NamespaceRule:
     path = f"namespaces.{name}"
-    try:
-        split(f"{name}:x")
-    except InvalidMarker as error:
-        raise _Wrong(f"{path}: {error}") from error
+    namespace(name, path)
     moment = MOMENT_HALF_LIVES_S.get(str(name), 0)
     if isinstance(value, Mapping):
-        _known(value, ("half_life", "profile", "moment"), f"{path}.")
+        only(value, ("half_life", "profile", "moment"), f"{path}.")
         if "moment" in value:
             moment = _seconds(value["moment"], f"{path}.moment")
         if "profile" in value:
             weight = _weight(value["profile"], f"{path}.profile")
             if value.get("half_life") not in (None, "never"):
-                raise _Wrong(f"{path}: facts of a profile never fade; leave half_life out")
+                raise FieldError(f"{path}: facts of a profile never fade; leave half_life out")
             return NamespaceRule(str(name), 0, weight, moment)
         value = value.get("half_life")
     return NamespaceRule(str(name), _hours(value, path), moment_half_life_s=moment)
@@ -294,10 +288,10 @@ def _namespace(name: object, value: object) -> NamespaceRule:
 def _kind(name: object, value: object) -> KindRule:
     path = f"kinds.{name}"
     fields = value if isinstance(value, Mapping) else {"weight": value}
-    _known(fields, _KIND_FIELDS, f"{path}.")
+    only(fields, _KIND_FIELDS, f"{path}.")
     label = fields.get("label", "neither")
     if label not in LABELS:
-        raise _Wrong(f"{path}.label: {label!r} is none of {', '.join(LABELS)}")
+        raise FieldError(f"{path}.label: {label!r} is none of {', '.join(LABELS)}")
     return KindRule(
         str(name),
         _weight(fields.get("weight"), f"{path}.weight"),
@@ -313,39 +307,20 @@ def _derived(document: Mapping[str, Any]) -> tuple[str, ...]:
     said = document.get("derive") or []
     names = list(NAMES) if said == "all" else said
     if not isinstance(names, list):
-        raise _Wrong("derive: must be a list of names, or all")
+        raise FieldError("derive: must be a list of names, or all")
     for name in map(str, names):
         if name not in NAMES:
             near = nearest_name(name, NAMES)
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(NAMES)}"
-            raise _Wrong(f"derive: {name!r} is nothing that can be derived; {hint}")
+            raise FieldError(f"derive: {name!r} is nothing that can be derived; {hint}")
     return tuple(map(str, names))
 
 
 def _namespaces(value: object, field: str) -> tuple[str, ...]:
     names = value if isinstance(value, list) else [] if value is None else [value]
     for name in names:
-        try:
-            split(f"{name}:x")
-        except InvalidMarker as error:
-            raise _Wrong(f"{field}: {error}") from error
+        namespace(name, field)
     return tuple(map(str, names))
-
-
-def _known(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str) -> None:
-    for name in fields:
-        if name not in names:
-            near = nearest_name(str(name), names)
-            hint = f"did you mean {prefix}{near}?" if near else f"known: {', '.join(names)}"
-            raise _Wrong(f"{prefix}{name}: unknown field; {hint}")
-
-
-def _mapping(value: object, field: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _Wrong(f"{field}: must be a mapping of names")
-    return value
 
 
 def _landmark(value: object) -> int:
@@ -353,10 +328,10 @@ def _landmark(value: object) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise _Wrong(f"landmark: {text!r} is no day such as 2026-01-31") from None
+        raise FieldError(f"landmark: {text!r} is no day such as 2026-01-31") from None
     at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if at > datetime.now(UTC):
-        raise _Wrong(f"landmark: {text} lies in the future")
+        raise FieldError(f"landmark: {text} lies in the future")
     return int(at.timestamp()) // 3600
 
 
@@ -365,10 +340,10 @@ def _hours(value: object, field: str) -> int:
         return 0
     match = _DURATION.fullmatch(str(value).strip())
     if match is None:
-        raise _Wrong(f"{field}: {value!r} is no half-life; write 36h, 30d or never")
+        raise FieldError(f"{field}: {value!r} is no half-life; write 36h, 30d or never")
     hours = int(match[1]) * (24 if match[2] == "d" else 1)
     if hours == 0:
-        raise _Wrong(f"{field}: a half-life of nothing; write never for what does not fade")
+        raise FieldError(f"{field}: a half-life of nothing; write never for what does not fade")
     return hours
 
 
@@ -377,7 +352,7 @@ def _seconds(value: object, field: str) -> int:
         return 0
     match = _MOMENT.fullmatch(str(value).strip())
     if match is None or not int(match[1]):
-        raise _Wrong(
+        raise FieldError(
             f"{field}: {value!r} is no half-life in the moment; write 90s, 30m, 2h or none"
         )
     return int(match[1]) * _SECONDS[match[2]]
@@ -385,11 +360,11 @@ def _seconds(value: object, field: str) -> int:
 
 def _weight(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 32:
-        raise _Wrong(f"{field}: {value!r} is no weight from 0 to 32")
+        raise FieldError(f"{field}: {value!r} is no weight from 0 to 32")
     return round(value * ONE_Q24)
 
 
 def _whole(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Wrong(f"{field}: {value!r} is no whole number")
+        raise FieldError(f"{field}: {value!r} is no whole number")
     return value

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from edge_sdk.dna.markers import nearest_name, split
 from edge_sdk.errors import InvalidMarker
+from genome_server.things.fields import FieldError, mapping, namespace, only
 from genome_server.things.text import BUILT_IN, MAX_ITEMS, Rule, TextSettings
 
 ONE_Q8: Final = 256
@@ -40,10 +41,6 @@ _CAPTURES: Final = ("{number}", "{word}")
 
 Fields = Mapping[str, int]
 """The fields that are read, each with its weight in 1/256."""
-
-
-class SettingsError(Exception):
-    """A field that is not what it should be: "field: cause"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ class Settings:
 
 
 def read_settings(document: Mapping[str, Any]) -> Settings:
-    """The settings of a parsed dna.yaml. Raises SettingsError with the field and the cause."""
+    """The settings of a parsed dna.yaml. Raises FieldError with the field and the cause."""
     said = any(name in document for name in SECTIONS)
     text = _section(document, "text", _TEXT)
     content = _section(document, "content", _CONTENT)
@@ -128,7 +125,7 @@ def read_settings(document: Mapping[str, Any]) -> Settings:
             off=frozenset(_named(text.get("without"), "text.without")),
             salience_q8={
                 _built_in(name, "text.salience"): _q8(value, f"text.salience.{name}")
-                for name, value in _mapping(text.get("salience"), "text.salience").items()
+                for name, value in mapping(text.get("salience"), "text.salience").items()
             },
             brands=tuple(_words(text.get("brands", []), "text.brands")),
             rules=_rules(text.get("rules")),
@@ -149,8 +146,8 @@ def _rarity(section: Mapping[str, Any]) -> RaritySettings:
             section.get("min_products", default.min_products), "rarity.min_products", 1
         ),
         prune={
-            _namespace(name, f"rarity.prune.{name}"): _whole(value, f"rarity.prune.{name}", 1)
-            for name, value in _mapping(section.get("prune"), "rarity.prune").items()
+            namespace(name, f"rarity.prune.{name}"): _whole(value, f"rarity.prune.{name}", 1)
+            for name, value in mapping(section.get("prune"), "rarity.prune").items()
         },
     )
 
@@ -159,53 +156,53 @@ def _rules(value: object) -> tuple[Rule, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise SettingsError("text.rules: must be a list of rules")
+        raise FieldError("text.rules: must be a list of rules")
     if len(value) > MAX_RULES:
-        raise SettingsError(f"text.rules: {len(value)} rules; at most {MAX_RULES}")
+        raise FieldError(f"text.rules: {len(value)} rules; at most {MAX_RULES}")
     return tuple(_rule(one, f"text.rules[{n}]") for n, one in enumerate(value))
 
 
 def _rule(value: object, path: str) -> Rule:
-    rule = _mapping(value, path)
-    _known(rule, _RULE, f"{path}.")
+    rule = mapping(value, path)
+    only(rule, _RULE, f"{path}.")
     if "namespace" not in rule:
-        raise SettingsError(f"{path}.namespace: is missing; say which markers the rule gives")
-    namespace = _namespace(rule["namespace"], f"{path}.namespace")
+        raise FieldError(f"{path}.namespace: is missing; say which markers the rule gives")
+    space = namespace(rule["namespace"], f"{path}.namespace")
     if ("words" in rule) == ("pattern" in rule):
-        raise SettingsError(f"{path}: a rule has either words or a pattern")
+        raise FieldError(f"{path}: a rule has either words or a pattern")
     name = f"rules[{path.rpartition('[')[2]}"
     salience = _q8(rule.get("salience", 1.0), f"{path}.salience")
     if "words" in rule:
         if "value" in rule:
-            raise SettingsError(f"{path}.value: goes with a pattern; words are their own values")
-        phrases = _phrases(rule["words"], namespace, f"{path}.words")
-        return Rule(name, namespace, salience, phrases)
+            raise FieldError(f"{path}.value: goes with a pattern; words are their own values")
+        phrases = _phrases(rule["words"], space, f"{path}.words")
+        return Rule(name, space, salience, phrases)
     given = rule.get("value", "")
     if not isinstance(given, str | int) or isinstance(given, bool):
-        raise SettingsError(f"{path}.value: {given!r} is no word")
+        raise FieldError(f"{path}.value: {given!r} is no word")
     pattern = _pattern(rule["pattern"], f"{path}.pattern")
     if not given and not any(item.removesuffix("?") in _CAPTURES for item in pattern):
-        raise SettingsError(f"{path}.value: is missing; the pattern has no {{number}} or {{word}}")
+        raise FieldError(f"{path}.value: is missing; the pattern has no {{number}} or {{word}}")
     if given:
-        _value(namespace, str(given), f"{path}.value")
-    return Rule(name, namespace, salience, (), pattern, str(given).lower())
+        _value(space, str(given), f"{path}.value")
+    return Rule(name, space, salience, (), pattern, str(given).lower())
 
 
 def _pattern(value: object, path: str) -> tuple[str, ...]:
     items = tuple(value.lower().split()) if isinstance(value, str) else ()
     if not 1 <= len(items) <= MAX_ITEMS:
-        raise SettingsError(f"{path}: {value!r} is no pattern of 1 to {MAX_ITEMS} words")
+        raise FieldError(f"{path}: {value!r} is no pattern of 1 to {MAX_ITEMS} words")
     for item in items:
         plain = item.removesuffix("?")
         words = [plain] if plain in _CAPTURES else plain.split("|")
         for word in words:
             if plain not in _CAPTURES and not word.removesuffix("*").isalnum():
-                raise SettingsError(
+                raise FieldError(
                     f"{path}: {item!r} is no word; write word, a|b, beginn*, word?, "
                     f"{{number}} or {{word}}"
                 )
     if all(item.endswith("?") for item in items):
-        raise SettingsError(f"{path}: at least one word must be there")
+        raise FieldError(f"{path}: at least one word must be there")
     return items
 
 
@@ -213,15 +210,15 @@ def _phrases(value: object, namespace: str, path: str) -> tuple[tuple[str, tuple
     if isinstance(value, list):
         said: dict[str, tuple[str, ...]] = {one: (one,) for one in _words(value, path)}
     else:
-        mapping = _mapping(value, path)
+        given = mapping(value, path)
         said = {
             str(name).lower(): tuple(
                 _words(phrases if isinstance(phrases, list) else [phrases], f"{path}.{name}")
             )
-            for name, phrases in mapping.items()
+            for name, phrases in given.items()
         }
     if not said:
-        raise SettingsError(f"{path}: is empty; write a list of words")
+        raise FieldError(f"{path}: is empty; write a list of words")
     for name in said:
         _value(namespace, name, path)
     return tuple((name, phrases) for name, phrases in said.items())
@@ -229,17 +226,17 @@ def _phrases(value: object, namespace: str, path: str) -> tuple[tuple[str, tuple
 
 def _words(value: object, path: str) -> list[str]:
     if not isinstance(value, list):
-        raise SettingsError(f"{path}: must be a list of words")
+        raise FieldError(f"{path}: must be a list of words")
     if len(value) > MAX_WORDS:
-        raise SettingsError(f"{path}: {len(value):,} words; at most {MAX_WORDS:,}")
+        raise FieldError(f"{path}: {len(value):,} words; at most {MAX_WORDS:,}")
     found = []
     for one in value:
         text = " ".join(str(one).lower().split()) if isinstance(one, str | int) else ""
         said = any(letter.isalnum() for letter in text) and text.isprintable()
         if isinstance(one, bool) or not said:
-            raise SettingsError(f"{path}: {one!r} is no word; put it in quotes")
+            raise FieldError(f"{path}: {one!r} is no word; put it in quotes")
         if len(text) > MAX_PHRASE:
-            raise SettingsError(f"{path}: {text[:20]!r}… is longer than {MAX_PHRASE} characters")
+            raise FieldError(f"{path}: {text[:20]!r}… is longer than {MAX_PHRASE} characters")
         found.append(text)
     return found
 
@@ -248,7 +245,7 @@ def _fields(value: object, path: str, known: Sequence[str]) -> Fields:
     pairs = value if isinstance(value, Mapping) else None
     if pairs is None:
         if not isinstance(value, list):
-            raise SettingsError(f"{path}: must be a list of fields, or fields with their weights")
+            raise FieldError(f"{path}: must be a list of fields, or fields with their weights")
         pairs = dict.fromkeys(map(str, value), 1.0)
     found = {}
     for name, weight in pairs.items():
@@ -258,7 +255,7 @@ def _fields(value: object, path: str, known: Sequence[str]) -> Fields:
             near = nearest_name(plain, known)
             more = ", attributes.NAME" if path == "text.products" else ""
             hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}{more}"
-            raise SettingsError(f"{path}.{plain}: is no field with text; {hint}")
+            raise FieldError(f"{path}.{plain}: is no field with text; {hint}")
         found[plain] = _q8(weight, f"{path}.{plain}")
     return found
 
@@ -267,7 +264,7 @@ def _named(value: object, path: str) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SettingsError(f"{path}: must be a list of built-in rules: {', '.join(BUILT_IN)}")
+        raise FieldError(f"{path}: must be a list of built-in rules: {', '.join(BUILT_IN)}")
     return [_built_in(name, path) for name in value]
 
 
@@ -275,54 +272,31 @@ def _built_in(name: object, path: str) -> str:
     if name not in BUILT_IN:
         near = nearest_name(str(name), BUILT_IN)
         hint = f"did you mean {near}?" if near else f"known: {', '.join(BUILT_IN)}"
-        raise SettingsError(f"{path}: {name!r} is no built-in rule; {hint}")
+        raise FieldError(f"{path}: {name!r} is no built-in rule; {hint}")
     return str(name)
 
 
 def _section(document: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-    section = _mapping(document.get(name), name)
-    _known(section, known, f"{name}.")
+    section = mapping(document.get(name), name)
+    only(section, known, f"{name}.")
     return section
-
-
-def _known(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str) -> None:
-    for name in fields:
-        if name not in names:
-            near = nearest_name(str(name), names)
-            hint = f"did you mean {prefix}{near}?" if near else f"known: {', '.join(names)}"
-            raise SettingsError(f"{prefix}{name}: unknown field; {hint}")
-
-
-def _mapping(value: object, path: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"{path}: must be a mapping of names")
-    return value
-
-
-def _namespace(name: object, path: str) -> str:
-    try:
-        return split(f"{name}:x")[0]
-    except InvalidMarker as error:
-        raise SettingsError(f"{path}: {error}") from error
 
 
 def _value(namespace: str, value: str, path: str) -> None:
     try:
         split(f"{namespace}:{value.replace(' ', '-')}")
     except InvalidMarker as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise FieldError(f"{path}: {error}") from error
 
 
 def _q8(value: object, path: str, *, least: float = 1 / 256, most: float = MAX_SALIENCE) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         lower = "0" if least == 0 else "1/256"
-        raise SettingsError(f"{path}: {value!r} is no number from {lower} to {most}")
+        raise FieldError(f"{path}: {value!r} is no number from {lower} to {most}")
     return round(value * ONE_Q8)
 
 
 def _whole(value: object, path: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**9:
-        raise SettingsError(f"{path}: {value!r} is no whole number of at least {least}")
+        raise FieldError(f"{path}: {value!r} is no whole number of at least {least}")
     return value
