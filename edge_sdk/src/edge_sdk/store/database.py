@@ -99,19 +99,33 @@ def _little_space(path: Path) -> bool:
     return False
 
 
-class Database:
+class Pool:
+    """Connections that are not in use."""
+
+    def __init__(self) -> None:
+        self._pool: list[sqlite3.Connection] = []
+        quiet.lets_rest(self)
+
+    def rest(self) -> None:
+        """Close every connection that is not in use."""
+        pool, self._pool = self._pool, []
+        for connection in pool:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+
+class Database(Pool):
     """The SQLite file at `path`. Thread-safe; belongs to the process that opened it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pool: list[sqlite3.Connection] = []
         self._inode = 0
         self._closed = False
         self._doubted = False
         self._contradicted = -1  # the generation that did
         #: Counts how often the file was found replaced.
         self.generation = 0
-        quiet.lets_rest(self)
+        super().__init__()
 
     def create_or_upgrade(self, *, expected: bool = False) -> None:
         """Make the tables or bring them up to date, and look for damage. `expected`: there was
@@ -233,13 +247,6 @@ class Database:
         self._inode = self._inode_now()
         self.generation += 1
         self.rest()
-
-    def rest(self) -> None:
-        """Close every connection that is not in use."""
-        pool, self._pool = self._pool, []
-        for connection in pool:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

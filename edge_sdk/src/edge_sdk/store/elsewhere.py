@@ -3,7 +3,6 @@ decision waits for nothing: neither for a transaction of its own nor for who has
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from pathlib import Path
@@ -12,24 +11,22 @@ from typing import Final
 from edge_sdk._posix import quiet
 from edge_sdk.engine.cap_rules import CapRow
 from edge_sdk.store import state
-from edge_sdk.store.database import connect
+from edge_sdk.store.database import Pool, connect
 
 log = logging.getLogger("edge_sdk.store.device")
 
 _BUSY_S: Final = 0.05
 
 
-class Elsewhere:
+class Elsewhere(Pool):
     """The rows of caps in the SQLite file at `path`, by subject. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Each is used by one thread at a time.
-        self._pool: list[sqlite3.Connection] = []
         #: Whose rows could not be read; None: nobody's. Nothing is read until it is None again.
         self.failed: bytes | None = None
         self._said = ""
-        quiet.lets_rest(self)
+        super().__init__()
 
     def __call__(self, subject: bytes) -> list[CapRow] | None:
         """What a customer did elsewhere; None where it cannot be read."""
@@ -67,13 +64,6 @@ class Elsewhere:
         """Close the files; who asks opens them again."""
         with quiet:
             self.rest()
-
-    def rest(self) -> None:
-        """As `reset`, where nothing is at work."""
-        pool, self._pool = self._pool, []
-        for connection in pool:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
 
     def forked(self) -> Elsewhere:
         """The same in a forked child."""
