@@ -91,7 +91,10 @@ def command(
             log.close()
     data = {"customer": customer, "zone": str(zone) if zone else "local", **ahead.to_json()}
     if page is not None:
-        _write(page, customer, ahead, zone)
+        from genome_server.foresee.page import page_of
+        from genome_server.pages import write_private
+
+        write_private(page, page_of(customer, ahead, zone))
         data["page"] = str(page)
     console.result(data, lambda: _print(console, ahead, zone, page))
 
@@ -100,16 +103,6 @@ def _counted(log: LogReader, advance: Advance) -> Iterator[LoggedFrame]:
     for batch in log.batches():
         yield from batch.frames()
         advance(batch.count)
-
-
-def _write(page: Path, customer: str, ahead: Ahead, zone: tzinfo | None) -> None:
-    from genome_server.foresee.page import page_of
-
-    try:
-        page.write_text(page_of(customer, ahead, zone), encoding="utf-8")
-        page.chmod(0o600)  # it is about a person
-    except OSError as error:
-        raise Refused(f"{page} cannot be written: {error.strerror}") from error
 
 
 def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | None) -> None:

@@ -37,6 +37,7 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     """
     from genome_server.compare.neighbours_file import open_rarity
     from genome_server.compare.reading import read_some
+    from genome_server.pages import write_private
 
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
@@ -51,7 +52,7 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
             with console.progress("reading genomes") as advance:
                 known = open_rarity(tenant, store, advance=advance)
             text = _page(store, genomes, row, known, customer)
-            _write(page, text)
+            write_private(page, text)
             facts["page"] = str(page)
 
     def render() -> None:
@@ -111,11 +112,3 @@ def _page(store: Store, genomes: Genomes, row: int, known: Known, customer: str)
     )
     notes = [f"Belongs to the segment “{name}”."] if name is not None else []
     return page_of(Picture(f"Genome of {customer}", as_of, told, notes))
-
-
-def _write(page: Path, text: str) -> None:
-    try:
-        page.write_text(text, encoding="utf-8")
-        page.chmod(0o600)
-    except OSError as error:
-        raise Refused(f"{page} cannot be written: {error.strerror}") from error

@@ -9,7 +9,6 @@ Without scripts the first layer is seen.
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from genome_server import pages
+from genome_server.pages import escape
 from genome_server.regions.cells import kilometres, middles, resolutions
 from genome_server.regions.demand import Demand
 from genome_server.regions.shapes import HEIGHT, WIDTH, Flat, flat_map
@@ -65,24 +66,24 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
     told = [_told(layer, place, near) for layer in layers]
     data = json.dumps(told, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     options = "".join(
-        f'<option value="{i}">{html.escape(layer.title)}</option>' for i, layer in enumerate(layers)
+        f'<option value="{i}">{escape(layer.title)}</option>' for i, layer in enumerate(layers)
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><main>"
-        f'<h1>{html.escape(title)}</h1><p class="lead">{_lead(facts)}</p>'
-        f'<div class="tools"><label>Show <select id="what">{options}</select></label>'
-        '<label>as <select id="how"><option value="0">share of all demand</option>'
-        '<option value="1">per customer, against the average</option></select></label></div>'
-        f'<div class="two"><div class="map">{_svg(flat, ordered, told[0], shops)}</div>'
-        f'<div><div id="legend">{_legend(told[0])}</div>'
-        "<table><thead><tr><th>region</th><th>share</th><th>against the average</th></tr></thead>"
-        f'<tbody id="rows">{_rows(told[0])}</tbody></table><p id="note">{told[0]["note"]}</p></div>'
-        f'</div><p class="quiet">{_privacy(facts)}</p></main><script>const LAYERS={data},'
-        f"STEPS={json.dumps(_STEPS)};{_SCRIPT}</script></body></html>\n"
+    return pages.page(
+        title,
+        [
+            f'<p class="quiet">{_lead(facts)}</p>',
+            f'<div class="tools"><label>Show <select id="what">{options}</select></label>',
+            '<label>as <select id="how"><option value="0">share of all demand</option>',
+            '<option value="1">per customer, against the average</option></select></label></div>',
+            f'<div class="two"><div class="map">{_svg(flat, ordered, told[0], shops)}</div>',
+            f'<div><div id="legend">{_legend(told[0])}</div>',
+            "<table><thead><tr><th>region</th><th>share</th><th>against the average</th></tr>",
+            f'</thead><tbody id="rows">{_rows(told[0])}</tbody></table>',
+            f'<p id="note">{told[0]["note"]}</p></div></div>',
+            f'<p class="quiet small">{_privacy(facts)}</p>',
+        ],
+        style=_STYLE,
+        script=f"const LAYERS={data},STEPS={json.dumps(_STEPS)};{_SCRIPT}",
     )
 
 
@@ -161,13 +162,13 @@ def _svg(flat: Flat, cells: Sequence[int], first: dict[str, Any], shops: Sequenc
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in flat.ring(cell))
         region = shown.get(i)
         look = f'fill="{_STEPS[region[1]]}"' if region else 'class="off"'
-        said = html.escape(region[6]) if region else ""
+        said = escape(region[6]) if region else ""
         parts.append(f'<polygon points="{points}" {look}><title>{said}</title></polygon>')
     import h3.api.basic_int as h3
 
     for shop in shops:
         x, y = flat.spot(h3.cell_to_latlng(shop.cell))
-        name = html.escape(shop.id)
+        name = escape(shop.id)
         parts.append(
             f'<g class="shop"><circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
             f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{name}</text><title>{name}</title></g>'
@@ -175,7 +176,7 @@ def _svg(flat: Flat, cells: Sequence[int], first: dict[str, Any], shops: Sequenc
     bar, length = flat.scale_bar()
     floor = HEIGHT - 14
     parts.append(
-        f'<path d="M16 {floor - 5} V{floor} H{16 + bar:.0f} V{floor - 5}" class="bar"/>'
+        f'<path d="M16 {floor - 5} V{floor} H{16 + bar:.0f} V{floor - 5}"/>'
         f'<text x="{16 + bar / 2:.0f}" y="{floor - 8}" class="scale">{length}</text>'
     )
     return (
@@ -197,7 +198,7 @@ def _rows(told: dict[str, Any]) -> str:
 def _lead(facts: Facts) -> str:
     return (
         f"What the genomes of <b>{facts.located:,}</b> customers want, by where they are, on "
-        f"{html.escape(facts.day)}. Cells of H3 resolution {facts.resolution}, or larger ones "
+        f"{escape(facts.day)}. Cells of H3 resolution {facts.resolution}, or larger ones "
         "where no more is known or too few people are there."
     )
 
@@ -213,21 +214,19 @@ def _privacy(facts: Facts) -> str:
 
 
 _STYLE = """
-:root{color-scheme:light;--ink:#1d2733;--soft:#5d6b7a;--line:#d9dfe5;--ground:#f6f7f8;--card:#fff}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
-main{max-width:1240px;margin:0 auto;padding:28px 20px 60px}
-h1{font-size:24px;margin:0 0 6px}
-.lead,.quiet,#note{color:var(--soft);max-width:82ch}
-.quiet,#note{font-size:13.5px}
-.lead b{color:var(--ink)}
+/* The shades are those of light, so it is light everywhere. */
+:root{color-scheme:light;--ink:#1d2733;--soft:#5d6b7a;--line:#d9dfe5;--paper:#f6f7f8;--card:#fff;
+--wide:1240px}
+body{font-size:15px}
+.quiet,#note{color:var(--soft);max-width:82ch}
+.small,#note{font-size:13.5px}
+.quiet b{color:var(--ink)}
 .tools{display:flex;flex-wrap:wrap;gap:16px;margin:0 0 16px}
 select{font:inherit;padding:4px 8px;border:1px solid var(--line);border-radius:6px;
 background:var(--card);max-width:46ch}
 .two{display:grid;grid-template-columns:minmax(0,7fr) minmax(280px,4fr);gap:24px;
 align-items:start}
 .map{background:var(--card);border:1px solid var(--line);border-radius:10px}
-svg{display:block;width:100%;height:auto}
 polygon{stroke:#fff;stroke-width:1}
 polygon:hover{stroke:var(--ink);stroke-width:2}
 .off{display:none}
@@ -235,12 +234,12 @@ polygon:hover{stroke:var(--ink);stroke-width:2}
 .shop text,.scale{fill:var(--ink);font:11px system-ui,sans-serif;stroke:#fff;stroke-width:3px;
 stroke-linejoin:round;paint-order:stroke}
 .scale{text-anchor:middle}
-.bar{fill:none;stroke:#5d6b7a}
+path{fill:none;stroke:#5d6b7a}
 #legend{display:grid;grid-template-rows:12px auto;grid-auto-flow:column;grid-auto-columns:1fr;
 margin:0 0 12px;font-size:11.5px;color:var(--soft)}
-tbody tr:hover{background:var(--ground)}
+tbody tr:hover{background:var(--paper)}
 polygon.hot{stroke:#b5532a;stroke-width:3}
-table{width:100%;border-collapse:collapse;font-size:13.5px;display:block;max-height:480px;
+table{font-size:13.5px;display:block;max-height:480px;
 overflow:auto}
 th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);width:100%}
 td+td,th+th{white-space:nowrap;text-align:right}
