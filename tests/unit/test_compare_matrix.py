@@ -15,6 +15,7 @@ from edge_sdk.dna.markers import Vocabulary
 from genome_server.compare import reading
 from genome_server.compare.matrix import Genomes, carriers, pack, rarity_of, weigh
 from genome_server.compare.reading import genomes_version, read_genomes, read_some
+from genome_server.genomes.quotas import Quotas
 from genome_server.genomes.rows import SubjectState, built_schema
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION, CONSENT_PERSONALISATION
 from tests.unit._genomes import LANDMARK_HOUR, House, fresh, interaction, link, subject
@@ -31,18 +32,35 @@ LEARNT = CONSENT_LEARNING
         max_size=40,
     ),
     st.integers(1, 4),
+    st.lists(st.integers(1, 3), max_size=2),
 )
-def test_packing_is_what_it_is_row_by_row(facts: list[tuple[int, int, float]], most: int) -> None:
+def test_packing_is_what_it_is_row_by_row(
+    facts: list[tuple[int, int, float]], most: int, quotas: list[int]
+) -> None:
     columns = np.array(facts, float).reshape(-1, 3)
+    # Markers 0, 3, 6 have no limit, 1 and 4 the first, 2 and 5 the second.
+    limits = dict(enumerate(quotas, start=1))
+    group = np.array([marker % 3 if marker % 3 in limits else 0 for marker in range(7)])
     starts, markers, strengths = pack(
-        columns[:, 0].astype(int), columns[:, 1].astype(int), columns[:, 2], 4, most
+        columns[:, 0].astype(int),
+        columns[:, 1].astype(int),
+        columns[:, 2],
+        4,
+        most,
+        Quotas(group, np.array([0, *quotas])),
     )
     for row in range(4):
         best: dict[int, float] = {}
         for who, marker, strength in facts:
             if who == row and strength >= 2**-10:
                 best[marker] = max(best.get(marker, 0.0), strength)
-        kept = sorted(sorted(best, key=lambda marker: (-best[marker], marker))[:most])
+        ranked = sorted(best, key=lambda marker: (-best[marker], marker))
+        fitting = [
+            marker
+            for at, marker in enumerate(ranked)
+            if [one % 3 for one in ranked[:at]].count(marker % 3) < limits.get(marker % 3, 7)
+        ]
+        kept = sorted(fitting[:most])
         part = slice(starts[row], starts[row + 1])
         assert markers[part].tolist() == kept
         assert strengths[part].tolist() == [best[marker] for marker in kept]

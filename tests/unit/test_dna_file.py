@@ -60,7 +60,8 @@ profile_weight: 0.5
 namespaces:
   claim: never
   age: {profile: 2}
-  brand: {half_life: 10d}
+  brand: {half_life: 10d, max_markers: 16}
+  tier: {profile: 1, max_markers: 1}
 kinds:
   view: 0.25
   buy: {weight: 2, money: 0.5, label: success}
@@ -71,6 +72,7 @@ kinds:
     assert (schema.default_half_life_hours, schema.max_markers) == (36, 32)
     assert [schema.half_life(name) for name in ("claim", "age", "brand", "x")] == [0, 0, 240, 36]
     assert schema.profile_weight("age") == 2 * ONE_Q24
+    assert schema.quotas == {"brand": 16, "tier": 1}
     assert schema.kind("buy").money_weight_q24 == ONE_Q24 // 2
     assert schema.half_life("not-brand") == 240
     assert [schema.kind(name).label for name in ("view", "buy", "dismiss")] == [0, 1, -1]
@@ -100,6 +102,8 @@ kinds:
         ("derive: []", "derive: some", "a list of names, or all"),
         ("label: success", "label: yes", "kinds.click.label"),
         ("max_markers: 64", "max_markers: many", "max_markers"),
+        ("place: 60d", "place: {half_life: 1d, max_markers: 0}", "namespaces.place.max_markers"),
+        ("place: 60d", "place: {half_life: 1d, max_markers: 65}", "from 1 to 64"),
     ],
 )
 def test_mistakes_are_named(file: Path, old: str, new: str, says: str) -> None:

@@ -10,7 +10,7 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema, NamespaceRule
 from genome_server.genomes.bulk import encode_rows
 
-NAMESPACES = (NamespaceRule("a", 1), NamespaceRule("b", 24), NamespaceRule("c", 4_000))
+HALF_LIVES = {"a": 1, "b": 24, "c": 4_000}
 VOCABULARY = Vocabulary(bytes(16), [f"{space}:{i}" for space in "abcd" for i in range(6)])
 HOUR = 490_000
 
@@ -30,10 +30,18 @@ profiles = st.dictionaries(st.integers(0, len(VOCABULARY) - 1), st.integers(0, 1
     st.lists(st.tuples(states, profiles), max_size=8),
     st.sampled_from([1, 2]),
     st.sampled_from([1, 3, 64]),
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, 5)),
 )
 def test_they_are_the_rows_one_by_one(
-    people: list[tuple[GenomeState, dict[int, int]]], quantiser: int, most: int
+    people: list[tuple[GenomeState, dict[int, int]]],
+    quantiser: int,
+    most: int,
+    quotas: dict[str, int],
 ) -> None:
-    schema = DnaSchema(1, HOUR, NAMESPACES, (), 0, quantiser, most)
+    namespaces = tuple(
+        NamespaceRule(name, hours, max_markers=quotas.get(name, 0))
+        for name, hours in HALF_LIVES.items()
+    )
+    schema = DnaSchema(1, HOUR, namespaces, (), 0, quantiser, most)
     found = encode_rows([s for s, _ in people], [p for _, p in people], schema, VOCABULARY)
     assert found == [encode_row(s, p, schema, VOCABULARY) for s, p in people]

@@ -196,6 +196,22 @@ def test_encode_keeps_the_strongest_and_breaks_ties_by_index() -> None:
     assert (row.subject, row.consents, row.as_of_hour) == (b"s" * 16, 6, 0)
 
 
+def test_encode_leaves_the_places_of_a_namespace_that_has_enough_to_others() -> None:
+    vocabulary = Vocabulary(bytes(16), [f"{space}:{i}" for space in ("a", "b", "c") for i in "123"])
+    state = GenomeState({i: ONE_Q24 * (9 - i // 2 * 2) for i in range(9)}, LANDMARK)
+    rules = {"a": 1, "b": 2}
+    schema = replace(
+        SCHEMA,
+        namespaces=tuple(NamespaceRule(name, 5, max_markers=n) for name, n in rules.items()),
+        max_markers=5,
+    )
+    # Of a its 0 and 1 are as strong: the smaller index stays. c takes what is left of the five.
+    assert encode_row(state, {}, schema, vocabulary).indices.tolist() == [0, 3, 4, 6, 7]
+    assert encode_row(state, {0: 1, 2: 10 * ONE_Q24}, schema, vocabulary).indices[0] == 2
+    without = replace(schema, namespaces=(NamespaceRule("a", 5), NamespaceRule("b", 5)))
+    assert encode_row(state, {}, without, vocabulary).indices.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_encode_merges_the_profile_by_the_greater() -> None:
     state = GenomeState({3: ONE_Q24 // 2, 0: 5}, LANDMARK + 7)
     stronger = encode_row(state, {3: ONE_Q24}, SCHEMA, VOCABULARY)

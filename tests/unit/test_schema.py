@@ -17,7 +17,7 @@ def small(**changes: object) -> DnaSchema:
         namespaces=(
             NamespaceRule("brand", 48),
             NamespaceRule("not-claim", 7),
-            NamespaceRule("claim", 24),
+            NamespaceRule("claim", 24, max_markers=2),
             NamespaceRule("age", 0, ONE_Q24),
         ),
         kinds=(
@@ -32,6 +32,7 @@ def small(**changes: object) -> DnaSchema:
 def test_round_trip() -> None:
     for schema in (small(), default_schema(480_000, epoch=2)):
         assert DnaSchema.from_proto(schema.to_proto()) == schema
+    assert small().quotas == {"claim": 2}
 
 
 def test_half_life_sees_through_the_prefix_of_a_kind() -> None:
@@ -90,6 +91,8 @@ def test_rules_refuse() -> None:
         lambda: NamespaceRule("a", 10**6),
         lambda: NamespaceRule("a", 24, ONE_Q24),
         lambda: NamespaceRule("a", 0, 33 * ONE_Q24),
+        lambda: NamespaceRule("a", 1, max_markers=-1),
+        lambda: NamespaceRule("a", 1, max_markers=4097),
         lambda: KindRule("", 1),
         lambda: KindRule("a", -1),
         lambda: KindRule("a", 33 * ONE_Q24),

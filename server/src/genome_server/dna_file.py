@@ -108,8 +108,10 @@ max_markers: {MAX_MARKERS}
 quantiser: {rules.quantiser}
 
 # Half-life by namespace. A namespace of profiles: `age: {{profile: 2.0}}`.
-#   moment  what went on before counts half as much in the moment after so long: 90s, 30m, 2h,
-#           or none, which forgets it at once
+#   moment       what went on before counts half as much in the moment after so long: 90s, 30m,
+#                2h, or none, which forgets it at once
+#   max_markers  of this namespace a device sees so many at most: `word: {{half_life: 120d,
+#                max_markers: 16}}`
 namespaces:
 {names}
 
@@ -271,18 +273,20 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
 def _namespace(name: object, value: object) -> NamespaceRule:
     path = f"namespaces.{name}"
     namespace(name, path)
-    moment = MOMENT_HALF_LIVES_S.get(str(name), 0)
+    moment, most = MOMENT_HALF_LIVES_S.get(str(name), 0), 0
     if isinstance(value, Mapping):
-        only(value, ("half_life", "profile", "moment"), f"{path}.")
+        only(value, ("half_life", "profile", "moment", "max_markers"), f"{path}.")
+        if "max_markers" in value:
+            most = _quota(value["max_markers"], f"{path}.max_markers")
         if "moment" in value:
             moment = _seconds(value["moment"], f"{path}.moment")
         if "profile" in value:
             weight = _weight(value["profile"], f"{path}.profile")
             if value.get("half_life") not in (None, "never"):
                 raise FieldError(f"{path}: facts of a profile never fade; leave half_life out")
-            return NamespaceRule(str(name), 0, weight, moment)
+            return NamespaceRule(str(name), 0, weight, moment, most)
         value = value.get("half_life")
-    return NamespaceRule(str(name), _hours(value, path), moment_half_life_s=moment)
+    return NamespaceRule(str(name), _hours(value, path), 0, moment, most)
 
 
 def _kind(name: object, value: object) -> KindRule:
@@ -362,6 +366,13 @@ def _weight(value: object, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 32:
         raise FieldError(f"{field}: {value!r} is no weight from 0 to 32")
     return round(value * ONE_Q24)
+
+
+def _quota(value: object, field: str) -> int:
+    most = _whole(value, field)
+    if not 1 <= most <= MAX_MARKERS:
+        raise FieldError(f"{field}: {value!r} is no number of markers from 1 to {MAX_MARKERS}")
+    return most
 
 
 def _whole(value: object, field: str) -> int:

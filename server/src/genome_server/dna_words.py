@@ -35,9 +35,12 @@ def spell_hours(hours: int) -> str:
 def spell_namespace(rule: NamespaceRule) -> str:
     """What stands behind a namespace."""
     hours = spell_hours(rule.half_life_hours)
-    if not rule.moment_half_life_s:
-        return hours
-    return f"{{half_life: {hours}, moment: {rule.moment_half_life_s // 60}m}}"
+    parts = [f"half_life: {hours}"]
+    if rule.moment_half_life_s:
+        parts.append(f"moment: {rule.moment_half_life_s // 60}m")
+    if rule.max_markers:
+        parts.append(f"max_markers: {rule.max_markers}")
+    return f"{{{', '.join(parts)}}}" if len(parts) > 1 else hours
 
 
 def spell_kind(rule: KindRule) -> str:

@@ -281,8 +281,8 @@ def encode_row(
 ) -> Row:
     """Quantise a state and a profile (index → q24) into the row that devices hold.
 
-    The strongest `max_markers` at the hour of the newest imprint stay, ties go
-    to the smaller index. Their codes are those of the schema's quantiser: 1 says
+    The strongest `max_markers` at the hour of the newest imprint stay, and of a
+    namespace as many as its quota, ties go to the smaller index. Their codes are those of the schema's quantiser: 1 says
     the strength at that hour, 2 the state itself.
     """
     as_of = 0 if state.newest_hour is None else state.newest_hour - schema.landmark_hour
@@ -296,6 +296,17 @@ def encode_row(
         ((strength, index) for index, strength in strengths.items() if strength >= _SMALLEST_Q24),
         key=lambda pair: (-pair[0], pair[1]),
     )
+    if schema.quotas:
+        left = dict(schema.quotas)
+        fits = []
+        for pair in ranked:
+            namespace = vocabulary.name(pair[1]).partition(":")[0]
+            room = left.get(namespace, 1)
+            if room:
+                fits.append(pair)
+                if namespace in left:
+                    left[namespace] = room - 1
+        ranked = fits
     kept = sorted((index, strength) for strength, index in ranked[: schema.max_markers])
     if schema.quantiser == 1:
         codes = [quantise(strength) for _, strength in kept]

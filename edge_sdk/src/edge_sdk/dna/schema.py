@@ -45,12 +45,14 @@ class NamespaceRule:
     a profile's. A profile fact never fades, so one excludes the other.
     `moment_half_life_s`: seconds after which what went on before has halved in the moment; 0: it is
     forgotten at once.
+    `max_markers`: of this namespace in a row; 0: no limit of its own.
     """
 
     name: str
     half_life_hours: int
     profile_weight_q24: int = 0
     moment_half_life_s: int = 0
+    max_markers: int = 0
 
     def __post_init__(self) -> None:
         split(f"{self.name}:x")
@@ -70,6 +72,8 @@ class NamespaceRule:
                 f"namespace {self.name}: in the moment a half-life has 0 to "
                 f"{MAX_MOMENT_HALF_LIFE_S} seconds, not {self.moment_half_life_s}"
             )
+        if not 0 <= self.max_markers <= 4096:
+            raise UsageError(f"namespace {self.name}: a row holds 0 to 4096 markers of it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,13 @@ class DnaSchema:
             epoch=message.epoch,
             landmark_hour=message.landmark_hour,
             namespaces=tuple(
-                NamespaceRule(n.name, n.half_life_hours, n.profile_weight_q24, n.moment_half_life_s)
+                NamespaceRule(
+                    n.name,
+                    n.half_life_hours,
+                    n.profile_weight_q24,
+                    n.moment_half_life_s,
+                    n.max_markers,
+                )
                 for n in message.namespaces
             ),
             kinds=tuple(
@@ -168,6 +178,7 @@ class DnaSchema:
                     half_life_hours=n.half_life_hours,
                     profile_weight_q24=n.profile_weight_q24,
                     moment_half_life_s=n.moment_half_life_s,
+                    max_markers=n.max_markers,
                 )
                 for n in self.namespaces
             ],
@@ -199,6 +210,11 @@ class DnaSchema:
     @lazy
     def _namespace(self) -> dict[str, NamespaceRule]:
         return {rule.name: rule for rule in self.namespaces}
+
+    @lazy
+    def quotas(self) -> dict[str, int]:
+        """The most markers in a row, by namespace that has a limit of its own."""
+        return {rule.name: rule.max_markers for rule in self.namespaces if rule.max_markers}
 
     @lazy
     def _kind(self) -> dict[str, KindRule]:

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18genome_edge/v1/dna.proto\x12\x0egenome_edge.v1\"5\n\x0eWeightedMarker\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x13\n\x0bsalience_q8\x18\x02 \x01(\r\".\n\nVocabulary\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\x0f\n\x07markers\x18\x02 \x03(\t\"~\n\x07Lineage\x12\x1a\n\x12vocabulary_lineage\x18\x01 \x01(\x0c\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x14\n\x0cschema_epoch\x18\x03 \x01(\r\x12\x15\n\rlandmark_hour\x18\x04 \x01(\x03\x12\x11\n\tquantiser\x18\x05 \x01(\r\"n\n\rNamespaceRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fhalf_life_hours\x18\x02 \x01(\r\x12\x1a\n\x12profile_weight_q24\x18\x03 \x01(\x03\x12\x1a\n\x12moment_half_life_s\x18\x04 \x01(\r\"\x96\x01\n\x08KindRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nweight_q24\x18\x02 \x01(\x03\x12\x18\n\x10money_weight_q24\x18\x03 \x01(\x03\x12\x15\n\rmarker_prefix\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\x11\x12\x18\n\x10\x64well_weight_q24\x18\x06 \x01(\x03\x12\x0e\n\x06\x62\x65side\x18\x07 \x03(\t\"\xd6\x01\n\tDnaSchema\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x15\n\rlandmark_hour\x18\x02 \x01(\x03\x12\x11\n\tquantiser\x18\x03 \x01(\r\x12\x13\n\x0bmax_markers\x18\x04 \x01(\r\x12\x31\n\nnamespaces\x18\x05 \x03(\x0b\x32\x1d.genome_edge.v1.NamespaceRule\x12\'\n\x05kinds\x18\x06 \x03(\x0b\x32\x18.genome_edge.v1.KindRule\x12\x1f\n\x17\x64\x65\x66\x61ult_half_life_hours\x18\x07 \x01(\r\"\xa9\x01\n\x0bGenomeBlock\x12(\n\x07lineage\x18\x01 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\x10\n\x08subjects\x18\x02 \x01(\x0c\x12\x10\n\x08\x63onsents\x18\x03 \x03(\r\x12\x13\n\x0b\x61s_of_hours\x18\x04 \x03(\x11\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x14\n\x0cindex_deltas\x18\x06 \x03(\r\x12\x11\n\tstrengths\x18\x07 \x01(\x0c*\x92\x01\n\x0e\x43onsentPurpose\x12\x1f\n\x1b\x43ONSENT_PURPOSE_UNSPECIFIED\x10\x00\x12#\n\x1f\x43ONSENT_PURPOSE_PERSONALISATION\x10\x01\x12\x1c\n\x18\x43ONSENT_PURPOSE_LEARNING\x10\x02\x12\x1c\n\x18\x43ONSENT_PURPOSE_LOCATION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18genome_edge/v1/dna.proto\x12\x0egenome_edge.v1\"5\n\x0eWeightedMarker\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x13\n\x0bsalience_q8\x18\x02 \x01(\r\".\n\nVocabulary\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\x0f\n\x07markers\x18\x02 \x03(\t\"~\n\x07Lineage\x12\x1a\n\x12vocabulary_lineage\x18\x01 \x01(\x0c\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x14\n\x0cschema_epoch\x18\x03 \x01(\r\x12\x15\n\rlandmark_hour\x18\x04 \x01(\x03\x12\x11\n\tquantiser\x18\x05 \x01(\r\"\x83\x01\n\rNamespaceRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fhalf_life_hours\x18\x02 \x01(\r\x12\x1a\n\x12profile_weight_q24\x18\x03 \x01(\x03\x12\x1a\n\x12moment_half_life_s\x18\x04 \x01(\r\x12\x13\n\x0bmax_markers\x18\x05 \x01(\r\"\x96\x01\n\x08KindRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nweight_q24\x18\x02 \x01(\x03\x12\x18\n\x10money_weight_q24\x18\x03 \x01(\x03\x12\x15\n\rmarker_prefix\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\x11\x12\x18\n\x10\x64well_weight_q24\x18\x06 \x01(\x03\x12\x0e\n\x06\x62\x65side\x18\x07 \x03(\t\"\xd6\x01\n\tDnaSchema\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x15\n\rlandmark_hour\x18\x02 \x01(\x03\x12\x11\n\tquantiser\x18\x03 \x01(\r\x12\x13\n\x0bmax_markers\x18\x04 \x01(\r\x12\x31\n\nnamespaces\x18\x05 \x03(\x0b\x32\x1d.genome_edge.v1.NamespaceRule\x12\'\n\x05kinds\x18\x06 \x03(\x0b\x32\x18.genome_edge.v1.KindRule\x12\x1f\n\x17\x64\x65\x66\x61ult_half_life_hours\x18\x07 \x01(\r\"\xa9\x01\n\x0bGenomeBlock\x12(\n\x07lineage\x18\x01 \x01(\x0b\x32\x17.genome_edge.v1.Lineage\x12\x10\n\x08subjects\x18\x02 \x01(\x0c\x12\x10\n\x08\x63onsents\x18\x03 \x03(\r\x12\x13\n\x0b\x61s_of_hours\x18\x04 \x03(\x11\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x14\n\x0cindex_deltas\x18\x06 \x03(\r\x12\x11\n\tstrengths\x18\x07 \x01(\x0c*\x92\x01\n\x0e\x43onsentPurpose\x12\x1f\n\x1b\x43ONSENT_PURPOSE_UNSPECIFIED\x10\x00\x12#\n\x1f\x43ONSENT_PURPOSE_PERSONALISATION\x10\x01\x12\x1c\n\x18\x43ONSENT_PURPOSE_LEARNING\x10\x02\x12\x1c\n\x18\x43ONSENT_PURPOSE_LOCATION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.dna_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSENTPURPOSE']._serialized_start=930
-  _globals['_CONSENTPURPOSE']._serialized_end=1076
+  _globals['_CONSENTPURPOSE']._serialized_start=952
+  _globals['_CONSENTPURPOSE']._serialized_end=1098
   _globals['_WEIGHTEDMARKER']._serialized_start=44
   _globals['_WEIGHTEDMARKER']._serialized_end=97
   _globals['_VOCABULARY']._serialized_start=99
   _globals['_VOCABULARY']._serialized_end=145
   _globals['_LINEAGE']._serialized_start=147
   _globals['_LINEAGE']._serialized_end=273
-  _globals['_NAMESPACERULE']._serialized_start=275
-  _globals['_NAMESPACERULE']._serialized_end=385
-  _globals['_KINDRULE']._serialized_start=388
-  _globals['_KINDRULE']._serialized_end=538
-  _globals['_DNASCHEMA']._serialized_start=541
-  _globals['_DNASCHEMA']._serialized_end=755
-  _globals['_GENOMEBLOCK']._serialized_start=758
-  _globals['_GENOMEBLOCK']._serialized_end=927
+  _globals['_NAMESPACERULE']._serialized_start=276
+  _globals['_NAMESPACERULE']._serialized_end=407
+  _globals['_KINDRULE']._serialized_start=410
+  _globals['_KINDRULE']._serialized_end=560
+  _globals['_DNASCHEMA']._serialized_start=563
+  _globals['_DNASCHEMA']._serialized_end=777
+  _globals['_GENOMEBLOCK']._serialized_start=780
+  _globals['_GENOMEBLOCK']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

@@ -40,12 +40,13 @@ class Lineage(_message.Message):
     def __init__(self, vocabulary_lineage: _Optional[bytes] = ..., vocabulary_size: _Optional[int] = ..., schema_epoch: _Optional[int] = ..., landmark_hour: _Optional[int] = ..., quantiser: _Optional[int] = ...) -> None: ...
 
 class NamespaceRule(_message.Message):
-    __slots__ = ("name", "half_life_hours", "profile_weight_q24", "moment_half_life_s")
+    __slots__ = ("name", "half_life_hours", "profile_weight_q24", "moment_half_life_s", "max_markers")
     name: str
     half_life_hours: int
     profile_weight_q24: int
     moment_half_life_s: int
-    def __init__(self, name: _Optional[str] = ..., half_life_hours: _Optional[int] = ..., profile_weight_q24: _Optional[int] = ..., moment_half_life_s: _Optional[int] = ...) -> None: ...
+    max_markers: int
+    def __init__(self, name: _Optional[str] = ..., half_life_hours: _Optional[int] = ..., profile_weight_q24: _Optional[int] = ..., moment_half_life_s: _Optional[int] = ..., max_markers: _Optional[int] = ...) -> None: ...
 
 class KindRule(_message.Message):
     __slots__ = ("name", "weight_q24", "money_weight_q24", "marker_prefix", "label", "dwell_weight_q24", "beside")

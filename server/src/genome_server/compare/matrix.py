@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.dna.schema import ONE_Q24
+from genome_server.genomes.quotas import Quotas
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -78,9 +79,15 @@ class Genomes:
 
 
 def pack(
-    rows: Ints, markers: Ints, strengths: Floats, count: int, most: int
+    rows: Ints,
+    markers: Ints,
+    strengths: Floats,
+    count: int,
+    most: int,
+    quotas: Quotas | None = None,
 ) -> tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """(starts int64[count + 1], markers, strengths): the strongest `most` of each of `count` rows.
+    """(starts int64[count + 1], markers, strengths): the strongest `most` of each of `count` rows,
+    and of a namespace as many as its quota.
 
     Entries come in any order. Of two for one marker the stronger counts; faint ones are left out;
     of equal strengths the smaller marker stays.
@@ -90,6 +97,8 @@ def pack(
     first = np.ones(len(rows), bool)
     first[1:] = (rows[1:] != rows[:-1]) | (markers[1:] != markers[:-1])
     kept = np.flatnonzero(first & (strengths >= FAINTEST))
+    if quotas is not None:
+        kept = kept[quotas.fitting(rows[kept], markers[kept], strengths[kept])]
     sizes = np.bincount(rows[kept], minlength=count)
     if sizes.max(initial=0) > most:
         ranked = kept[np.lexsort((-strengths[kept], rows[kept]))]

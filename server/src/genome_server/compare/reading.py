@@ -31,6 +31,7 @@ from genome_server.compare.matrix import (
 from genome_server.derived import Insights
 from genome_server.derived.renew import insights_of
 from genome_server.errors import Refused
+from genome_server.genomes.quotas import quotas_of
 from genome_server.genomes.rows import GENOMES, LOG_KEY, SubjectState, built_schema, person_of
 from genome_server.store.rows import (
     CONSENT_LEARNING,
@@ -233,7 +234,12 @@ class _Reading:
         strengths = np.concatenate((strengths, facts / ONE_Q24))
         told = located[rows] | ~self._homes[markers]
         starts, kept, strong = pack(
-            rows[told], markers[told], strengths[told], len(waiting), self._schema.max_markers
+            rows[told],
+            markers[told],
+            strengths[told],
+            len(waiting),
+            self._schema.max_markers,
+            quotas_of(self._schema, self._vocabulary),
         )
         self._pages.append((np.diff(starts), kept, strong))
 

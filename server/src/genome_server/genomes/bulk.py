@@ -19,6 +19,7 @@ from edge_sdk.dna.genome import NOBODY, Row, dequantise
 from edge_sdk.dna.imprint import GenomeState, encode_row, mantissa
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
+from genome_server.genomes.quotas import quotas_of
 
 _SMALLEST: Final = 1 << 14
 _Ints = npt.NDArray[np.int64]
@@ -49,6 +50,9 @@ def encode_rows(
         np.concatenate((value, facts)),
     )
     seen = np.flatnonzero(strength >= _SMALLEST)
+    quotas = quotas_of(schema, vocabulary)
+    if quotas is not None:
+        seen = seen[quotas.fitting(row[seen], index[seen], strength[seen])]
     kept = seen[_strongest(row[seen], strength[seen], schema.max_markers, len(states))]
     if schema.quantiser == 1:
         codes = np.searchsorted(_steps(1), strength[kept], side="right").astype(np.uint8)
