@@ -282,8 +282,8 @@ def encode_row(
     """Quantise a state and a profile (index → q24) into the row that devices hold.
 
     The strongest `max_markers` at the hour of the newest imprint stay, and of a
-    namespace as many as its quota, ties go to the smaller index. Their codes are those of the schema's quantiser: 1 says
-    the strength at that hour, 2 the state itself.
+    namespace as many as its quota; ties go to the smaller index. Their codes are
+    those of the schema's quantiser: 1 says the strength at that hour, 2 the state itself.
     """
     as_of = 0 if state.newest_hour is None else state.newest_hour - schema.landmark_hour
     half_lives = schema.half_lives(vocabulary)
