@@ -58,6 +58,10 @@ def test_only_the_kinds_that_were_asked_for(path: Path) -> None:
 def test_who_reads_some_kinds_passes_over_batches_without(path: Path) -> None:
     with LogReader(path) as reader:
         assert [b.offset for b in reader.batches() if b.holds({3, 99})] == [205]
+        brief = list(reader.batches(kinds={3, 99}))
+        assert [(b.offset, b.count, bool(b.raw)) for b in brief] == [
+            (0, 10, False), (10, 5, False), (15, 190, False), (205, 1, True),
+        ]  # fmt: skip
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batches SET kinds = 4")  # kind 2 alone
     with LogReader(path) as reader:
@@ -77,6 +81,7 @@ def test_a_log_of_the_earlier_format_is_read_and_grows(path: Path) -> None:
     with LogReader(path) as reader:
         assert list(reader.frames()) == before
         assert [f.offset for f in reader.frames(kinds={3})] == [205]
+        assert all(b.raw for b in reader.batches(kinds={3})), "nobody knows what they hold"
         with Committer(path) as log:  # adds the kinds, while somebody reads
             append(log, 201, 201, device="d")
         assert len(list(reader.frames())) == 207

@@ -75,8 +75,10 @@ class Counters:
                 store.set_consumer_offset(COUNTERS, 0, 0)
                 store.set_meta(COUNTERS_LOG_KEY, name)
         start, stop = store.consumer_offset(COUNTERS, 0), self._stop(name)
-        batches = list(self._log.batches(start, stop=stop, max_events=max_events))
         self._learn()
+        batches = list(
+            self._log.batches(start, stop=stop, max_events=max_events, kinds=self._kinds)
+        )
         if not batches:
             self._sweep()
             return 0

@@ -21,7 +21,7 @@ from genome_server.genomes import aggregate, tables
 from genome_server.genomes.aggregation import INTERACTIONS_AT_ONCE, Aggregation
 from genome_server.genomes.columns import ColumnReader, ThingDna
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.events import ConsentSaid, EventReader, LinkSaid
+from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSaid
 from genome_server.genomes.rows import SubjectState, person_of
 from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import Store
@@ -60,7 +60,7 @@ class Gathering:
         """Read the log on, up to `stop`. Raises LandmarkExhausted."""
         waiting: list[LogBatch] = []
         count = 0
-        for batch in log.batches(self.end, stop=stop):
+        for batch in log.batches(self.end, stop=stop, kinds=READ):
             waiting.append(batch)
             count += batch.count
             self.marks[batch.device, batch.epoch, batch.lane] = batch.last

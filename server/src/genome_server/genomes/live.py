@@ -18,7 +18,7 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import LandmarkExhausted
 from genome_server.derived.renew import insights_of
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.events import ConsentSaid, EventReader, LinkSaid
+from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSaid
 from genome_server.genomes.gains import Gains, gains
 from genome_server.genomes.reading import BulkReader, Told
 from genome_server.genomes.rows import (
@@ -97,13 +97,14 @@ class LiveConsumer:
         if schema is None:
             return 0
         start = store.consumer_offset(GENOMES, schema.epoch)
-        batches = list(self._log.batches(start, max_events=max_events))
+        batches = list(self._log.batches(start, max_events=max_events, kinds=READ))
         if not batches:
             return 0
         scope = seen_scope(self._log.incarnation.hex())
         Increment(store, schema, batches, scope, self._event_reader(schema)).apply()
         end = batches[-1].next_offset
-        store.set_applied_marks((b.device, b.epoch, b.lane, b.last) for b in batches)
+        marks = {(b.device, b.epoch, b.lane): b.last for b in batches}
+        store.set_applied_marks((*lane, last) for lane, last in marks.items())
         store.set_consumer_offset(GENOMES, schema.epoch, end)
         store.set_consumer_offset(ONCE, 0, max(end, store.consumer_offset(ONCE, 0)))
         return end - start

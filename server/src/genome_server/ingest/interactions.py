@@ -226,7 +226,7 @@ class LogSink:
         offset = self._store.consumer_offset(self._consumer, 0)
         keys: list[bytes] = []
         after = offset
-        for batch in self._reader.batches(offset, max_events=_CATCH_UP_EVENTS):
+        for batch in self._reader.batches(offset, max_events=_CATCH_UP_EVENTS, kinds=_KEYED):
             for frame in batch.frames(_KEYED):
                 key = _logged_key(frame)
                 if key is not None:

@@ -149,17 +149,23 @@ class LogReader:
         return 0 if row is None else row[0]
 
     def batches(
-        self, start: int = 0, *, stop: int | None = None, max_events: int | None = None
+        self,
+        start: int = 0,
+        *,
+        stop: int | None = None,
+        max_events: int | None = None,
+        kinds: Collection[int] | None = None,
     ) -> Iterator[LogBatch]:
         """Yield the batches that begin at or after `start` and before `stop`, in order.
 
-        With `max_events`, ends with the batch that reaches that number. `start`
+        With `max_events`, ends with the batch that reaches that number. With `kinds`, the frames
+        of a batch that holds none of them are left where they are: its `raw` is empty. `start`
         must be 0 or a batch's `next_offset`; ValueError where it lies inside one.
         """
         self._check_start(start)
         seen = 0
         while True:
-            page = self._page(start, stop)
+            page = self._page(start, stop, kinds)
             if not page:
                 return
             for batch in page:
@@ -173,7 +179,7 @@ class LogReader:
         self, start: int = 0, *, stop: int | None = None, kinds: Collection[int] | None = None
     ) -> Iterator[LoggedFrame]:
         """Yield the frames of `batches(start, stop=stop)`, in order, of the given kinds."""
-        for batch in self.batches(start, stop=stop):
+        for batch in self.batches(start, stop=stop, kinds=kinds):
             yield from batch.frames(kinds)
 
     def through(self, device: str, epoch: bytes, lane: int) -> int:
@@ -240,10 +246,11 @@ class LogReader:
         if row is not None and row[0] + row[1] > start:
             raise ValueError(f"offset {start} lies inside the batch at {row[0]}")
 
-    def _page(self, start: int, stop: int | None) -> list[LogBatch]:
+    def _page(self, start: int, stop: int | None, kinds: Collection[int] | None) -> list[LogBatch]:
+        columns = self._columns if kinds is None else schema.only(self._columns, kind_bits(kinds))
         with self._lock:
             rows = self._connection.execute(
-                f"SELECT {self._columns} FROM batches WHERE offset >= ? AND offset < ?"
+                f"SELECT {columns} FROM batches WHERE offset >= ? AND offset < ?"
                 " ORDER BY offset LIMIT ?",
                 (start, 2**63 - 1 if stop is None else stop, _PAGE),
             ).fetchall()

@@ -139,6 +139,12 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def only(columns: str, bits: int) -> str:
+    """Return what to select so that frames of other kinds than these bits are not even read."""
+    *others, kinds, frames = columns.split(", ")
+    return ", ".join((*others, kinds, f"CASE WHEN {kinds} & {bits} THEN {frames} ELSE x'' END"))
+
+
 def columns(connection: sqlite3.Connection) -> str:
     """Return what to select for a row as `BATCH_COLUMNS` has it, also from an earlier format."""
     if _format(connection) == _EARLIER:
