@@ -8,6 +8,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -31,12 +32,14 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def complete_journey() -> History:
     """What the households of a grocer bought, and the coupons that they redeemed."""
     folder = _folder("complete_journey")
-    products = pq.read_table(folder / "products.parquet").to_pylist()
+    bought = pq.read_table(folder / "transactions_sample.parquet")
+    products = pq.read_table(folder / "products.parquet")
+    products = products.filter(pc.is_in(products["product_id"], bought["product_id"]))
     dna: dict[Hashable, Dna] = {
         row["product_id"]: _dna((ns, row[name]) for name, ns in _ATTRIBUTES.items() if row[name])
-        for row in products
+        for row in products.to_pylist()
     }
-    lines = pq.read_table(folder / "transactions_sample.parquet").to_pylist()
+    lines = bought.to_pylist()
     stamps = [_hour(row["transaction_timestamp"]) for row in lines]
     landmark = sorted(stamps)[len(stamps) // 2]  # half of what happened lies before it
     done = [
