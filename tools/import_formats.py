@@ -52,9 +52,9 @@ the extension, or by `--format`. `genome-server schema KIND` prints the JSON Sch
   in any file of the server, the rejects included.
 
 Import in this order: products, contents, places, placements, offers, customers, loyalty, links,
-signals, browsing, interactions. What is named must be known: an interaction with a product, offer
-or customer that is not is set aside (`--create-customers` makes the customers, also for signals and
-browsing). [sources.md](sources.md) says what becomes of which.
+signals, browsing, visits, interactions. What is named must be known: an interaction with a product,
+offer or customer that is not is set aside (`--create-customers` makes the customers, also for
+signals, browsing and visits). [sources.md](sources.md) says what becomes of which.
 
 The last kind, moments, is not imported: these are the rows of lists for `genome-server decide`, see
 [bulk.md](bulk.md).

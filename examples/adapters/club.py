@@ -1,10 +1,11 @@
 """What further sources say of the people of the made-up town: a loyalty club, a forum, a web shop.
 
 Everything in it is synthetic, as the town is (`examples.adapters.town`): made from a seed, for
-people who do not exist. It shows what rows of `loyalty`, `links`, `signals` and `browsing` look
-like, and has what such sources have: club cards whose owners are found by an e-mail address that
-the shop knows too, two who share one by mistake and are taken apart again, and a card that nobody
-claims. Import the town first.
+people who do not exist. It shows what rows of `loyalty`, `links`, `signals`, `browsing` and
+`visits` look like, and has what such sources have: club cards whose owners are found by an e-mail
+address that the shop knows too, two who share one by mistake and are taken apart again, and a card
+that nobody claims; people who search, people who stroll through the shelves, and people who come
+for a coupon and leave at the basket. Import the town first.
 
     python -m examples.adapters.club OUT_DIR
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ CLUB = "club"
 _TIERS = ((5_000, "gold"), (1_000, "silver"), (0, "bronze"))
 _TOPICS = ("espresso", "crime-novels", "marathon", "fair-trade", "cocktails", "pastry")
 _CHANNELS = ("web", "web", "app")
+# What people do before they look at a product, and how their visits begin and end.
+_WAYS: Mapping[str, tuple[str, tuple[str, ...], Sequence[str]]] = {
+    "searches": ("search", ("home",), ("basket", "checkout", "done")),
+    "strolls": ("list", ("home",), ("compare", "reviews")),
+    "saves": ("offer", ("campaign",), ("basket", "help")),
+}
 
 
 def loyalty(rng: random.Random, cards: Sequence[str], until: datetime) -> list[Row]:
@@ -105,6 +112,29 @@ def browsing(
     return rows
 
 
+def visits(rng: random.Random, clicks: Sequence[Row]) -> list[Row]:
+    """The visits whose pages of products `clicks` are, with the pages around them; some bounce."""
+    ways: dict[str, str] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for click in clicks:
+        person, session = str(click["customer"]), str(click["session"])
+        way = ways.setdefault(person, rng.choice(sorted(_WAYS)))
+        before, entry, after = _WAYS[way]
+        if session not in found:
+            found[session] = {
+                "customer": person, "session": session, "pages": [*entry], "dwell_ms": 0,
+                "channel": click["channel"], "time": click["time"],
+            }  # fmt: skip
+            found[session]["after"] = after[: rng.randint(0, len(after))]
+        found[session]["pages"] += [before, "product"]
+        found[session]["dwell_ms"] += click["dwell_ms"]
+    for visit in found.values():
+        visit["pages"] += visit.pop("after")
+        if rng.random() < 0.2:
+            visit["pages"] = visit["pages"][:1]
+    return list(found.values())
+
+
 def write(
     out: Path, *, seed: int = 7, customers: int = 60, until: datetime | None = None
 ) -> Written:
@@ -115,6 +145,7 @@ def write(
     people = [f"customer-{number:03}" for number in range(1, customers + 1)]
     cards = [f"card-{number:03}" for number in range(len(people) // 2)]
     clicks = browsing(rng, people, town.products(), end)
+    walks = visits(random.Random(f"visits:{seed}"), clicks)
     files = {
         "loyalty.csv": write_csv(
             out / "loyalty.csv",
@@ -124,6 +155,7 @@ def write(
         "links.jsonl": write_jsonl(out / "links.jsonl", links(cards, people, end)),
         "signals.jsonl": write_jsonl(out / "signals.jsonl", signals(rng, people, end)),
         "browsing.csv": write_csv(out / "browsing.csv", list(clicks[0]), clicks),
+        "visits.jsonl": write_jsonl(out / "visits.jsonl", walks),
     }
     return Written(out, f"{SAYS} (seed {seed})", files)
 

@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 # The order in which a fresh server takes the kinds: what is named before what names it.
 IMPORT_ORDER = (
     "products", "contents", "places", "placements", "offers", "customers", "loyalty", "links",
-    "signals", "browsing", "interactions",
+    "signals", "browsing", "visits", "interactions",
 )  # fmt: skip
 
 

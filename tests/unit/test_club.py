@@ -23,7 +23,7 @@ def test_the_town_and_its_club(tmp_path: Path) -> None:
         text = tenant.dna_path.read_text()
         tenant.dna_path.write_text(text.replace("derive: []", "derive: all"))
         for kind in ("products", "places", "placements", "offers", "customers", "loyalty",
-                     "links", "signals", "browsing", "interactions"):  # fmt: skip
+                     "links", "signals", "browsing", "visits", "interactions"):  # fmt: skip
             assert run(tenant, store, kind, files[kind]).whole, kind
         with LogReader(tenant.log_path) as log:
             report = build(store, log, tenant.dna_path)
@@ -47,5 +47,9 @@ def test_the_town_and_its_club(tmp_path: Path) -> None:
             vocabulary.name(index).split(":")[0] for row in rows.values() for index in row.indices
         )
         assert {"insight", "topic", "not-topic", "community", "tender", "tier"} <= found.keys()
+        walks = {name for row in rows.values() for name in map(vocabulary.name, row.indices)}
+        assert {"path:search>product", "visit:exit-basket", "visit:bounce"} <= walks
+        assert max(Counter(vocabulary.name(i).split(":")[0] for i in row.indices)["path"]
+                   for row in rows.values()) <= 8  # fmt: skip
         kinds = {name.split(":")[1].split("-")[0] for name in owner if name.startswith("insight")}
         assert {"recency", "frequency", "spend"} <= kinds

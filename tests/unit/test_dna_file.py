@@ -18,7 +18,7 @@ from genome_server.dna_file import (
     read_derived,
     read_schema,
 )
-from genome_server.dna_words import default_kinds
+from genome_server.dna_words import default_kinds, default_namespaces
 from genome_server.errors import SchemaFileError
 from genome_server.store.sqlite import SqliteStore
 
@@ -42,9 +42,14 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 def test_the_default_file_is_the_default_schema(file: Path) -> None:
     schema, weight = read_schema(file)
     rules = default_schema(schema.landmark_hour, epoch=0)
-    assert schema == replace(rules, kinds=tuple(default_kinds(rules)))
+    assert schema == replace(
+        rules,
+        kinds=tuple(default_kinds(rules)),
+        namespaces=tuple(default_namespaces(rules)),
+    )
+    assert schema.quotas == {"path": 8, "visit": 6}
     assert {kind.name for kind in schema.kinds} - {kind.name for kind in rules.kinds} == {
-        "endorse", "criticise",
+        "endorse", "criticise", "visit",
     }  # fmt: skip
     assert read_derived(file) == ()
     assert schema.landmark_hour == datetime(2026, 1, 1, tzinfo=UTC).timestamp() // 3600

@@ -44,7 +44,14 @@ from edge_sdk.dna.schema import (
 )
 from edge_sdk.errors import UsageError
 from genome_server.derived.insights import NAMES, NAMESPACE
-from genome_server.dna_words import LABELS, default_kinds, spell_hours, spell_kind, spell_namespace
+from genome_server.dna_words import (
+    LABELS,
+    default_kinds,
+    default_namespaces,
+    spell_hours,
+    spell_kind,
+    spell_namespace,
+)
 from genome_server.errors import SchemaFileError
 from genome_server.things.dna import Things
 from genome_server.things.fields import FieldError, mapping, namespace, only
@@ -83,7 +90,9 @@ def default_text(now: datetime) -> str:
     """The file that `init` writes; the landmark lies some months before `now`."""
     first = (now.astimezone(UTC) - timedelta(days=LANDMARK_DAYS_BACK)).date()
     rules = default_schema(0)
-    names = "\n".join(f"  {rule.name}: {spell_namespace(rule)}" for rule in rules.namespaces)
+    names = "\n".join(
+        f"  {rule.name}: {spell_namespace(rule)}" for rule in default_namespaces(rules)
+    )
     kinds = "\n".join(f"  {rule.name}: {spell_kind(rule)}" for rule in default_kinds(rules))
     return f"""\
 # The DNA schema of this tenant: how markers fade, and what interactions weigh.

@@ -23,6 +23,15 @@ def default_kinds(rules: DnaSchema) -> Iterator[KindRule]:
             yield rule
     yield KindRule("endorse", ONE_Q24 // 2)
     yield KindRule("criticise", ONE_Q24 // 2, marker_prefix="not-")
+    yield KindRule("visit", ONE_Q24 // 8, dwell_weight_q24=ONE_Q24 // 16)
+
+
+def default_namespaces(rules: DnaSchema) -> Iterator[NamespaceRule]:
+    """The namespaces of a new tenant: the SDK's, and those of click sequences, which are faint and
+    many, and leave room."""
+    yield from rules.namespaces
+    yield NamespaceRule("path", 60 * 24, max_markers=8)
+    yield NamespaceRule("visit", 60 * 24, max_markers=6)
 
 
 def spell_hours(hours: int) -> str:

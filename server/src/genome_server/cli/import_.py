@@ -14,7 +14,7 @@ from genome_server.ingest.names import KIND_NAMES
 if TYPE_CHECKING:
     from genome_server.ingest.importer import FileReport
 
-_OF_CUSTOMERS = ("signals", "browsing", "interactions")
+_OF_CUSTOMERS = ("signals", "browsing", "visits", "interactions")
 _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 
 
@@ -30,8 +30,8 @@ _COUNTS = ("rows_in", "new", "changed", "unchanged", "rejected")
 @click.option(
     "--create-customers",
     is_flag=True,
-    help="Signals, browsing, interactions: make customers that are not known, instead of setting "
-    "the row aside.",
+    help="Signals, browsing, visits, interactions: make customers that are not known, instead of "
+    "setting the row aside.",
 )
 @common_options
 def command(
@@ -44,8 +44,8 @@ def command(
     """Import FILES of a KIND: CSV, JSON Lines, YAML or Parquet.
 
     KIND is products, contents, places, placements, offers, customers, loyalty,
-    links, signals, browsing or interactions; import them in this order, since
-    rows are refused that name what is not known.
+    links, signals, browsing, visits or interactions; import them in this order,
+    since rows are refused that name what is not known.
 
     Good rows go in; bad ones are reported by file, line, column and cause, and
     kept aside in a rejects file. Importing a file twice changes nothing. Ends

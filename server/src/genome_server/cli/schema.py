@@ -22,8 +22,8 @@ def command(console: Console, kind: str, example: str | None) -> None:
     """Print the JSON Schema of a KIND of row, or an example of it.
 
     KIND is products, contents, places, placements, offers, customers, loyalty,
-    links, signals, browsing, interactions or moments, which are the rows of the
-    lists of genome-server decide.
+    links, signals, browsing, visits, interactions or moments, which are the rows
+    of the lists of genome-server decide.
 
     \b
     genome-server schema offers

@@ -1,6 +1,7 @@
 """What can be imported of further sources; see `genome_server.ingest.kinds`.
 
-Loyalty schemes, social networks and communities, the pages of a site, and which ids are one person.
+Loyalty schemes, social networks and communities, pages and visits of a site, and which ids are one
+person.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from genome_server.ingest.terms import (
     time,
     whole,
 )
+from genome_server.ingest.visits import PAGES
 
 _WHEN: Final = "2026-03-01T18:05:00+01:00"
 
@@ -131,6 +133,41 @@ BROWSING: Final = kind_of(
     alternatives=(("product",), ("offer",), ("content",), ("dna",)),
 )
 
+VISITS: Final = kind_of(
+    "visits",
+    "Visits: the click sequences of a site or app, one row for each visit once it has ended. It "
+    "becomes an interaction of the kind `visit`, and what the order of its pages says becomes "
+    "markers `path:…` and `visit:…`.",
+    ["customer", "session", "pages", "time"],
+    {
+        "customer": id_("The customer's id.", "c-1001"),
+        "source": _source(),
+        "session": id_("The visit; it makes a row count once.", "visit-881"),
+        "pages": list_(
+            "The kinds of the pages, in order: "
+            + "; ".join(f"`{name}` ({says})" for name, says in PAGES.items())
+            + ".",
+            {"type": "string", "enum": list(PAGES)},
+            "campaign",
+            "search",
+            "product",
+            "search",
+            "product",
+            "basket",
+            minItems=1,
+            maxItems=1000,
+            **{"x-expected": "a list of 1 to 1000 pages"},
+        ),
+        "dwell_ms": whole("How long it took, in milliseconds.", 312_000, 0, 86_400_000_000),
+        "channel": text("Web, app …; `web` if left out.", "app", maxLength=120),
+        "context": free(
+            "What else there was: activity, campaign …; each becomes a marker of the moment.",
+            {"activity": "gift-search", "referrer": "newsletter"},
+        ),
+        "time": time("When it began, local time with its offset.", _WHEN),
+    },
+)
+
 LINKS: Final = kind_of(
     "links",
     "Links: which ids are one person, said outright (`other`) or by what they share (`key`). The "
@@ -168,5 +205,5 @@ LINKS: Final = kind_of(
     alternatives=(("other", "other_source"), ("key", "key_kind")),
 )
 
-SOURCES: Final = (LOYALTY, LINKS, SIGNALS, BROWSING)
+SOURCES: Final = (LOYALTY, LINKS, SIGNALS, BROWSING, VISITS)
 """What is imported after products and customers, in this order."""

@@ -16,6 +16,7 @@ KIND_NAMES: Final = (
     "links",
     "signals",
     "browsing",
+    "visits",
     "interactions",
 )
 """In the order in which a newcomer imports them."""

@@ -15,6 +15,7 @@ _KEYS = {
     "interactions": "interaction_id",
     "signals": "signal_id",
     "browsing": "step",
+    "visits": "session",
     "loyalty": "at",
 }
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 #: Kinds whose sinks lie in `sinks_sources`.
-SOURCE_KINDS = ("loyalty", "links", "signals", "browsing")
+SOURCE_KINDS = ("loyalty", "links", "signals", "browsing", "visits")
 
 _CONSENTS = {
     "none": 0,

@@ -34,6 +34,7 @@ from genome_server.ingest.sources import (
     signal_interaction,
     words_of_key,
 )
+from genome_server.ingest.visits import PATH, VISIT, visit_interaction
 from genome_server.store.rows import CustomerRow, PutCount
 
 if TYPE_CHECKING:
@@ -85,6 +86,29 @@ class BrowsingSink(InteractionSink):
         except RowError as error:
             column = {"context.channel": "channel", "kind": "action"}.get(error.column)
             raise RowError(column or error.column, error.cause) from error
+
+
+class VisitSink(InteractionSink):
+    """Visits go to the log as interactions."""
+
+    def key(self, row: Row) -> str:
+        """Source and visit."""
+        return f"{row.get('source', 'app')}\0{row['session']}"
+
+    def prepare(self, row: Row) -> Event:
+        """The event. Raises RowError."""
+        try:
+            return super().prepare(visit_interaction(row))
+        except RowError as error:
+            if error.column == "kind":
+                raise RowError(
+                    "",
+                    f"dna.yaml has no kind {VISIT!r}; add under `kinds:` such as "
+                    f"`{VISIT}: {{weight: 0.125, dwell: 0.0625}}`, and under `namespaces:` such as "
+                    f"`{PATH}: {{half_life: 60d, max_markers: 8}}`",
+                ) from error
+            raise RowError({"context.channel": "channel"}.get(error.column, error.column),
+                           error.cause) from error  # fmt: skip
 
 
 class LoyaltySink:
@@ -233,6 +257,8 @@ def source_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: 
             return LinkSink(tenant, store, file)
         case "signals":
             return SignalSink(tenant, store, file, create=create)
+        case "visits":
+            return VisitSink(tenant, store, file, create=create)
         case _:
             return BrowsingSink(tenant, store, file, create=create)
 

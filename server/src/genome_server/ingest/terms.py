@@ -44,9 +44,9 @@ def whole(says: str, example: int, low: int, high: int) -> Schema:
     return field("integer", says, example, minimum=low, maximum=high)
 
 
-def list_(says: str, items: Schema, *example: Any) -> Schema:
+def list_(says: str, items: Schema, *example: Any, **more: Any) -> Schema:
     """A list of items."""
-    return field("array", says, list(example), items=items)
+    return field("array", says, list(example), items=items, **more)
 
 
 def time(says: str, example: str) -> Schema:
