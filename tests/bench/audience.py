@@ -28,13 +28,12 @@ def run(figures: Figures) -> None:
         print(f"  left out: {missing}")
         return
     parts = list(journey.customers(lines, CUSTOMERS))
-    worth = journey.worth(lines, parts)
     plain = encode(journey.columns_of(parts))
     with_ids = encode(journey.columns_of(parts, lookups=True))
     del parts
     figures.add("snapshot.bytes_per_customer", len(plain) / CUSTOMERS, "B")
     figures.add("snapshot.with_lookup.bytes_per_customer", len(with_ids) / CUSTOMERS, "B")
-    figures.add("snapshot.auc_lost", worth.exact - worth.quantised, "AUC")
+    lost(lines, figures)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "content").write_bytes(plain)
@@ -54,3 +53,14 @@ def run(figures: Figures) -> None:
                 snapshot.lookup(subject)
             rounds.append(time.perf_counter() - begun)
     figures.add("snapshot.lookup_us", min(rounds) / _LOOKUPS * 1e6, "us")
+
+
+def lost(lines: journey.Lines, figures: Figures) -> None:
+    """What a device's 64 markers in codes cost, of whole genomes: step by step, and in all."""
+    found = journey.worth(lines)
+    figures.add("snapshot.whole_auc", found["whole"].auc, "AUC")
+    figures.add("snapshot.quantised.auc_lost", found["wire"].lost - found["pruned"].lost, "AUC")
+    for name, arm in (("pruned.", "pruned"), ("", "wire"), ("rare_first.", "rare_first")):
+        figures.add(f"snapshot.{name}auc_lost", found[arm].lost, "AUC")
+        figures.add(f"snapshot.{name}auc_lost.low", found[arm].low, "AUC")
+        figures.add(f"snapshot.{name}auc_lost.high", found[arm].high, "AUC")

@@ -23,6 +23,7 @@ from edge_sdk.dna.schema import HOUR_MS, DnaSchema, default_schema
 from examples.datasets import find
 from genome_edge.v1 import dna_pb2
 from genome_server.learning.metrics import auc
+from tests.bench.segment import auc_difference
 
 SEED: Final = 7
 _NAMESPACES: Final = {
@@ -38,6 +39,9 @@ _FAINTEST: Final = 2.0**-10
 # Of each household the set has some lines only; those with fewer than this would have fewer
 # markers than a year of shopping leaves behind.
 _LEAST_LINES: Final = 24
+# Customers by whom it is measured what is lost, and products that each is shown of either kind.
+JUDGED: Final = 40_000
+_SHOWN: Final = 2
 _CONSENTS: Final = 1 << dna_pb2.CONSENT_PURPOSE_PERSONALISATION
 
 Array = npt.NDArray[Any]
@@ -101,7 +105,7 @@ class Part(NamedTuple):
 
 
 def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
-    """So many customers, some at a time."""
+    """So many customers, some at a time, each with the 64 markers that a device sees."""
     rng = np.random.default_rng(seed)
     order = np.argsort(lines.household, kind="stable")
     sizes = np.bincount(lines.household)
@@ -112,23 +116,36 @@ def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
         of = np.repeat(np.arange(n), sizes[like])
         own = order[firsts[like[of]] + rng.integers(0, sizes[like[of]])]
         line = np.where(rng.random(len(of)) < 0.5, own, rng.integers(0, len(lines.hours), len(of)))
-        newest = np.zeros(n, np.int64)
-        np.maximum.at(newest, of, lines.hours[line])
-        marker = lines.markers[line].ravel()
-        who = np.repeat(of, lines.markers.shape[1])
-        hour = np.repeat(lines.hours[line], lines.markers.shape[1])
-        weight = np.repeat(lines.weights[line], lines.markers.shape[1])
-        known = marker >= 0
-        key = who[known] * len(lines.names) + marker[known]
-        grown = weight[known] * np.exp2(hour[known] / lines.half_lives[marker[known]])
-        keys, at = np.unique(key, return_inverse=True)
-        value = np.bincount(at, grown)
-        who, marker = np.divmod(keys, len(lines.names))
-        now = value * np.exp2(-newest[who] / lines.half_lives[marker])
-        ranked = np.lexsort((marker, -now, who))
-        place = np.arange(len(keys)) - np.searchsorted(who[ranked], who[ranked])
-        kept = np.sort(ranked[(place < lines.schema.max_markers) & (now[ranked] >= _FAINTEST)])
-        yield Part(who[kept], marker[kept], value[kept], newest, like)
+        part, now = genomes(lines, like, of, line)
+        yield kept(part, now, lines.schema.max_markers)
+
+
+def genomes(lines: Lines, like: Array, of: Array, line: Array) -> tuple[Part, Array]:
+    """Whole genomes of customers like these households, of whom `of` bought `line`; and how strong
+    each marker is at the customer's newest line."""
+    newest = np.zeros(len(like), np.int64)
+    np.maximum.at(newest, of, lines.hours[line])
+    marker = lines.markers[line].ravel()
+    who = np.repeat(of, lines.markers.shape[1])
+    hour = np.repeat(lines.hours[line], lines.markers.shape[1])
+    weight = np.repeat(lines.weights[line], lines.markers.shape[1])
+    known = marker >= 0
+    key = who[known] * len(lines.names) + marker[known]
+    grown = weight[known] * np.exp2(hour[known] / lines.half_lives[marker[known]])
+    keys, at = np.unique(key, return_inverse=True)
+    value = np.bincount(at, grown)
+    who, marker = np.divmod(keys, len(lines.names))
+    now = value * np.exp2(-newest[who] / lines.half_lives[marker])
+    return Part(who, marker, value, newest, like), now
+
+
+def kept(part: Part, rank: Array, most: int) -> Part:
+    """Of each genome the markers that rank highest, ties to the smaller index, at most so many."""
+    who, marker = part.who, part.marker
+    ranked = np.lexsort((marker, -rank, who))
+    place = np.arange(len(who)) - np.searchsorted(who[ranked], who[ranked])
+    stay = np.sort(ranked[(place < most) & (rank[ranked] >= _FAINTEST)])
+    return part._replace(who=who[stay], marker=marker[stay], value=part.value[stay])
 
 
 def codes(value: Array) -> Array:
@@ -163,47 +180,101 @@ def columns_of(parts: Sequence[Part], lookups: bool = False, seed: int = SEED) -
     )
 
 
-class Worth(NamedTuple):
-    """How well genomes tell what their customers buy next."""
+class Arm(NamedTuple):
+    """How well one way of keeping genomes tells what their customers buy next."""
 
-    exact: float
-    quantised: float
+    auc: float
+    lost: float  # of the AUC of whole genomes
+    low: float  # of its 95 % interval, over households drawn again
+    high: float
 
 
-def worth(lines: Lines, parts: Sequence[Part], seed: int = SEED) -> Worth:
-    """AUC with strengths as they are and with their codes, of customers that were not learned from.
+def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]:
+    """AUC by what is kept of a genome; nobody is judged by a household that was learned from.
 
-    Each customer is shown one product of a household like theirs and one of anybody. The model is
-    a logistic regression over the genome's weights of the product's six markers, fitted to the
-    first half of the customers once with strengths as they are and once with codes.
+    Customers are made as above, of lines of the first three quarters of each household's. Each is
+    shown products of the last quarter: two that a household like theirs bought and two of anybody.
+    The model is a logistic regression over the genome's weights of the product's six markers,
+    fitted to each half of the households and judged by the other. What is kept:
+
+    - `whole`: every marker, exactly;
+    - `pruned`: the strongest 64, exactly;
+    - `wire`: the same as a device gets them, in quantiser 2's codes;
+    - `rare_first`: 64, exactly, of which a marker of few lines may displace a stronger common one:
+      by log2(1 + strength) times the logarithm of all lines over those with the marker.
     """
     rng = np.random.default_rng([seed, 2])
-    order = np.argsort(lines.household, kind="stable")
+    order = np.lexsort((lines.hours, lines.household))
     sizes = np.bincount(lines.household)
     firsts = np.concatenate([[0], np.cumsum(sizes)])
-    shown: list[list[Array]] = [[], []]
-    bought = []
-    for part in parts:
-        like = part.household
-        own = order[firsts[like] + rng.integers(0, sizes[like])]
-        other = rng.integers(0, len(lines.hours), len(like))
-        product = lines.markers[np.concatenate([own, other])]
-        who = np.tile(np.arange(len(like)), 2)
-        bought.append(np.repeat([1.0, 0.0], len(like)))
-        fade = np.exp2(-part.newest[part.who] / lines.half_lives[part.marker])
-        keys = part.who * len(lines.names) + part.marker
-        wanted = who[:, None] * len(lines.names) + product
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        there = (keys[at] == wanted) & (product >= 0)
-        for kept, value in zip(shown, (part.value, STRENGTHS[2][codes(part.value)]), strict=True):
-            kept.append(np.where(there, np.log2(1.0 + value * fade)[at], 0.0))
-    half = len(parts) // 2
-    labels = np.concatenate(bought[:half]), np.concatenate(bought[half:])
-    found = []
-    for kept in shown:
-        model = _fitted(np.concatenate(kept[:half]), labels[0])
-        found.append(auc(labels[1], _scores(np.concatenate(kept[half:]), model)) or 0.0)
-    return Worth(*found)
+    early = sizes * 3 // 4
+    later = np.arange(len(order)) >= (firsts[:-1] + early)[lines.household[order]]
+    known, asked = order[~later], order[later]
+    there = lines.markers[lines.markers >= 0]
+    rarity = np.log(
+        len(lines.hours) / np.maximum(np.bincount(there, minlength=len(lines.names)), 1)
+    )
+    shown: dict[str, list[Array]] = {}
+    bought, households = [], []
+    for start in range(0, count, _AT_ONCE):
+        n = min(_AT_ONCE, count - start)
+        like = rng.choice(np.flatnonzero(sizes >= _LEAST_LINES), n)
+        of = np.repeat(np.arange(n), sizes[like])
+        own = order[firsts[like[of]] + rng.integers(0, early[like[of]])]
+        line = np.where(rng.random(len(of)) < 0.5, own, rng.choice(known, len(of)))
+        part, now = genomes(lines, like, of, line)
+        most = lines.schema.max_markers
+        pruned = kept(part, now, most)
+        ways = {
+            "whole": (part, part.value),
+            "pruned": (pruned, pruned.value),
+            "wire": (pruned, STRENGTHS[2][codes(pruned.value)]),
+        }
+        rare = kept(part, np.log2(1.0 + now) * rarity[part.marker], most)
+        ways["rare_first"] = (rare, rare.value)
+        who = np.repeat(np.arange(n), _SHOWN)
+        theirs = order[firsts[like[who]] + rng.integers(early[like[who]], sizes[like[who]])]
+        product = lines.markers[np.concatenate([theirs, rng.choice(asked, len(who))])]
+        bought.append(np.repeat([1.0, 0.0], len(who)))
+        households.append(np.tile(like[who], 2))
+        for name, (some, value) in ways.items():
+            weights = _weights(lines, some, value, np.tile(who, 2), product)
+            shown.setdefault(name, []).append(weights)
+    labels, household = np.concatenate(bought), np.concatenate(households)
+    half = rng.permutation(len(sizes))[household] % 2
+    said = {name: _judged(np.concatenate(some), labels, half) for name, some in shown.items()}
+    found = {}
+    for name, score in said.items():
+        own_auc = _mean_auc(labels, score, half)
+        lost = _mean_auc(labels, said["whole"], half) - own_auc
+        low, high = auc_difference(labels, said["whole"], score, household)
+        found[name] = Arm(own_auc, lost, low, high)
+    return found
+
+
+def _weights(lines: Lines, part: Part, value: Array, who: Array, product: Array) -> Array:
+    """The weights that genomes of `who` give the six markers of each product, 0 where none."""
+    fade = np.exp2(-part.newest[part.who] / lines.half_lives[part.marker])
+    keys = part.who * len(lines.names) + part.marker
+    wanted = who[:, None] * len(lines.names) + product
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found: Array = np.where(
+        (keys[at] == wanted) & (product >= 0), np.log2(1.0 + value * fade)[at], 0.0
+    )
+    return found
+
+
+def _judged(features: Array, labels: Array, half: Array) -> Array:
+    """What a model says that was fitted to the other half of the households."""
+    said = np.zeros(len(labels))
+    for judged in (0, 1):
+        model = _fitted(features[half != judged], labels[half != judged])
+        said[half == judged] = _scores(features[half == judged], model)
+    return said
+
+
+def _mean_auc(labels: Array, said: Array, half: Array) -> float:
+    return float(np.mean([auc(labels[half == one], said[half == one]) for one in (0, 1)]))
 
 
 def _scores(features: Array, model: Array) -> Array:

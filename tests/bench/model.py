@@ -7,23 +7,27 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from examples.adapters import coupon
 from examples.datasets import DataSetMissing
 from genome_server.home import Home
 from genome_server.learning import evaluate, job
-from genome_server.learning.metrics import auc
+from genome_server.learning.dataset import _Life, _Loader
+from genome_server.learning.metrics import auc, auc_interval
+from genome_server.learning.survey import survey
 from genome_server.learning.train import Settings, predict, train
+from genome_server.log import LogReader
 from tests.bench.figures import Figures
+from tests.bench.segment import auc_difference
 from tests.e2e.house import House
 
 SEED: Final = 1
-#: Own interactions from which on a figure counts, up to where the next one begins.
+#: Own answers that are known where the same later ones are asked.
 AFTER: Final = (0, 2, 5, 10, 20)
+_ASKED: Final = 2
 
 
 def run(figures: Figures) -> None:
@@ -48,34 +52,67 @@ def run(figures: Figures) -> None:
     figures.add("model.coupon.train_s", sum(report["seconds"].values()), "s")
 
 
-def ranks(person: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """How many examples of the same person stand before each, int64[n]."""
-    order = np.argsort(person, kind="stable")
-    first = np.searchsorted(person[order], person[order])
-    found = np.empty(len(person), np.int64)
-    found[order] = np.arange(len(person)) - first
-    return found
+class Asked(_Loader):
+    """Of each person the two answers after the 20th, as they look after `known` of those before.
+
+    What is known are the newest ones before the first of the two. Who gave fewer than 21 answers is
+    asked nothing. So all numbers of own answers are measured by the same questions.
+    """
+
+    known = 0
+
+    def _learn(self, life: _Life) -> None:
+        moments = sorted(life.moments, key=lambda moment: moment.time_ms)
+        asked = moments[max(AFTER) : max(AFTER) + _ASKED]
+        if not asked:
+            self._number += 1  # persons keep their numbers
+            return
+        imprints = sorted(life.imprints, key=lambda one: one[1].visible_ms)
+        before = [one for one in imprints if one[1].visible_ms < asked[0].before_ms]
+        if len(before) < max(AFTER):
+            raise ValueError("an answer that left no imprint, or two in one hour")
+        super()._learn(_Life(before[len(before) - self.known :], asked, life.ids))
 
 
 def after(home: Path, figures: Figures) -> None:
-    """AUC by person by how many own interactions there are; a stranger's on the same answers.
+    """AUC by person after so many own answers: the same answers, asked of who has given that many.
 
-    Folds and trainings are those of `genome-server train` with the same seed.
+    After 0 is a stranger with a profile. Folds and trainings are those of `genome-server train`
+    with the same seed. Intervals are by drawing persons; those of gains are paired.
     """
     tenant = Home(home).tenant()
+    now_ms = time.time_ns() // 1_000_000
     with closing(tenant.open_store()) as store:
-        examples, _, _ = job._gather(tenant, store, time.time_ns() // 1_000_000, job._silence)
+        examples, _, vocabulary = job._gather(tenant, store, now_ms, job._silence)
+        asked = {}
+        with LogReader(tenant.log_path) as log:
+            sources = job.sources_of(store, log)
+            found = survey(sources)
+            for known in AFTER:
+                loader = Asked(sources, found, vocabulary, now_ms)
+                loader.known = known
+                asked[known], _ = loader.run(None)
     settings = Settings(seed=SEED)
     fold_of = evaluate._folds_by_person(examples, np.random.default_rng(SEED))
-    said = {history: np.zeros(len(examples)) for history in (True, False)}
+    of_person = np.zeros(int(examples.person.max()) + 1, np.int64)
+    of_person[examples.person] = fold_of
+    said = {known: np.zeros(len(some)) for known, some in asked.items()}
     for fold in range(evaluate.FOLDS):
-        learn, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        learn = np.flatnonzero(fold_of != fold)
         towers = train(examples, learn, replace(settings, seed=SEED + fold))
-        for history, chances in said.items():
-            chances[test] = predict(towers, examples, test, history=history)
-    before = ranks(examples.person)
-    for low, high in zip(AFTER, (*AFTER[1:], None), strict=True):
-        rows = (before >= low) & (before < high if high is not None else True)
-        for name, history in (("ours", True), ("stranger", False)):
-            found = auc(examples.label[rows], said[history][rows])
-            figures.add(f"model.coupon.by_person.after_{low}.{name}_auc", found or 0.0, "AUC")
+        for known, some in asked.items():
+            rows = np.flatnonzero(of_person[some.person] == fold)
+            said[known][rows] = predict(towers, some, rows, history=True)
+    label, person = asked[0].label, asked[0].person
+    figures.add("model.coupon.by_person.asked", len(label), "answers")
+    figures.add("model.coupon.by_person.asked_persons", len(np.unique(person)), "persons")
+    for known, chances in said.items():
+        name = f"model.coupon.by_person.after_{known}"
+        figures.add(f"{name}.ours_auc", auc(label, chances) or 0.0, "AUC")
+        low, high = auc_interval(label, chances, person) or (0.0, 0.0)
+        figures.add(f"{name}.ours_auc.low", low, "AUC")
+        figures.add(f"{name}.ours_auc.high", high, "AUC")
+        if known:
+            low, high = auc_difference(label, chances, said[0], person)
+            figures.add(f"{name}.gain.low", low, "AUC")
+            figures.add(f"{name}.gain.high", high, "AUC")

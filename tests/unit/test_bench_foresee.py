@@ -10,7 +10,7 @@ from examples.datasets import DataSetMissing, find
 from genome_server.foresee import pauses
 from genome_server.foresee.columns import events_of
 from genome_server.learning.metrics import auc
-from tests.bench import foresee, foresee_sets, model, segment, segment_rewards
+from tests.bench import foresee, foresee_sets, segment, segment_rewards
 from tests.bench.segment import Did, Genomes, schema_of
 
 
@@ -150,7 +150,3 @@ def test_the_sets_are_read_as_they_lie() -> None:
     assert one.symbols == ["offer completed", "offer viewed", "transaction"]
     assert len(one.events) == len(one.own) == len(one.state)
     assert np.array_equal(one.events.symbol >= 0, one.own)
-
-
-def test_how_many_of_the_same_person_stand_before() -> None:
-    assert model.ranks(np.array([7, 3, 7, 7, 3, 1])).tolist() == [0, 0, 1, 2, 1, 0]

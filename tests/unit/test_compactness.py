@@ -1,4 +1,4 @@
-"""A grocer's audience is small on the wire, and its genomes are worth as much as before."""
+"""A grocer's audience is small on the wire, and codes cost its genomes nothing that matters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CUSTOMERS = 100_000
 
 
 @pytest.mark.dataset
-def test_an_audience_takes_at_most_96_bytes_a_customer_and_loses_nothing_by_it() -> None:
+def test_an_audience_takes_at_most_96_bytes_a_customer_and_codes_cost_nothing() -> None:
     try:
         lines = journey.read_lines()
     except DataSetMissing as error:
@@ -26,6 +26,9 @@ def test_an_audience_takes_at_most_96_bytes_a_customer_and_loses_nothing_by_it()
     read = decode(content)
     for name in ("high", "low", "consents", "starts", "indices", "codes"):
         assert (getattr(read, name) == getattr(columns, name)).all()
-    worth = journey.worth(lines, parts)
-    assert worth.exact > 0.64
-    assert abs(worth.exact - worth.quantised) <= 0.001
+    worth = journey.worth(lines, 10_000)
+    assert worth["whole"].auc > 0.54
+    assert abs(worth["wire"].auc - worth["pruned"].auc) <= 0.001
+    # What the cut to 64 costs is more than that: docs/genomes.md.
+    assert 0 < worth["pruned"].lost < 0.01
+    assert worth["rare_first"].lost < worth["pruned"].lost
