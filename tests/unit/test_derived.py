@@ -24,6 +24,7 @@ from genome_server.store.rows import (
     CustomerRow,
 )
 
+CURRENCIES = ["USD", "EUR"]
 SLOTS, CHANNELS, TENDERS, REGIONS = (
     ["weekday-morning", "weekend-night"], ["app", "web"], ["card", "coupon"], ["85a", "85b"],
 )  # fmt: skip
@@ -53,7 +54,7 @@ COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9), max_size=3)
 SUMMARIES = st.builds(
     Summary,
     baskets=st.integers(0, 3), first_day=st.integers(1, 5), last_day=st.integers(5, 9),
-    spend_micros=st.integers(0, 10**9), bought=st.integers(0, 9), promoted=st.integers(0, 9),
+    spend_micros=st.integers(-(10**9), 10**9), bought=st.integers(0, 9), promoted=st.integers(0, 9),
     price_q8=st.integers(-900, 900), priced=st.integers(0, 9),
     slots=COUNTS, channels=COUNTS, tenders=COUNTS, homes=COUNTS,
 ).map(lambda s: s if s.baskets else Summary(slots=s.slots, homes=s.homes))  # fmt: skip
@@ -69,15 +70,21 @@ def in_columns(rows: list[dict[str, Any]], subjects: int = 4) -> Interactions:
         name: np.array([row[name] for row in rows], bool if name in flags else np.int64)
         for name in names
     }
-    lists = {"slots": SLOTS, "channels": CHANNELS, "tenders": TENDERS, "regions": REGIONS}
+    lists = {
+        "currencies": CURRENCIES,
+        "slots": SLOTS,
+        "channels": CHANNELS,
+        "tenders": TENDERS,
+        "regions": REGIONS,
+    }
     return Interactions(subjects, **columns, **lists)  # type: ignore[arg-type]
 
 
 def one_by_one(rows: list[dict[str, Any]]) -> list[Summary]:
     made = [Summary() for _ in range(4)]
     bought = [row for row in rows if row["bought"]]
-    paid = Counter(row["currency"] for row in bought if row["amount"])
-    usual = min(paid, key=lambda c: (-paid[c], c)) if paid else -1
+    paid = Counter(row["currency"] for row in bought if row["amount"] and row["currency"] >= 0)
+    usual = min(paid, key=lambda c: (-paid[c], CURRENCIES[c])) if paid else -1
     days: dict[int, set[int]] = defaultdict(set)
     prices: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     spend: Counter[int] = Counter()
@@ -86,16 +93,17 @@ def one_by_one(rows: list[dict[str, Any]]) -> list[Summary]:
         days[row["subject"]].add(row["day"])
         one.bought += 1
         one.promoted += row["promoted"]
-        if row["currency"] == usual:
+        if row["currency"] in (usual, -1):
             spend[row["subject"]] += row["amount"]
         if row["tender"] >= 0:
             name = TENDERS[row["tender"]]
             one.tenders[name] = one.tenders.get(name, 0) + 1
         if row["amount"] > 0 and row["category"] >= 0:
             unit = max(row["amount"] // (row["quantity"] or 1_000), 1)
-            prices[row["category"], row["currency"]].append((row["subject"], unit))
+            currency = usual if row["currency"] < 0 else row["currency"]
+            prices[row["category"], currency].append((row["subject"], unit))
     for number, one in enumerate(made):
-        one.spend_micros = max(spend[number], 0)
+        one.spend_micros = spend[number]
         if days[number]:
             one.baskets = len(days[number])
             one.first_day, one.last_day = min(days[number]), max(days[number])

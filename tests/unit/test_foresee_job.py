@@ -11,11 +11,12 @@ import pytest
 
 from edge_sdk.dna.schema import default_schema
 from edge_sdk.outbox.frames import FrameKind
+from genome_server.doings.categories import strongest
 from genome_server.errors import Refused
 from genome_server.foresee import job
 from genome_server.foresee.job import Ahead, Foreseer
 from genome_server.foresee.page import coming, page_of
-from genome_server.foresee.reading import read_story, strongest
+from genome_server.foresee.reading import read_story
 from genome_server.genomes.events import EventReader
 from genome_server.log import LogReader
 from genome_server.log.reader import LoggedFrame

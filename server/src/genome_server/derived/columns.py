@@ -3,7 +3,7 @@
 Rules.
 - A purchase is an interaction of a kind in which money counts. A basket is what one subject bought
   on one day.
-- Money is added up in the currency that most purchases are in; other currencies are left out.
+- Money is added up by the rules of `genome_server.doings.money`.
 - A price is the amount by the quantity (one where none is said). It is compared with the median of
   its category where that has at least `LEAST_PRICES` prices, in doublings.
 - At home is where somebody is in the evening and at night.
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from edge_sdk.dna.imprint import ilog2_q8
 from genome_server.derived.summary import Summary
+from genome_server.doings.money import that_counts, usual_currency
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
@@ -36,7 +37,7 @@ class Interactions:
 
     `subject` is a number from 0 to m - 1; `day` counts from the Unix epoch; `amount` is in
     millionths and `quantity` in thousandths. `currency`, `category`, `slot`, `channel`, `tender`
-    and `region` are numbers of names; those of the last four are listed.
+    and `region` are numbers of names; those of all but the category are listed.
     """
 
     subjects: int
@@ -53,6 +54,7 @@ class Interactions:
     channel: _Ints
     tender: _Ints
     region: _Ints
+    currencies: Sequence[str]
     slots: Sequence[str]
     channels: Sequence[str]
     tenders: Sequence[str]
@@ -62,8 +64,9 @@ class Interactions:
 def summarise(told: Interactions) -> list[Summary]:
     """The summary of each subject, by its number."""
     made = [Summary() for _ in range(told.subjects)]
-    _purchases(told, made)
-    _prices(told, made)
+    usual = usual_currency(told.currency, told.bought & (told.amount != 0), told.currencies)
+    _purchases(told, usual, made)
+    _prices(told, usual, made)
     everything = np.ones(len(told.subject), bool)
     _counted(made, "slots", told.slots, *_by_day(told, told.slot, told.bought))
     _counted(made, "channels", told.channels, *_each(told, told.channel, everything))
@@ -72,7 +75,7 @@ def summarise(told: Interactions) -> list[Summary]:
     return made
 
 
-def _purchases(told: Interactions, made: list[Summary]) -> None:
+def _purchases(told: Interactions, usual: int, made: list[Summary]) -> None:
     subject, day = told.subject[told.bought], told.day[told.bought]
     keys = np.unique(subject * _DAYS + day)
     who, days = keys // _DAYS, keys % _DAYS
@@ -82,24 +85,24 @@ def _purchases(told: Interactions, made: list[Summary]) -> None:
         one.last_day = basket_day
         one.baskets += 1
     paid = told.bought & (told.amount != 0)
-    usual = np.bincount(told.currency[paid] + 1).argmax() - 1 if paid.any() else -1
-    paid &= told.currency == usual
+    paid = that_counts(told.currency, paid, usual)
     spend = np.zeros(told.subjects, np.int64)
     np.add.at(spend, told.subject[paid], told.amount[paid])
     bought = np.bincount(subject, minlength=told.subjects)
     promoted = np.bincount(told.subject[told.bought & told.promoted], minlength=told.subjects)
     columns = (spend.tolist(), bought.tolist(), promoted.tolist())
     for one, paid_micros, count, with_coupon in zip(made, *columns, strict=True):
-        one.spend_micros, one.bought, one.promoted = max(paid_micros, 0), count, with_coupon
+        one.spend_micros, one.bought, one.promoted = paid_micros, count, with_coupon
 
 
-def _prices(told: Interactions, made: list[Summary]) -> None:
+def _prices(told: Interactions, usual: int, made: list[Summary]) -> None:
     rows = np.flatnonzero(told.bought & (told.amount > 0) & (told.category >= 0))
     if not len(rows):
         return
     quantity = np.where(told.quantity[rows] > 0, told.quantity[rows], 1000)
     # Prices of one currency alone can be compared.
-    group = told.category[rows] * _NAMES + told.currency[rows] + 1
+    currency = np.where(told.currency[rows] < 0, usual, told.currency[rows])
+    group = told.category[rows] * _NAMES + currency + 1
     unit = np.maximum(told.amount[rows] // quantity, 1)
     order = np.lexsort((unit, group))
     group, unit, subject = group[order], unit[order], told.subject[rows][order]

@@ -62,7 +62,7 @@ Facts = tuple[tuple[str, int], ...]
 _MEASURES: Final[Mapping[str, tuple[str, Callable[[Summary], int | None]]]] = {
     "recency": ("rfm", lambda s: s.last_day if s.baskets else None),
     "frequency": ("rfm", lambda s: s.baskets or None),
-    "spend": ("rfm", lambda s: s.spend_micros or None),
+    "spend": ("rfm", lambda s: max(s.spend_micros, 0) or None),
     "price": (
         "price",
         lambda s: s.price_q8 // s.priced if s.priced >= _LEAST_PURCHASES else None,

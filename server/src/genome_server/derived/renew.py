@@ -11,17 +11,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from edge_sdk.dna.markers import split
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import InvalidMarker
-from edge_sdk.outbox.frames import FrameKind
-from genome_edge.v1 import event_pb2
 from genome_server.derived.columns import Interactions, summarise
 from genome_server.derived.insights import NAMESPACE, Insights
-from genome_server.genomes.events import interaction_key, outcome_key, time_of
-from genome_server.log.reader import LoggedFrame, LogReader
+from genome_server.doings.categories import Categories
+from genome_server.doings.money import money_kinds
+from genome_server.doings.reading import DONE, Doing, doings, frames_of
+from genome_server.genomes.dna import StoreDna
+from genome_server.log.reader import LogReader
 from genome_server.store.rows import CONSENT_LOCATION, CONSENT_PERSONALISATION
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ INSIGHTS_KEY: Final = "insights"
 """`meta` key of the limits that the last build learnt; empty where it derived nothing."""
 
 _DAY_MS: Final = 86_400_000
-_READ: Final = frozenset({FrameKind.INTERACTION, FrameKind.OUTCOME})
 _PROMOTIONS: Final = frozenset({"coupon", "voucher", "promotion"})
 _REDEEM: Final = "redeem"
+_ROWS_AT_ONCE: Final = 200_000
 _AT_HOME: Final = frozenset({"evening", "night"})
 
 
@@ -52,7 +52,9 @@ def renew(
         for one in store.customers()
         if (one.consents or 0) & CONSENT_PERSONALISATION
     }
-    reading = _Reading(schema, agreed, _categories(store))
+    dna = StoreDna(store, schema)
+    categories = Categories(dna.product, dna.offer) if "price" in names else None
+    reading = _Reading(schema, agreed, categories)
     if log is not None:
         reading.read(log, log.end())
     summaries = dict(zip(reading.subjects, summarise(reading.told()), strict=True))
@@ -97,13 +99,12 @@ class _Reading:
     """The log on its way into columns."""
 
     def __init__(
-        self, schema: DnaSchema, agreed: Mapping[bytes, int], categories: Mapping[str, str]
+        self, schema: DnaSchema, agreed: Mapping[bytes, int], categories: Categories | None
     ) -> None:
-        self._money = {rule.name for rule in schema.kinds if rule.money_weight_q24}
+        self._money = money_kinds(schema)
         self._agreed = agreed
         self._categories = categories
         self._numbers: dict[bytes, int] = {}
-        self._once: set[bytes] = set()
         self._names = {
             what: _Names()
             for what in ("currency", "category", "slot", "channel", "tender", "region")
@@ -118,11 +119,9 @@ class _Reading:
 
     def read(self, log: LogReader, stop: int) -> None:
         """Take in the log up to `stop`."""
-        for batch in log.batches(0, stop=stop):
-            for frame in batch.frames(_READ):
-                if frame.subject in self._agreed:
-                    self._take(frame)
-            if len(self._rows) >= 200_000:
+        for doing in doings(frames_of(log, DONE, stop=stop), self._agreed.__contains__):
+            self._take(doing)
+            if len(self._rows) >= _ROWS_AT_ONCE:
                 self._flush()
         self._flush()
 
@@ -147,6 +146,7 @@ class _Reading:
             channel,
             tender,
             region,
+            currencies=names["currency"],
             slots=names["slot"],
             channels=names["channel"],
             tenders=names["tender"],
@@ -158,35 +158,18 @@ class _Reading:
             self._parts.append(np.array(self._rows, np.int64))
             self._rows.clear()
 
-    def _take(self, frame: LoggedFrame) -> None:
-        try:
-            event = event_pb2.Event.FromString(frame.body)
-        except DecodeError:
-            return
-        payload = event.WhichOneof("payload")
-        if payload == "interaction":
-            said = event.interaction
-            once = interaction_key(said.interaction_id) if said.interaction_id else b""
-            kind, amount = said.kind, said.amount_micros
-        elif payload == "outcome":
-            once = outcome_key(event.outcome.kind, event.outcome.event_id)
-            once = once if event.outcome.event_id else b""
-            said = event_pb2.Interaction()
-            kind, amount = event.outcome.kind, event.outcome.value_micros
-        else:
-            return
-        if once:
-            if once in self._once:
-                return
-            self._once.add(once)
+    def _take(self, doing: Doing) -> None:
+        said, subject = doing.said, doing.frame.subject
         moment = dict(name.split(":", 1) for name in said.context_markers if ":" in name)
         daypart = moment.get("daypart", "")
         week = "weekend" if moment.get("weekend") == "yes" else "weekday"
         tender = "-".join(said.tender.lower().split())
-        located = self._agreed[frame.subject] & CONSENT_LOCATION
+        located = self._agreed[subject] & CONSENT_LOCATION
+        # Of what has no product it is not known what one costs.
+        category = self._categories.of(said) if self._categories and said.product else None
         names = {
             "currency": said.currency,
-            "category": self._categories.get(said.product, ""),
+            "category": category or "",
             "slot": f"{week}-{daypart}" if daypart else "",
             "channel": moment.get("channel", ""),
             "tender": tender,
@@ -194,12 +177,12 @@ class _Reading:
         }
         self._rows.append(
             (
-                self._numbers.setdefault(frame.subject, len(self._numbers)),
-                time_of(event, frame) // _DAY_MS,
-                kind in self._money,
-                tender in _PROMOTIONS or kind == _REDEEM,
+                self._numbers.setdefault(subject, len(self._numbers)),
+                doing.at_ms // _DAY_MS,
+                said.kind in self._money,
+                tender in _PROMOTIONS or said.kind == _REDEEM,
                 daypart in _AT_HOME,
-                _held(amount),
+                _held(said.amount_micros),
                 _held(said.quantity_milli),
                 *(one.number(names[what]) for what, one in self._names.items()),
             )
@@ -217,11 +200,3 @@ def _fits(name: str) -> bool:
 def _held(value: int) -> int:
     """A number that sums of many do not overflow with."""
     return max(-(1 << 42), min(value, 1 << 42))
-
-
-def _categories(store: Store) -> dict[str, str]:
-    return {
-        name: str(document["category"])
-        for name, document in store.documents("product")
-        if document.get("category")
-    }

@@ -31,10 +31,10 @@ class Summary:
     """One subject's purchases and habits. Days count from the Unix epoch, in UTC.
 
     `baskets` are days with a purchase, from `first_day` to `last_day`; `spend_micros` what was paid
-    in the currency that is used most. `bought` purchases, of which `promoted` with a coupon or the
-    like; `price_q8` is the sum over `priced` of them of the doublings (in 1/256) from the median
-    price of their category. `slots` counts days by part of the week and day, `channels` and
-    `tenders` interactions and purchases, `homes` days by region (H3, resolution 5 or coarser).
+    in the currency that is used most, less refunds. `bought` purchases, of which `promoted` with a
+    coupon or the like; `price_q8` is the sum over `priced` of them of the doublings (in 1/256) from
+    the median price of their category. `slots` counts days by part of the week and day, `channels`
+    and `tenders` interactions and purchases, `homes` days by region (H3, resolution 5 or coarser).
     """
 
     baskets: int = 0

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edge_sdk.dna.imprint import profile_strengths
 from edge_sdk.dna.markers import time_markers
 from edge_sdk.dna.schema import HOUR_MS, DnaSchema
+from genome_server.doings.categories import CATEGORY, strongest
 from genome_server.errors import Refused
 from genome_server.foresee import pauses
 from genome_server.foresee.columns import NOTHING, Events, Ints, codes, events_of
@@ -31,7 +32,6 @@ from genome_server.foresee.reading import (
     Happened,
     Story,
     read_story,
-    strongest,
 )
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import Dna, EventReader
@@ -143,7 +143,7 @@ class Foreseer:
 
     def __init__(
         self, store: Store, subject: bytes, now_ms: int, zone: tzinfo | None = None,
-        namespace: str = "category",
+        namespace: str = CATEGORY,
     ) -> None:  # fmt: skip
         schema = built_schema(store)
         if schema is None:
