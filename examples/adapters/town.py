@@ -125,6 +125,7 @@ def products() -> list[Row]:
                     "title": f"{brand.title()} {thing}",
                     "brand": brand,
                     "category": category,
+                    "margin": 0.35 if price > 10 else 0.6,
                     "attributes.price-band": "high" if price > 10 else "low",
                     "attributes.claim": "organic" if category == "produce" else "",
                 }
@@ -155,6 +156,26 @@ def _people(rng: random.Random, count: int) -> tuple[list[Row], dict[str, dict[s
             }
         )
     return rows, tastes
+
+
+def _settle(
+    rng: random.Random, people: Sequence[Row], tastes: Mapping[str, Mapping[str, float]]
+) -> list[Row]:
+    """The same customers; of those who agreed most say where they live, and agree to that, too.
+
+    Each district draws people of one taste. The first customer says nothing of it.
+    """
+    districts = sorted(h3.grid_disk(h3.cell_to_parent(CENTRE, 7), 1))
+    rows = [people[0]]
+    for row in people[1:]:
+        draws = [0.05 + tastes[row["id"]][TASTES[n % len(TASTES)]] ** 3 for n in range(7)]
+        home, tells = rng.choices(districts, draws)[0], rng.random() < 0.7
+        if tells and row["consent"] == ["personalisation", "learning"]:
+            lives = {**row["attributes"], "home": home}
+            rows.append({**row, "attributes": lives, "consent": [*row["consent"], "location"]})
+        else:
+            rows.append(row)
+    return rows
 
 
 # Where people are readiest to take each offer.
@@ -239,6 +260,7 @@ def write(
     )
     interactions += hotel.moments(sorted(guests), end, seed=seed)
     interactions.sort(key=lambda row: (str(row["time"]), str(row["interaction_id"])))
+    people = _settle(random.Random(f"homes:{seed}"), people, tastes)
     shop = products()
     files = {
         "products.csv": write_csv(out / "products.csv", list(shop[0]), shop),
