@@ -106,7 +106,7 @@ def test_genomes_are_read_as_of_one_hour_with_profile_and_links(tmp_path: Path) 
         house.customer(2, LEARNT)
         house.customer(3, SHOWN)
         house.customer(4, 0, age="40")
-        house.customer(5, 0)
+        house.customer(6, 0, age="60")
         house.log(
             [
                 interaction(1, 1, "buy", product="soap", amount_micros=9_000_000),
@@ -114,7 +114,9 @@ def test_genomes_are_read_as_of_one_hour_with_profile_and_links(tmp_path: Path) 
                 interaction(3, 50, "buy", product="bread"),
                 interaction(4, 60, "buy", product="soap"),
                 interaction(5, 61, "dismiss", offer="taxi"),
+                interaction(6, 40, "buy", product="soap"),
                 link(3, 62, 5),
+                link(6, 62, 1),
             ]
         )
         house.build()
@@ -124,6 +126,7 @@ def test_genomes_are_read_as_of_one_hour_with_profile_and_links(tmp_path: Path) 
         assert [bytes(one) for one in genomes.subjects] == [subject(n) for n in (1, 2, 3)]
         assert genomes.row_of(subject(5)) == genomes.row_of(subject(3)) == 2
         assert genomes.row_of(subject(4)) is None, "who agreed to nothing is not read"
+        assert genomes.row_of(subject(6)) is None, "nor what a linked id did that refused"
         assert genomes.agreed(LEARNT).tolist() == [0, 1]
         for who, persons, age in ((1, [1], "26"), (2, [2], ""), (3, [3, 5], "")):
             wanted = by_the_sdk(house, persons, age, genomes.hour)

@@ -10,7 +10,6 @@ import pytest
 
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
-from genome_server.genomes.rows import built_schema
 from genome_server.log import LogReader
 from genome_server.regions.crowd import UNIT, Crowd
 from genome_server.regions.gather import Counted, gather
@@ -55,10 +54,8 @@ def decided(who: int, hours: int, cell: int) -> Happened:
 
 def found(house: House, now_ms: int = NOW_MS, days: int = 30) -> tuple[Crowd, Counted]:
     house.build()
-    schema = built_schema(house.store)
-    assert schema is not None
     with LogReader(house.tenant.log_path) as log:
-        return gather(house.store, log, schema, now_ms=now_ms, days=days)
+        return gather(house.store, log, now_ms=now_ms, days=days)
 
 
 def places(crowd: Crowd) -> list[tuple[int, int, int]]:
@@ -133,10 +130,8 @@ def test_a_home_that_was_derived_counts_before_where_somebody_was_seen(house: Ho
     assert places(crowd) == [(0, THERE, 256)]
     assert (counted.by_home, counted.no_location) == (1, 1)
     assert crowd.holders(marker) == 0
-    schema = built_schema(house.store)
-    assert schema is not None
     with LogReader(house.tenant.log_path) as log:
-        seen, counted = gather(house.store, log, schema, now_ms=NOW_MS, days=30, where="seen")
+        seen, counted = gather(house.store, log, now_ms=NOW_MS, days=30, where="seen")
     assert places(seen) == [(0, HERE, 256)]
     assert (counted.by_home, counted.by_log) == (0, 1)
     assert seen.holders(marker) == 0
@@ -161,11 +156,15 @@ def test_who_is_linked_to_somebody_who_did_not_agree(house: House) -> None:
     house.customer(2, CONSENT_LOCATION)
     house.customer(3, BOTH)
     house.customer(4, CONSENT_LEARNING)
-    house.log([bought(n, 1, HERE) for n in (1, 2, 3)] + [bought(4, 1, THERE)])
+    house.log([bought(1, 1), bought(2, 1, product="bread"), bought(3, 1), bought(4, 1, THERE)])
+    _, counted = found(house)
+    assert (counted.people, counted.no_learning) == (3, 1)
     house.log([link(1, 10, 2), link(3, 10, 4)])
     crowd, counted = found(house)
-    assert (counted.people, counted.no_learning) == (1, 1)
-    assert places(crowd) == [(0, HERE, 256)]  # where the fourth was, nobody may know
+    assert (counted.people, counted.no_learning) == (2, 0)
+    # What the second did counts nowhere; where the fourth was, nobody may know.
+    assert sorted(places(crowd)) == [(0, HERE, 256), (1, HERE, 256)]
+    assert (crowd.holders("brand:acme"), crowd.holders("brand:mill")) == (2, 0)
 
 
 def test_strengths_have_faded(house: House) -> None:

@@ -66,19 +66,17 @@ def gathered(
     console: Console, tenant: Tenant, store: Store, days: int, where: Where
 ) -> tuple[Crowd, Counted]:
     """The crowd of a tenant, and who is in it. Raises Refused."""
-    from genome_server.genomes.rows import built_schema
+    from genome_server.compare.reading import needed_schema
     from genome_server.log import LogReader
     from genome_server.regions.gather import gather
 
-    schema = built_schema(store)
-    if schema is None:
-        raise Refused("there are no genomes yet: run genome-server build")
+    needed_schema(store)
     now_ms = time.time_ns() // 1_000_000
     log = LogReader(tenant.log_path) if tenant.log_path.exists() else None
     try:
         with console.progress("reading where people were", log.end() if log else 0) as advance:
             crowd, counted = gather(
-                store, log, schema, now_ms=now_ms, days=days, where=where, progress=advance
+                store, log, now_ms=now_ms, days=days, where=where, progress=advance
             )
     finally:
         if log is not None:

@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from edge_sdk.engine.cells import ancestors, parse_cell, resolution
 from edge_sdk.errors import InvalidContext
+from genome_server.genomes.consents import HOME
 
-PREFIXES: Final = ("home:", "insight:home-")
 RESOLUTION: Final = 5
 """How fine the regions are that customers are put into."""
 
 
 def tells_home(markers: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which of these markers say where somebody lives."""
-    return np.fromiter((marker.startswith(PREFIXES) for marker in markers), bool, len(markers))
+    return np.fromiter((marker.startswith(HOME) for marker in markers), bool, len(markers))
 
 
 def home_of(markers: Sequence[str]) -> str:
     """The region where somebody with these markers lives; "" where none says it."""
-    for prefix in PREFIXES:
+    for prefix in HOME:
         for marker in sorted(markers):
             if marker.startswith(prefix) and (found := region_at(marker.removeprefix(prefix))):
                 return found

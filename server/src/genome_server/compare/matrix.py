@@ -19,7 +19,7 @@ angle between the rows, in right angles: 0 to 1, symmetric, and it keeps the tri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from edge_sdk.dna.schema import ONE_Q24
 from genome_server.genomes.quotas import Quotas
+from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -41,11 +42,15 @@ FAINTEST: Final = 2.0**-10
 
 @dataclass(frozen=True, eq=False)
 class Genomes:
-    """The strongest markers of n persons, as of `hour` (since the Unix epoch).
+    """The strongest markers of persons, as of `hour` (since the Unix epoch), in n rows.
 
     Row i has `markers[starts[i]:starts[i + 1]]`, int32 and ascending, and as many `strengths`,
-    float32 and positive. `subjects` is V16[n], one for each person and ascending; `consents`
-    int64[n]. `others` says in which row a subject is that does not stand for its person.
+    float32 and positive. `subjects` is V16[n], who stands for each and ascending; `consents`
+    int64[n] what the row may be used for. A person whose ids agreed to different uses may have two
+    rows: what may be shown, and after it what may be learnt from. `others` says in which row a
+    linked subject is, `learnt` where what it did may be learnt from,
+    where that is another row than the one shown. `unlocated` are those of linked subjects whose
+    whereabouts nobody may know. `taken` subjects of `persons` were looked at in all.
     """
 
     hour: int
@@ -55,18 +60,33 @@ class Genomes:
     markers: npt.NDArray[np.int32]
     strengths: npt.NDArray[np.float32]
     others: Mapping[bytes, int]
+    learnt: Mapping[bytes, int] = field(default_factory=dict)
+    unlocated: frozenset[bytes] = frozenset()
+    taken: int = 0
+    persons: int = 0
 
     def __len__(self) -> int:
         return len(self.subjects)
 
     @cached_property
     def _rows(self) -> dict[bytes, int]:
-        rows = {one: i for i, one in enumerate(map(bytes, self.subjects))}
+        # The first of two is the one that may be shown.
+        backwards = range(len(self) - 1, -1, -1)
+        rows = {bytes(self.subjects[i]): i for i in backwards}
         return rows | dict(self.others)
 
     def row_of(self, subject: bytes) -> int | None:
         """The row of the person that this subject is; None where there is none."""
         return self._rows.get(subject)
+
+    def row_learnt(self, subject: bytes) -> int | None:
+        """The row that may be learnt from in which what this subject did counts, or None."""
+        row = self.learnt.get(subject, self._rows.get(subject))
+        return row if row is not None and self.consents[row] & CONSENT_LEARNING else None
+
+    def located(self, subject: bytes, row: int) -> bool:
+        """Whether it may be known where this subject was, who is in this row."""
+        return bool(self.consents[row] & CONSENT_LOCATION) and subject not in self.unlocated
 
     def row(self, i: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Markers and strengths of row i."""

@@ -1,14 +1,15 @@
 """Genomes out of the store, page by page, as the columns that are compared.
 
 What is held is what comes out: at most 64 markers for each person. A person is all the subjects
-that are linked; their sums are added up before the strongest are chosen. One subject stands for
-the person: of those who agreed to the most (personalisation before learning) the smallest. Whoever
-agreed to neither is not read, and nobody's home who did not agree to location.
+that are linked; the sums of those that count for a use (see `genomes.consents`) are added up before
+the strongest are chosen. Where other subjects count for being shown than for being learnt from, the
+person has a row for each. The smallest subject that agreed stands for a row. Whoever agreed to
+neither is not read, and the home of nobody who did not agree to location.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,7 +19,6 @@ from edge_sdk.dna.genome import SUBJECT_BYTES
 from edge_sdk.dna.imprint import GenomeState, profile_strengths
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import ONE_Q24, DnaSchema
-from genome_server.compare.homes import tells_home
 from genome_server.compare.matrix import (
     SUBJECT,
     Genomes,
@@ -31,6 +31,7 @@ from genome_server.compare.matrix import (
 from genome_server.derived import Insights
 from genome_server.derived.renew import insights_of
 from genome_server.errors import Refused
+from genome_server.genomes.consents import counting, homes, tells_home
 from genome_server.genomes.quotas import quotas_of
 from genome_server.genomes.rows import GENOMES, LOG_KEY, SubjectState, built_schema, person_of
 from genome_server.store.rows import (
@@ -140,27 +141,38 @@ class _Reading:
         self._schema = schema
         self._vocabulary = vocabulary
         self._hour = hour
-        self._homes = tells_home(vocabulary.markers)
+        self._home_markers = homes(vocabulary)
+        self._homes = np.zeros(len(vocabulary), bool)
+        self._homes[list(self._home_markers)] = True
         self._profiles: dict[_Facts, dict[int, int]] = {}
-        self._linked: dict[bytes, tuple[SubjectState, CustomerRow | None]] = {}
-        self._others: dict[bytes, bytes] = {}
+        self._states: dict[bytes, SubjectState] = {}
+        self._customers: dict[bytes, CustomerRow] = {}
+        self._others: dict[bytes, int] = {}
+        self._learnt: dict[bytes, int] = {}
+        self._unlocated: set[bytes] = set()
+        self._taken = self._persons = 0
         self._subjects: list[bytes] = []
         self._consents: list[int] = []
         self._waiting: list[tuple[dict[int, int], dict[int, int]]] = []
-        self._located: list[bool] = []
         self._pages: list[tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float32]]] = []
 
     def take(self, subject: bytes, state: SubjectState, customer: CustomerRow | None) -> None:
         """Take one subject, with what is known of it as a customer."""
+        self._taken += 1
         if state.links:
-            self._linked[subject] = (state, customer)
-        elif customer is not None and (customer.consents or 0) & _READ_FOR:
+            self._states[subject] = state
+            if customer is not None:
+                self._customers[subject] = customer
+            return
+        self._persons += 1
+        if customer is not None and (customer.consents or 0) & _READ_FOR:
             facts = customer.markers + self._derived([customer])
             self._put(subject, customer.consents or 0, state.imprints, facts)
 
     def done(self) -> Genomes:
         """What was taken, by subject."""
-        for person in self._persons():
+        for person in self._joined():
+            self._persons += 1
             self._put_person(person)
         self._flush()
         starts = np.concatenate([[0], *(page[0] for page in self._pages)]).astype(np.int64)
@@ -168,7 +180,7 @@ class _Reading:
         markers = np.concatenate([np.empty(0, np.int32), *(page[1] for page in self._pages)])
         strengths = np.concatenate([np.empty(0, np.float32), *(page[2] for page in self._pages)])
         order = sorted(range(len(self._subjects)), key=self._subjects.__getitem__)
-        rows = {self._subjects[i]: at for at, i in enumerate(order)}
+        rows = {i: at for at, i in enumerate(order)}
         starts, kept = chosen(starts, np.array(order, np.int64))
         subjects = b"".join(self._subjects[i] for i in order)
         return Genomes(
@@ -178,52 +190,84 @@ class _Reading:
             starts=starts,
             markers=markers[kept],
             strengths=strengths[kept],
-            others={other: rows[one] for other, one in self._others.items()},
+            others={other: rows[at] for other, at in self._others.items()},
+            learnt={other: rows[at] for other, at in self._learnt.items()},
+            unlocated=frozenset(self._unlocated),
+            taken=self._taken,
+            persons=self._persons,
         )
 
-    def _persons(self) -> Iterator[list[bytes]]:
+    def _joined(self) -> Iterator[dict[bytes, SubjectState]]:
         seen: set[bytes] = set()
-        for subject in sorted(self._linked):
+        for subject in sorted(self._states):
             if subject not in seen:
                 person = person_of(subject, self._links)
                 seen.update(person)
-                yield [one for one in person if one in self._linked]
+                yield {one: self._states[one] for one in person if one in self._states}
 
     def _links(self, subject: bytes) -> list[bytes]:
-        return self._linked[subject][0].linked if subject in self._linked else []
+        return self._states[subject].linked if subject in self._states else []
 
-    def _put_person(self, person: list[bytes]) -> None:
-        total, agreed = GenomeState(), {}
+    def _put_person(self, states: dict[bytes, SubjectState]) -> None:
+        shown, learnt, located = (
+            counting(states, self._customers, purpose)
+            for purpose in (CONSENT_PERSONALISATION, CONSENT_LEARNING, CONSENT_LOCATION)
+        )
+        self._unlocated.update(states.keys() - set(located))
+        both = shown == learnt
+        at = self._put_counted(
+            shown, states, located, _READ_FOR if both else CONSENT_PERSONALISATION
+        )
+        self._others.update(dict.fromkeys(shown, at))
+        if not both:
+            at = self._put_counted(learnt, states, located, CONSENT_LEARNING)
+            self._learnt.update(dict.fromkeys(learnt, at))
+            self._others.update(dict.fromkeys((one for one in learnt if one not in shown), at))
+
+    def _put_counted(
+        self,
+        counted: list[bytes],
+        states: dict[bytes, SubjectState],
+        located: Collection[bytes],
+        used_for: int,
+    ) -> int:
+        """Put a row of those of a person's subjects that count for a use, if any; its number."""
+        at = len(self._subjects)
+        if not counted:
+            return at
+        total = GenomeState()
         facts: list[tuple[str, int]] = []
         known: list[CustomerRow] = []
-        for subject in person:
-            state, customer = self._linked[subject]
-            total.merge(state.imprints)
+        for subject in counted:
+            own = states[subject].imprints
+            customer = self._customers.get(subject)
+            there = subject in located
+            if not there and not self._home_markers.isdisjoint(own.values):
+                kept = {i: v for i, v in own.values.items() if i not in self._home_markers}
+                own = GenomeState(kept, own.newest_hour)
+            total.merge(own)
             if customer is not None:
-                facts.extend(customer.markers)
+                facts += [one for one in customer.markers if there or not tells_home(one[0])]
                 known.append(customer)
-            agreed[subject] = (customer.consents or 0) & _READ_FOR if customer is not None else 0
-        one = min(person, key=lambda s: (-_rank(agreed[s]), s))
-        if agreed[one]:
-            customer = self._linked[one][1]
-            assert customer is not None
-            facts.extend(self._derived(known))
-            self._put(one, customer.consents or 0, total, tuple(facts))
-            self._others.update((other, one) for other in person if other != one)
+        # Of subjects that count there is one that agreed.
+        one = min(one.subject for one in known if (one.consents or 0) & used_for)
+        placed = CONSENT_LOCATION if not set(located).isdisjoint(counted) else 0
+        self._put(one, used_for | placed, total, (*facts, *self._derived(known)))
+        return at
 
     def _put(self, subject: bytes, consents: int, state: GenomeState, facts: _Facts) -> None:
         self._subjects.append(subject)
         self._consents.append(consents)
         self._waiting.append((state.values, self._profile(facts)))
-        self._located.append(bool(consents & CONSENT_LOCATION))
         if len(self._waiting) == _PAGE:
             self._flush()
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        located, self._located = np.array(self._located, bool), []
         if not waiting:
             return
+        agreed = np.array(self._consents[-len(waiting) :], np.int64)
+        located = (agreed & CONSENT_LOCATION) != 0
         half_lives = self._schema.half_lives(self._vocabulary)
         rows, markers, values = entries([state for state, _ in waiting])
         hours = self._hour - self._schema.landmark_hour
@@ -253,11 +297,6 @@ class _Reading:
             if len(self._profiles) < _MOST_PROFILES:
                 self._profiles[facts] = found
         return found
-
-
-def _rank(consents: int) -> int:
-    """Personalisation before learning before nothing."""
-    return 2 * bool(consents & CONSENT_PERSONALISATION) + bool(consents & CONSENT_LEARNING)
 
 
 assert SUBJECT.itemsize == SUBJECT_BYTES

@@ -12,6 +12,8 @@ Rules.
 - A customer is at home in the region that the genome says (see `homes`), else where most of what
   they did with a region took place, of equals in the one whose name comes first; only where they
   agreed to location.
+- What an id did counts only where that id agreed to learning, and where it was only where it agreed
+  to location (see `genomes.consents`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from genome_edge.v1 import event_pb2
 from genome_server.compare.homes import home_of, region_at, tells_home
 from genome_server.compare.matrix import Floats, Genomes, Ints
 from genome_server.genomes.events import interaction_key
-from genome_server.store.rows import CONSENT_LOCATION
 
 if TYPE_CHECKING:
     from edge_sdk.dna.schema import DnaSchema
@@ -106,7 +107,8 @@ class Purchases:
         """Take an event of the log; what cannot be read is passed over, as by the build."""
         if frame.subject == NOBODY:
             return
-        row = self._genomes.row_of(frame.subject)
+        # Worth is a statistic: of who agreed to learning, by the ids that did.
+        row = self._genomes.row_learnt(frame.subject)
         if row is None:
             return
         try:
@@ -114,10 +116,10 @@ class Purchases:
         except DecodeError:
             return
         if event.WhichOneof("payload") == "interaction":
-            self._take(row, event.interaction)
+            self._take(frame.subject, row, event.interaction)
 
-    def _take(self, row: int, said: event_pb2.Interaction) -> None:
-        if said.region and self._genomes.consents[row] & CONSENT_LOCATION:
+    def _take(self, subject: bytes, row: int, said: event_pb2.Interaction) -> None:
+        if said.region and self._genomes.located(subject, row):
             region = region_at(said.region)
             if region:
                 self._regions.setdefault(row, Counter())[region] += 1

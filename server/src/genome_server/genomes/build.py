@@ -37,6 +37,7 @@ from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.derived.renew import insights_of, renew
 from genome_server.dna_file import load_schema, move_landmark, read_derived
 from genome_server.errors import Refused
+from genome_server.genomes.consents import told
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
     GENOMES,
@@ -107,14 +108,19 @@ def build(
     ):
         if log is not None:
             gathering.read(log, log.end(), progress)
+        name = log.incarnation.hex() if log is not None else ""
         encoder = RowEncoder(schema, store.vocabulary(), insights)
-        records = {r.subject: r for r in _differing(store, gathering, encoder)}
+        linked: dict[bytes, CustomerRow | None] = {}
+        people = _people(store, gathering, name, linked)
+        records = {r.subject: r for r in _differing(people, encoder)}
         with store.transaction():
+            touched = set()
             if log is not None:
                 before = gathering.end
                 gathering.read(log, log.end(), progress)
-                records |= _again(store, gathering, schema, gathering.touched(before))
-            name = log.incarnation.hex() if log is not None else ""
+                touched = gathering.touched(before)
+            touched |= _otherwise(store, gathering, name, linked)
+            records |= _again(store, gathering, schema, touched, name)
             _settle(store, gathering, schema, records.values(), name)
         repeated = gathering.repeated()
         return BuildReport(
@@ -171,18 +177,26 @@ def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema,
     return load_schema(dna_path, store), True
 
 
-def _differing(store: Store, gathering: Gathering, encoder: RowEncoder) -> Iterator[GenomeRecord]:
-    """The records of all subjects that differ from what is stored."""
-    for people in chunked(_people(store, gathering), _PEOPLE_AT_ONCE):
-        yield from _changes(encoder, people)
+def _differing(people: Iterator[list[_Known]], encoder: RowEncoder) -> Iterator[GenomeRecord]:
+    """The records of all subjects of some persons that differ from what is stored."""
+    for some in chunked(people, _PEOPLE_AT_ONCE):
+        yield from _changes(encoder, some)
 
 
-def _people(store: Store, gathering: Gathering) -> Iterator[list[_Known]]:
-    """Every person: the subjects that are one, with all that is known of each."""
+def _people(
+    store: Store, gathering: Gathering, log: str, linked: dict[bytes, CustomerRow | None]
+) -> Iterator[list[_Known]]:
+    """Every person: the subjects that are one, with all that is known of each.
+
+    Those that have links are noted in `linked`, as customers.
+    """
     joined: dict[bytes, _Known] = {}
+    words = _pending(store, gathering, log)
     for known in _everybody(store, gathering):
+        known.customer = told(known.customer, known.subject, words.get(known.subject, {}))
         if known.state.links:
             joined[known.subject] = known
+            linked[known.subject] = known.customer
         else:
             yield [known]
     seen: set[bytes] = set()
@@ -191,6 +205,42 @@ def _people(store: Store, gathering: Gathering) -> Iterator[list[_Known]]:
             person = gathering.person(subject)
             seen.update(person)
             yield [joined[one] for one in person]
+
+
+def _taken(store: Store, log: str) -> int:
+    """How far ids and consents were taken from the log of this name."""
+    return store.consumer_offset(ONCE, 0) if store.meta(LOG_KEY) == log else 0
+
+
+def _pending(store: Store, gathering: Gathering, log: str) -> dict[bytes, dict[int, bool]]:
+    """What the log says on consents that the store does not know yet, by subject and purpose."""
+    taken = _taken(store, log)
+    found: dict[bytes, dict[int, bool]] = {}
+    for (subject, purpose), (granted, _, offset) in gathering.consents.items():
+        if offset >= taken:
+            found.setdefault(subject, {})[purpose] = granted
+    return found
+
+
+def _otherwise(
+    store: Store, gathering: Gathering, log: str, linked: dict[bytes, CustomerRow | None]
+) -> set[bytes]:
+    """Those of these subjects whose consents are others than when they were read.
+
+    What they agreed to decides what others have of theirs, and an import may change it meanwhile.
+    """
+    words = _pending(store, gathering, log)
+    known = {row.subject: row for row in store.customers(sorted(linked))}
+    return {
+        one
+        for one, then in linked.items()
+        if _word(told(known.get(one), one, words.get(one, {}))) != _word(then)
+    }
+
+
+def _word(customer: CustomerRow | None) -> tuple[int, bool]:
+    """What somebody agreed to, and whether they never said anything."""
+    return (0, True) if customer is None else (customer.consents or 0, customer.silent)
 
 
 _Said = GenomeState | SubjectState | CustomerRow | GenomeRecord
@@ -249,7 +299,7 @@ def _changes(encoder: RowEncoder, people: list[list[_Known]]) -> Iterator[Genome
 
 
 def _again(
-    store: Store, gathering: Gathering, schema: DnaSchema, touched: set[bytes]
+    store: Store, gathering: Gathering, schema: DnaSchema, touched: set[bytes], log: str
 ) -> dict[bytes, GenomeRecord]:
     """The records of the subjects that were spoken of meanwhile, aggregated again."""
     persons = {tuple(gathering.person(subject)) for subject in touched}
@@ -258,7 +308,11 @@ def _again(
         return {}
     imprints = dict(gathering.states(subjects))
     encoder = RowEncoder(schema, store.vocabulary(), insights_of(store))
-    customers = {row.subject: row for row in store.customers(sorted(subjects))}
+    pending = _pending(store, gathering, log)
+    known = {row.subject: row for row in store.customers(sorted(subjects))}
+    customers = {
+        one: row for one in subjects if (row := told(known.get(one), one, pending.get(one, {})))
+    }
     people = []
     for person in sorted(persons):
         states = {}
@@ -280,7 +334,7 @@ def _settle(
     log: str,
 ) -> None:
     """Write what the build found in the log of this name; part of a transaction."""
-    taken = store.consumer_offset(ONCE, 0) if store.meta(LOG_KEY) == log else 0
+    taken = _taken(store, log)
     store.set_meta(LOG_KEY, log)
     store.add_interactions(gathering.ids_from(taken), seen_scope(log))
     for (subject, purpose), (granted, at_ms, offset) in sorted(gathering.consents.items()):

@@ -2,8 +2,9 @@
 
 A subject's state is its own: its imprint sums, the latest word on each consent,
 and the latest word on each link. A row is a person's: subjects that are linked
-are one person, whose genome is the sum of theirs. So a link is undone by
-forgetting it; nothing has to be taken apart.
+are one person, whose genome is the sum of theirs that count for personalisation
+(see `consents`). So a link and a consent are undone by forgetting them; nothing
+has to be taken apart.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import FormatError
 from genome_edge.v1 import dna_pb2
 from genome_server.genomes.bulk import encode_rows
+from genome_server.genomes.consents import counting, homes, tells_home
 from genome_server.genomes.events import ConsentSaid, LinkSaid
-from genome_server.store.rows import CustomerRow, GenomeRecord
+from genome_server.store.rows import CONSENT_PERSONALISATION, CustomerRow, GenomeRecord
 
 if TYPE_CHECKING:
     from genome_server.derived import Insights
@@ -147,31 +149,57 @@ class RowEncoder:
         self._lineage = schema.lineage(vocabulary)
         # A row means the same under a vocabulary that has grown: its bytes must not change with it.
         self._lineage.vocabulary_size = 0
+        self._homes = homes(vocabulary)
         self._profiles: dict[tuple[tuple[str, int], ...], dict[int, int]] = {}
 
     def people(self, people: Sequence[Person]) -> Iterator[GenomeRecord]:
         """A record for each subject of these persons: its own state, its person's markers.
 
-        Each keeps its own consents: to agree on one device is not to agree on another.
+        Each keeps its own consents: to agree on one device is not to agree on another. The markers
+        are those that it may have where it agreed to personalisation.
         """
-        imprints, profiles = [], []
+        imprints: list[GenomeState] = []
+        profiles: list[dict[int, int]] = []
+        places: list[int] = []
         for states, customers in people:
-            imprints.append(_summed(states.values()))
-            profiles.append(self._profile(list(customers.values())))
+            made: dict[tuple[bytes, ...], int] = {}
+            for subject in states:
+                counted: tuple[bytes, ...] = (subject,)
+                if len(states) > 1:
+                    counted = tuple(
+                        counting(states, customers, CONSENT_PERSONALISATION, asker=subject)
+                    )
+                if counted not in made:
+                    made[counted] = len(imprints)
+                    imprints.append(self._imprints([states[one] for one in counted]))
+                    known = [customers[one] for one in counted if one in customers]
+                    profiles.append(self._profile(known))
+                places.append(made[counted])
         rows = encode_rows(imprints, profiles, self._schema, self._vocabulary)
-        for row, (states, customers) in zip(rows, people, strict=True):
-            for subject, state in states.items():
-                customer = customers.get(subject)
-                consents = customer.consents or 0 if customer is not None else 0
-                own = Row(subject, consents, row.as_of_hour, row.indices, row.codes)
-                yield GenomeRecord(
-                    subject=subject,
-                    epoch=self._schema.epoch,
-                    state=state.to_bytes(),
-                    newest_hour=state.imprints.newest_hour or 0,
-                    row=block_from_rows(self._lineage, [own]).SerializeToString(),
-                    consents=consents,
-                )
+        everybody = (
+            (subject, state, customers.get(subject))
+            for states, customers in people
+            for subject, state in states.items()
+        )
+        for place, (subject, state, customer) in zip(places, everybody, strict=True):
+            row, consents = rows[place], customer.consents or 0 if customer is not None else 0
+            own = Row(subject, consents, row.as_of_hour, row.indices, row.codes)
+            yield GenomeRecord(
+                subject=subject,
+                epoch=self._schema.epoch,
+                state=state.to_bytes(),
+                newest_hour=state.imprints.newest_hour or 0,
+                row=block_from_rows(self._lineage, [own]).SerializeToString(),
+                consents=consents,
+            )
+
+    def _imprints(self, states: Sequence[SubjectState]) -> GenomeState:
+        """What some subjects of one person sum up to, without where they live."""
+        total = _summed(states)
+        if self._homes.isdisjoint(total.values):
+            return total
+        kept = {i: value for i, value in total.values.items() if i not in self._homes}
+        return GenomeState(kept, total.newest_hour)
 
     def _profile(self, customers: Sequence[CustomerRow]) -> dict[int, int]:
         facts = tuple(fact for customer in customers for fact in customer.markers)
@@ -179,7 +207,8 @@ class RowEncoder:
             facts += self._insights.facts(customers)
         found = self._profiles.get(facts)
         if found is None:
-            found = profile_strengths(self._schema, self._vocabulary, facts)
+            told = (fact for fact in facts if not tells_home(fact[0]))
+            found = profile_strengths(self._schema, self._vocabulary, told)
             if len(self._profiles) < _MOST_PROFILES:
                 self._profiles[facts] = found
         return found
@@ -224,5 +253,5 @@ def apply_consent(store: Store, subject: bytes, said: dict[int, bool], at_ms: in
     consents = before
     for purpose, granted in said.items():
         consents = consents | 1 << purpose if granted else consents & ~(1 << purpose)
-    if consents != before or customer is None:
+    if consents != before or customer is None or customer.silent:
         store.set_consents(subject, consents, at_ms)

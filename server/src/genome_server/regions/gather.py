@@ -1,8 +1,8 @@
 """Reading genomes and whereabouts out of a tenant: the shell round `genome_server.regions`.
 
-Whose genome counts. What is said of regions is a statistic: a person counts where every one of
-their subjects that has a genome agreed to learning, and has a place only from subjects that agreed
-to location. Linked subjects are one person.
+Whose genome counts. What is said of regions is a statistic: of a person the subjects count that
+agreed to learning, and have a place where they agreed to location, too (`genomes.consents`). Linked
+subjects are one person.
 
 Where somebody is. A marker `home:<cell>` of the customer's profile, of any resolution; else the
 home that a build derived (`insight:home-<cell>`); else, or where only that is asked for, the
@@ -14,23 +14,24 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from edge_sdk.dna.genome import STRENGTHS
 from edge_sdk.dna.markers import split
-from edge_sdk.dna.schema import HOUR_MS, DnaSchema
+from edge_sdk.dna.schema import HOUR_MS
 from edge_sdk.engine.cells import parse_cell
 from edge_sdk.errors import UsageError
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
+from genome_server.compare.matrix import Genomes, chosen
+from genome_server.compare.reading import read_genomes
+from genome_server.genomes.consents import tells_home
 from genome_server.genomes.events import time_of
-from genome_server.genomes.rows import links_of, person_of, row_of
-from genome_server.regions.cells import Cells, Floats, Ints
+from genome_server.regions.cells import Cells, Ints
 from genome_server.regions.crowd import UNIT, Crowd, Whereabouts, home_first, whereabouts
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION
 
@@ -70,21 +71,36 @@ class Counted:
 
 
 class _People:
-    """Subjects by the number of their person."""
+    """Who counts, numbered, out of genomes."""
 
-    def __init__(self) -> None:
-        self.number: dict[bytes, int] = {}
-        self.located: set[bytes] = set()
+    def __init__(self, genomes: Genomes) -> None:
+        self._genomes = genomes
+        self.rows = genomes.agreed(CONSENT_LEARNING)
+        self._number = np.full(len(genomes), -1, np.int64)
+        self._number[self.rows] = np.arange(len(self.rows))
+        agreed = (genomes.consents[self.rows] & CONSENT_LOCATION) != 0
+        self.located = np.flatnonzero(agreed)
+        """The numbers of those of whom a place may be known."""
 
     def of(self, subject: bytes) -> int | None:
         """The person whose place may be known by this subject."""
-        return self.number[subject] if subject in self.located else None
+        row = self._genomes.row_learnt(subject)
+        if row is None or not self._genomes.located(subject, row):
+            return None
+        return int(self._number[row])
+
+    def columns(self) -> tuple[Ints, Ints, Ints]:
+        """Person, marker and strength in 1/1024 of everybody who counts."""
+        starts, places = chosen(self._genomes.starts, self.rows)
+        person = np.repeat(np.arange(len(self.rows), dtype=np.int64), np.diff(starts))
+        strength = self._genomes.strengths[places].astype(np.float64)
+        unit = np.rint(strength * UNIT).astype(np.int64)
+        return person, self._genomes.markers[places].astype(np.int64), unit
 
 
 def gather(
     store: Store,
     log: LogReader | None,
-    schema: DnaSchema,
     *,
     now_ms: int,
     days: int,
@@ -95,14 +111,16 @@ def gather(
 
     Genomes are faded to `now_ms` (Unix); of the log the last so many `days` count. `where` says
     whether a home that is known counts first, or only where somebody was seen. `progress` hears how
-    many events were read.
+    many events were read. Raises Refused before the first build.
     """
-    counted = Counted()
     with store.snapshot():
         vocabulary = store.vocabulary()
         names = vocabulary.markers
-        people, genomes = _genomes(store, counted)
-        columns = _strengths(genomes, schema, schema.half_lives(vocabulary), now_ms // HOUR_MS)
+        genomes = read_genomes(store, hour=now_ms // HOUR_MS)
+        people = _People(genomes)
+        counted = Counted(genomes=genomes.taken, people=len(people.rows))
+        counted.no_learning = genomes.persons - counted.people
+        columns = people.columns()
         told = _homes(store, people)
     cells = np.array([_home_of(name) for name in names], np.uint64)
     homes = home_first(told, _derived(people, columns[0], cells[columns[1]]))
@@ -112,65 +130,9 @@ def gather(
     places = home_first(homes, seen)
     _count(counted, people, homes, places)
     # A home is a place, not a taste.
-    taste = np.array([not name.startswith((f"{HOME}:", DERIVED_HOME)) for name in names], bool)
+    taste = np.array([not tells_home(name) for name in names], bool)
     person, marker, strength = (column[taste[columns[1]]] for column in columns)
     return Crowd(counted.people, names, person, marker, strength, places), counted
-
-
-_Genome = tuple[int, int, Ints, Ints]
-"""A person's number, the hour of the row (from the landmark), indices and codes."""
-
-
-def _genomes(store: Store, counted: Counted) -> tuple[_People, list[_Genome]]:
-    people = _People()
-    rows: dict[bytes, tuple[int, int, Ints, Ints]] = {}
-    links: dict[bytes, list[bytes]] = {}
-    for record in store.genomes():
-        counted.genomes += 1
-        row = row_of(record)
-        indices, codes = row.indices.astype(np.int64), row.codes.astype(np.int64)
-        rows[record.subject] = (record.consents, row.as_of_hour, indices, codes)
-        if linked := links_of(record.state):
-            links[record.subject] = linked
-    genomes: list[_Genome] = []
-    for subject, (_, hour, indices, codes) in rows.items():
-        person = _person(subject, links)
-        known = [one for one in person if one in rows]
-        if known[0] != subject:
-            continue  # counted with the first of them
-        if not all(rows[one][0] & CONSENT_LEARNING for one in known):
-            counted.no_learning += 1
-            continue
-        number = len(genomes)
-        genomes.append((number, hour, indices, codes))
-        people.number.update(dict.fromkeys(known, number))
-        people.located.update(one for one in known if rows[one][0] & CONSENT_LOCATION)
-    counted.people = len(genomes)
-    return people, genomes
-
-
-def _person(subject: bytes, links: dict[bytes, list[bytes]]) -> list[bytes]:
-    return person_of(subject, lambda one: links.get(one, ())) if subject in links else [subject]
-
-
-def _strengths(
-    genomes: Iterable[_Genome], schema: DnaSchema, half_lives: Ints | Floats, now_hour: int
-) -> tuple[Ints, Ints, Ints]:
-    """Person, marker and strength in 1/1024, faded to an hour since the Unix epoch."""
-    genomes = list(genomes)
-    if not genomes:
-        nothing = np.zeros(0, np.int64)
-        return nothing, nothing, nothing
-    sizes = [len(indices) for _, _, indices, _ in genomes]
-    person = np.repeat(np.array([number for number, *_ in genomes], np.int64), sizes)
-    hour = np.repeat(np.array([hour for _, hour, *_ in genomes], np.int64), sizes)
-    marker = np.concatenate([indices for _, _, indices, _ in genomes])
-    codes = np.concatenate([codes for *_, codes in genomes])
-    age = np.maximum(now_hour - schema.landmark_hour - hour, 0)
-    lasting = half_lives[marker].astype(np.float64)
-    rate = np.divide(1.0, lasting, out=np.zeros(len(marker)), where=lasting > 0)
-    strength = STRENGTHS[schema.quantiser][codes] * np.exp2(-age * rate)
-    return person, marker, np.rint(strength * UNIT).astype(np.int64)
 
 
 _NOWHERE: Final = (np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0))
@@ -186,8 +148,7 @@ def _home_of(name: str) -> int:
 
 def _derived(people: _People, person: Ints, cell: Cells) -> Whereabouts:
     """The homes (0: none) in the genomes of those who agreed to location."""
-    allowed = np.array(sorted({people.number[one] for one in people.located}), np.int64)
-    kept = (cell != 0) & np.isin(person, allowed)
+    kept = (cell != 0) & np.isin(person, people.located)
     return whereabouts(person[kept], cell[kept], np.ones(int(kept.sum())))
 
 
@@ -260,7 +221,7 @@ def _cell(text: str) -> int | None:
 def _count(counted: Counted, people: _People, homes: Whereabouts, where: Whereabouts) -> None:
     counted.by_home = homes.people
     counted.by_log = where.people - homes.people
-    allowed = len({people.number[one] for one in people.located})
+    allowed = len(people.located)
     counted.no_location = counted.people - allowed
     counted.no_place = allowed - where.people
     finest = np.zeros(counted.people, np.int64)

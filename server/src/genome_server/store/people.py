@@ -34,7 +34,7 @@ RETURNED = 5
 
 _HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
-_READ = "subject, markers, loyalty, consents, updated_ms, insight"
+_READ = "subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms"
 
 
 def with_consents(row: bytes, consents: int) -> bytes:
@@ -256,9 +256,10 @@ def _merged(old: Row | None, row: CustomerRow) -> Row:
 
 
 def _customer(row: Row) -> CustomerRow:
-    subject, markers, loyalty, consents, updated_ms, insight = row
+    subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms = row
     known = _markers(markers) + _markers(loyalty)
-    return CustomerRow(bytes(subject), known, consents, updated_ms, insight)
+    silent = stated is None and not consents_ms
+    return CustomerRow(bytes(subject), known, consents, updated_ms, insight, silent)
 
 
 # Profiles are segments, mostly: many customers have the same one.

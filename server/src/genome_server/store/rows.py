@@ -49,7 +49,9 @@ class CustomerRow:
     `updated_ms` is when the source last changed it, 0 where not known: a row
     older than what is stored changes nothing. What is read has the markers of
     loyalty schemes too, and in `insight` what the last build derived (see
-    `genome_server.derived`); neither is put this way.
+    `genome_server.derived`); neither is put this way. `silent` is read, too: no
+    source and no device ever said anything about this customer's consent, which
+    is not to have refused.
     """
 
     subject: bytes
@@ -57,6 +59,7 @@ class CustomerRow:
     consents: int | None = None
     updated_ms: int = 0
     insight: str = ""
+    silent: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

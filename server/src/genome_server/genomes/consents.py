@@ -1,0 +1,94 @@
+"""Whose doings count for what, where several ids are one person, and what no device gets.
+
+Free of I/O. The one place that says it: rows of devices, what is shown and compared, spending,
+regions and forecasts all ask here.
+
+Rules.
+- What an id did counts for a use (personalisation, learning, location) only where that id agreed to
+  that use. To agree by one id is not to agree by another.
+- An id that never said anything about consent (a stranger's, minted on a device; a card's from a
+  list without consents) follows the ids that it is linked to: it counts where one of them agreed
+  and none of those that spoke refused.
+- Who asks must itself have agreed. What it would get is worked out as if it had, so that a consent
+  given later is in force at once; it is sent, shown and counted only where it was given.
+- What each id did is kept as it is, whatever it agreed to: only what is read is chosen. So a
+  consent that is taken back and given again, and a link that is undone, leave no trace.
+- Where somebody lives (`HOME`) is for the server's own statistics: it is in no row of a device and
+  in no vocabulary of a release, whoever agreed to what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from edge_sdk.dna.markers import Vocabulary
+from genome_server.store.rows import CustomerRow
+
+if TYPE_CHECKING:
+    from genome_server.genomes.rows import SubjectState
+
+HOME: Final = ("home:", "insight:home-")
+"""How markers begin that say where somebody lives: a profile's, and the one that is derived."""
+
+_WITHHELD: Final = "withheld:"
+
+
+def counting(
+    states: Mapping[bytes, SubjectState],
+    customers: Mapping[bytes, CustomerRow],
+    purpose: int,
+    *,
+    asker: bytes | None = None,
+) -> list[bytes]:
+    """The subjects of a person, in order, whose doings count for a use (a bit of consent).
+
+    `states` are what the log says of each, `customers` those of them that the store knows. With
+    `asker`, as if that one had agreed.
+    """
+    agreed, silent, refused = [], [], False
+    for one, state in states.items():
+        customer = customers.get(one)
+        if one == asker or (customer is not None and (customer.consents or 0) & purpose):
+            agreed.append(one)
+        elif (customer is None or customer.silent) and not state.consents:
+            silent.append(one)
+        else:
+            refused = True
+    return sorted(agreed + silent if agreed and not refused else agreed)
+
+
+def told(
+    customer: CustomerRow | None, subject: bytes, words: Mapping[int, bool]
+) -> CustomerRow | None:
+    """A customer after words on purposes (by number) that the store has not taken in yet."""
+    if not words:
+        return customer
+    row = customer or CustomerRow(subject)
+    consents = row.consents or 0
+    for purpose, granted in words.items():
+        consents = consents | 1 << purpose if granted else consents & ~(1 << purpose)
+    return CustomerRow(subject, row.markers, consents, row.updated_ms, row.insight)
+
+
+def tells_home(marker: str) -> bool:
+    """Whether a marker says where somebody lives."""
+    return marker.startswith(HOME)
+
+
+@lru_cache(maxsize=2)
+def homes(vocabulary: Vocabulary) -> frozenset[int]:
+    """The indices of the markers that say where somebody lives."""
+    return frozenset(i for i, name in enumerate(vocabulary) if tells_home(name))
+
+
+def for_devices(vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary as releases carry it: every index means what it meant, homes have no name."""
+    private = (*HOME, _WITHHELD)
+    if not any(name.startswith(private) for name in vocabulary):
+        return vocabulary
+    names = (
+        f"{_WITHHELD}{i}" if name.startswith(private) else name for i, name in enumerate(vocabulary)
+    )
+    return Vocabulary(vocabulary.lineage, list(names))
