@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ibis
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from edge_sdk.dna.imprint import STATE_MAX, GenomeState
 from edge_sdk.errors import LandmarkExhausted
-from genome_server.genomes import aggregate, tables
+from genome_server.genomes import aggregate, aggregation, tables
 from genome_server.genomes.aggregation import Aggregation
+from genome_server.genomes.database import Compiled, Hand
 from tests.aggregations import (
     LANDMARK,
     SCHEMA,
@@ -39,6 +41,7 @@ LOUD = Deed(0, 0, "gift", 25, MOST, 0, 40)
 @given(some=st.lists(cases(), min_size=1, max_size=12), parts=st.integers(1, 3))
 @example(some=[Case(([("brief:x", 4096)],), (LOUD,))], parts=1)
 @example(some=[Case(([("brief:x", 4096)],), (LOUD._replace(times=15), LOUD))], parts=2)
+@example(some=[Case(([("brief:x", 4096)] * 2,), (LOUD._replace(times=8),))], parts=1)
 @example(some=[Case(([("long:x", 256)],), (Deed(0, 0, "buy", -1, 5, 0, 1),))], parts=1)
 def test_it_is_what_the_sdk_computes(
     tmp_path_factory: pytest.TempPathFactory, some: list[Case], parts: int
@@ -113,6 +116,66 @@ def test_interactions_that_fit_nothing_are_an_error(tmp_path: Path) -> None:
             list(sums.summed())
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "why"), [("thing", 7, "thing 7, .* no DNA"), ("kind", 99, "kind")]
+)
+def test_one_that_fits_nothing_is_an_error_whatever_else_its_subject_did(
+    tmp_path: Path, column: str, value: int, why: str
+) -> None:
+    deed = Deed(0, 0, "view", 0, 0, 0, 2)
+    made = tabled(history([Case(([("always:x", 256)],), (deed,))]))
+    rows = made.interactions.to_pylist()
+    rows[1][column] = value
+    with Aggregation(tmp_path / "t.duckdb", SCHEMA) as sums:
+        sums.add(pa.Table.from_pylist(rows, schema=aggregate.INTERACTIONS))
+        sums.add_dna(made.dna)
+        with pytest.raises(ValueError, match=why):
+            list(sums.summed())
+
+
+@pytest.mark.parametrize(("times", "halved"), [(31, False), (32, True)])
+@pytest.mark.parametrize("twice", [False, True])
+def test_contributions_are_added_whole_where_no_sum_can_reach_the_ceiling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, twice: bool, halved: bool
+) -> None:
+    asked = []
+    real = Hand.run
+
+    def run(hand: Hand, compiled: Compiled) -> pa.Table:
+        if compiled.columns.names == ["who", "marker", "state"]:
+            asked.append(compiled.sql)
+        return real(hand, compiled)
+
+    monkeypatch.setattr(Hand, "run", run)
+    # A marker that a thing has twice gets twice as much from each interaction.
+    salience = 2048 if twice else 4096
+    dna = ([("brief:x", salience)] * (1 + twice),)
+    told = history([Case(dna, (LOUD._replace(times=times),))])
+    assert on_duckdb(told, tmp_path) == reference(told)
+    assert [str(STATE_MAX) in sql for sql in asked] == [halved]
+
+
+def test_nothing_at_all_is_no_genome(tmp_path: Path) -> None:
+    with Aggregation(tmp_path / "t.duckdb", SCHEMA) as sums:
+        assert [len(part.who) for part in sums.summed()] == [0]
+
+
+def test_parts_are_not_smaller_than_the_dna_that_each_needs(tmp_path: Path) -> None:
+    some = [Case(([("long:x", 256)],), (Deed(n % 3, 0, "view", n, 0, 0, 1),)) for n in range(20)]
+    made = tabled(history(some))
+    counts = []
+    for at_once in (0, 5):
+        path = tmp_path / f"{at_once}.duckdb"
+        with Aggregation(path, SCHEMA, at_once=at_once) as sums:
+            sums.add(made.interactions)
+            sums.add_dna(made.dna)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(aggregation, "INTERACTIONS_AT_ONCE", 5)
+                counts.append(len(list(sums.summed())))
+    assert made.dna.num_rows == 20
+    assert counts == [1, 5]
+
+
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=9))
 def test_halves_have_the_order_of_the_bytes(some: list[bytes]) -> None:
     high, low = tables.halves(np.array(some, "V16"))
@@ -130,6 +193,22 @@ def test_ranks_have_the_order_of_the_bytes(some: list[bytes], data: st.DataObjec
     wanted = some if chosen is None else [some[i] for i in chosen]
     assert [some[i] for i in found["who"].to_pylist()] == sorted(wanted)
     assert found["rank"].to_pylist() == list(range(len(wanted)))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 9), st.just(2**31 - 1)),
+            st.one_of(st.integers(0, 9), st.just(2**31 - 1)),
+        ),
+        max_size=30,
+        unique=True,
+    )
+)
+@example([(2**31 - 1, 2**31 - 1), (2**31 - 1, 0), (0, 2**31 - 1)])
+def test_rows_are_put_in_order_however_large_their_numbers(some: list[tuple[int, int]]) -> None:
+    columns = [np.array([row[i] for row in some], np.int32) for i in (0, 1)]
+    assert [some[i] for i in aggregation.ordered(*columns).tolist()] == sorted(some)
 
 
 @pytest.mark.parametrize(("people", "parts"), [(1, 1), (1, 3), (7, 2), (100, 7)])
@@ -152,13 +231,20 @@ def test_it_compiles_for_spark() -> None:
         "once": aggregate.ONCE,
         "kinds": aggregate.KINDS,
         "dna": aggregate.DNA,
+        "met": aggregate.MET,
         "half_lives": aggregate.HALF_LIVES,
         "growths": aggregate.GROWTHS,
     }
     there = {name: aggregate.table(name, schema) for name, schema in names.items()}
-    first = aggregate.first_only(there["interactions"], there["once"])
-    votes = aggregate.votes(first, there["kinds"], there["dna"], there["half_lives"])
-    sql = str(ibis.to_sql(aggregate.states(votes, there["growths"]), dialect="pyspark")).upper()
-    assert "SHIFTLEFT" in sql
-    assert "DOUBLE" not in sql
-    assert "/" not in sql
+    done = aggregate.weighed(
+        aggregate.first_only(there["interactions"], there["once"]), there["kinds"]
+    )
+    aged = aggregate.aged(there["dna"], there["half_lives"])
+    for expression in (
+        aggregate.states(aggregate.votes(done, aged), there["growths"]),
+        aggregate.loudest(there["met"], aged, there["growths"]),
+    ):
+        sql = str(ibis.to_sql(expression, dialect="pyspark")).upper()
+        assert "SHIFTLEFT" in sql
+        assert "DOUBLE" not in sql
+        assert "/" not in sql

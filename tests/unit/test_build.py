@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from edge_sdk.dna.imprint import GenomeState
 from genome_server.cli.build import command
 from genome_server.errors import SchemaFileError
+from genome_server.genomes import aggregation, gather
 from genome_server.genomes import build as build_module
-from genome_server.genomes import gather
 from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import SubjectState, built_schema
 from genome_server.log import LogReader
@@ -88,7 +88,7 @@ def test_many_votes_are_taken_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
         whole.log(events)
         whole.build()
         monkeypatch.setattr(gather, "_EVENTS_AT_ONCE", 50)
-        monkeypatch.setattr(gather, "INTERACTIONS_AT_ONCE", 60)
+        monkeypatch.setattr(aggregation, "INTERACTIONS_AT_ONCE", 60)
         parts.log(events)
         parts.build()
         assert parts.rows() == whole.rows()

@@ -4,7 +4,7 @@ It says in columns what `edge_sdk.dna.imprint` says for one event, from the
 interaction to the genome, and gives the same integers to the bit: run here on
 DuckDB, compiled for Apache Spark it is the same expression.
 
-    interactions × kinds → weights × DNA → votes × growth → states
+    interactions × kinds → what was done × DNA → votes × growth → states
 
 To stay the same everywhere it keeps to what engines agree on:
 
@@ -13,7 +13,8 @@ To stay the same everywhere it keeps to what engines agree on:
   table that `tables.growths` makes from the SDK's own.
 - Shift distances are int32, never negative and below 63.
 - Sums are taken of the upper and the lower 31 bits of contributions, which
-  every engine adds up in int64; so a sum stops at 2^63 - 1 like the SDK's.
+  every engine adds up in int64; so a sum stops at 2^63 - 1 like the SDK's. Who
+  can show that no sum gets there says so, and contributions are added whole.
 - Everything has a number: who did it, the thing, the kind, the marker. Who makes
   the columns gives the numbers. Subjects are drawn at random; numbered in the
   order of their bytes, ranges of numbers are parts of equal size.
@@ -37,20 +38,37 @@ def _int64(*names: str) -> pa.Schema:
 
 _NUMBER: Final = pa.int32()
 
-DONE: Final = pa.schema(
+INTERACTIONS: Final = pa.schema(
     [
         ("who", _NUMBER),
         ("thing", _NUMBER),
         ("kind", _NUMBER),
         ("hours", _NUMBER),
         ("units", pa.int64()),
+        ("event", pa.int64()),
     ]
 )
 """Who did what to what: the numbers of a subject, of a thing with DNA and of a kind, hours since
-the landmark, and whole units of money (never negative)."""
+the landmark, whole units of money (never negative), and the event's place in the log."""
 
-INTERACTIONS: Final = DONE.append(pa.field("event", pa.int64()))
-"""The same, each with its event's place in the log."""
+DONE: Final = pa.schema(
+    [("who", _NUMBER), ("thing", _NUMBER), ("hours", _NUMBER), ("weight", _NUMBER)]
+)
+"""The same, weighed in q24; a weight below 0 says that the kind is not known."""
+
+MET: Final = pa.schema(
+    [
+        ("thing", _NUMBER),
+        ("first", _NUMBER),
+        ("last", _NUMBER),
+        ("weight", _NUMBER),
+        ("least", _NUMBER),
+        ("last_who", _NUMBER),
+        ("times", pa.int64()),
+    ]
+)
+"""What was done to each thing: from which hour to which, the greatest and the least weight, the
+greatest number of a subject, and how often."""
 
 DNA: Final = pa.schema(
     [
@@ -72,16 +90,26 @@ ONCE: Final = _int64("id_high", "id_low", "event")
 RANKS: Final = pa.schema([("who", _NUMBER), ("rank", _NUMBER)])
 """Numbers of subjects, and those that they have in the order of their bytes."""
 
-HALF_LIVES: Final = pa.schema(
-    [("half_life", _NUMBER), ("earliest", pa.int64()), ("base", pa.int64())]
-)
+HALF_LIVES: Final = pa.schema([("half_life", _NUMBER), ("earliest", _NUMBER), ("base", _NUMBER)])
 """Where in the growth table a half-life is: base + max(hours, earliest)."""
 
 GROWTHS: Final = pa.schema(
-    [("place", pa.int64()), ("mantissa", pa.int64()), ("up", _NUMBER), ("down", _NUMBER)]
+    [("place", _NUMBER), ("mantissa", pa.int64()), ("up", _NUMBER), ("down", _NUMBER)]
 )
 """Growth at one hour of one half-life: times mantissa, of 2^24, and shifted by one of the two."""
 
+AGED: Final = pa.schema(
+    [
+        ("thing", _NUMBER),
+        ("marker", _NUMBER),
+        ("salience", pa.int64()),
+        ("earliest", _NUMBER),
+        ("base", _NUMBER),
+    ]
+)
+"""DNA with the places of its half-lives."""
+
+_UNKNOWN: Final = -1
 _MOST_BITS: Final = 44  # one and all the units that an int64 of micros holds
 _HALF_BITS: Final = 31
 _HALF_MASK: Final = (1 << _HALF_BITS) - 1
@@ -101,66 +129,88 @@ def first_only(interactions: Table, once: Table) -> Table:
     return interactions.anti_join(repeated, "event")
 
 
-def arranged(interactions: Table, ranks: Table) -> Table:
-    """Interactions of the subjects that have a rank, by rank, which becomes their number."""
-    found = interactions.join(ranks, "who").select(
-        "rank", *(name for name in DONE.names if name != "who")
+def weighed(interactions: Table, kinds: Table) -> Table:
+    """Interactions as `DONE` says."""
+    known = interactions.left_join(kinds, "kind")
+    weight = _weight(known.weight, known.money, known.units).cast("int32")
+    return known.select(
+        "who", "thing", "hours", weight=ibis.ifelse(known.weight.isnull(), _UNKNOWN, weight)
     )
-    return in_order(found.rename(who="rank")).select(*DONE.names)
 
 
-def within(done: Table, low: int, high: int) -> Table:
-    """What was done by the subjects from `low` to below `high`."""
-    return done.filter(done.who >= low).filter(lambda t: t.who < high)
+def arranged(done: Table, ranks: Table) -> Table:
+    """What was done by the subjects that have a rank, which becomes their number."""
+    found = done.join(ranks, "who").select("rank", "thing", "hours", "weight")
+    return found.rename(who="rank").select(*DONE.names)
 
 
 def newest(done: Table) -> Table:
-    """(who, newest): the hour since the landmark of what each subject did last."""
-    return done.group_by("who").agg(newest=done.hours.max())
+    """(who, newest, times): the hour since the landmark of what each subject did last; how often
+    it did something."""
+    return done.group_by("who").agg(newest=done.hours.max(), times=done.count())
 
 
-def extent(done: Table) -> Table:
-    """(first, last, people, count): hours between which it lies, and how much and whose it is."""
-    return done.aggregate(
+def met(done: Table) -> Table:
+    """What was done to each thing, as `MET` says."""
+    return done.group_by("thing").agg(
         first=done.hours.min(),
         last=done.hours.max(),
-        people=done.who.max() + 1,
-        count=done.count(),
+        weight=done.weight.max(),
+        least=done.weight.min(),
+        last_who=done.who.max(),
+        times=done.count(),
     )
 
 
-def exhausted(done: Table, dna: Table) -> Table:
+def bare(met: Table, dna: Table) -> Table:
+    """(thing) of what was met and has no DNA; to be empty."""
+    return met.anti_join(dna, "thing").select("thing")
+
+
+def exhausted(met: Table, dna: Table) -> Table:
     """(thing, marker, half_life, hours) of what lies too far after the landmark; to be empty."""
-    latest = done.group_by("thing").agg(hours=done.hours.max())
-    found = latest.join(dna, "thing")
-    beyond = found.hours >= found.half_life * (MAX_DOUBLINGS + 1)
+    found = met.join(dna, "thing")
+    beyond = found["last"] >= found.half_life * (MAX_DOUBLINGS + 1)
     return found.filter(beyond & (found.half_life > 0)).select(
-        "thing", "marker", "half_life", "hours"
+        "thing", "marker", "half_life", hours="last"
     )
 
 
-def votes(done: Table, kinds: Table, dna: Table, half_lives: Table) -> Table:
+def aged(dna: Table, half_lives: Table) -> Table:
+    """DNA as `AGED` says; of a half-life without a row nothing comes."""
+    return dna.join(half_lives, "half_life").select(*AGED.names)
+
+
+def loudest(met: Table, aged: Table, growths: Table) -> Table:
+    """(state): the most that one interaction can have given to one marker."""
+    once_each = met.select(who="thing", thing="thing", hours="last", weight="weight")
+    found = states(votes(once_each, aged), growths)
+    return found.aggregate(state=found.state.max())
+
+
+def votes(done: Table, aged: Table) -> Table:
     """(who, marker, vote, place): what every interaction gives to every marker, in q24.
 
-    `place` is that of its growth. Each thing must have DNA and each of its
-    half-lives a row in `half_lives`, or nothing comes of it.
+    `place` is that of its growth. Of a thing without DNA nothing comes.
     """
-    known = done.join(kinds, "kind")
-    weighed = known.mutate(weight=_weight(known.weight, known.money, known.units))
-    aged = dna.join(half_lives, "half_life")
-    found = weighed.join(aged, "thing").select(
+    found = done.join(aged, "thing").select(
         "who", "marker", "weight", "salience", "hours", "base", "earliest"
     )
     return found.mutate(
-        vote=(found.weight * found.salience) >> 8,
+        vote=(found.weight.cast("int64") * found.salience) >> 8,
         place=found.base + ibis.greatest(found.hours, found.earliest),
     ).select("who", "marker", "vote", "place")
 
 
-def states(votes: Table, growths: Table) -> Table:
-    """(who, marker, state): the sums of contributions, in no order."""
+def states(votes: Table, growths: Table, *, bounded: bool = False) -> Table:
+    """(who, marker, state): the sums of contributions, in no order.
+
+    `bounded` says that none can be above STATE_MAX.
+    """
     known = votes.join(growths, "place")
     grown = known.mutate(grown=(((known.vote * known.mantissa) >> 24) << known.up) >> known.down)
+    if bounded:
+        return grown.group_by(["who", "marker"]).agg(state=grown.grown.sum())
     summed = grown.group_by(["who", "marker"]).agg(
         high=(grown.grown >> _HALF_BITS).cast("int32").sum(),
         low=(grown.grown & _HALF_MASK).cast("int32").sum(),

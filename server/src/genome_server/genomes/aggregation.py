@@ -16,15 +16,23 @@ import numpy.typing as npt
 import pyarrow as pa
 from ibis.expr.types import Table
 
+from edge_sdk.dna.imprint import STATE_MAX
 from edge_sdk.dna.schema import MAX_DOUBLINGS, DnaSchema
 from edge_sdk.errors import LandmarkExhausted
 from genome_server.genomes import aggregate, tables
-from genome_server.genomes.database import Database
+from genome_server.genomes.database import Database, Hand, compiled
 
 _Ints = npt.NDArray[np.int64]
 
-INTERACTIONS_AT_ONCE: Final = 4_000_000
-"""About as many interactions are aggregated at once."""
+INTERACTIONS_AT_ONCE: Final = 400_000
+"""About as many interactions are aggregated at once: what they sum up to lies in the caches."""
+# The DNA of all things is looked at for each part; so parts are not smaller than this many of it.
+_DNA_AT_ONCE: Final = 2
+
+_KEY_BITS: Final = 63
+_DONE: Final = "done"
+_PART: Final = "part"
+_AGED: Final = "aged"
 
 
 class Summed(NamedTuple):
@@ -41,7 +49,8 @@ class Aggregation:
     """Interactions and the DNA of their things, in a database of its own. Use it as a context.
 
     `interactions` are Parquet files with the columns of `aggregate.INTERACTIONS`, read where they
-    are; without them they are put in by `add`.
+    are; without them they are put in by `add`. `at_once` says about how many are aggregated at once
+    (0: what is fastest, hundreds of thousands).
     """
 
     def __init__(
@@ -51,7 +60,7 @@ class Aggregation:
         *,
         interactions: Collection[Path] = (),
         memory: str = "",
-        at_once: int = INTERACTIONS_AT_ONCE,
+        at_once: int = 0,
     ) -> None:
         self.schema = schema
         self._at_once = at_once
@@ -65,9 +74,15 @@ class Aggregation:
         self._dna = self._db.create("dna", aggregate.DNA)
         self.once = self._db.create("once", aggregate.ONCE)
         self._kinds = self._db.create("kinds", aggregate.KINDS)
-        self._half_lives = self._db.create("half_lives", aggregate.HALF_LIVES)
-        self._growths = self._db.create("growths", aggregate.GROWTHS)
-        self._ranks = self._db.create("ranks", aggregate.RANKS)
+        self._there = {
+            name: self._db.create(name, columns)
+            for name, columns in {
+                "met": aggregate.MET,
+                "half_lives": aggregate.HALF_LIVES,
+                "growths": aggregate.GROWTHS,
+                "ranks": aggregate.RANKS,
+            }.items()
+        }
         self._db.insert("kinds", tables.kinds(schema))
 
     def __enter__(self) -> Self:
@@ -90,7 +105,7 @@ class Aggregation:
 
     def run(self, expression: Table) -> pa.Table:
         """The rows of an expression over `interactions` and `once`."""
-        return self._db.run(expression)
+        return self._db.rows(expression)
 
     def summed(self, ranks: pa.Table | None = None) -> Iterator[Summed]:
         """The genomes of every subject that did something, in order, part by part.
@@ -99,51 +114,99 @@ class Aggregation:
         is their number then. Raises LandmarkExhausted.
         """
         counted = aggregate.first_only(self.interactions, self.once)
-        if ranks is None:
-            done = aggregate.in_order(counted.select(*aggregate.DONE.names))
-        else:
+        done = aggregate.weighed(counted, self._kinds)
+        if ranks is not None:
             self._db.replace("ranks", ranks)
-            done = aggregate.arranged(counted, self._ranks)
+            done = aggregate.arranged(done, self._there["ranks"])
         # Those of one subject lie together: a part is read at one stretch, and its groups are few.
-        done = self._db.keep("done", done)
-        aged = settle(self._db.run, done, self._dna)
-        self._db.replace("half_lives", aged.half_lives)
-        self._db.replace("growths", aged.growths)
-        for low, high in tables.ranges(aged.people, aged.interactions // self._at_once + 1):
-            yield self._part(aggregate.within(done, low, high))
+        done = self._db.keep(_DONE, aggregate.in_order(done))
+        found = settle(self._db.rows, self._db.replace, done, self._dna)
+        aged = self._db.keep(_AGED, aggregate.aged(self._dna, self._there["half_lives"]))
+        growths = self._there["growths"]
+        (loudest,) = self.run(aggregate.loudest(self._there["met"], aged, growths))["state"]
+        yield from self._parts(found, loudest.as_py() or 0)
 
-    def _part(self, done: Table) -> Summed:
-        votes = aggregate.votes(done, self._kinds, self._dna, self._half_lives)
-        states = aggregate.states(votes, self._growths)
-        who, markers, values = columns_of(self._db.run(aggregate.in_order(states)))
-        people, newest = columns_of(self._db.run(aggregate.in_order(aggregate.newest(done))))
-        starts = np.flatnonzero(np.diff(who, prepend=-1))
-        if not np.array_equal(who[starts], people):
-            raise ValueError("interactions with a thing that has no DNA, or of no known kind")
-        return Summed(people, newest, np.append(starts, len(who)), markers, values)
+    def _parts(self, found: Settled, loudest: int) -> Iterator[Summed]:
+        done, growths = aggregate.table(_PART, aggregate.DONE), self._there["growths"]
+        votes = aggregate.votes(done, aggregate.table(_AGED, aggregate.AGED))
+        newest = compiled(aggregate.in_order(aggregate.newest(done)))
+        whole, halves = (
+            compiled(aggregate.states(votes, growths, bounded=bounded)) for bounded in (True, False)
+        )
+
+        def part(hand: Hand, bounds: tuple[int, int]) -> Summed:
+            hand.look(_PART, _DONE, "who", *bounds)
+            people, newest_hours, times = columns_of(hand.run(newest))
+            bounded = int(times.max(initial=0)) * loudest <= STATE_MAX
+            who, markers, values = columns_of(hand.run(whole if bounded else halves))
+            order = ordered(who - bounds[0], markers)
+            starts = np.flatnonzero(np.diff(who[order], prepend=-1))
+            ends = np.append(starts, len(who))
+            return Summed(people, newest_hours, ends, markers[order], values[order])
+
+        at_once = self._at_once or max(INTERACTIONS_AT_ONCE, _DNA_AT_ONCE * found.dna)
+        parts = tables.ranges(found.people, found.interactions // at_once + 1)
+        yield from self._db.spread(part, parts)
 
 
-class Aged(NamedTuple):
-    """The tables of growth for what was done, how many people did it, and how often."""
+class Settled(NamedTuple):
+    """How many people did something, how often, and the rows of DNA that there are."""
 
-    half_lives: pa.Table
-    growths: pa.Table
     people: int
     interactions: int
+    dna: int
 
 
-def settle(run: Callable[[Table], pa.Table], done: Table, dna: Table) -> Aged:
-    """Make the tables of growth on whatever engine runs expressions. Raises LandmarkExhausted."""
-    for found in run(aggregate.exhausted(done, dna).limit(1)).to_pylist():
+def settle(
+    rows: Callable[[Table], pa.Table],
+    put: Callable[[str, pa.Table], None],
+    done: Table,
+    dna: Table,
+) -> Settled:
+    """Look at what was done, on whatever engine gives the rows of expressions.
+
+    It puts the tables "met", "half_lives" and "growths". Raises LandmarkExhausted, and ValueError
+    for a thing without DNA and a kind that is not known.
+    """
+    every = rows(aggregate.met(done))
+    put("met", every)
+    met = aggregate.table("met", aggregate.MET)
+    for bare in rows(aggregate.bare(met, dna).limit(1)).to_pylist():
+        raise ValueError(f"interactions with thing {bare['thing']}, which has no DNA")
+    for found in rows(aggregate.exhausted(met, dna).limit(1)).to_pylist():
         raise LandmarkExhausted(
             f"an event lies {found['hours']} hours after the landmark, more than "
             f"{MAX_DOUBLINGS} half-lives of {found['half_life']} hours "
             f"(marker {found['marker']})"
         )
-    (extent,) = run(aggregate.extent(done)).to_pylist()
-    half_lives = run(dna.select("half_life").distinct())["half_life"].to_pylist()
-    lives, growths = tables.growths(half_lives, extent["first"] or 0, extent["last"] or 0)
-    return Aged(lives, growths, extent["people"] or 0, extent["count"])
+    first, last, least, last_who, times = (
+        every[name].to_numpy() for name in ("first", "last", "least", "last_who", "times")
+    )
+    if least.min(initial=0) < 0:
+        raise ValueError("interactions of a kind that is not known")
+    hours = (int(first.min()), int(last.max())) if len(first) else (0, 0)
+    lives = rows(dna.group_by("half_life").agg(n=dna.count()))
+    half_lives, growths = tables.growths(lives["half_life"].to_pylist(), *hours)
+    put("half_lives", half_lives)
+    put("growths", growths)
+    return Settled(
+        int(last_who.max(initial=-1)) + 1, int(times.sum()), int(lives["n"].to_numpy().sum())
+    )
+
+
+def ordered(first: _Ints, then: _Ints) -> _Ints:
+    """The order of rows by two columns of numbers from 0 on, of which no pair stands twice."""
+    place = max(len(first) - 1, 0).bit_length()
+    width = int(then.max(initial=0)).bit_length()
+    if int(first.max(initial=0)).bit_length() + width + place > _KEY_BITS:
+        return np.lexsort((then, first))
+    # One number for all three sorts several times faster than anything by its order.
+    keys = first.astype(np.int64) << (width + place)
+    keys |= then.astype(np.int64) << place
+    keys |= np.arange(len(keys))
+    keys.sort()
+    keys &= (1 << place) - 1
+    return keys
 
 
 def columns_of(found: pa.Table) -> list[_Ints]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.schema import DnaSchema
 from genome_server.genomes import aggregate, tables
-from genome_server.genomes.aggregation import INTERACTIONS_AT_ONCE, Aggregation
+from genome_server.genomes.aggregation import Aggregation
 from genome_server.genomes.columns import ColumnReader, ThingDna
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSaid
@@ -46,7 +46,7 @@ class Gathering:
         self._schema = schema
         dna = StoreDna(store, schema)
         self._reader = ColumnReader(schema, EventReader(schema, dna.product, dna.offer))
-        self._sums = Aggregation(folder / "build.duckdb", schema, at_once=INTERACTIONS_AT_ONCE)
+        self._sums = Aggregation(folder / "build.duckdb", schema)
 
     def __enter__(self) -> Self:
         return self

@@ -34,6 +34,7 @@ TABLES: Final = MappingProxyType(
         "dna": aggregate.DNA,
         "once": aggregate.ONCE,
         "kinds": aggregate.KINDS,
+        "met": aggregate.MET,
         "half_lives": aggregate.HALF_LIVES,
         "growths": aggregate.GROWTHS,
     }
@@ -64,32 +65,33 @@ class SparkSums:
         rows.select(*TABLES[name].names).createOrReplaceTempView(name)
 
     def settle(self) -> None:
-        """Make the tables of growth, after interactions and dna. Raises LandmarkExhausted."""
+        """Make the tables of growth, after interactions and dna.
+
+        Raises LandmarkExhausted, and ValueError for a thing without DNA and a kind that is not
+        known.
+        """
+        there = self._there
+        done = aggregate.weighed(there["interactions"], there["kinds"])
         with _quiet():
-            aged = settle(
-                lambda asked: self.run(asked).toArrow(),
-                self._there["interactions"],
-                self._there["dna"],
-            )
-        self.put("half_lives", aged.half_lives)
-        self.put("growths", aged.growths)
+            settle(lambda asked: self.run(asked).toArrow(), self.put, done, there["dna"])
 
     def states(self) -> Any:
         """(who, marker, state): a DataFrame, in no order."""
         there = self._there
-        votes = aggregate.votes(self._counted(), there["kinds"], there["dna"], there["half_lives"])
-        return self.run(aggregate.states(votes, there["growths"]))
+        aged = aggregate.aged(there["dna"], there["half_lives"])
+        return self.run(aggregate.states(aggregate.votes(self._done(), aged), there["growths"]))
 
     def newest(self) -> Any:
         """(who, newest): a DataFrame, in no order."""
-        return self.run(aggregate.newest(self._counted()))
+        return self.run(aggregate.newest(self._done()).select("who", "newest"))
 
     def run(self, expression: Table) -> Any:
         """An expression over the tables as a DataFrame."""
         return self._session.sql(str(ibis.to_sql(expression, dialect="pyspark")))
 
-    def _counted(self) -> Table:
-        return aggregate.first_only(self._there["interactions"], self._there["once"])
+    def _done(self) -> Table:
+        counted = aggregate.first_only(self._there["interactions"], self._there["once"])
+        return aggregate.weighed(counted, self._there["kinds"])
 
 
 @contextmanager

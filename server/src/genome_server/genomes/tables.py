@@ -24,7 +24,7 @@ _SIGN: Final = np.int64(-(1 << 63))
 # Half-lives before the landmark after which nothing is left of any vote.
 _FADED: Final = 62
 # An hour after all that there are.
-_NEVER: Final = 1 << 40
+_NEVER: Final = (1 << 31) - 1
 _ONE_Q8: Final = 256
 
 
