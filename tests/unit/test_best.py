@@ -10,9 +10,10 @@ import pytest
 
 from genome_server.compare.best import Best, best_of, closeness, steps_closer
 from genome_server.compare.best_made import Valued
-from genome_server.compare.reading import needed_schema, read_genomes
+from genome_server.compare.reading import read_genomes
 from genome_server.compare.segments import LEAST_PEOPLE
 from genome_server.compare.spending import Worth, read_worth
+from genome_server.genomes.rows import needed_schema
 from genome_server.log import LogReader
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION, CONSENT_PERSONALISATION
 from tests.unit._genomes import House, fresh, interaction, subject

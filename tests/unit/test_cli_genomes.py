@@ -14,6 +14,8 @@ from tests.unit.server_shell import Shell
 
 HERE = "851e15b7fffffff"
 TEA, CHEESE = 60, 40
+# What happened does so in 2026.
+DAYS = ("--days", 36_000)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def test_segments_have_names_and_stay(shop: Shell) -> None:
 
 
 def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shell) -> None:
-    told = shop.json("genomes", "best", "--top", "0.3", "--of", "c-70", "--by-region")
+    told = shop.json("genomes", "best", "--top", "0.3", "--of", "c-70", "--by-region", *DAYS)
     assert (told["basis"], told["cost_known"], told["currency"]) == ("profit", 1.0, "EUR")
     assert {one["marker"] for one in told["markers"]} == {"category:tea", "brand:<acme>"}
     assert {one["marker"] for one in told["regions"][HERE]["markers"]} == {
@@ -137,9 +139,11 @@ def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shell) -> None
     }
     assert told["customer"]["closeness"] == 0.0
     assert {one["marker"] for one in told["customer"]["closer"]} == {"category:tea", "brand:<acme>"}
-    by_spend = shop.json("genomes", "best", "--top", "0.3", "--by", "spend", "--region", HERE)
+    by_spend = shop.json(
+        "genomes", "best", "--top", "0.3", "--by", "spend", "--region", HERE, *DAYS
+    )
     assert {one["marker"] for one in by_spend["markers"]} == {"category:cheese", "brand:mill"}
-    coarse = shop.json("genomes", "best", "--top", "0.3", "--region", "841e15bffffffff")
+    coarse = shop.json("genomes", "best", "--top", "0.3", "--region", "841e15bffffffff", *DAYS)
     assert coarse["markers"] == told["regions"][HERE]["markers"]
     assert (
         "closer would bring" in shop.call("genomes", "best", "--top", "0.3", "--of", "c-70").stdout

@@ -231,7 +231,7 @@ def test_what_is_not_known_is_refused_with_the_nearest(town: Shell) -> None:
 
 def test_without_genomes_it_says_what_to_do(tmp_path: Path) -> None:
     bare = Shell(tmp_path)
-    assert "run genome-server build" in bare.call("genomes", "regions", code=1).stderr
+    assert "run: genome-server build" in bare.call("genomes", "regions", code=1).stderr
 
 
 def test_a_home_that_a_build_derived(tmp_path: Path) -> None:

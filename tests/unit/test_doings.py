@@ -13,7 +13,7 @@ from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.doings.categories import Categories
 from genome_server.doings.money import money_kinds, that_counts, usual_currency
-from genome_server.doings.reading import DONE, TELLING_WHERE, doings, frames_of
+from genome_server.doings.reading import DONE, PLACED, doings, frames_of
 from genome_server.genomes.events import FUTURE_MS
 from genome_server.log import LogReader
 from genome_server.log.reader import LoggedFrame
@@ -50,7 +50,7 @@ def test_what_is_told_of_whom(tmp_path: Path) -> None:
         )
         with LogReader(house.tenant.log_path) as log:
             passed: list[int] = []
-            frames = list(frames_of(log, TELLING_WHERE, heard=passed.append))
+            frames = list(frames_of(log, DONE | PLACED, heard=passed.append))
             assert sum(passed) == log.end() == 8
             assert not list(frames_of(log, DONE, stop=0))
     frames.append(logged(subject(1), FrameKind.DECISION, decision.SerializeToString()))

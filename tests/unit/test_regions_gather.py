@@ -119,20 +119,23 @@ def test_a_home_of_the_profile_counts_first(house: House) -> None:
 
 
 def test_a_home_that_was_derived_counts_before_where_somebody_was_seen(house: House) -> None:
-    """As a build derives it: a profile marker in the genome."""
-    house.write_dna(DNA_YAML.replace("  age:", "  insight: {profile: 1.0}\n  age:"))
-    marker = f"insight:home-{THERE:x}"
-    house.store.extend_vocabulary([marker])
+    house.write_dna(DNA_YAML + "derive: [home]\n")
     for who, consents in ((1, BOTH), (2, CONSENT_LEARNING)):
-        house.store.put_customers([CustomerRow(subject(who), ((marker, 256),), consents)])
-    house.log([bought(1, 1, HERE), bought(2, 1, HERE)])
+        house.customer(who, consents | CONSENT_PERSONALISATION)
+    evening = {"region": f"{THERE:x}", "context_markers": ["daypart:evening"]}
+    events = [bought(who, 12 + 24 * day) for who in (1, 2) for day in range(7)]
+    for who in (1, 2):
+        events += [interaction(who, 24 * n, "view", product="soap", **evening) for n in range(5)]
+    house.log(events)
     crowd, counted = found(house)
     assert places(crowd) == [(0, THERE, 256)]
     assert (counted.by_home, counted.no_location) == (1, 1)
+    marker = f"insight:home-{THERE:x}"
+    assert marker in house.store.vocabulary()
     assert crowd.holders(marker) == 0
     with LogReader(house.tenant.log_path) as log:
         seen, counted = gather(house.store, log, now_ms=NOW_MS, days=30, where="seen")
-    assert places(seen) == [(0, HERE, 256)]
+    assert sorted(places(seen)) == sorted([(0, HERE, 149), (0, THERE, 107)])
     assert (counted.by_home, counted.by_log) == (0, 1)
     assert seen.holders(marker) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 _SHOWN = 12
+_DAY_MS = 86_400_000
 
 
 @click.command("best")
@@ -34,6 +36,10 @@ _SHOWN = 12
 @click.option(
     "--top", type=click.FloatRange(0.01, 0.5), default=0.1, show_default=True,
     help="Share of customers that are the top.",
+)  # fmt: skip
+@click.option(
+    "--days", type=click.IntRange(1, 36_600), default=365, show_default=True,
+    help="How far back it counts where somebody was seen, whose home is not known.",
 )  # fmt: skip
 @click.option("--of", "customer", help="How close this customer is, and what would bring closer.")
 @click.option(
@@ -48,6 +54,7 @@ def command(
     by_region: bool,
     basis: str | None,
     top: float,
+    days: int,
     customer: str | None,
     out: Path | None,
     source: str,
@@ -59,7 +66,7 @@ def command(
     """
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
-        valued, vocabulary = _valued(console, tenant, store, basis)
+        valued, vocabulary = _valued(console, tenant, store, basis, days)
         best, name = _chosen(valued, region, top)
         facts: dict[str, Any] = {
             "basis": valued.worth.basis,
@@ -89,11 +96,12 @@ def command(
 
 
 def _valued(
-    console: Console, tenant: Tenant, store: Store, basis: str | None
+    console: Console, tenant: Tenant, store: Store, basis: str | None, days: int
 ) -> tuple[Valued, Vocabulary]:
     from genome_server.compare.best_made import Valued
-    from genome_server.compare.reading import needed_schema, read_genomes
+    from genome_server.compare.reading import read_genomes
     from genome_server.compare.spending import read_worth
+    from genome_server.genomes.rows import needed_schema
     from genome_server.log.reader import LogReader
 
     with console.progress("reading genomes") as advance:
@@ -102,7 +110,12 @@ def _valued(
     log = LogReader(tenant.log_path) if tenant.log_path.exists() else None
     try:
         with console.progress("reading the log") as advance:
-            worth = read_worth(store, log, schema, genomes, basis=basis, advance=advance)
+            worth = read_worth(
+                *(store, log, schema, genomes),
+                basis=basis,
+                since_ms=time.time_ns() // 1_000_000 - days * _DAY_MS,
+                advance=advance,
+            )
     finally:
         if log is not None:
             log.close()
@@ -113,9 +126,9 @@ def _chosen(valued: Valued, region: str | None, top: float) -> tuple[Best, str]:
     import numpy as np
 
     from edge_sdk.engine.cells import parse_cell
-    from genome_server.compare.homes import lies_in
     from genome_server.compare.segments import LEAST_PEOPLE
     from genome_server.compare.spending import regions_of
+    from genome_server.regions.places import lies_in
 
     if region is None:
         best = valued.best(share=top)

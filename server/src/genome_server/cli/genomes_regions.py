@@ -66,7 +66,7 @@ def gathered(
     console: Console, tenant: Tenant, store: Store, days: int, where: Where
 ) -> tuple[Crowd, Counted]:
     """The crowd of a tenant, and who is in it. Raises Refused."""
-    from genome_server.compare.reading import needed_schema
+    from genome_server.genomes.rows import needed_schema
     from genome_server.log import LogReader
     from genome_server.regions.gather import gather
 

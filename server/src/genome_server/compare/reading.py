@@ -30,10 +30,16 @@ from genome_server.compare.matrix import (
 )
 from genome_server.derived import Insights
 from genome_server.derived.renew import insights_of
-from genome_server.errors import Refused
 from genome_server.genomes.consents import counting, homes, tells_home
 from genome_server.genomes.quotas import quotas_of
-from genome_server.genomes.rows import GENOMES, LOG_KEY, SubjectState, built_schema, person_of
+from genome_server.genomes.rows import (
+    GENOMES,
+    LOG_KEY,
+    SubjectState,
+    built_schema,
+    needed_schema,
+    person_of,
+)
 from genome_server.store.rows import (
     CONSENT_LEARNING,
     CONSENT_LOCATION,
@@ -64,14 +70,6 @@ def genomes_version(store: Store) -> str:
         store.genome_count(),
     )
     return ":".join(map(str, parts))
-
-
-def needed_schema(store: Store) -> DnaSchema:
-    """The schema of the genomes. Raises Refused before the first build."""
-    schema = built_schema(store)
-    if schema is None:
-        raise Refused("there is no genome yet; make them with: genome-server build")
-    return schema
 
 
 def read_genomes(

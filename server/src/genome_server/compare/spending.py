@@ -1,42 +1,37 @@
 """What customers are worth, as far as the log says: money paid, and what of it remains.
 
 Rules.
-- Money counts that was paid in an interaction whose kind has a money weight in the DNA schema (buy,
-  redeem). A negative amount is a refund and is taken off. An interaction id counts once.
-- Amounts of several currencies cannot be added: the currency of most purchases counts, the others
-  are left out and said to be.
+- Money is what `genome_server.doings.money` says: amounts of interactions and values of outcomes of
+  the kinds in which money counts, less refunds, each once, in the currency of most payments.
 - Profit is the amount less what the product costs: its document's `cost` times the quantity (one,
   where none is said), or all but its `margin` of the amount. Where cost is known for at least
-  `ENOUGH` of the money, worth is profit, and a purchase whose cost is not known is taken to leave
+  `ENOUGH` of the money, worth is profit, and a payment whose cost is not known is taken to leave
   what the others leave; else worth is spend.
-- A customer is at home in the region that the genome says (see `homes`), else where most of what
-  they did with a region took place, of equals in the one whose name comes first; only where they
-  agreed to location.
+- A customer is at home where `genome_server.regions.places` says, in the region with the greatest
+  share of them.
 - What an id did counts only where that id agreed to learning, and where it was only where it agreed
   to location (see `genomes.consents`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import DecodeError
 
-from edge_sdk.dna.genome import NOBODY
-from edge_sdk.outbox.frames import FrameKind
-from genome_edge.v1 import event_pb2
-from genome_server.compare.homes import home_of, region_at, tells_home
 from genome_server.compare.matrix import Floats, Genomes, Ints
-from genome_server.genomes.events import interaction_key
+from genome_server.derived.renew import insights_of
+from genome_server.doings.money import money_kinds, that_counts, usual_currency
+from genome_server.doings.reading import DONE, PLACED, Doing, doings, frames_of
+from genome_server.regions.crowd import Whereabouts, home_first
+from genome_server.regions.places import Seen, homes, main_regions
 
 if TYPE_CHECKING:
     from edge_sdk.dna.schema import DnaSchema
-    from genome_server.log.reader import LoggedFrame, LogReader
+    from genome_server.log.reader import LogReader
     from genome_server.store.protocol import Store
 
 ENOUGH: Final = 0.8
@@ -44,7 +39,6 @@ ENOUGH: Final = 0.8
 
 _MICROS: Final = 1e6
 _MILLI: Final = 1e3
-_KINDS: Final = frozenset({FrameKind.INTERACTION})
 _AT_ONCE: Final = 100_000
 
 Advance = Callable[..., None]
@@ -92,46 +86,30 @@ class Costs:
 
 
 class Purchases:
-    """Takes interactions one by one; what they come to is asked at the end."""
+    """Takes doings one by one; what they come to is asked at the end."""
 
     def __init__(self, schema: DnaSchema, genomes: Genomes, costs: Costs) -> None:
-        self._money = {kind.name for kind in schema.kinds if kind.money_weight_q24 > 0}
+        self.kinds = money_kinds(schema)
         self._genomes = genomes
         self._costs = costs
         self._currencies: dict[str, int] = {}
-        self._lines: list[tuple[int, int, float, float, int]] = []
+        self._lines: list[tuple[int, float, float, int]] = []
         self._pages: list[npt.NDArray[np.void]] = []
-        self._regions: dict[int, Counter[str]] = {}
 
-    def take(self, frame: LoggedFrame) -> None:
-        """Take an event of the log; what cannot be read is passed over, as by the build."""
-        if frame.subject == NOBODY:
+    def take(self, doing: Doing) -> None:
+        """Take what somebody did who agreed to learning."""
+        said = doing.said
+        if said.kind not in self.kinds or not said.amount_micros:
             return
-        # Worth is a statistic: of who agreed to learning, by the ids that did.
-        row = self._genomes.row_learnt(frame.subject)
+        row = self._genomes.row_learnt(doing.frame.subject)
         if row is None:
             return
-        try:
-            event = event_pb2.Event.FromString(frame.body)
-        except DecodeError:
-            return
-        if event.WhichOneof("payload") == "interaction":
-            self._take(frame.subject, row, event.interaction)
-
-    def _take(self, subject: bytes, row: int, said: event_pb2.Interaction) -> None:
-        if said.region and self._genomes.located(subject, row):
-            region = region_at(said.region)
-            if region:
-                self._regions.setdefault(row, Counter())[region] += 1
-        if said.kind not in self._money or not said.amount_micros:
-            return
-        once = 0
-        if said.interaction_id:
-            once = int.from_bytes(interaction_key(said.interaction_id)[:8]) | 1
         amount = said.amount_micros / _MICROS
         profit = self._costs.profit(said.product, amount, said.quantity_milli / _MILLI)
-        currency = self._currencies.setdefault(said.currency, len(self._currencies))
-        self._lines.append((once, row, amount, profit, currency))
+        currency = -1
+        if said.currency:
+            currency = self._currencies.setdefault(said.currency, len(self._currencies))
+        self._lines.append((row, amount, profit, currency))
         if len(self._lines) == _AT_ONCE:
             self._flush()
 
@@ -139,16 +117,17 @@ class Purchases:
         self._pages.append(np.array(self._lines, _LINE))
         self._lines = []
 
-    def worth(self, names: Sequence[str], basis: str | None = None) -> Worth:
-        """What everything comes to; `names` are the markers by index.
+    def worth(self, where: Whereabouts, basis: str | None = None) -> Worth:
+        """What everything comes to; `where` says in which rows of genomes who is at home.
 
         `basis` "profit" or "spend" is taken instead of what the rules say.
         """
         self._flush()
-        lines = _first_only(np.concatenate(self._pages))
-        counts = np.bincount(lines["currency"], minlength=max(len(self._currencies), 1))
-        counted = int(counts.argmax())
-        kept = lines[lines["currency"] == counted]
+        lines = np.concatenate(self._pages)
+        payments = np.ones(len(lines), bool)
+        names = list(self._currencies)
+        counted = usual_currency(lines["currency"], payments, names)
+        kept = lines[that_counts(lines["currency"], payments, counted)]
         n = len(self._genomes)
         spend, bought = _sum(kept["row"], kept["amount"], n), np.bincount(kept["row"], minlength=n)
         known = ~np.isnan(kept["profit"])
@@ -161,36 +140,19 @@ class Purchases:
             remains = float(kept["profit"][known].sum()) / total if total else 0.0
             profit = np.where(known, kept["profit"], kept["amount"] * remains)
             worth = _sum(kept["row"], profit, n)
-        currencies = {number: name for name, number in self._currencies.items()}
         return Worth(
             worth=np.where(bought > 0, worth, np.nan),
             spend=np.where(bought > 0, spend, np.nan),
             basis=basis,
             cost_known=share,
-            currency=currencies.get(counted, ""),
+            currency=names[counted] if counted >= 0 else "",
             left_out=len(lines) - len(kept),
             purchases=len(kept),
-            regions=self._homes(names),
+            regions=main_regions(where, n),
         )
 
-    def _homes(self, names: Sequence[str]) -> list[str]:
-        genomes = self._genomes
-        telling = set(np.flatnonzero(tells_home(names)).tolist())
-        homes = []
-        for row in range(len(genomes)):
-            told = telling.intersection(genomes.row(row)[0].tolist()) if telling else ()
-            home = home_of([names[marker] for marker in told]) if told else ""
-            homes.append(home or self._seen(row))
-        return homes
 
-    def _seen(self, row: int) -> str:
-        seen = self._regions.get(row)
-        return min(seen, key=lambda name: (-seen[name], name)) if seen else ""
-
-
-_LINE: Final = np.dtype(
-    [("once", "<u8"), ("row", "<i8"), ("amount", "<f8"), ("profit", "<f8"), ("currency", "<i8")]
-)
+_LINE: Final = np.dtype([("row", "<i8"), ("amount", "<f8"), ("profit", "<f8"), ("currency", "<i8")])
 
 
 def read_worth(
@@ -200,21 +162,31 @@ def read_worth(
     genomes: Genomes,
     *,
     basis: str | None = None,
+    since_ms: int = 0,
     advance: Advance | None = None,
 ) -> Worth:
     """What the persons of these genomes are worth by the log (None: there is none yet).
 
-    `advance(steps)` is told of events read. Raises LogFormatError.
+    Where somebody was seen before `since_ms` (Unix) tells no home; money counts from the first
+    event on. `advance(steps)` is told of events read. Raises LogFormatError.
     """
-    purchases = Purchases(schema, genomes, Costs(store))
+    purchases, seen = Purchases(schema, genomes, Costs(store)), Seen(genomes, since_ms)
     if log is not None:
         end = log.end()
-        for batch in log.batches(stop=end):
-            for frame in batch.frames(_KINDS):
-                purchases.take(frame)
+
+        def heard(count: int) -> None:
             if advance is not None:
-                advance(batch.count, total=end)
-    return purchases.worth(store.vocabulary().markers, basis)
+                advance(count, total=end)
+
+        def learnt(subject: bytes) -> bool:
+            return genomes.row_learnt(subject) is not None
+
+        frames = frames_of(log, DONE | PLACED, stop=end, heard=heard)
+        for doing in doings(frames, learnt, once=purchases.kinds.__contains__):
+            purchases.take(doing)
+            seen.take(doing)
+    where = home_first(homes(store.customers(), genomes, insights_of(store)), seen.whereabouts())
+    return purchases.worth(where, basis)
 
 
 def regions_of(regions: list[str]) -> Mapping[str, Ints]:
@@ -224,16 +196,6 @@ def regions_of(regions: list[str]) -> Mapping[str, Ints]:
         if name:
             found.setdefault(name, []).append(row)
     return {name: np.array(found[name], np.int64) for name in sorted(found)}
-
-
-def _first_only(lines: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Without those whose id an earlier one has; 0 is no id."""
-    named = np.flatnonzero(lines["once"])
-    _, first = np.unique(lines["once"][named], return_index=True)
-    kept = lines["once"] == 0
-    kept[named[first]] = True
-    firsts: npt.NDArray[Any] = lines[kept]
-    return firsts
 
 
 def _sum(rows: Ints, values: npt.NDArray[Any], n: int) -> Floats:

@@ -106,18 +106,16 @@ class Insights:
 
     def facts(self, customers: Sequence[CustomerRow]) -> Facts:
         """The derived markers, with salience in 1/256, of a person's subjects together."""
-        agreed = [one for one in customers if (one.consents or 0) & CONSENT_PERSONALISATION]
+        agreed = _agreed(customers)
         if not agreed:
             return ()
-        total = Summary()
-        for one in agreed:
-            if one.insight:
-                part = Summary.from_text(one.insight)
-                if not (one.consents or 0) & CONSENT_LOCATION:
-                    part.homes.clear()
-                total.merge(part)
         profile = [name for one in agreed for name, _ in one.markers]
-        return tuple((f"{NAMESPACE}:{value}", _ONE) for value in self._values(total, profile))
+        values = self._values(_together(agreed), profile)
+        return tuple((f"{NAMESPACE}:{value}", _ONE) for value in values)
+
+    def home(self, customers: Sequence[CustomerRow]) -> str:
+        """The region where a person lives whose subjects these are; empty where none is derived."""
+        return _habit(_together(_agreed(customers)).homes) if "home" in self.names else ""
 
     def _values(self, total: Summary, profile: Sequence[str]) -> Iterator[str]:
         for level, value in _measured(self.names, total):
@@ -163,6 +161,21 @@ class Insights:
             return cls(tuple(said["names"]), limits)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError("the limits of what is derived are not readable") from error
+
+
+def _agreed(customers: Sequence[CustomerRow]) -> list[CustomerRow]:
+    return [one for one in customers if (one.consents or 0) & CONSENT_PERSONALISATION]
+
+
+def _together(agreed: Sequence[CustomerRow]) -> Summary:
+    total = Summary()
+    for one in agreed:
+        if one.insight:
+            part = Summary.from_text(one.insight)
+            if not (one.consents or 0) & CONSENT_LOCATION:
+                part.homes.clear()
+            total.merge(part)
+    return total
 
 
 def _measured(names: Sequence[str], summary: Summary) -> Iterator[tuple[str, int]]:

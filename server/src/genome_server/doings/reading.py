@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 DONE: Final = frozenset({FrameKind.INTERACTION, FrameKind.OUTCOME})
 """Kinds of frames that tell what somebody did."""
-TELLING_WHERE: Final = frozenset({*DONE, FrameKind.DECISION})
-"""Kinds of frames that tell what somebody did, or where they were."""
+PLACED: Final = frozenset({FrameKind.INTERACTION, FrameKind.DECISION})
+"""Kinds of frames that tell where somebody was."""
 
 
 class Doing(NamedTuple):

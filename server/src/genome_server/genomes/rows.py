@@ -21,6 +21,7 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.errors import FormatError
 from genome_edge.v1 import dna_pb2
+from genome_server.errors import Refused
 from genome_server.genomes.bulk import encode_rows
 from genome_server.genomes.consents import counting, homes, tells_home
 from genome_server.genomes.events import ConsentSaid, LinkSaid
@@ -239,6 +240,14 @@ def built_schema(store: Store) -> DnaSchema | None:
 def _parse_schema(text: str) -> DnaSchema:
     # One object for one text: what it has worked out about a vocabulary is kept with it.
     return DnaSchema.from_proto(dna_pb2.DnaSchema.FromString(bytes.fromhex(text)))
+
+
+def needed_schema(store: Store) -> DnaSchema:
+    """The schema of the genomes. Raises Refused before the first build."""
+    schema = built_schema(store)
+    if schema is None:
+        raise Refused("there are no genomes yet; run: genome-server build")
+    return schema
 
 
 def set_built_schema(store: Store, schema: DnaSchema) -> None:

@@ -21,7 +21,7 @@ from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.errors import Refused
 from genome_server.files import write_whole
-from genome_server.genomes.rows import built_schema
+from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
@@ -97,9 +97,7 @@ def publish(
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * _DAY_MS)
     with closing(tenant.open_store()) as store:
-        schema = built_schema(store)
-        if schema is None:
-            raise Refused("there are no genomes yet; run: genome-server build")
+        schema = needed_schema(store)
         model, model_name = _model(tenant, store, untrained=untrained)
         parts = assemble(
             store, schema, model, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
