@@ -132,4 +132,5 @@ def _heading(namespace: str) -> str:
 
 
 def _words(text: str) -> str:
-    return _HYPHEN.sub(" ", text)
+    """A step of a click sequence is `search>product`."""
+    return _HYPHEN.sub(" ", text).replace(">", " → ")
