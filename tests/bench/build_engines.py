@@ -4,7 +4,8 @@
 
 prints seconds of the clock and of the processor from the files to the last genome, the most memory
 that the process had, how many sums there are, and a checksum over all of them that no order
-changes. `data` makes the files; `duckdb`, `pandas` and `spark` aggregate them.
+changes. `data` makes the files; `duckdb`, `pandas`, `pandas_parts`, `numpy` and `spark` aggregate
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from tests.bench.build_data import CHUNK, SCHEMA, Made, make
+from tests.bench.build_data import SCHEMA, Made, make
 
 Ints = npt.NDArray[np.int64]
 Genomes = tuple[Ints, Ints, Ints, Ints, Ints]
@@ -69,11 +70,11 @@ def on_duckdb(made: Made, folder: Path, memory: str) -> Iterator[Genomes]:
     path.unlink()
 
 
-def on_pandas(made: Made, parts: int) -> Iterator[Genomes]:
+def on_pandas(made: Made, **how: bool) -> Iterator[Genomes]:
     """As `build_pandas` does it."""
     from tests.bench.build_pandas import states
 
-    for sums, newest in states(made.path, made.dna, made.markers, SCHEMA, parts):
+    for sums, newest in states(made.path, made.dna, made.markers, SCHEMA, **how):
         customer, marker = np.divmod(sums.index.to_numpy(), made.markers)
         yield customer, marker, sums.to_numpy(), newest.index.to_numpy(), newest.to_numpy()
 
@@ -96,6 +97,7 @@ def on_spark(made: Made, folder: Path, memory: str) -> Iterator[Genomes]:
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.log.level", "ERROR")
+        .config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
         .getOrCreate()
     )
     sums = SparkSums(session, SCHEMA)
@@ -127,8 +129,9 @@ def main() -> None:
     made = Made.read(folder, count)
     begun: dict[str, Any] = {
         "duckdb": lambda: on_duckdb(made, folder, memory),
-        "pandas": lambda: on_pandas(made, 1),
-        "pandas_parts": lambda: on_pandas(made, max(count // CHUNK, 1)),
+        "pandas": lambda: on_pandas(made),
+        "pandas_parts": lambda: on_pandas(made, in_parts=True),
+        "numpy": lambda: on_pandas(made, in_parts=True, by_sorting=True),
         "spark": lambda: on_spark(made, folder, memory),
     }
     checksum = Checksum()

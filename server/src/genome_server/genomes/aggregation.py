@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from genome_server.genomes import aggregate, tables
 from genome_server.genomes.database import Database, Hand, compiled
 
 _Ints = npt.NDArray[np.int64]
+_Numbers = npt.NDArray[np.integer[Any]]
 
 INTERACTIONS_AT_ONCE: Final = 400_000
 """About as many interactions are aggregated at once: what they sum up to lies in the caches."""
@@ -194,7 +195,7 @@ def settle(
     )
 
 
-def ordered(first: _Ints, then: _Ints) -> _Ints:
+def ordered(first: _Numbers, then: _Numbers) -> _Ints:
     """The order of rows by two columns of numbers from 0 on, of which no pair stands twice."""
     place = max(len(first) - 1, 0).bit_length()
     width = int(then.max(initial=0)).bit_length()
