@@ -22,7 +22,7 @@ the packed key without sorting (1):
   instead of `argsort` 0.4: this is `numpy`. It is not pandas any more, and serves as long as
   customer, marker and place fit into 63 bits
 - customers in order by such a sort: a tenth of a stable `argsort`, a fifth of any. All parts do it
-- parts of 50,000 interactions: a third of the time of the whole frame; 100,000 and 25,000 are slower
+- parts of 50,000 interactions: a third of the time of the whole frame; other sizes are slower
 """
 
 from __future__ import annotations
