@@ -40,6 +40,9 @@ FAINTEST: Final = 2.0**-10
 """Strengths below this are left out, as in the rows of devices."""
 
 
+_BITS: Final = CONSENT_LEARNING | CONSENT_LOCATION
+
+
 @dataclass(frozen=True, eq=False)
 class Genomes:
     """The strongest markers of persons, as of `hour` (since the Unix epoch), in n rows.
@@ -75,6 +78,11 @@ class Genomes:
         rows = {bytes(self.subjects[i]): i for i in backwards}
         return rows | dict(self.others)
 
+    @cached_property
+    def _agreed(self) -> bytes:
+        # Asked event by event: several times faster than out of an array.
+        return (self.consents & _BITS).astype(np.uint8).tobytes()
+
     def row_of(self, subject: bytes) -> int | None:
         """The row of the person that this subject is; None where there is none."""
         return self._rows.get(subject)
@@ -82,11 +90,11 @@ class Genomes:
     def row_learnt(self, subject: bytes) -> int | None:
         """The row that may be learnt from in which what this subject did counts, or None."""
         row = self.learnt.get(subject, self._rows.get(subject))
-        return row if row is not None and self.consents[row] & CONSENT_LEARNING else None
+        return row if row is not None and self._agreed[row] & CONSENT_LEARNING else None
 
     def located(self, subject: bytes, row: int) -> bool:
         """Whether it may be known where this subject was, who is in this row."""
-        return bool(self.consents[row] & CONSENT_LOCATION) and subject not in self.unlocated
+        return bool(self._agreed[row] & CONSENT_LOCATION) and subject not in self.unlocated
 
     def row(self, i: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Markers and strengths of row i."""

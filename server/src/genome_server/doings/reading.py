@@ -4,9 +4,9 @@
         doing.frame.subject, doing.at_ms, doing.said.kind, doing.said.amount_micros
 
 Rules.
-- A doing is an interaction, or an outcome, which is told as an interaction with its offer, and its
-  value as the amount. A decision is one, too, where frames of that kind are read: nothing that
-  somebody did, but it tells where they were.
+- A doing is an interaction, or an outcome, which is told as an interaction with its offer, its
+  value as the amount, and the id of its event. A decision is one, too, where frames of that kind
+  are read: nothing that somebody did, but it tells where they were.
 - Of what nobody did, of whom is not asked about, and of what cannot be read there is none; builds
   count and report the last.
 - The time is the one that imprints go by.
@@ -82,41 +82,43 @@ def doings(
         subject = frame.subject
         if subject == NOBODY or not whose(subject):
             continue
-        told = _read(frame)
-        if told is None:
+        doing = _read(frame)
+        if doing is None:
             continue
-        doing, id_ = told
-        if id_ and once(doing.said.kind):
+        if doing.said.interaction_id and once(doing.said.kind):
+            id_ = _number(doing)
             if id_ in met:
                 continue
             met.add(id_)
         yield doing
 
 
-def _read(frame: LoggedFrame) -> tuple[Doing, int] | None:
-    """What a frame tells, and the number of its id (0: none)."""
+def _read(frame: LoggedFrame) -> Doing | None:
+    """What a frame tells."""
     try:
         event = event_pb2.Event.FromString(frame.body)
     except DecodeError:
         return None
     payload = event.WhichOneof("payload")
-    at_ms = time_of(event, frame)
     if payload == "interaction":
-        said = event.interaction
-        name = said.interaction_id
-        return Doing(frame, at_ms, said), _number(interaction_key(name)) if name else 0
+        return Doing(frame, time_of(event, frame), event.interaction)
     if payload == "outcome":
         outcome = event.outcome
-        name = outcome.event_id
         said = event_pb2.Interaction(
-            kind=outcome.kind, offer=outcome.offer, amount_micros=outcome.value_micros
+            kind=outcome.kind,
+            offer=outcome.offer,
+            amount_micros=outcome.value_micros,
+            interaction_id=outcome.event_id,
         )
-        id_ = _number(outcome_key(outcome.kind, name)) if name else 0
-        return Doing(frame, at_ms, said, is_outcome=True), id_
+        return Doing(frame, time_of(event, frame), said, is_outcome=True)
     if payload == "decision":
-        return Doing(frame, at_ms, event_pb2.Interaction(region=event.decision.region)), 0
+        where = event_pb2.Interaction(region=event.decision.region)
+        return Doing(frame, time_of(event, frame), where)
     return None
 
 
-def _number(key: bytes) -> int:
-    return int.from_bytes(key[:8]) or 1
+def _number(doing: Doing) -> int:
+    """The number of the id under which a doing counts once."""
+    name = doing.said.interaction_id
+    key = outcome_key(doing.said.kind, name) if doing.is_outcome else interaction_key(name)
+    return int.from_bytes(key[:8])
