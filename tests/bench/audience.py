@@ -8,15 +8,19 @@ import time
 from pathlib import Path
 
 from edge_sdk.dna.columns import encode
+from edge_sdk.dna.schema import MAX_MARKERS
 from edge_sdk.store.genome_files import write_content
 from edge_sdk.store.snapshot import Snapshot
 from examples.datasets import DataSetMissing
 from genome_edge.v1 import dna_pb2
-from tests.bench import journey
+from genome_server.learning.metrics import auc
+from tests.bench import journey, segment, segment_grocer
 from tests.bench.figures import Figures
 
 CUSTOMERS = 100_000
 _LOADS = 5
+# More than anybody has.
+_ALL = 4096
 _LOOKUPS = 40_000
 
 
@@ -64,3 +68,15 @@ def lost(lines: journey.Lines, figures: Figures) -> None:
         figures.add(f"snapshot.{name}auc_lost", found[arm].lost, "AUC")
         figures.add(f"snapshot.{name}auc_lost.low", found[arm].low, "AUC")
         figures.add(f"snapshot.{name}auc_lost.high", found[arm].high, "AUC")
+    # Who redeems a coupon, which `segment` asks in full: boosting on rows of 64 and of everything.
+    cases = {most: segment_grocer.coupon_cases(most=most) for most in (MAX_MARKERS, _ALL)}
+    judge = cases[_ALL].judge
+    label, person = cases[_ALL].label[judge], cases[_ALL].person[judge]
+    said = {most: segment.scores(some)["genome"] for most, some in cases.items()}
+    whole = auc(label, said[_ALL]) or 0.0
+    figures.add("snapshot.coupon.whole_auc", whole, "AUC")
+    gone = whole - (auc(label, said[MAX_MARKERS]) or 0.0)
+    figures.add("snapshot.coupon.pruned.auc_lost", gone, "AUC")
+    low, high = segment.auc_difference(label, said[_ALL], said[MAX_MARKERS], person)
+    figures.add("snapshot.coupon.pruned.auc_lost.low", low, "AUC")
+    figures.add("snapshot.coupon.pruned.auc_lost.high", high, "AUC")

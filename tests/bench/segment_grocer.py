@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from edge_sdk.dna.schema import MAX_MARKERS
 from examples.datasets import find
 from genome_server.foresee.columns import NOTHING, Events
 from genome_server.foresee.meeting import Meeting, category_dna
@@ -175,8 +177,13 @@ def _by_profile(events: Events, known: dict[int, dict[str, str]], until: int) ->
     return of
 
 
-def coupon_cases(judged_from: str = JUDGED_FROM, judged_until: str = "9999") -> Cases:
-    """Every household that a campaign was sent to. Raises DataSetMissing."""
+def coupon_cases(
+    judged_from: str = JUDGED_FROM, judged_until: str = "9999", most: int = MAX_MARKERS
+) -> Cases:
+    """Every household that a campaign was sent to, whose genomes have so many markers at most.
+
+    Raises DataSetMissing.
+    """
     folder = find("complete_journey")
     lines = sets.grocer_lines()
     products = catalogue(folder)
@@ -209,7 +216,7 @@ def coupon_cases(judged_from: str = JUDGED_FROM, judged_until: str = "9999") -> 
         kind = campaigns[campaign]["campaign_type"].lower().replace(" ", "-")
         did[household].append(Did(_hour(start), "receive", ((f"campaign:{kind}", 256),)))
     first = min(one.hour for events in did.values() for one in events)
-    genomes = Genomes(schema_of(first - 24), did)
+    genomes = Genomes(replace(schema_of(first - 24), max_markers=most), did)
     known = profiles(folder)
     rows: list[dict[int, float]] = []
     by_person: dict[int, list[int]] = defaultdict(list)
