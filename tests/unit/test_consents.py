@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.errors import UsageError
-from genome_server.compare.reading import needed_schema, read_genomes, read_some
+from genome_server.compare.neighbours_file import FILE, open_index
+from genome_server.compare.reading import read_genomes, read_some
 from genome_server.compare.spending import read_worth
+from genome_server.foresee.job import Foreseer
 from genome_server.genomes import build as build_module
 from genome_server.genomes.build import settle_schema
 from genome_server.genomes.consents import counting, for_devices
 from genome_server.genomes.live import LiveConsumer
-from genome_server.genomes.rows import LOG_KEY, SubjectState, set_built_schema
+from genome_server.genomes.rows import LOG_KEY, SubjectState, needed_schema, set_built_schema
 from genome_server.log import LogReader
 from genome_server.regions.gather import gather
 from genome_server.store.rows import (
@@ -44,6 +46,7 @@ from tests.unit._genomes import (
     link,
     subject,
 )
+from tests.unit.ingesting import new_tenant, run, write
 
 SHOWN, LEARNT, LOCATED = CONSENT_PERSONALISATION, CONSENT_LEARNING, CONSENT_LOCATION
 ALL = SHOWN | LEARNT | LOCATED
@@ -249,6 +252,63 @@ def test_an_import_during_a_build_is_in_it(tmp_path: Path, monkeypatch: pytest.M
         assert "brand:mill" not in house.rows()[subject(1)][2]
 
 
+def test_an_import_that_takes_a_consent_back_reaches_the_rows_of_linked_ids(
+    tmp_path: Path,
+) -> None:
+    with new_tenant(tmp_path / "home") as (tenant, store):
+        house = House(tenant.dir)
+        house.log([bought(1, 1), bought(2, 2, "bread"), link(1, 3, 2)])
+        for name, who in (("anna", 1), ("card", 2)):
+            with store.transaction():
+                store.run(  # type: ignore[attr-defined]
+                    "INSERT INTO subjects (source, external_id, subject) VALUES ('app', ?, ?)",
+                    [name, subject(who)],
+                )
+        file = write(tmp_path / "customers.jsonl", [
+            {"id": "anna", "consent": ["personalisation"]},
+            {"id": "card", "consent": ["personalisation"]},
+        ])  # fmt: skip
+        run(tenant, store, "customers", file)
+        house.build()
+        both = house.rows()
+        assert "brand:mill" in both[subject(1)][2]
+        for consents, row in (["none"], False), (["personalisation"], True):
+            file = write(tmp_path / "again.jsonl", [{"id": "card", "consent": consents}])
+            run(tenant, store, "customers", file)
+            assert ("brand:mill" in house.rows()[subject(1)][2]) == row
+        assert house.rows() == both
+        house.close()
+
+
+def test_who_is_erased_is_in_no_file_beside_the_store(tmp_path: Path) -> None:
+    with fresh(tmp_path) as house:
+        for who in (1, 2):
+            house.customer(who, ALL)
+            house.log([bought(who, who)])
+        house.build()
+        open_index(house.tenant, house.store)
+        assert (house.tenant.dir / FILE).exists()
+        house.store.erase_subject(subject(1))
+        assert not (house.tenant.dir / FILE).exists()
+
+
+def test_what_is_foretold_of_somebody_is_not_from_an_id_that_refused(tmp_path: Path) -> None:
+    with fresh(tmp_path) as house:
+        house.customer(1, ALL)
+        house.customer(2, LEARNT)
+        crowd = range(10, 32)
+        for who in crowd:
+            house.customer(who, LEARNT)
+        house.log([bought(who, hours) for who in crowd for hours in (1, 25, 49)])
+        house.log([bought(1, 5), link(1, 6, 2)])
+        house.log([bought(2, hours, "bread") for hours in range(7, 30)])
+        house.build()
+        with LogReader(house.tenant.log_path) as log:
+            frames = [frame for batch in log.batches() for frame in batch.frames()]
+        ahead = Foreseer(house.store, subject(1), NOW_MS).ahead(iter(frames), len(frames))
+        assert ahead.own_events == 1
+
+
 def test_where_somebody_lives_is_on_no_device(tmp_path: Path) -> None:
     with fresh(tmp_path) as house:
         house.write_dna(DERIVING)
@@ -274,12 +334,12 @@ def test_where_somebody_lives_is_on_no_device(tmp_path: Path) -> None:
             assert released.name(i) == (f"withheld:{i}" if "home" in name else name)
 
 
-def test_names_that_look_withheld_are(tmp_path: Path) -> None:
-    del tmp_path
+def test_names_that_look_withheld_are() -> None:
     vocabulary = Vocabulary(bytes(16), ["withheld:1", f"home:{HOME}", "brand:a"])
     assert for_devices(vocabulary).markers == ("withheld:0", "withheld:1", "brand:a")
     plain = Vocabulary(bytes(16), ["brand:a"])
     assert for_devices(plain) is plain
+    assert for_devices(vocabulary, [f"home:{HOME}"]).markers[1] == f"home:{HOME}"
     with pytest.raises(UsageError):
         Vocabulary(bytes(16), ["withheld:1", "withheld:1"])
 

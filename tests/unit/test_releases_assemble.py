@@ -115,6 +115,26 @@ def test_every_part_holds_what_the_store_holds(parts: dict[str, bytes]) -> None:
     assert parts["model"] == b"model"
 
 
+def test_homes_of_customers_have_no_name_in_a_release(tmp_path: Path) -> None:
+    """An index keeps its meaning, and what products say of themselves keeps its name."""
+    cell = format_cell(FINE[0])
+    with closing(SqliteStore.open(tmp_path / "tenant.sqlite")) as store:
+        store.put_documents(
+            "product", [("hob", {"dna": [{"marker": "home:kitchen", "salience": 1}]})]
+        )
+        store.extend_vocabulary([f"home:{cell}", f"insight:home-{cell}", "age:30"])
+        parts = assemble(store, default_schema(490_000), b"model")
+        known = store.vocabulary()
+    assert cell.encode() not in b"".join(parts.values())
+    words = Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(parts["vocabulary"]))
+    assert (words.lineage, len(words)) == (known.lineage, len(known))
+    assert {i: name for i, name in enumerate(words) if name != known.name(i)} == {
+        known.index(f"home:{cell}"): "withheld:0",
+        known.index(f"insight:home-{cell}"): "withheld:1",
+    }
+    assert words.index("home:kitchen") == known.index("home:kitchen")
+
+
 def test_overlapping_places_of_a_kind_are_one(parts: dict[str, bytes]) -> None:
     layer = PlaceLayer.from_proto(release_pb2.PlaceTable.FromString(parts["places"]))
     assert layer.resolve(FINE[0]) == (("place:hotel", 1.0), ("place:cafe", 10 / 256))

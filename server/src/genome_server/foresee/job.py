@@ -8,7 +8,7 @@ of what happened. Of that at most some thousand cases are looked at, evenly spre
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
@@ -33,12 +33,13 @@ from genome_server.foresee.reading import (
     Story,
     read_story,
 )
+from genome_server.genomes.consents import counting
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import Dna, EventReader
-from genome_server.genomes.rows import built_schema, links_of, person_of
+from genome_server.genomes.rows import SubjectState, built_schema, links_of, person_of
 from genome_server.learning.history import History, PastImprint
 from genome_server.log.reader import LoggedFrame
-from genome_server.store.protocol import CONSENT_LEARNING, Store
+from genome_server.store.protocol import CONSENT_LEARNING, CONSENT_PERSONALISATION, Store
 
 LEAST_EVENTS: Final = 50
 """Events of customers who agreed to learning, below which nothing is foretold."""
@@ -201,8 +202,14 @@ class Foreseer:
 
     def _columns(self, story: Story) -> _Columns:
         """Who did what in order of time, up to now."""
+        mine = story.persons.root(self._subject)
+        silenced = self._silenced(story.persons.members(mine))
         told = sorted(
-            (event for event in story.events if event.at_ms <= self._now_ms),
+            (
+                event
+                for event in story.events
+                if event.at_ms <= self._now_ms and event.subject not in silenced
+            ),
             key=lambda event: event.at_ms,
         )
         learn = {
@@ -210,7 +217,6 @@ class Foreseer:
             for row in self._store.customers({event.subject for event in told})
             if (row.consents or 0) & CONSENT_LEARNING
         }
-        mine = story.persons.root(self._subject)
         roots = [story.persons.root(event.subject) for event in told]
         numbers = {root: i for i, root in enumerate(dict.fromkeys([*roots, mine]))}
         at_ms = np.array([*(event.at_ms for event in told), self._now_ms], np.int64)
@@ -223,6 +229,17 @@ class Foreseer:
             asked=numbers[mine],
             roots=list(numbers),
         )
+
+    def _silenced(self, person: Collection[bytes]) -> set[bytes]:
+        """Those of the ids of whom is asked about whose doings may not be told of them."""
+        if len(person) == 1:
+            return set()
+        states = dict.fromkeys(person, SubjectState())
+        for one, state in self._store.genome_states(person):
+            states[one] = SubjectState.from_bytes(state)
+        customers = {row.subject: row for row in self._store.customers(person)}
+        counted = counting(states, customers, CONSENT_PERSONALISATION, asker=self._subject)
+        return set(person) - set(counted)
 
     def _local_hour(self, ms: int) -> int:
         """Hours since 1970 by the clock on the wall."""

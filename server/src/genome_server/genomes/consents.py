@@ -14,12 +14,12 @@ Rules.
 - What each id did is kept as it is, whatever it agreed to: only what is read is chosen. So a
   consent that is taken back and given again, and a link that is undone, leave no trace.
 - Where somebody lives (`HOME`) is for the server's own statistics: it is in no row of a device and
-  in no vocabulary of a release, whoever agreed to what.
+  has no name in the vocabulary of a release, whoever agreed to what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -83,12 +83,17 @@ def homes(vocabulary: Vocabulary) -> frozenset[int]:
     return frozenset(i for i, name in enumerate(vocabulary) if tells_home(name))
 
 
-def for_devices(vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary as releases carry it: every index means what it meant, homes have no name."""
+def for_devices(vocabulary: Vocabulary, named: Collection[str] = ()) -> Vocabulary:
+    """The vocabulary as releases carry it: every index means what it meant, homes have no name.
+
+    But for `named`: what offers and products say of themselves is in the release anyway.
+    """
     private = (*HOME, _WITHHELD)
     if not any(name.startswith(private) for name in vocabulary):
         return vocabulary
-    names = (
-        f"{_WITHHELD}{i}" if name.startswith(private) else name for i, name in enumerate(vocabulary)
-    )
-    return Vocabulary(vocabulary.lineage, list(names))
+    known = frozenset(named)
+    names = [
+        f"{_WITHHELD}{i}" if name.startswith(private) and name not in known else name
+        for i, name in enumerate(vocabulary)
+    ]
+    return Vocabulary(vocabulary.lineage, names)

@@ -134,7 +134,7 @@ class Increment:
         self._scope = scope
         self._schema = schema
         self._batches = batches
-        self._states: dict[bytes, SubjectState] = {}
+        self._states = _States(store)
 
     def apply(self) -> None:
         """Apply all of it. Raises LandmarkExhausted."""
@@ -144,12 +144,13 @@ class Increment:
         subjects = sorted(heard.union(found.subjects))
         if not subjects:
             return
-        self._load(subjects)
+        self._states.load(subjects)
         for subject, hour, contributions in found:
-            self._states[subject].imprints.gain(contributions, hour)
+            self._states.known[subject].imprints.gain(contributions, hour)
         self._hear(told.words)
         encoder = RowEncoder(self._schema, self._store.vocabulary(), insights_of(self._store))
-        self._store.put_genomes(encoder.people(self._people(subjects)), self._schema.epoch)
+        people = self._states.people(subjects)
+        self._store.put_genomes(encoder.people(people), self._schema.epoch)
 
     def _gains(self, told: Told) -> Gains:
         """What the imprints come to, without those whose id was seen before."""
@@ -170,32 +171,43 @@ class Increment:
         consents: dict[bytes, dict[int, bool]] = {}
         newest: dict[bytes, int] = {}
         for said in words:
-            state = self._states[said.subject]
+            state = self._states.known[said.subject]
             if isinstance(said, LinkSaid):
                 state.hear_link(said.other, said)
-                self._states[said.other].hear_link(said.subject, said)
+                self._states.known[said.other].hear_link(said.subject, said)
             elif state.hear_consent(said):
                 consents.setdefault(said.subject, {})[said.purpose] = said.granted
                 newest[said.subject] = max(newest.get(said.subject, 0), said.time_ms)
         for subject, purposes in sorted(consents.items()):
             apply_consent(self._store, subject, purposes, newest[subject])
 
-    def _load(self, subjects: Iterable[bytes]) -> None:
-        missing = [one for one in subjects if one not in self._states]
+
+class _States:
+    """States of subjects, and of those that they are linked to, read when first asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self.known: dict[bytes, SubjectState] = {}
+        self._store = store
+
+    def load(self, subjects: Iterable[bytes]) -> None:
+        """Read those of these subjects that were not asked for before."""
+        missing = [one for one in subjects if one not in self.known]
         for subject, state in self._store.genome_states(missing):
-            self._states[subject] = SubjectState.from_bytes(state)
+            self.known[subject] = SubjectState.from_bytes(state)
         for subject in missing:
-            if subject not in self._states:
-                self._states[subject] = SubjectState()
+            if subject not in self.known:
+                self.known[subject] = SubjectState()
 
     def _linked(self, subject: bytes) -> list[bytes]:
-        self._load([subject])
-        return self._states[subject].linked
+        self.load([subject])
+        return self.known[subject].linked
 
-    def _people(self, touched: list[bytes]) -> list[Person]:
-        states = self._states
-        alone = {(subject,) for subject in touched if not states[subject].links}
-        linked = {tuple(person_of(s, self._linked)) for s in touched if states[s].links}
+    def people(self, touched: Iterable[bytes]) -> list[Person]:
+        """The persons that these subjects, which were loaded, are."""
+        states = self.known
+        subjects = list(touched)
+        alone = {(subject,) for subject in subjects if not states[subject].links}
+        linked = {tuple(person_of(s, self._linked)) for s in subjects if states[s].links}
         persons = sorted(alone | linked)
         everybody = [one for person in persons for one in person]
         known = {row.subject: row for row in self._store.customers(everybody)}
@@ -206,6 +218,23 @@ class Increment:
             )
             for person in persons
         ]
+
+
+def follow_consents(store: Store, subjects: Iterable[bytes]) -> None:
+    """Let the rows of linked ids follow what some subjects said on consents; in a transaction.
+
+    For consents that are not in the log: those that are, a build and increments follow.
+    """
+    schema = built_schema(store)
+    if schema is None:
+        return
+    states = _States(store)
+    heard = sorted(set(subjects))
+    states.load(heard)
+    linked = [one for one in heard if states.known[one].links]
+    if linked:
+        encoder = RowEncoder(schema, store.vocabulary(), insights_of(store))
+        store.put_genomes(encoder.people(states.people(linked)), schema.epoch)
 
 
 def _spoken_of(said: ConsentSaid | LinkSaid) -> tuple[bytes, ...]:

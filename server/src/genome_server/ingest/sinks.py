@@ -170,14 +170,24 @@ class CustomerSink:
 
     def write(self, prepared: Sequence[tuple[str, str, CustomerRow]]) -> Written:
         """Put the customers, their subjects and the new markers."""
+        from genome_server.genomes.live import follow_consents  # brings what genomes are made with
+
         names = {name for _, _, row in prepared for name, _ in row.markers}
         with self._store.transaction():
             add_profile_namespaces(self._store, namespaces(names))
             self._store.extend_vocabulary(sorted(names))
             subjects = subjects_of(self._store, ((s, i) for s, i, _ in prepared), create=True)
-            count = self._store.put_customers(
+            rows = [
                 CustomerRow(subjects[source, name], row.markers, row.consents, row.updated_ms)
                 for source, name, row in prepared
+            ]
+            said = {row.subject: row.consents for row in rows if row.consents is not None}
+            before = list(self._store.customers(said))
+            count = self._store.put_customers(rows)
+            # What one id agrees to decides what those that it is linked to have of it.
+            follow_consents(
+                self._store,
+                (old.subject for old in before if old.silent or old.consents != said[old.subject]),
             )
         return Written(count)
 

@@ -14,6 +14,7 @@ import numpy as np
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.engine.offers import placement_from_document
 from genome_server.errors import Refused
+from genome_server.genomes.consents import tells_home
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.rows import built_schema
 from genome_server.home import Tenant
@@ -127,7 +128,9 @@ def sources_of(store: Store, log: LogReader) -> Sources:
         row = store.customer(subject)
         if row is None:
             return Person()
-        return Person(row.markers, bool((row.consents or 0) & CONSENT_LEARNING))
+        # As in the rows that a model is given to score: without where somebody lives.
+        facts = tuple(fact for fact in row.markers if not tells_home(fact[0]))
+        return Person(facts, bool((row.consents or 0) & CONSENT_LEARNING))
 
     return Sources(
         frames=log.frames,

@@ -19,6 +19,7 @@ from edge_sdk.engine.zones import tables_for, zone_trouble
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
+from genome_server.genomes.consents import for_devices
 from genome_server.genomes.dna import StoreDna
 from genome_server.ingest.dna import Dna, offer_markers
 from genome_server.store.protocol import Store
@@ -43,10 +44,10 @@ def assemble(
     """Return all parts but "golden", serialised, by name.
 
     Markers that offers, products and places use get their indices here; with
-    `dry_run` only in what is returned. `now_ms` and `expires_ms` (now, where left out) are those of
-    the release: tables of time zones cover them. An offer of a zone that this machine no longer
-    knows is in the parts without a table, see `without_tables`. Raises Refused where rings around
-    places make more cells than there may be.
+    `dry_run` only in what is returned. The homes of customers have no name in it. `now_ms` and
+    `expires_ms` (now, where left out) are those of the release: tables of time zones cover them. An
+    offer of a zone that this machine no longer knows is in the parts without a table, see
+    `without_tables`. Raises Refused where rings around places make more cells than there may be.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     documents = store.documents("offer")
@@ -70,7 +71,7 @@ def assemble(
     zones = tables_for(zoned, *_zoned(now_ms, expires_ms or now_ms))
     messages = {
         "schema": schema.to_proto(),
-        "vocabulary": vocabulary.to_proto(),
+        "vocabulary": for_devices(vocabulary, wanted).to_proto(),
         "offers": release_pb2.OfferCatalogue(offers=offers, zones=zones),
         "placements": release_pb2.PlacementList(placements=placements),
         "products": _product_table(products, vocabulary),

@@ -32,6 +32,9 @@ SILENT = 4
 # A member who was erased, joined again and has no genome since: devices hear of the erasure.
 RETURNED = 5
 
+#: Files beside the store that hold genomes.
+DERIVED_FILES = ("neighbours.npz",)
+
 _HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
 _READ = "subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms"
@@ -97,7 +100,10 @@ class People(Connections):
             yield bytes(subject), source, name
 
     def erase_subject(self, subject: bytes) -> bool:
-        """Forget a customer: ids, profile, genome, memberships; False where nothing was known."""
+        """Forget a customer: ids, profile, genome, memberships; False where nothing was known.
+
+        Files beside the store that were derived from genomes go, too; they are made anew.
+        """
         with self.transaction():
             touched = sum(
                 self.run(f"DELETE FROM {table} WHERE subject = ?", [subject])
@@ -110,6 +116,8 @@ class People(Connections):
                 "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing <> ?",
                 [ERASED, self.take(STAMPS, 1), subject, ERASED],
             )
+        for name in DERIVED_FILES:
+            (self.path.parent / name).unlink(missing_ok=True)
         return touched > 0
 
     # -- customers
