@@ -224,8 +224,9 @@ def test_a_build_and_increments_give_the_genomes_of_one_build(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @SETS
-@settings(costly, max_examples=12)
+@settings(costly, max_examples=6)
 @seeds
 def test_so_they_do_of_whole_sets(read: Callable[[], History], quantiser: int, seed: int) -> None:
     check(read, 1_000_000, quantiser, seed, thorough=True)
