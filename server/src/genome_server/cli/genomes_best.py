@@ -162,10 +162,12 @@ def _roughly(worth: float) -> float:
 
 
 def _facts(best: Best, vocabulary: Vocabulary) -> dict[str, Any]:
+    from genome_server.compare.telling import roughly
+
     columns = (best.markers, best.weights, best.share_of_top, best.share_of_all)
     return {
-        "people": best.people,
-        "top": len(best.top),
+        "people": roughly(best.people),
+        "top": roughly(len(best.top)),
         "least_worth": _roughly(best.least_worth),
         "markers": [
             {
@@ -253,8 +255,8 @@ def _print(console: Console, facts: dict[str, Any], name: str) -> None:
 
 def _headline(facts: dict[str, Any], name: str) -> str:
     return (
-        f"{name}: the top {facts['top']:,} of {facts['people']:,} by {facts['basis']}, from about "
-        f"{facts['least_worth']:,.2f} {facts['currency']}".rstrip()
+        f"{name}: the top {facts['top']:,} of about {facts['people']:,} by {facts['basis']}, from "
+        f"about {facts['least_worth']:,.2f} {facts['currency']}".rstrip()
     )
 
 

@@ -30,6 +30,7 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
     """
     from genome_server.compare.reading import read_genomes
     from genome_server.compare.segments_kept import make_segments
+    from genome_server.compare.telling import roughly, share
 
     with closing(console.tenant().open_store()) as store:
         with console.progress("reading genomes") as advance:
@@ -38,16 +39,17 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
         vocabulary = store.vocabulary()
     if not made.segments:
         raise Refused(f"fewer than {least} customers agreed to learning: no group is large enough")
+    everybody, outside = sum(one.people for one in made.segments), roughly(made.outside)
     facts = {
-        "stayed": made.stayed,
-        "outside": made.outside,
+        "stayed": None if made.stayed is None else round(made.stayed, 2),
+        "outside": outside,
         "segments": [
             {
                 "id": one.id,
                 "name": one.name,
                 "new": one.new,
-                "people": one.people,
-                "share": round(one.share, 6),
+                "people": roughly(one.people),
+                "share": round(share(one.people, everybody), 6),
                 "markers": [
                     {
                         "marker": vocabulary.name(trait.marker),
@@ -70,11 +72,13 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
                 for t in one.traits[:_SHOWN]
             )
             name = f"{one.name} (new)" if one.new and made.stayed is not None else one.name
-            rows.append((one.id, name, f"{one.people:,}", f"{one.share:.0%}", ", ".join(told)))
+            rows.append(
+                (one.id, name, f"{roughly(one.people):,}", f"{one.share:.0%}", ", ".join(told))
+            )
         console.table(("id", "name", "people", "share", "more than all"), rows)
         if made.stayed is not None:
-            console.note(f"{made.stayed:.1%} of them are in the segment that they were in before")
-        if made.outside:
-            console.note(f"{made.outside:,} have no marker yet and are in none")
+            console.note(f"{made.stayed:.0%} of them are in the segment that they were in before")
+        if outside:
+            console.note(f"about {outside:,} have no marker yet and are in none")
 
     console.result(facts, render)

@@ -93,6 +93,7 @@ def _page(store: Store, genomes: Genomes, row: int, known: Known, customer: str)
     from genome_server.compare.page import Fact, Picture, page_of
     from genome_server.compare.segments import LEAST_PEOPLE
     from genome_server.compare.segments_kept import segment_of
+    from genome_server.compare.telling import share
 
     vocabulary = store.vocabulary()
     markers, strengths = genomes.row(row)
@@ -104,7 +105,7 @@ def _page(store: Store, genomes: Genomes, row: int, known: Known, customer: str)
         markers.tolist(), strengths.tolist(), weights.tolist(), counts.tolist(), strict=True
     ):
         namespace, value = vocabulary.name(marker).split(":", 1)
-        common = count / known.people if count >= LEAST_PEOPLE else None
+        common = share(count, known.people) if count >= LEAST_PEOPLE else None
         told.append(Fact(namespace, value, strength, weight * weight, common))
     name = segment_of(store, markers, weights)
     as_of = dt.datetime.fromtimestamp(genomes.hour * 3600, tz=dt.UTC).strftime(

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from genome_server.compare.matrix import Floats, Ints, Matrix
 from genome_server.compare.segments import LEAST_PEOPLE
+from genome_server.compare.telling import shares
 
 TOP_SHARE: Final = 0.1
 MOST_MARKERS: Final = 64
@@ -39,9 +40,9 @@ class Best:
     """The best genome among some customers.
 
     `markers` int64[m], strongest first, with `weights` float64[m] of length 1; `share_of_top` and
-    `share_of_all` say who has each, `typical` the raw weight (not divided by the length of the row)
-    that those of the top have who have it. `top` are the rows that it was made of, of `people`;
-    `least_worth` is the worth of the least of the top.
+    `share_of_all` say about how many have each (see `telling`), `typical` the raw weight (not
+    divided by the length of the row) that those of the top have who have it. `top` are the rows
+    that it was made of, of `people`; `least_worth` is the worth of the least of the top.
     """
 
     markers: Ints
@@ -98,8 +99,8 @@ def best_of(
     return Best(
         markers=markers,
         weights=chosen / np.sqrt((chosen * chosen).sum()),
-        share_of_top=have_top[markers] / len(top),
-        share_of_all=have_all[markers] / len(known),
+        share_of_top=shares(have_top[markers], len(top)),
+        share_of_all=shares(have_all[markers], len(known)),
         typical=typical,
         top=top,
         people=len(known),

@@ -15,6 +15,7 @@ _COLOURS: Final = (
 )  # fmt: skip
 _STYLE: Final = ":root{--column:26rem}"
 _HYPHEN: Final = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
+_STEP: Final = re.compile(r"(?<=\w)>(?=\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +134,4 @@ def _heading(namespace: str) -> str:
 
 def _words(text: str) -> str:
     """A step of a click sequence is `search>product`."""
-    return _HYPHEN.sub(" ", text).replace(">", " → ")
+    return _STEP.sub(" → ", _HYPHEN.sub(" ", text))

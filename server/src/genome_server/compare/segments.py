@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genome_server.compare.matrix import Floats, Ints, Matrix
+from genome_server.compare.telling import shares
 
 LEAST_PEOPLE: Final = 20
 """Fewer people than this are no group: what is said of them could be about one."""
@@ -42,7 +43,8 @@ _NAMED: Final = 2
 class Trait:
     """A marker that a segment has more of than all.
 
-    So many of its people have it, and so many of all; `lift` is how much more it weighs among them.
+    About so many of its people have it, and of all (see `telling`); `lift` is how much more it
+    weighs among them.
     """
 
     marker: int
@@ -147,13 +149,16 @@ def traits(rows: Matrix, labels: Ints, group: int, least: int = LEAST_PEOPLE) ->
     size = rows.shape[1]
     here = np.bincount(inside.indices, minlength=size)
     share = here / max(inside.shape[0], 1)
-    share_of_all = np.bincount(everybody.indices, minlength=size) / max(everybody.shape[0], 1)
+    carried = np.bincount(everybody.indices, minlength=size)
     weight = np.bincount(inside.indices, inside.data, size) / max(inside.shape[0], 1)
     of_all = np.bincount(everybody.indices, everybody.data, size) / max(everybody.shape[0], 1)
     lift = np.divide(weight, of_all, out=np.zeros(size), where=of_all > 0)
     told = np.flatnonzero((here >= least) & (share >= _LEAST_SHARE) & (lift >= _LEAST_LIFT))
     order = told[np.lexsort((told, of_all[told] - weight[told]))]
-    return [Trait(int(i), float(share[i]), float(share_of_all[i]), float(lift[i])) for i in order]
+    told_here, told_of_all = shares(here, inside.shape[0]), shares(carried, everybody.shape[0])
+    return [
+        Trait(int(i), float(told_here[i]), float(told_of_all[i]), float(lift[i])) for i in order
+    ]
 
 
 def name_of(markers: list[str], taken: set[str]) -> str:
