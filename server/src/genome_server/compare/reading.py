@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.dna.genome import SUBJECT_BYTES
-from edge_sdk.dna.imprint import GenomeState, profile_strengths
+from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import ONE_Q24, DnaSchema
 from genome_server.compare.matrix import (
@@ -35,6 +35,8 @@ from genome_server.genomes.quotas import quotas_of
 from genome_server.genomes.rows import (
     GENOMES,
     LOG_KEY,
+    Facts,
+    Profiles,
     SubjectState,
     built_schema,
     needed_schema,
@@ -51,11 +53,9 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 _PAGE: Final = 4_096
-_MOST_PROFILES: Final = 50_000
 _READ_FOR: Final = CONSENT_PERSONALISATION | CONSENT_LEARNING
 
 Advance = Callable[..., None]
-_Facts = tuple[tuple[str, int], ...]
 
 
 def genomes_version(store: Store) -> str:
@@ -142,7 +142,7 @@ class _Reading:
         self._home_markers = homes(vocabulary)
         self._homes = np.zeros(len(vocabulary), bool)
         self._homes[list(self._home_markers)] = True
-        self._profiles: dict[_Facts, dict[int, int]] = {}
+        self._profiles = Profiles(schema, vocabulary, homes=True)
         self._states: dict[bytes, SubjectState] = {}
         self._customers: dict[bytes, CustomerRow] = {}
         self._others: dict[bytes, int] = {}
@@ -253,10 +253,10 @@ class _Reading:
         self._put(one, used_for | placed, total, (*facts, *self._derived(known)))
         return at
 
-    def _put(self, subject: bytes, consents: int, state: GenomeState, facts: _Facts) -> None:
+    def _put(self, subject: bytes, consents: int, state: GenomeState, facts: Facts) -> None:
         self._subjects.append(subject)
         self._consents.append(consents)
-        self._waiting.append((state.values, self._profile(facts)))
+        self._waiting.append((state.values, self._profiles.strengths(facts)))
         if len(self._waiting) == _PAGE:
             self._flush()
 
@@ -285,16 +285,8 @@ class _Reading:
         )
         self._pages.append((np.diff(starts), kept, strong))
 
-    def _derived(self, customers: list[CustomerRow]) -> _Facts:
+    def _derived(self, customers: list[CustomerRow]) -> Facts:
         return self._insights.facts(customers) if self._insights is not None else ()
-
-    def _profile(self, facts: _Facts) -> dict[int, int]:
-        found = self._profiles.get(facts)
-        if found is None:
-            found = profile_strengths(self._schema, self._vocabulary, facts)
-            if len(self._profiles) < _MOST_PROFILES:
-                self._profiles[facts] = found
-        return found
 
 
 assert SUBJECT.itemsize == SUBJECT_BYTES

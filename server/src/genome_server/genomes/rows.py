@@ -134,8 +134,34 @@ def person_of(subject: bytes, linked: Callable[[bytes], Iterable[bytes]]) -> lis
     return sorted(found)
 
 
+Facts = tuple[tuple[str, int], ...]
+"""Facts of a profile: markers with their salience in 1/256."""
+
 Person = tuple[Mapping[bytes, SubjectState], Mapping[bytes, CustomerRow]]
 """The subjects that are one person, at least one, and those of them that are known as customers."""
+
+
+class Profiles:
+    """What the facts of profiles come to. Many customers have the same ones, which are kept.
+
+    Without `homes` what says where somebody lives is left out.
+    """
+
+    def __init__(self, schema: DnaSchema, vocabulary: Vocabulary, *, homes: bool) -> None:
+        self._schema = schema
+        self._vocabulary = vocabulary
+        self._homes = homes
+        self._known: dict[Facts, dict[int, int]] = {}
+
+    def strengths(self, facts: Facts) -> dict[int, int]:
+        """Strength (q24) by index. What is returned is not to be changed."""
+        found = self._known.get(facts)
+        if found is None:
+            told = [fact for fact in facts if self._homes or not tells_home(fact[0])]
+            found = profile_strengths(self._schema, self._vocabulary, told)
+            if len(self._known) < _MOST_PROFILES:
+                self._known[facts] = found
+        return found
 
 
 class RowEncoder:
@@ -151,7 +177,7 @@ class RowEncoder:
         # A row means the same under a vocabulary that has grown: its bytes must not change with it.
         self._lineage.vocabulary_size = 0
         self._homes = homes(vocabulary)
-        self._profiles: dict[tuple[tuple[str, int], ...], dict[int, int]] = {}
+        self._profiles = Profiles(schema, vocabulary, homes=False)
 
     def people(self, people: Sequence[Person]) -> Iterator[GenomeRecord]:
         """A record for each subject of these persons: its own state, its person's markers.
@@ -206,13 +232,7 @@ class RowEncoder:
         facts = tuple(fact for customer in customers for fact in customer.markers)
         if self._insights is not None:
             facts += self._insights.facts(customers)
-        found = self._profiles.get(facts)
-        if found is None:
-            told = (fact for fact in facts if not tells_home(fact[0]))
-            found = profile_strengths(self._schema, self._vocabulary, told)
-            if len(self._profiles) < _MOST_PROFILES:
-                self._profiles[facts] = found
-        return found
+        return self._profiles.strengths(facts)
 
 
 def _summed(states: Collection[SubjectState]) -> GenomeState:
