@@ -36,7 +36,7 @@ from genome_server.foresee.reading import (
 from genome_server.genomes.consents import counting
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import Dna, EventReader
-from genome_server.genomes.rows import SubjectState, built_schema, links_of, person_of
+from genome_server.genomes.rows import SubjectState, links_of, needed_schema, person_of
 from genome_server.learning.history import History, PastImprint
 from genome_server.log.reader import LoggedFrame
 from genome_server.store.protocol import CONSENT_LEARNING, CONSENT_PERSONALISATION, Store
@@ -146,9 +146,7 @@ class Foreseer:
         self, store: Store, subject: bytes, now_ms: int, zone: tzinfo | None = None,
         namespace: str = CATEGORY,
     ) -> None:  # fmt: skip
-        schema = built_schema(store)
-        if schema is None:
-            raise Refused("there are no genomes yet; run: genome-server build")
+        schema = needed_schema(store)
         self._store, self._schema, self._subject = store, schema, subject
         self._now_ms, self._zone, self._namespace = now_ms, zone, namespace
         self._dna = StoreDna(store, schema)

@@ -16,7 +16,7 @@ from edge_sdk.engine.offers import placement_from_document
 from genome_server.errors import Refused
 from genome_server.genomes.consents import tells_home
 from genome_server.genomes.dna import StoreDna
-from genome_server.genomes.rows import built_schema
+from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.evaluate import Evaluation, evaluate
@@ -119,9 +119,7 @@ def sources_of(store: Store, log: LogReader) -> Sources:
 
     Raises Refused where genomes were never built: their schema is the examples'.
     """
-    schema = built_schema(store)
-    if schema is None:
-        raise Refused("there are no genomes yet; run: genome-server build")
+    schema = needed_schema(store)
     dna = StoreDna(store, schema)
 
     def person(subject: bytes) -> Person:
