@@ -34,6 +34,7 @@ _DAY_MS: Final = 86_400_000
 _PROMOTIONS: Final = frozenset({"coupon", "voucher", "promotion"})
 _REDEEM: Final = "redeem"
 _ROWS_AT_ONCE: Final = 200_000
+_MOST_MOMENTS: Final = 10_000
 _AT_HOME: Final = frozenset({"evening", "night"})
 
 
@@ -87,9 +88,11 @@ class _Names:
 
     def number(self, name: str) -> int:
         """The number of a name; -1 for none, and for what a marker cannot say."""
+        if not name:
+            return -1
         known = self.numbers.get(name)
         if known is None:
-            if not name or not _fits(name):
+            if not _fits(name):
                 return -1
             known = self.numbers[name] = len(self.numbers)
         return known
@@ -109,6 +112,8 @@ class _Reading:
             what: _Names()
             for what in ("currency", "category", "slot", "channel", "tender", "region")
         }
+        # Most moments are like others.
+        self._moments: dict[tuple[str, ...], tuple[int, int, bool]] = {}
         self._rows: list[tuple[int, ...]] = []
         self._parts: list[np.ndarray[tuple[int, int], np.dtype[np.int64]]] = []
 
@@ -160,33 +165,43 @@ class _Reading:
 
     def _take(self, doing: Doing) -> None:
         said, subject = doing.said, doing.frame.subject
-        moment = dict(name.split(":", 1) for name in said.context_markers if ":" in name)
-        daypart = moment.get("daypart", "")
-        week = "weekend" if moment.get("weekend") == "yes" else "weekday"
-        tender = "-".join(said.tender.lower().split())
-        located = self._agreed[subject] & CONSENT_LOCATION
+        slot, channel, at_home = self._moment(tuple(said.context_markers))
+        tender = "-".join(said.tender.lower().split()) if said.tender else ""
+        located = said.region and self._agreed[subject] & CONSENT_LOCATION
         # Of what has no product it is not known what one costs.
         category = self._categories.of(said) if self._categories and said.product else None
-        names = {
-            "currency": said.currency,
-            "category": category or "",
-            "slot": f"{week}-{daypart}" if daypart else "",
-            "channel": moment.get("channel", ""),
-            "tender": tender,
-            "region": said.region if located else "",
-        }
+        names = self._names
         self._rows.append(
             (
                 self._numbers.setdefault(subject, len(self._numbers)),
                 doing.at_ms // _DAY_MS,
                 said.kind in self._money,
                 tender in _PROMOTIONS or said.kind == _REDEEM,
-                daypart in _AT_HOME,
+                at_home,
                 _held(said.amount_micros),
                 _held(said.quantity_milli),
-                *(one.number(names[what]) for what, one in self._names.items()),
+                names["currency"].number(said.currency),
+                names["category"].number(category or ""),
+                slot,
+                channel,
+                names["tender"].number(tender),
+                names["region"].number(said.region if located else ""),
             )
         )
+
+    def _moment(self, markers: tuple[str, ...]) -> tuple[int, int, bool]:
+        """The numbers of slot and channel, and whether it is a time of being at home."""
+        known = self._moments.get(markers)
+        if known is None:
+            if len(self._moments) >= _MOST_MOMENTS:
+                self._moments.clear()
+            moment = dict(name.split(":", 1) for name in markers if ":" in name)
+            daypart = moment.get("daypart", "")
+            week = "weekend" if moment.get("weekend") == "yes" else "weekday"
+            slot = self._names["slot"].number(f"{week}-{daypart}" if daypart else "")
+            channel = self._names["channel"].number(moment.get("channel", ""))
+            known = self._moments[markers] = slot, channel, daypart in _AT_HOME
+        return known
 
 
 def _fits(name: str) -> bool:
