@@ -27,6 +27,7 @@ from genome_server.genomes.build import settle_schema
 from genome_server.genomes.consents import counting, for_devices
 from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import LOG_KEY, SubjectState, needed_schema, set_built_schema
+from genome_server.learning.job import sources_of
 from genome_server.log import LogReader
 from genome_server.regions.gather import gather
 from genome_server.store.rows import (
@@ -328,6 +329,9 @@ def test_where_somebody_lives_is_on_no_device(tmp_path: Path) -> None:
         named = (map(vocabulary.name, genomes.row(row)[0].tolist()) for row in range(2))
         told = [{name for name in names if "home" in name} for names in named]
         assert told == [{f"home:{HOME}", f"home:{ELSEWHERE}", f"insight:home-{HOME}"}, set()]
+        with LogReader(house.tenant.log_path) as log:
+            learnt_from = sources_of(house.store, log).person(subject(1))
+        assert learnt_from.markers == (("age:30", 256),)
         released = for_devices(vocabulary)
         assert (released.lineage, len(released)) == (vocabulary.lineage, len(vocabulary))
         for i, name in enumerate(vocabulary):

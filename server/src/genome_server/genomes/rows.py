@@ -223,7 +223,7 @@ class RowEncoder:
     def _imprints(self, states: Sequence[SubjectState]) -> GenomeState:
         """What some subjects of one person sum up to, without where they live."""
         total = _summed(states)
-        if self._homes.isdisjoint(total.values):
+        if not self._homes or self._homes.isdisjoint(total.values):
             return total
         kept = {i: value for i, value in total.values.items() if i not in self._homes}
         return GenomeState(kept, total.newest_hour)
