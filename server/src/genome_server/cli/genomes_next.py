@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import tzinfo
 from pathlib import Path
@@ -16,9 +15,7 @@ from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_n
 from genome_server.errors import Refused
 
 if TYPE_CHECKING:
-    from genome_server.cli.output import Advance
     from genome_server.foresee.job import Ahead
-    from genome_server.log.reader import LoggedFrame, LogReader
 
 _SHOWN: Final = 5
 
@@ -73,7 +70,9 @@ def command(
     to learning, and from the customer's genome. It reads the log, which takes a while
     where it is long; how good it is on real data stands in docs/foresee.md.
     """
+    from genome_server.doings.reading import frames_of
     from genome_server.foresee.job import Foreseer
+    from genome_server.foresee.reading import READ
     from genome_server.log import LogReader
 
     tenant = console.tenant()
@@ -86,7 +85,8 @@ def command(
         log = LogReader(tenant.log_path)
         try:
             with console.progress("Reading the log", log.end()) as advance:
-                ahead = foreseer.ahead(_counted(log, advance), log.end())
+                frames = frames_of(log, READ, heard=advance)
+                ahead = foreseer.ahead(frames, log.end())
         finally:
             log.close()
     data = {"customer": customer, "zone": str(zone) if zone else "local", **ahead.to_json()}
@@ -97,12 +97,6 @@ def command(
         write_private(page, page_of(customer, ahead, zone))
         data["page"] = str(page)
     console.result(data, lambda: _print(console, ahead, zone, page))
-
-
-def _counted(log: LogReader, advance: Advance) -> Iterator[LoggedFrame]:
-    for batch in log.batches():
-        yield from batch.frames()
-        advance(batch.count)
 
 
 def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | None) -> None:

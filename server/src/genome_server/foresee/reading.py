@@ -24,6 +24,9 @@ MOST_PEOPLE: Final = 20_000
 MOST_EVENTS: Final = 1_000_000
 """Events that are kept in memory, about; of a longer log fewer customers are drawn."""
 
+READ: Final = frozenset({*DONE, FrameKind.LINK})
+"""Kinds of frames that are looked at."""
+
 _ALL: Final = 1 << 32
 
 
