@@ -10,7 +10,7 @@ import pytest
 
 from genome_server.compare import neighbours_file
 from genome_server.compare.matrix import matrix_of, pack, rarity_of, weigh
-from genome_server.compare.neighbours import AXES, Columns, Neighbours, Projection, Rows, Weights
+from genome_server.compare.neighbours import AXES, Columns, Neighbours, Rows, Weights, axes_of
 from genome_server.compare.neighbours_file import FILE, open_index, open_rarity
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_PERSONALISATION
 from tests.unit._genomes import fresh, interaction, link, subject
@@ -30,6 +30,11 @@ def customers(seed: int = 3) -> Columns:
     starts, markers, strengths = pack(who, marker, rng.lognormal(0, 1, len(who)), PEOPLE, 64)
     carried = np.bincount(markers, minlength=SIZE)
     return Columns(starts, markers, weigh(starts, markers, strengths, rarity_of(PEOPLE, carried)))
+
+
+@pytest.fixture(scope="module")
+def indexed() -> Neighbours:
+    return Neighbours.build(customers(), SIZE, least=0)
 
 
 def brute(columns: Columns, row: int, count: int) -> list[tuple[int, float]]:
@@ -58,7 +63,7 @@ def asked(columns: Columns, row: int) -> tuple[Rows, Weights]:
 def test_among_few_it_is_exact() -> None:
     columns = customers()
     neighbours = Neighbours.build(columns, SIZE)
-    assert not len(neighbours.saved())
+    assert not any(len(one) for one in neighbours.saved().values())
     for row in (0, 17, 1234):
         rows, similarities = neighbours.search(*asked(columns, row), 12)
         wanted = brute(columns, row, 12)
@@ -68,15 +73,14 @@ def test_among_few_it_is_exact() -> None:
         )
 
 
-def test_among_many_nearly_all_are_found_and_what_is_said_is_exact() -> None:
+def test_among_many_nearly_all_are_found_and_what_is_said_is_exact(indexed: Neighbours) -> None:
     columns = customers()
-    neighbours = Neighbours.build(columns, SIZE, least=0)
-    loaded = Neighbours.load(columns, SIZE, neighbours.saved())
+    loaded = Neighbours.load(columns, SIZE, indexed.saved())
     rows = matrix_of(columns.starts, columns.markers, columns.weights, SIZE)
     full = np.flatnonzero(np.diff(columns.starts) > 2)[:200]
     hits = 0
     for row in full.tolist():
-        found, similarities = neighbours.search(*asked(columns, row), 10)
+        found, similarities = indexed.search(*asked(columns, row), 10)
         exact = (rows @ rows[[row]].T).toarray()[:, 0]
         assert np.allclose(similarities, np.minimum(exact[found], 1.0), atol=1e-5)
         assert (np.diff(similarities) <= 0).all()
@@ -86,11 +90,52 @@ def test_among_many_nearly_all_are_found_and_what_is_said_is_exact() -> None:
     assert hits >= 0.95 * 10 * len(full)
 
 
-def test_a_marker_of_tomorrow_moves_nobody() -> None:
-    markers, weights = np.array([3, 99], np.int32), np.array([0.6, 0.8], np.float32)
-    today, tomorrow = Projection(100).of(markers, weights), Projection(5_000).of(markers, weights)
-    assert np.array_equal(today, tomorrow)
-    assert today.shape == (AXES,)
+def test_the_same_genomes_make_the_same_index(indexed: Neighbours) -> None:
+    again = Neighbours.build(customers(), SIZE, least=0).saved()
+    for name, array in indexed.saved().items():
+        assert np.array_equal(array, again[name]), name
+
+
+def test_axes_keep_what_is_similar() -> None:
+    columns = customers()
+    rows = matrix_of(columns.starts, columns.markers, columns.weights, SIZE)
+    places = rows @ axes_of(rows)
+    assert places.shape == (PEOPLE, AXES)
+    some = np.flatnonzero(np.diff(columns.starts) > 2)[:300]
+    off = places[some] @ places[some].T - (rows[some] @ rows[some].T).toarray()
+    assert np.abs(off).mean() < 0.03
+    assert np.abs(off.mean()) < 0.005, "what is rough is so to both sides"
+
+
+def test_who_has_less_than_is_looked_under_is_found(indexed: Neighbours) -> None:
+    columns = customers()
+    two = int(np.flatnonzero(np.diff(columns.starts) == 2)[0])
+    rows, similarities = indexed.search(*asked(columns, two), 5)
+    assert two in rows[similarities > 0.9999]
+    nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+    assert not len(indexed.search(*nothing, 5)[0])
+
+
+def test_more_are_wanted_than_the_usual_candidates(indexed: Neighbours) -> None:
+    columns = customers()
+    rows = matrix_of(columns.starts, columns.markers, columns.weights, SIZE)
+    full = np.flatnonzero(np.diff(columns.starts) > 10)[:50]
+    hits = 0
+    for row in full.tolist():
+        found, similarities = indexed.search(*asked(columns, row), 100)
+        assert len(set(found.tolist())) == len(found), "nobody is told of twice"
+        exact = (rows @ rows[[row]].T).toarray()[:, 0]
+        hits += int((similarities >= np.sort(exact)[-100] - 1e-6).sum())
+    assert hits >= 0.95 * 100 * len(full)
+
+
+def test_among_nobody_nobody_and_who_is_alone_finds_but_themselves() -> None:
+    nobody = Columns(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    markers, weights = np.array([3, 5], np.int32), np.array([0.6, 0.8], np.float32)
+    assert not len(Neighbours.build(nobody, 9).search(markers, weights, 10)[0])
+    alone = Neighbours.build(Columns(np.array([0, 2]), markers, weights), 9)
+    rows, similarities = alone.search(markers, weights, 10)
+    assert (rows.tolist(), similarities.tolist()) == ([0], [pytest.approx(1.0)])
 
 
 def test_the_file_is_made_anew_when_genomes_changed_and_only_then(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 FILE: Final = "neighbours.npz"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 Advance = Callable[..., None]
 
@@ -124,7 +124,7 @@ def open_index(tenant: Tenant, store: Store, *, advance: Advance | None = None) 
         },
     )
     size = len(known.carried)
-    neighbours = Neighbours.load(_columns(genomes, known.rarity(size)), size, saved["index"])
+    neighbours = Neighbours.load(_columns(genomes, known.rarity(size)), size, saved)
     return Index(known, genomes, neighbours, size)
 
 
@@ -177,7 +177,7 @@ def _make(path: Path, store: Store, advance: Advance | None) -> dict[str, Any]:
         "strengths": genomes.strengths,
         "others": np.frombuffer(b"".join(others), np.uint8),
         "rows_of_others": np.array(list(others.values()), np.int64),
-        "index": neighbours.saved(),
+        **neighbours.saved(),
     }
     content = io.BytesIO()
     np.savez(content, **saved)
