@@ -79,7 +79,7 @@ def _twenty_millions(figures: Figures, folder: Path) -> None:
     figures.add("build.20m_2gb.seconds", little["seconds"], "s")
     figures.add("build.20m_2gb.mb", little["mb"], "MiB")
     if importlib.util.find_spec("pyspark") and shutil.which("java"):
-        print("  Spark, two threads: a minute or two ...", flush=True)
+        print("  Spark, two threads: takes minutes ...", flush=True)
         spark = _run("spark", 20 * MILLION, folder)
         _same(spark, ours)
         figures.add("build.spark_20m.seconds", spark["seconds"], "s")
