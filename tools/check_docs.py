@@ -1,4 +1,4 @@
-"""Check the documents: links lead somewhere, variables and commands exist.
+"""Check the documents: links lead somewhere, variables and targets exist.
 
 1. Every relative link and `#anchor` in a Markdown file leads to a file and heading.
 2. Every GENOME_EDGE_* variable that code reads is in docs/configuration.md, and

@@ -141,6 +141,7 @@ def test_nobody_is_judged_by_what_was_learned_of_them() -> None:
     )
 
 
+@pytest.mark.dataset
 def test_the_sets_are_read_as_they_lie() -> None:
     try:
         find("starbucks_rewards")

@@ -68,9 +68,10 @@ def test_among_few_it_is_exact() -> None:
         rows, similarities = neighbours.search(*asked(columns, row), 12)
         wanted = brute(columns, row, 12)
         assert np.allclose(similarities, [score for _, score in wanted], atol=1e-5)
-        assert set(rows.tolist()) == {other for other, _ in wanted} or np.isclose(
-            similarities[-1], wanted[-1][1]
-        )
+        # Who is as near as the last may stand for it.
+        surely = {other for other, score in wanted if score > wanted[-1][1] + 1e-5}
+        assert surely <= set(rows.tolist())
+        assert len(surely) > 5, "else nothing is compared"
 
 
 def test_among_many_nearly_all_are_found_and_what_is_said_is_exact(indexed: Neighbours) -> None:

@@ -10,6 +10,7 @@ from genome_server.things.settings import read_settings
 from tests.bench.things import READ, shelf
 
 
+@pytest.mark.dataset
 def test_a_grocers_package_sizes_are_understood() -> None:
     try:
         found = shelf(sizes_declared=False).products

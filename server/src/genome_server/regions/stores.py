@@ -71,14 +71,13 @@ class Pull:
 
     `share` float64[stores] adds up to 1. `parts` float64[stores, markers + 1] says how it comes
     about, by the markers of the demand and, last, what may not be told apart: as far as each marker
-    is believed, which in all adds up to `belief`; the rest of `share` is where customers are
+    is believed; the rest of `share` is where customers are
     anyhow. `nobodys` is the share of demand that is out of every store's reach or withheld; the
     shares are of the rest.
     """
 
     share: Floats
     parts: Floats
-    belief: float
     nobodys: float
 
 
@@ -108,7 +107,7 @@ def pull(demand: Demand, reach: Reach, plain: Floats | None = None) -> Pull | No
     if plain is not None:
         share += (1.0 - belief) * plain
     reached = float((shares.T @ demand.share).sum())
-    return Pull(share, parts, belief, max(0.0, 1.0 - reached))
+    return Pull(share, parts, max(0.0, 1.0 - reached))
 
 
 def _edges(cells: Cells) -> Floats:
