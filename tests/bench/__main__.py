@@ -1,7 +1,8 @@
 """Take the figures: `make bench`, or `make bench ONLY=decide`.
 
 Each section prints a table and appends one JSON object per figure to build/results.jsonl. With
---write the figures also go into docs/benchmarks.md.
+--write they also go into docs/benchmarks.md, a table for each section, as soon as it is done: what
+is compared with each other is taken in one section.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import datetime as dt
 import importlib
 import sys
+from collections.abc import Mapping
 
 from tests.bench.figures import ROOT, Figures, machine
 
@@ -40,21 +42,23 @@ SECTIONS = (
 TOGETHER = {"decide": ("decide", "rivals")}
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
+HEADING = "### "
 
 
-def write(figures: Figures) -> None:
-    """Put the figures of this run between the marks of docs/benchmarks.md."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
+def write(section: str, taken: Mapping[str, tuple[float, str]]) -> None:
+    """Put the figures of a section in the place of those that docs/benchmarks.md has of it.
+
+    Raises ValueError where the marks are not there.
+    """
+    before, rest = DOCUMENT.read_text(encoding="utf-8").split(START)
+    block, after = rest.split(END)
+    tables = {part.partition("\n")[0]: part for part in block.split(HEADING)[1:]}
     today = dt.datetime.now(tz=dt.UTC).date()
-    rows = "\n".join(
-        f"| `{name}` | {value:g} | {unit} |" for name, (value, unit) in figures.taken.items()
-    )
-    block = (
-        f"{START}\n{today}, {machine()}\n\n| figure | value | unit |\n|---|---:|---|\n{rows}\n{END}"
-    )
-    DOCUMENT.write_text(before + block + after, encoding="utf-8")
+    rows = "\n".join(f"| `{name}` | {value:g} | {unit} |" for name, (value, unit) in taken.items())
+    head = f"{section}\n\n{today}, {machine()}\n\n| figure | value | unit |\n|---|---:|---|\n"
+    tables[section] = f"{head}{rows}\n\n"
+    block = "".join(HEADING + tables[name] for name in SECTIONS if name in tables)
+    DOCUMENT.write_text(f"{before}{START}\n\n{block}{END}{after}", encoding="utf-8")
 
 
 def wanted(only: str | None) -> tuple[str, ...]:
@@ -68,18 +72,16 @@ def main() -> int:
     parser.add_argument("--only", choices=SECTIONS, help="one section")
     parser.add_argument("--long", action="store_true", help="what takes many minutes, too")
     parser.add_argument(
-        "--write", action="store_true", help="write docs/benchmarks.md (all sections)"
+        "--write", action="store_true", help="put what was taken into docs/benchmarks.md, too"
     )
     args = parser.parse_args()
-    if args.write and args.only:
-        parser.error("--write takes all sections; leave --only out")
     print(machine())
-    figures = Figures(long=args.long)
     for name in wanted(args.only):
         print(f"\n{name}", flush=True)
+        figures = Figures(long=args.long)
         importlib.import_module(f"tests.bench.{name}").run(figures)
-    if args.write:
-        write(figures)
+        if args.write:
+            write(name, figures.taken)
     return 0
 
 
