@@ -42,6 +42,7 @@ LOUD = Deed(0, 0, "gift", 25, MOST, 0, 40)
 @example(some=[Case(([("brief:x", 4096)],), (LOUD,))], parts=1)
 @example(some=[Case(([("brief:x", 4096)],), (LOUD._replace(times=15), LOUD))], parts=2)
 @example(some=[Case(([("brief:x", 4096)] * 2,), (LOUD._replace(times=8),))], parts=1)
+@example(some=[Case(([("brief:x", 4096)] * 40,), (LOUD._replace(times=1),))], parts=1)
 @example(some=[Case(([("long:x", 256)],), (Deed(0, 0, "buy", -1, 5, 0, 1),))], parts=1)
 def test_it_is_what_the_sdk_computes(
     tmp_path_factory: pytest.TempPathFactory, some: list[Case], parts: int

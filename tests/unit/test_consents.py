@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.errors import UsageError
-from genome_server.compare.neighbours_file import FILE, open_index
 from genome_server.compare.reading import read_genomes, read_some
 from genome_server.compare.spending import read_worth
 from genome_server.foresee.job import Foreseer
@@ -281,16 +280,22 @@ def test_an_import_that_takes_a_consent_back_reaches_the_rows_of_linked_ids(
         house.close()
 
 
-def test_who_is_erased_is_in_no_file_beside_the_store(tmp_path: Path) -> None:
-    with fresh(tmp_path) as house:
-        for who in (1, 2):
-            house.customer(who, ALL)
-            house.log([bought(who, who)])
+def test_a_first_word_that_refuses_reaches_the_rows_of_linked_ids(tmp_path: Path) -> None:
+    with new_tenant(tmp_path / "home") as (tenant, store):
+        house = House(tenant.dir)
+        house.customer(1, ALL)
+        house.log([bought(1, 1), bought(2, 2, "bread"), link(1, 3, 2)])
+        with store.transaction():
+            store.run(  # type: ignore[attr-defined]
+                "INSERT INTO subjects (source, external_id, subject) VALUES ('app', 'card', ?)",
+                [subject(2)],
+            )
         house.build()
-        open_index(house.tenant, house.store)
-        assert (house.tenant.dir / FILE).exists()
-        house.store.erase_subject(subject(1))
-        assert not (house.tenant.dir / FILE).exists()
+        assert "brand:mill" in house.rows()[subject(1)][2], "who said nothing follows"
+        file = write(tmp_path / "customers.jsonl", [{"id": "card", "consent": ["none"]}])
+        run(tenant, store, "customers", file)
+        assert "brand:mill" not in house.rows()[subject(1)][2]
+        house.close()
 
 
 def test_what_is_foretold_of_somebody_is_not_from_an_id_that_refused(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_the_header_is_the_one_that_devices_write() -> None:
     assert FRAME_HEADER.unpack_from(written) == (4, 9, b"s" * 16, 3, -5)
 
 
+def test_what_was_given_up_is_about_nobody() -> None:
+    frames = bytearray(evicted(1, 1, 1))
+    frames[12:28] = b"s" * 16
+    refused = refusal(batch(1, 1, bytes(frames)))
+    assert (refused.reason, str(refused)[:30]) == (
+        RefusalReason.BAD_FRAME, "an EVICTED frame is about a su",
+    )  # fmt: skip
+
+
 _KIND = st.integers(0, 2**16 - 1)
 
 

@@ -16,7 +16,7 @@ from edge_sdk.dna.schema import ONE_Q24
 from genome_server.genomes.build import build
 from genome_server.genomes.rows import SubjectState, built_schema
 from genome_server.home import Tenant
-from genome_server.ingest.visits import DEEP, PAGES, visit_markers
+from genome_server.ingest.visits import DEEP, PAGES, visit_interaction, visit_markers
 from genome_server.log import LogReader
 from genome_server.store import Store
 from tests.unit.ingesting import counts, new_tenant, run, write
@@ -162,3 +162,10 @@ def test_pages_become_visits_as_the_page_says(tmp_path: Path) -> None:
         run(tenant, store, "customers", write(tmp_path / "c.jsonl", [{"id": "1"}]))
         assert run(tenant, store, "visits", tmp_path / "visits.jsonl").whole
         assert {"path:search>product", "path:product>basket"} < built(tenant, store).keys()
+
+
+def test_the_channel_of_the_context_holds_where_the_row_names_none() -> None:
+    row = {"customer": "ann", "session": "s", "pages": ["home"], "context": {"channel": "app"}}
+    assert visit_interaction(row)["context"] == {"channel": "app"}
+    assert visit_interaction({**row, "channel": "kiosk"})["context"] == {"channel": "kiosk"}
+    assert visit_interaction({**row, "context": {}})["context"] == {"channel": "web"}

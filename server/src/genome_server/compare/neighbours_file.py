@@ -179,9 +179,13 @@ def _make(path: Path, store: Store, advance: Advance | None) -> dict[str, Any]:
         "rows_of_others": np.array(list(others.values()), np.int64),
         **neighbours.saved(),
     }
+    saved["names"] = _bytes(",".join(sorted(saved)))
     content = io.BytesIO()
     np.savez(content, **saved)
     write_whole(path, content.getvalue())
+    # Who was erased or withdrew meanwhile is in what was read before that.
+    if f"{genomes_version(store)}:{len(store.vocabulary())}" != version:
+        path.unlink(missing_ok=True)
     return saved
 
 
@@ -191,8 +195,19 @@ def _read(path: Path, names: Sequence[str] = ()) -> dict[str, Any] | None:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if int(file["format"]) != _FORMAT:
                 return None
+            if _text(file["names"]) != ",".join(sorted({*file.files} - {"names"})):
+                return None
             return {name: file[name] for name in names or file.files}
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    # zipfile raises RuntimeError for flags that it does not know, numpy TypeError for no archive.
+    except (
+        FileNotFoundError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+    ):
         return None
 
 

@@ -138,7 +138,8 @@ class Aggregation:
         def part(hand: Hand, bounds: tuple[int, int]) -> Summed:
             hand.look(_PART, _DONE, "who", *bounds)
             people, newest_hours, times = columns_of(hand.run(newest))
-            bounded = int(times.max(initial=0)) * loudest <= STATE_MAX
+            # The loudest was stopped at the most that there is: then it says nothing of its parts.
+            bounded = loudest < STATE_MAX and int(times.max(initial=0)) * loudest <= STATE_MAX
             who, markers, values = columns_of(hand.run(whole if bounded else halves))
             order = ordered(who - bounds[0], markers)
             starts = np.flatnonzero(np.diff(who[order], prepend=-1))

@@ -13,6 +13,8 @@ Rules.
   given later is in force at once; it is sent, shown and counted only where it was given.
 - What each id did is kept as it is, whatever it agreed to: only what is read is chosen. So a
   consent that is taken back and given again, and a link that is undone, leave no trace.
+- Of an `interaction_id` the first event counts, whoever's it is and whatever they agreed to: an id
+  that two customers share is one interaction.
 - Where somebody lives (`HOME`) is for the server's own statistics: it is in no row of a device and
   has no name in the vocabulary of a release, whoever agreed to what.
 """

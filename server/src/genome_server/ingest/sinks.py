@@ -182,12 +182,17 @@ class CustomerSink:
                 for source, name, row in prepared
             ]
             said = {row.subject: row.consents for row in rows if row.consents is not None}
-            before = list(self._store.customers(said))
+            before = {old.subject: old for old in self._store.customers(said)}
             count = self._store.put_customers(rows)
             # What one id agrees to decides what those that it is linked to have of it.
             follow_consents(
                 self._store,
-                (old.subject for old in before if old.silent or old.consents != said[old.subject]),
+                (
+                    one
+                    for one, consents in said.items()
+                    # Who had said nothing went by the others: a first word changes that, too.
+                    if (old := before.get(one)) is None or old.silent or old.consents != consents
+                ),
             )
         return Written(count)
 

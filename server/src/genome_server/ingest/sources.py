@@ -20,6 +20,7 @@ from edge_sdk.dna.imprint import ilog2_q8
 from edge_sdk.dna.schema import MAX_SALIENCE_Q8
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import ONE_Q8, declared_dna, marker_of
+from genome_server.ingest.visits import context_of
 
 Row = Mapping[str, Any]
 
@@ -78,7 +79,7 @@ def page_interaction(row: Row) -> dict[str, Any]:
         "source": source,
         "interaction_id": f"visit {source} {row['session']} {row['step']}",
         "kind": row.get("action", "browse"),
-        "context": {**row.get("context", {}), "channel": row.get("channel", "web")},
+        "context": context_of(row),
     }
 
 

@@ -55,6 +55,12 @@ def visit_markers(pages: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def context_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The context of a row of `browsing` or `visits`: on the web unless it says otherwise."""
+    said = {"channel": row["channel"]} if "channel" in row else {}
+    return {"channel": "web", **row.get("context", {}), **said}
+
+
 def visit_interaction(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `visits` as one of `interactions`."""
     source = row.get("source", "app")
@@ -64,6 +70,6 @@ def visit_interaction(row: Mapping[str, Any]) -> dict[str, Any]:
         "interaction_id": f"visited {source} {row['session']}",
         "kind": VISIT,
         "dna": [{"marker": name, "salience": SALIENCE} for name in visit_markers(row["pages"])],
-        "context": {**row.get("context", {}), "channel": row.get("channel", "web")},
+        "context": context_of(row),
         **{name: row[name] for name in ("dwell_ms", "time") if name in row},
     }

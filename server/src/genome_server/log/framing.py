@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from edge_sdk.dna.genome import NOBODY
 from edge_sdk.outbox.frames import MAX_BODY_BYTES, FrameKind
 from genome_edge.v1 import event_pb2, report_pb2
 
@@ -207,6 +208,8 @@ def _check_frames(batch: Batch) -> CheckedBatch:
                 raise _bad_frame(f"its body has {length} bytes", position)
             kinds.add(kind)
             if kind == EVICTED:
+                if FRAME_HEADER.unpack_from(frames, position)[2] != NOBODY:
+                    raise _bad_frame("an EVICTED frame is about a subject", position)
                 evicted.append(_evicted_range(frames[position + size : following], position))
             else:
                 usual = kind

@@ -118,6 +118,8 @@ class People(Connections):
             )
         for name in DERIVED_FILES:
             (self.path.parent / name).unlink(missing_ok=True)
+            for draft in self.path.parent.glob(f".{name}.*"):  # a process was killed at it
+                draft.unlink(missing_ok=True)
         return touched > 0
 
     # -- customers
