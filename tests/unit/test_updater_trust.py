@@ -15,8 +15,10 @@ import pytest
 
 from edge_sdk.errors import TrustError
 from edge_sdk.status import DeviceFacts
+from edge_sdk.store.device import DeviceStore
 from edge_sdk.store.meta import count_loss
-from edge_sdk.sync import worker
+from edge_sdk.sync import installing, worker
+from edge_sdk.sync.installing import install
 from genome_edge.v1 import release_pb2, stop_pb2, sync_pb2
 from tests.unit.authority import Authority
 from tests.unit.contract_server import ContractServer, Stream, until
@@ -298,6 +300,26 @@ def test_a_release_that_failed_after_its_swap_is_reported_and_not_installed_agai
     house.release = house.publisher.release(3)
     until(lambda: device.active == 3, "a better one")
     until(lambda: updater.state.last_nack == "", "all is well")
+
+
+def test_a_release_that_fails_while_it_is_acknowledged_is_given_up_all_the_same(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, device = town.house, town.device
+
+    def and_fail(
+        store: DeviceStore, signed: release_pb2.SignedManifest, manifest: release_pb2.Manifest
+    ) -> None:
+        install(store, signed, manifest)
+        if manifest.version == 2:
+            device.store.release_failed(2, "0.1 instead of 0.5")
+
+    monkeypatch.setattr(installing, "install", and_fail)
+    house.release = house.publisher.release(1)
+    device.updater().start()
+    until(lambda: device.active == 1, "the first release")
+    house.release = house.publisher.release(2)
+    until(lambda: house.streams[-1].hello.active_release == 1, "a new Hello says what is used")
 
 
 def test_one_sync_is_enough_though_the_clock_is_wrong(town: Town) -> None:

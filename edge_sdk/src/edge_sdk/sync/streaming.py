@@ -74,7 +74,6 @@ class _Went(NamedTuple):
     refusal: str = ""
     detail: str = ""
     stay: bool = False
-    active: int = 0
 
 
 class SyncSession:
@@ -287,9 +286,7 @@ class SyncSession:
     def _attempt(self, action: actions.Attempt) -> _Went | None:
         """Do what can fail; None: there is more to do."""
         try:
-            if not self._do(action):
-                return None
-            active = self._store.active_release()
+            return _Went() if self._do(action) else None
         except TrustError as error:
             return _Went(error.reason, str(error))
         except DiskFull as error:
@@ -300,7 +297,6 @@ class SyncSession:
             return _Went(Refusal.STORE, str(error))
         except (EdgeError, ValueError) as error:
             return _Went(Refusal.ROWS, str(error))
-        return _Went(active=active.version if active is not None else 0)
 
     def _settle(self, action: actions.Attempt, went: _Went | None) -> list[Action]:
         """Tell the machine how it went; what follows."""
@@ -308,7 +304,6 @@ class SyncSession:
             return []
         if went.refusal:
             return self._machine.settle(action.nonce, went.refusal, went.detail, stay=went.stay)
-        self._active = went.active
         answer = self._machine.settle(action.nonce)
         self._events.refused(self._machine.last_nack)
         self._events.committed()
@@ -336,6 +331,8 @@ class SyncSession:
                 from edge_sdk.sync.installing import install
 
                 install(store, signed, manifest)
+                # Not what is active by now: it may have failed already.
+                self._active = manifest.version
                 return True
             case actions.AssetsArrived():
                 store.assets_arrived()
