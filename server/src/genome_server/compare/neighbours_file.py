@@ -103,10 +103,9 @@ def open_index(tenant: Tenant, store: Store, *, advance: Advance | None = None) 
     `advance(steps, total=…)` is told of genomes read and taken in. Raises Refused before the first
     build, StoreError, OSError.
     """
-    path, version = tenant.dir / FILE, genomes_version(store)
-    size = len(store.vocabulary())
+    path = tenant.dir / FILE
     saved = _read(path)
-    if saved is None or _text(saved["version"]) != f"{version}:{size}":
+    if saved is None or _text(saved["version"]) != _version(store):
         saved = _make(path, store, advance)
     known = _known(saved)
     genomes = Genomes(
@@ -144,7 +143,7 @@ def open_rarity(tenant: Tenant, store: Store, *, advance: Advance | None = None)
 def _make(path: Path, store: Store, advance: Advance | None) -> dict[str, Any]:
     with store.snapshot():
         vocabulary = store.vocabulary()
-        version = f"{genomes_version(store)}:{len(vocabulary)}"
+        version = _version(store)
         everybody = read_genomes(store, advance=advance)
     learners = everybody.agreed(CONSENT_LEARNING)
     carried = carriers(everybody, learners, len(vocabulary))
@@ -184,9 +183,14 @@ def _make(path: Path, store: Store, advance: Advance | None) -> dict[str, Any]:
     np.savez(content, **saved)
     write_whole(path, content.getvalue())
     # Who was erased or withdrew meanwhile is in what was read before that.
-    if f"{genomes_version(store)}:{len(store.vocabulary())}" != version:
+    if _version(store) != version:
         path.unlink(missing_ok=True)
     return saved
+
+
+def _version(store: Store) -> str:
+    """Of which genomes, and how many markers, an index is made now."""
+    return f"{genomes_version(store)}:{len(store.vocabulary())}"
 
 
 def _read(path: Path, names: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -31,7 +31,9 @@ from genome_server.store.rows import CustomerRow
 if TYPE_CHECKING:
     from genome_server.genomes.rows import SubjectState
 
-HOME: Final = ("home:", "insight:home-")
+STATED_HOME: Final = "home:"
+"""How the marker of a profile begins that says in which cell somebody lives."""
+HOME: Final = (STATED_HOME, "insight:home-")
 """How markers begin that say where somebody lives: a profile's, and the one that is derived."""
 
 _WITHHELD: Final = "withheld:"

@@ -25,7 +25,7 @@ from genome_server.doings.reading import PLACED, doings, frames_of
 from genome_server.genomes.consents import tells_home
 from genome_server.regions.cells import Ints, resolutions
 from genome_server.regions.crowd import UNIT, Crowd, Whereabouts, home_first
-from genome_server.regions.places import Seen, homes, placed
+from genome_server.regions.places import DAY_MS, Seen, homes, placed
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 Where = Literal["home", "seen"]
-_DAY_MS: Final = 86_400_000
 
 
 @dataclass
@@ -111,7 +110,7 @@ def gather(
         counted.no_learning = genomes.persons - counted.people
         columns = people.columns()
         lived = homes(store.customers(), genomes, insights_of(store))
-    seen = Seen(genomes, now_ms - days * _DAY_MS)
+    seen = Seen(genomes, now_ms - days * DAY_MS)
     if log is not None:
         frames = frames_of(log, PLACED, heard=progress)
         # On a day in a region is there, however often it is said.

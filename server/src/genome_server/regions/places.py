@@ -21,6 +21,7 @@ import numpy as np
 
 from edge_sdk.engine.cells import ancestors, parse_cell, resolution
 from edge_sdk.errors import UsageError
+from genome_server.genomes.consents import STATED_HOME
 from genome_server.regions.cells import Cells, Ints, parents
 from genome_server.regions.crowd import Whereabouts, home_first, whereabouts
 
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
     from genome_server.doings.reading import Doing
     from genome_server.store.rows import CustomerRow
 
-STATED: Final = "home:"
-"""How the marker of a profile begins that says in which cell somebody lives."""
 RESOLUTION: Final = 5
 """How fine the one region is that somebody is put into."""
 
-_DAY_MS: Final = 86_400_000
+DAY_MS: Final = 86_400_000
 
 
 def homes(
@@ -51,7 +50,9 @@ def homes(
         if insights is not None and customer.insight:
             ids.setdefault(row, []).append(customer)
         for name, q8 in customer.markers:
-            found = cell_of(name.removeprefix(STATED)) if name.startswith(STATED) else None
+            if not name.startswith(STATED_HOME):
+                continue
+            found = cell_of(name.removeprefix(STATED_HOME))
             if found is not None:
                 person.append(row)
                 cell.append(found)
@@ -95,7 +96,7 @@ class Seen:
         if (cell := self._cells[region]) is not None:
             self._person.append(row)
             self._cell.append(cell)
-            self._day.append(doing.at_ms // _DAY_MS)
+            self._day.append(doing.at_ms // DAY_MS)
 
     def whereabouts(self) -> Whereabouts:
         """What was taken comes to."""

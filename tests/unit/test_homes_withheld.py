@@ -1,0 +1,55 @@
+"""Where somebody lives stays on the server: in no row of a device, nameless in a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.errors import UsageError
+from genome_server.compare.reading import read_some
+from genome_server.genomes.consents import for_devices
+from genome_server.learning.job import sources_of
+from genome_server.log import LogReader
+from genome_server.store.rows import CustomerRow
+from tests.unit._genomes import fresh, interaction, subject
+from tests.unit.test_consents import ALL, DERIVING, ELSEWHERE, HOME, SHOWN, bought
+
+
+def test_where_somebody_lives_is_on_no_device(tmp_path: Path) -> None:
+    with fresh(tmp_path) as house:
+        house.write_dna(DERIVING)
+        at_home = (("age:30", 256), (f"home:{HOME}", 256))
+        house.store.extend_vocabulary(["age:30", f"home:{HOME}"])
+        for who, consents in ((1, ALL), (2, SHOWN)):
+            house.store.put_customers([CustomerRow(subject(who), at_home, consents)])
+        home = [{"marker": f"home:{ELSEWHERE}", "salience_q8": 256}]
+        for who in (1, 2):
+            house.log([bought(who, 24 * day) for day in range(6)])
+            house.log([interaction(who, 5, "view", dna=home)])
+        house.build()
+        assert all("age:30" in row[2] for row in house.rows().values())
+        assert not [name for row in house.rows().values() for name in row[2] if "home" in name]
+        genomes = read_some(house.store, [subject(1), subject(2)])
+        vocabulary = house.store.vocabulary()
+        named = (map(vocabulary.name, genomes.row(row)[0].tolist()) for row in range(2))
+        told = [{name for name in names if "home" in name} for names in named]
+        assert told == [{f"home:{HOME}", f"home:{ELSEWHERE}", f"insight:home-{HOME}"}, set()]
+        with LogReader(house.tenant.log_path) as log:
+            learnt_from = sources_of(house.store, log).person(subject(1))
+        assert learnt_from.markers == (("age:30", 256),)
+        released = for_devices(vocabulary)
+        assert (released.lineage, len(released)) == (vocabulary.lineage, len(vocabulary))
+        for i, name in enumerate(vocabulary):
+            assert released.name(i) == (f"withheld:{i}" if "home" in name else name)
+
+
+def test_names_that_look_withheld_are() -> None:
+    vocabulary = Vocabulary(bytes(16), ["withheld:1", f"home:{HOME}", "brand:a"])
+    assert for_devices(vocabulary).markers == ("withheld:0", "withheld:1", "brand:a")
+    plain = Vocabulary(bytes(16), ["brand:a"])
+    assert for_devices(plain) is plain
+    assert for_devices(vocabulary, [f"home:{HOME}"]).markers[1] == f"home:{HOME}"
+    with pytest.raises(UsageError):
+        Vocabulary(bytes(16), ["withheld:1", "withheld:1"])
