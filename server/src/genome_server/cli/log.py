@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -179,10 +178,11 @@ def _rehearse(tenant: Tenant, log: LogReader, advance: Any) -> BuildReport:
     """Build in a copy of the store, beside it: it holds subjects."""
     from genome_server.backup import copy_database
     from genome_server.genomes.build import build
+    from genome_server.genomes.workplace import work_folder
     from genome_server.home import Tenant as Copy
 
-    with tempfile.TemporaryDirectory(prefix="build-", dir=tenant.dir) as name:
-        copy = Copy(tenant.name, Path(name))
+    with work_folder(tenant.dir) as folder:
+        copy = Copy(tenant.name, folder)
         copy_database(tenant.db_path, copy.db_path)
         copy.dna_path.write_bytes(tenant.dna_path.read_bytes())
         with closing(copy.open_store()) as store:

@@ -18,25 +18,18 @@ new epoch, under which everything is built anew.
 from __future__ import annotations
 
 import heapq
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-import duckdb
-
-from edge_sdk._posix import FileLock
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.derived.renew import insights_of, renew
 from genome_server.dna_file import load_schema, move_landmark, read_derived
-from genome_server.errors import Refused
 from genome_server.genomes.consents import told
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
@@ -49,6 +42,7 @@ from genome_server.genomes.rows import (
     seen_scope,
     set_built_schema,
 )
+from genome_server.genomes.workplace import failing_as_refused, work_folder
 from genome_server.log.reader import LogReader
 from genome_server.store.connection import chunked
 from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
@@ -57,7 +51,6 @@ from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
 _DOUBLINGS_BACK: Final = 5
 _DOUBLINGS_USED: Final = MAX_DOUBLINGS * 4 // 5
 
-_LOCK: Final = "lock"
 _PEOPLE_AT_ONCE: Final = 2_000
 
 Progress = Callable[[int], None]
@@ -103,7 +96,8 @@ def build(
     store.extend_vocabulary(BUILTIN_MARKERS)
     insights = renew(store, log, schema, read_derived(dna_path))
     with (
-        _folder(dna_path.parent) as folder,
+        work_folder(dna_path.parent) as folder,
+        failing_as_refused(),
         Gathering(store, schema, folder) as gathering,
     ):
         if log is not None:
@@ -136,31 +130,6 @@ def build(
             markers=len(store.vocabulary()),
             seconds=time.monotonic() - started,
         )
-
-
-@contextmanager
-def _folder(home: Path) -> Iterator[Path]:
-    """A folder for one build, beside the store: it holds subjects.
-
-    Those of builds that were killed are removed first; one at work holds its lock.
-    """
-    for left in home.glob("build-*"):
-        lock = FileLock.try_acquire(left / _LOCK) if (left / _LOCK).exists() else None
-        if lock is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            lock.release()
-    with tempfile.TemporaryDirectory(prefix="build-", dir=home) as name:
-        held = FileLock.acquire(Path(name) / _LOCK)
-        try:
-            yield Path(name)
-        except duckdb.Error as error:
-            cause = str(error).partition("\n")[0]
-            raise Refused(
-                f"the build could not work ({cause}); is there room on the disk? "
-                "The genomes are as they were"
-            ) from error
-        finally:
-            held.release()
 
 
 def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema, bool]:
