@@ -54,7 +54,7 @@ def _clear(home: Path) -> None:
 
 @contextmanager
 def failing_as_refused() -> Iterator[None]:
-    """Turn what DuckDB raises into Refused, with its cause; room is asked for where it is about it."""
+    """Turn what DuckDB raises into Refused, with its cause; it asks for room where that is it."""
     try:
         yield
     except duckdb.Error as error:

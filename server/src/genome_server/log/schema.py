@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from genome_server.errors import StoreError
+from genome_server.errors import StoreBusy, StoreDamaged, StoreError
 from genome_server.log.framing import ANY_KIND
 
 FORMAT = "2"
@@ -80,14 +81,73 @@ class LogFormatError(StoreError):
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Open the log at `path`, making it where there is none.
+    """Open the log at `path`, making it where there is none and taking over an earlier format.
 
-    Raises LogFormatError when the file is of another format.
+    Raises LogFormatError when the file is of another format, StoreBusy when somebody else holds it,
+    StoreDamaged when it is no database, StoreError when it cannot be made or changed. Nothing stays
+    open or half done then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
-    )
+    return _opened(path, str(path), _prepare_to_write)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open an existing log read-only.
+
+    Raises FileNotFoundError when there is none, and what `open_for_writing` does.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no log at {path}")
+    return _opened(path, _read_only(path), _prepare_to_read)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database to read it, whatever it is. Raises StoreError."""
+    return _opened(path, _read_only(path), _query_only)
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+def _opened(
+    path: Path, target: str, prepare: Callable[[sqlite3.Connection, Path], None]
+) -> sqlite3.Connection:
+    """A connection that is prepared; one that cannot be is closed, and its transaction undone."""
+    try:
+        connection = sqlite3.connect(
+            target,
+            uri=target.startswith("file:"),
+            timeout=_BUSY_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise _in_words(path, error) from error
+    return connection
+
+
+def _in_words(path: Path, error: sqlite3.Error) -> StoreError:
+    # What Python itself says has no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(
+            f"{path} is held by another process for more than {_BUSY_MS / 1000:.0f} s; try again "
+            "when it is done"
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreDamaged(
+            f"{path} is damaged or is not a database ({error}); restore it from a backup"
+        )
+    return StoreError(f"{path} cannot be used: {error}")
+
+
+def _prepare_to_write(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -95,7 +155,6 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     if _format(connection) is None:
         connection.execute("BEGIN IMMEDIATE")  # two processes may make it at once
         if _format(connection) is None and _tables(connection):
-            connection.close()
             raise LogFormatError(f"{path} is a database, but not a log of format {FORMAT}")
         for statement in _TABLES.split(";"):
             if statement.strip():
@@ -111,32 +170,15 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             _add_kinds(connection)
         connection.execute("COMMIT")
     _check_format(connection, path, FORMAT)
-    return connection
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open an existing log read-only.
-
-    Raises FileNotFoundError when there is none, LogFormatError when it is of another format.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"no log at {path}")
-    connection = open_read_only(path)
+def _prepare_to_read(connection: sqlite3.Connection, path: Path) -> None:
+    _query_only(connection, path)
     _check_format(connection, path, FORMAT, _EARLIER)
-    return connection
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a database to read it, whatever it is."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        timeout=_BUSY_MS / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+def _query_only(connection: sqlite3.Connection, _: Path) -> None:
     connection.execute("PRAGMA query_only = ON")
-    return connection
 
 
 def only(columns: str, bits: int) -> str:
@@ -179,8 +221,10 @@ def kept(connection: sqlite3.Connection, key: bytes, now_ms: int) -> tuple[bytes
 def _meta(connection: sqlite3.Connection, key: str) -> bytes | None:
     try:
         row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    except sqlite3.OperationalError:  # no such table: a new file
-        return None
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):  # a new file
+            return None
+        raise
     return None if row is None else bytes(row[0])
 
 
@@ -201,5 +245,5 @@ def _add_kinds(connection: sqlite3.Connection) -> None:
 def _check_format(connection: sqlite3.Connection, path: Path, *readable: str) -> None:
     found = _format(connection)
     if found not in readable:
-        connection.close()
         raise LogFormatError(f"{path} is not a log of format {FORMAT} (found {found!r})")
+    incarnation(connection)
