@@ -1,10 +1,10 @@
 """A small town that does not exist, made from a seed. Everything in it is synthetic.
 
 It serves where no data set is at hand: customers with profiles, a shop's products,
-offers, placements, places, and two months in which the people of the town bought
-things and took or refused offers, hotel guests included (`hotel` says how). It lies
-on Null Island, in the open sea where the equator meets the prime meridian, so that
-nobody takes it for a real place.
+offers, placements, places, e-mails and pages, and two months in which the people of
+the town bought things, took or refused offers, hotel guests included (`hotel` says
+how), opened mails and went to places (`mails`). It lies on Null Island, in the open
+sea where the equator meets the prime meridian, so that nobody takes it for a real place.
 
 The same seed and day give the same files, byte for byte. The first twenty customers
 have never been to the hotel: they are there for demonstrations to begin with.
@@ -25,7 +25,7 @@ from typing import Any
 
 import h3
 
-from examples.adapters import hotel
+from examples.adapters import hotel, mails
 from examples.adapters.writing import Row, Written, write_csv, write_jsonl
 
 CENTRE = "8b754e649929fff"
@@ -259,12 +259,15 @@ def write(
         names[NEVER_AT_THE_HOTEL:], max(0, customers - NEVER_AT_THE_HOTEL) * 9 // 10
     )
     interactions += hotel.moments(sorted(guests), end, seed=seed)
+    also = random.Random(f"mails:{seed}")
+    interactions += mails.opened(also, tastes, end) + mails.went(also, tastes, end)
     interactions.sort(key=lambda row: (str(row["time"]), str(row["interaction_id"])))
     people = _settle(random.Random(f"homes:{seed}"), people, tastes)
     shop = products()
     files = {
         "products.csv": write_csv(out / "products.csv", list(shop[0]), shop),
-        "places.jsonl": write_jsonl(out / "places.jsonl", places()),
+        "contents.jsonl": write_jsonl(out / "contents.jsonl", mails.CONTENTS),
+        "places.jsonl": write_jsonl(out / "places.jsonl", mails.special(places())),
         "placements.jsonl": write_jsonl(out / "placements.jsonl", PLACEMENTS),
         "offers.jsonl": write_jsonl(out / "offers.jsonl", (*hotel.OFFERS, *OFFERS)),
         "customers.jsonl": write_jsonl(out / "customers.jsonl", people),

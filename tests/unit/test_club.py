@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from examples.adapters import club, town
+from examples.adapters.writing import IMPORT_ORDER
 from genome_server.genomes.build import build
 from genome_server.genomes.rows import row_of
 from genome_server.log import LogReader
@@ -22,8 +23,7 @@ def test_the_town_and_its_club(tmp_path: Path) -> None:
     with new_tenant(tmp_path / "home") as (tenant, store):
         text = tenant.dna_path.read_text()
         tenant.dna_path.write_text(text.replace("derive: []", "derive: all"))
-        for kind in ("products", "places", "placements", "offers", "customers", "loyalty",
-                     "links", "signals", "browsing", "visits", "interactions"):  # fmt: skip
+        for kind in IMPORT_ORDER:
             assert run(tenant, store, kind, files[kind]).whole, kind
         with LogReader(tenant.log_path) as log:
             report = build(store, log, tenant.dna_path)
@@ -47,6 +47,8 @@ def test_the_town_and_its_club(tmp_path: Path) -> None:
             vocabulary.name(index).split(":")[0] for row in rows.values() for index in row.indices
         )
         assert {"insight", "topic", "not-topic", "community", "tender", "tier"} <= found.keys()
+        # E-mails, pages and places, as what who opened them or went there is imprinted with.
+        assert {"occasion", "mood", "flavour", "serves", "music"} <= found.keys()
         walks = {name for row in rows.values() for name in map(vocabulary.name, row.indices)}
         assert {"path:search>product", "visit:exit-basket", "visit:bounce"} <= walks
         assert max(Counter(vocabulary.name(i).split(":")[0] for i in row.indices)["path"]

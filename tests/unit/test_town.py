@@ -34,12 +34,23 @@ def test_the_town_fits_together(tmp_path: Path) -> None:
     known = {row["id"] for row in jsonl(tmp_path / "offers.jsonl")}
     shelf = {row["id"] for row in table(tmp_path / "products.csv")}
     placements = {row["id"] for row in jsonl(tmp_path / "placements.jsonl")}
+    contents = jsonl(tmp_path / "contents.jsonl")
+    things = {
+        "offer": known,
+        "product": shelf,
+        "content": {row["id"] for row in contents},
+        "place": {row["id"] for row in jsonl(tmp_path / "places.jsonl") if "attributes" in row},
+    }
+    assert {name for row in contents for name in row["products"]} <= shelf
     interactions = jsonl(tmp_path / "interactions.jsonl")
     assert written.files["interactions.jsonl"] == len({r["interaction_id"] for r in interactions})
     for row in interactions:
         assert row["customer"] in people
-        assert row.get("offer") in known or row.get("product") in shelf
+        (what,) = things.keys() & row.keys()
+        assert row[what] in things[what]
         assert datetime.fromisoformat(row["time"]) < UNTIL
+    for what in ("content", "place"):
+        assert {row[what] for row in interactions if what in row} == things[what]
     for offer in jsonl(tmp_path / "offers.jsonl"):
         assert set(offer["placements"]) <= placements
     consents = Counter(tuple(row["consent"]) for row in customers)

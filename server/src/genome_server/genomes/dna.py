@@ -1,13 +1,14 @@
 """The DNA behind the ids that events name, from the documents in the store.
 
-An e-mail or a page stands where a product does, as `content:ID`: in events, in the table of
-products of a release, and in what an app imprints.
+An e-mail or a page stands where a product does, as `content:ID`, and a place as `place:ID`: in
+events, in the table of products of a release, and in what an app imprints. A release has a place
+there only where more is said of it than what kind of place it is: cities have tens of thousands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from edge_sdk.dna.schema import DnaSchema
 from genome_server.ingest.dna import Dna
@@ -16,15 +17,27 @@ from genome_server.things.dna import Things
 from genome_server.things.kept import NEWEST_EPOCH, things_of
 
 CONTENT: Final = "content:"
-"""What the id of a piece of content has before it where it stands in place of a product."""
+PLACE: Final = "place:"
+"""What the id of a piece of content, and of a place, has before it where it stands in place of a
+product."""
+
+_KINDS: Final = {CONTENT: "content", PLACE: "place"}
 
 
 def known_thing(store: Store, product_id: str) -> bool:
-    """Whether there is such a product, or such a `content:ID`."""
-    if store.document("product", product_id) is not None:
-        return True
-    content = product_id.removeprefix(CONTENT)
-    return content != product_id and store.document("content", content) is not None
+    """Whether there is such a product, or such a `content:ID` or `place:ID`."""
+    return _document(store, product_id) is not None
+
+
+def _document(store: Store, product_id: str) -> tuple[str, dict[str, Any]] | None:
+    """What stands under an id, and of what kind it is; a product wins over what is spelled so."""
+    kind, name = "product", product_id
+    document = store.document(kind, name)
+    before, colon, after = product_id.partition(":")
+    if document is None and before + colon in _KINDS:
+        kind, name = _KINDS[before + colon], after
+        document = store.document(kind, name)
+    return None if document is None else (kind, document)
 
 
 class StoreDna:
@@ -37,14 +50,13 @@ class StoreDna:
         self.things: Things = things_of(store, epoch)
 
     def product(self, product_id: str) -> Dna | None:
-        """The DNA of a product, or of `content:ID`; None where there is no such thing."""
-        document = self._store.document("product", product_id)
-        if document is not None:
-            return self.things.product(document)
-        if not product_id.startswith(CONTENT):
-            return None
-        document = self._store.document("content", product_id.removeprefix(CONTENT))
-        return None if document is None else self.things.content(document)
+        """The DNA of a product, `content:ID` or `place:ID`; None where there is no such thing."""
+        found = _document(self._store, product_id)
+        return None if found is None else self._of(*found)
+
+    def _of(self, kind: str, document: dict[str, Any]) -> Dna:
+        of = {"product": self.things.product, "content": self.things.content}
+        return of.get(kind, self.things.place)(document)
 
     def offer(self, offer_id: str) -> Dna | None:
         """The DNA of an offer; None where there is no such offer."""
@@ -52,12 +64,15 @@ class StoreDna:
         return None if document is None else self.things.offer(document)
 
     def products(self) -> Iterator[tuple[str, Dna]]:
-        """(id, DNA) of every product and of every `content:ID`; a product wins over a content of
-        the same name."""
+        """(id, DNA) of every product, of every `content:ID`, and of every `place:ID` of which more
+        is said than what kind of place it is; a product wins over another thing of that name."""
         known = set()
         for name, document in self._store.documents("product"):
             known.add(name)
             yield name, self.things.product(document)
-        for name, document in self._store.documents("content"):
-            if CONTENT + name not in known:
-                yield CONTENT + name, self.things.content(document)
+        for before, kind in _KINDS.items():
+            for name, document in self._store.documents(kind):
+                dna = self._of(kind, document)
+                plain = kind == "place" and all(marker.startswith(PLACE) for marker, _ in dna)
+                if before + name not in known and not plain:
+                    yield before + name, dna

@@ -29,7 +29,7 @@ from edge_sdk.engine.cells import ancestors, parse_cell
 from edge_sdk.errors import UsageError
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
-from genome_server.genomes.dna import CONTENT, StoreDna
+from genome_server.genomes.dna import CONTENT, PLACE, StoreDna
 from genome_server.genomes.events import FUTURE_MS, interaction_key
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import declared_dna
@@ -74,7 +74,7 @@ class EventMaker:
         self._schema = schema
         self._known = {
             what: KnownIds(what, (name for name, _ in store.documents(what)))
-            for what in ("product", "offer", "content")
+            for what in ("product", "offer", "content", "place")
         }
         self._places = _places(store, StoreDna(store, schema).things)
         self._occurrences: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class EventMaker:
             interaction=event_pb2.Interaction(
                 interaction_id=interaction_id,
                 kind=row["kind"],
-                product=CONTENT + row["content"] if row.get("content") else row.get("product", ""),
+                product=_thing(row),
                 offer=row.get("offer", ""),
                 dna=[dna_pb2.WeightedMarker(marker=m, salience_q8=q8) for m, q8 in dna],
                 amount_micros=round(row.get("amount", 0) * 1_000_000),
@@ -117,7 +117,7 @@ class EventMaker:
             self._schema.kind(row["kind"])
         except UsageError as error:
             raise RowError("kind", str(error)) from error
-        given = [field for field in ("product", "offer", "content", "dna") if row.get(field)]
+        given = [field for field in (*self._known, "dna") if row.get(field)]
         if len(given) > 1:
             raise RowError(given[1], f"and {given[0]} exclude each other; give one of them")
         for what, known in self._known.items():
@@ -257,6 +257,14 @@ def _logged_key(frame: LoggedFrame) -> bytes | None:
         return link_key(frame.subject, said.other_subject, said.linked, event.time.wall_ms)
     name = event.interaction.interaction_id
     return interaction_key(name) if name else None
+
+
+def _thing(row: Mapping[str, Any]) -> str:
+    """What stands for the product, the content or the place of a row."""
+    for before, field in ((CONTENT, "content"), (PLACE, "place")):
+        if row.get(field):
+            return before + str(row[field])
+    return str(row.get("product", ""))
 
 
 def _time(text: str) -> datetime:

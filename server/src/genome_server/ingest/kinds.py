@@ -106,7 +106,7 @@ _PRODUCTS = kind_of(
 _PLACES = kind_of(
     "places",
     "Places: areas that are, or are at, a kind of place. Coordinates become cells while they "
-    "are read and are not kept.",
+    "are read and are not kept. Their DNA is what interactions with them imprint.",
     ["id", "kind"],
     {
         "id": id_("Your id of the place.", "hotel-1"),
@@ -131,13 +131,25 @@ _PLACES = kind_of(
             1 / 256,
             1,
         ),
+        "attributes": free(
+            "What is special about it; each becomes a marker `name:value`, a list gives one "
+            "marker each. They say nothing of the moment: what an interaction names the place "
+            "for is imprinted with them.",
+            {"cuisine": ["thai", "vegan"], "stars": 4},
+        ),
+        "dna": dna(
+            "Further markers with their salience; one that is given here wins over the same "
+            "marker from a field above. Of them, kinds of place (`place:…`) are at its cells, "
+            "too.",
+            {"marker": "place:restaurant", "salience": 0.5},
+        ),
     },
     alternatives=(("lat", "lng", "radius_m"), ("cells",)),
 )
 
 _INTERACTIONS = kind_of(
     "interactions",
-    "Interactions: what customers did. At most one of product, offer, content and dna.",
+    "Interactions: what customers did. At most one of product, offer, content, place and dna.",
     ["customer", "kind", "time"],
     {
         "interaction_id": id_(
@@ -160,6 +172,11 @@ _INTERACTIONS = kind_of(
         "product": id_("The product's id.", "p-espresso"),
         "offer": id_("The offer's id.", "taxi-to-airport"),
         "content": id_("The id of the e-mail or page, where it was about one.", "mail-spring"),
+        "place": id_(
+            "The id of the place, where it was about one: a visit, a booking. Where somebody was "
+            "meanwhile is said by `cell` or `context.place`.",
+            "hotel-1",
+        ),
         "dna": dna("The DNA of what it was about, where it is none of them.", "claim:organic"),
         "time": time("When it happened, local time with its offset.", "2026-03-01T18:05:00+01:00"),
         "amount": number("What was paid, in `currency`.", 12.9, -1e9, 1e9),
@@ -180,7 +197,7 @@ _INTERACTIONS = kind_of(
             {"place": "hotel", "activity": "flight-search", "weather": "rainy"},
         ),
     },
-    alternatives=(("product",), ("offer",), ("content",), ("dna",)),
+    alternatives=(("product",), ("offer",), ("content",), ("place",), ("dna",)),
 )
 
 #: In the order in which a newcomer imports them: what is named before what names it.

@@ -14,6 +14,7 @@ from typing import Any
 from edge_sdk.engine.offers import rings_of
 from edge_sdk.engine.zones import zone_trouble
 from genome_edge.v1 import release_pb2
+from genome_server.ingest.dna import declared_dna
 from genome_server.ingest.nearest import KnownIds
 
 
@@ -36,7 +37,7 @@ class Names:
         return cls(
             KnownIds("offer", (one.id for one in offers)),
             KnownIds("placement", (one.id for one in placements)),
-            KnownIds("place", (_kind(document["kind"]) for _, document in places)),
+            KnownIds("place", (kind for _, document in places for kind in _kinds(document))),
         )
 
     def unknown_placements(self, spec: release_pb2.OfferSpec) -> Iterator[str]:
@@ -88,6 +89,14 @@ def loose_ends(
         for one in names.unknown_house(placement)
     ]
     return notes
+
+
+def _kinds(document: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds of place that are at a place."""
+    yield _kind(document["kind"])
+    for name, _ in declared_dna(document.get("dna"), "dna"):
+        if name.startswith("place:"):
+            yield _kind(name)
 
 
 def _kind(place: str) -> str:

@@ -129,7 +129,8 @@ def placement(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
 
 
 def place(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
-    """The document of a place, and its marker.
+    """The document of a place, and the marker of its kind; others get their indices when something
+    has them.
 
     It has `cells` (hex strings, ascending) and `saliences_q8`, one per cell;
     coordinates and radius have become them and are gone. Raises RowError.
@@ -144,8 +145,9 @@ def place(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
         "cells": [format_cell(cell) for cell in ordered],
         "saliences_q8": [cells[cell] for cell in ordered],
     }
-    if row.get("name"):
-        document["name"] = row["name"]
+    said = ("name", "attributes", "dna")
+    document.update((field, row[field]) for field in said if row.get(field))
+    content_dna(document)
     return document, [kind]
 
 

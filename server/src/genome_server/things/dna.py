@@ -14,6 +14,8 @@ Free of I/O. Rules.
 - An attribute that is read as a text gives what the rules find in it, if that is anything but
   plain words, in place of its own marker.
 - A content's DNA is what its texts say and the mean of its products' DNA, weighed.
+- Of a place's DNA, kinds of place (`place:…`) are at its cells; all of it imprints whoever did
+  something with the place.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ class Things:
 
     def place(self, document: Document) -> Dna:
         """A place's DNA. Raises RowError."""
-        if not self.settings.places:
+        if not (self.settings.places or document.get("attributes") or document.get("dna")):
             return [(document["kind"], ONE_Q8)]
         return _kept(self.explain("place", document))
 
@@ -180,6 +182,8 @@ class Things:
 
     def _place_says(self, document: Document) -> Iterator[_Said]:
         yield _Said(document["kind"], ONE_Q8, "kind", "declared", fixed=True)
+        yield from _declared(document)
+        yield from _attributes(document)
         texts = {name: document[name] for name in self.settings.places if document.get(name)}
         if "kind" in texts:
             texts["kind"] = texts["kind"].partition(":")[2].replace("-", " ")
@@ -187,8 +191,7 @@ class Things:
 
     def _content_says(self, document: Document) -> Iterator[_Said]:
         yield from _declared(document)
-        for marker in attribute_markers(document.get("attributes", {})):
-            yield _Said(marker, ONE_Q8, "attributes", "declared")
+        yield from _attributes(document)
         yield from self._texts(
             {name: document[name] for name in self.settings.contents if document.get(name)},
             self.settings.contents,
@@ -265,6 +268,11 @@ def _precedes(one: _Said, other: _Said) -> bool:
 def _declared(document: Document) -> Iterator[_Said]:
     for marker, salience_q8 in declared_dna(document.get("dna"), "dna"):
         yield _Said(marker, salience_q8, "dna", "declared", fixed=True)
+
+
+def _attributes(document: Document) -> Iterator[_Said]:
+    for marker in attribute_markers(document.get("attributes", {})):
+        yield _Said(marker, ONE_Q8, "attributes", "declared")
 
 
 def _kept(parts: Iterable[Part]) -> Dna:
