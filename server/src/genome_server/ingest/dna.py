@@ -45,7 +45,7 @@ def product_parts(document: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]
 
 
 def content_dna(document: Mapping[str, Any]) -> Dna:
-    """What the document of an e-mail, a page or a place declares: attributes, and `dna`, which wins.
+    """What the document of content or of a place declares: attributes, and `dna`, which wins.
 
     Raises RowError with the field that is no marker.
     """
