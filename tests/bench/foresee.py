@@ -16,13 +16,12 @@ from examples.datasets import DataSetMissing
 from genome_server.foresee import pauses
 from genome_server.foresee.columns import NOTHING, Events, Ints
 from genome_server.foresee.model import Forecaster, Meet, fit
+from genome_server.foresee.rivals import interval, plain, plain_pauses
 from genome_server.learning.metrics import calibration_error
 from tests.bench import foresee_sets as sets
 from tests.bench.figures import Figures
 
 PLAIN: Final = ("frequency", "markov", "popularity")
-SEED: Final = 0
-_DRAWS: Final = 1_000
 _TINY: Final = 1e-12
 
 Array = npt.NDArray[Any]
@@ -81,24 +80,10 @@ def judge(
     told = {name: Told() for name in ("ours", *PLAIN)}
     rows, chances = forecaster.foretell(events, wanted, meet)
     told["ours"].take(chances, events.symbol[rows])
-    for row, plain in sets.plain(events, cuts.test, wanted):
-        for name, distribution in plain.items():
+    for row, said in plain(events, cuts.test, wanted):
+        for name, distribution in said.items():
             told[name].take(distribution[None], events.symbol[row : row + 1])
     return told, events.who[rows], forecaster
-
-
-def interval(difference: Array, who: Ints) -> tuple[float, float]:
-    """The 95 % interval of a mean over cases, by drawing persons with replacement."""
-    _, person = np.unique(who, return_inverse=True)
-    sums = np.bincount(person, difference)
-    counts = np.bincount(person).astype(float)
-    rng = np.random.default_rng(SEED)
-    drawn = []
-    for _ in range(_DRAWS):
-        times = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
-        drawn.append((sums @ times) / (counts @ times))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def judge_pauses(one: sets.Set, cuts: sets.Cuts) -> tuple[dict[str, Array], float]:
@@ -110,31 +95,8 @@ def judge_pauses(one: sets.Set, cuts: sets.Cuts) -> tuple[dict[str, Array], floa
     low, middle, high = (pauses.quantile(chances, share) for share in (0.1, 0.5, 0.9))
     true = hours[rows]
     inside = (np.floor(low) <= true) & (true <= np.ceil(high))
-    said = {"ours": middle, **_plain_pauses(events, hours, cuts.test, rows)}
+    said = {"ours": middle, **plain_pauses(events, hours, cuts.test, rows)}
     return {name: np.abs(each - true) for name, each in said.items()}, float(inside.mean())
-
-
-def _plain_pauses(events: Events, hours: Ints, until: int, rows: Ints) -> dict[str, Array]:
-    """The medians of all pauses, of the customer's own so far, and of those after a state."""
-    told = (hours >= 0) & (events.known <= until)
-    everybody = float(np.median(hours[told]))
-    after = np.full(events.states + 1, everybody)
-    for state in np.unique(events.before[told]).tolist():
-        after[state] = np.median(hours[told & (events.before == state)])
-    own = np.full(len(rows), everybody)
-    starts = events.starts()
-    begins = starts[np.searchsorted(starts, rows, side="right") - 1]
-    for i, (begin, row) in enumerate(zip(begins.tolist(), rows.tolist(), strict=True)):
-        past = slice(begin, row)
-        seen = (hours[past] >= 0) & (events.known[past] <= events.hour[row])
-        seen &= events.occasion[past] < events.occasion[row]
-        if seen.any():
-            own[i] = np.median(hours[past][seen])
-    return {
-        "popularity": np.full(len(rows), everybody),
-        "frequency": own,
-        "markov": after[events.before[rows]],
-    }
 
 
 def measure(one: sets.Set, cuts: sets.Cuts, figures: Figures, meet: Meet | None = None) -> None:
@@ -150,6 +112,28 @@ def measure(one: sets.Set, cuts: sets.Cuts, figures: Figures, meet: Meet | None 
             continue
         for name in ("ours", *PLAIN):
             figures.add(f"foresee.{one.name}.{metric}.{name}", found[name][metric], UNITS[metric])
+    figures.add(f"foresee.{one.name}.accuracy_gain.low", low, "share")
+    figures.add(f"foresee.{one.name}.accuracy_gain.high", high, "share")
+
+
+def measure_preferred(one: sets.Set, cuts: sets.Cuts, figures: Figures) -> None:
+    """All figures of a moment or a channel: what everybody does, what this one does, and chance."""
+    told, who, _ = judge(one, cuts)
+    symbols = one.events.symbols
+    found = {name: told[name].figures() for name in ("ours", "frequency", "popularity")}
+    # Of equal chances none is the likeliest: there is no calibration of it.
+    found["uniform"] = {"accuracy_at_1": 1 / symbols, "log_loss": float(np.log(symbols))}
+    figures.add(f"foresee.{one.name}.cases", len(who), "cases")
+    for metric in ("accuracy_at_1", "log_loss", "ece"):
+        for name, of in found.items():
+            if metric in of:
+                figures.add(f"foresee.{one.name}.{metric}.{name}", of[metric], UNITS[metric])
+    rivals = ("frequency", "popularity", "uniform")
+    best = max(rivals, key=lambda name: found[name]["accuracy_at_1"])
+    rival = np.full(len(who), 1 / symbols)
+    if best != "uniform":
+        rival = np.concatenate(told[best].right).astype(float)
+    low, high = interval(np.concatenate(told["ours"].right) - rival, who)
     figures.add(f"foresee.{one.name}.accuracy_gain.low", low, "share")
     figures.add(f"foresee.{one.name}.accuracy_gain.high", high, "share")
 
@@ -171,6 +155,8 @@ def run(figures: Figures) -> None:
         one = sets.foursquare()
         measure(one, sets.cuts_of(one.events), figures)
         measure_pauses(one, sets.cuts_of(one.events), figures)
+        for each in sets.moments(one):
+            measure_preferred(each, sets.cuts_of(each.events), figures)
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
     try:
@@ -179,6 +165,8 @@ def run(figures: Figures) -> None:
         cuts = sets.cuts_of(one.events)
         measure(one, cuts, figures, segment_grocer.meet_of(one, lines, cuts))
         measure_pauses(one, cuts, figures)
+        for each in sets.moments(one):
+            measure_preferred(each, sets.cuts_of(each.events), figures)
         one = sets.complete_journey(lines, "department", "complete_journey_department")
         measure(one, sets.cuts_of(one.events), figures)
     except DataSetMissing as missing:
@@ -189,3 +177,5 @@ def run(figures: Figures) -> None:
         measure_pauses(one, sets.cuts_of(one.events), figures)
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
+    made_up = sets.made_up_channels()
+    measure_preferred(made_up, sets.cuts_of(made_up.events), figures)

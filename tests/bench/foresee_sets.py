@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from examples.adapters import places_nyc
 from examples.datasets import find
-from genome_server.foresee.columns import NOTHING, Events, Ints, codes, events_of
+from genome_server.foresee.columns import Events, Ints, codes, events_of
+from genome_server.foresee.moments import moments_of, states_of, visits_of
 
 HOUR_MS: Final = 3_600_000
 RECEIVED: Final = "offer received"
@@ -118,6 +119,33 @@ def starbucks() -> Set:
     return _set("starbucks", who, hour, what, list(state), timed=False, own=own)
 
 
+def moments(one: Set) -> Iterator[Set]:
+    """The part of the day and the weekday of every visit of a set whose hours are local."""
+    order = np.argsort(one.events.hour, kind="stable")
+    who, hour = one.events.who[order], one.events.hour[order]
+    last = visits_of(who, hour)
+    who, hour = who[last], hour[last]
+    left: list[str | None] = list(states_of(hour))
+    for name, what in zip(("daypart", "weekday"), zip(*moments_of(hour), strict=True), strict=True):
+        yield _set(f"{one.name}.{name}", who, hour, list(what), left, timed=False)
+
+
+def made_up_channels(people: int = 200, visits: int = 40, seed: int = 0) -> Set:
+    """Visits over one of four channels: even customers have one of their own, in 80 of 100 visits.
+
+    An accuracy of 0.525 is all that there is to know.
+    """
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(people), visits)
+    hour = 400_000 + np.sort(rng.integers(0, 24 * 300, (people, visits)), axis=1).ravel()
+    own = rng.integers(0, 4, people)[who]
+    other = (own + rng.integers(1, 4, len(who))) % 4
+    preferred = np.where(rng.random(len(who)) < 0.8, own, other)
+    over = np.where(who % 2 == 0, preferred, rng.integers(0, 4, len(who)))
+    names: list[str | None] = [("app", "mail", "shop", "web")[i] for i in over.tolist()]
+    return _set("made_up.channel", who, hour, names, names, timed=False)
+
+
 @dataclass(frozen=True)
 class Cuts:
     """The hours at which the fitting part and the test part begin (after them), and the end."""
@@ -141,47 +169,3 @@ def before(events: Events, hour: int) -> Array:
     """Which events lie at or before an hour: what may be looked at while building."""
     there: Array = events.hour <= hour
     return there
-
-
-def plain(
-    events: Events, crowd_until: int, wanted: Array
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    """What must be beaten: (row, name → distribution float64[symbols]) of each wanted event.
-
-    Popularity and what follows what are counted up to an hour, the customer's own plainly up to
-    the occasion; each has the popularity as one more count.
-    """
-    told = (events.symbol != NOTHING) & (events.known <= crowd_until)
-    popular = np.bincount(events.symbol[told], minlength=events.symbols) + 1.0 / events.symbols
-    popular /= popular.sum()
-    follows = np.zeros((events.states + 1, events.symbols))
-    before_ = np.where(events.before == NOTHING, events.states, events.before)
-    np.add.at(follows, (before_[told], events.symbol[told]), 1.0)
-    follows += popular
-    follows /= follows.sum(axis=1, keepdims=True)
-    starts = events.starts()
-    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        if not wanted[begin:end].any():
-            continue
-        counts = popular.copy()
-        waiting: list[int] = []
-        for row in range(begin, end):
-            still = []
-            for one in waiting:
-                seen = events.occasion[one] < events.occasion[row]
-                if seen and events.known[one] <= events.hour[row]:
-                    counts[events.symbol[one]] += 1.0
-                else:
-                    still.append(one)
-            waiting = still
-            if wanted[row]:
-                yield (
-                    row,
-                    {
-                        "popularity": popular,
-                        "frequency": counts / counts.sum(),
-                        "markov": follows[before_[row]],
-                    },
-                )
-            if events.symbol[row] != NOTHING:
-                waiting.append(row)

@@ -18,10 +18,11 @@ from genome_server.foresee.columns import NOTHING, Events
 from genome_server.foresee.meeting import Meeting, category_dna
 from genome_server.foresee.mixture import fit_weights
 from genome_server.foresee.model import Meet, fit_tilt, tilted
+from genome_server.foresee.rivals import interval
 from genome_server.ingest.dna import product_dna
 from tests.bench import foresee_sets as sets
 from tests.bench.figures import Figures
-from tests.bench.foresee import Told, interval, wanted_after
+from tests.bench.foresee import Told, wanted_after
 from tests.bench.segment import Array, Cases, Did, Genomes, common, dense, fold_of, schema_of
 
 JUDGED_FROM: Final = "2017-10-01"

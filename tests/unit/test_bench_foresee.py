@@ -7,7 +7,7 @@ import pytest
 
 from edge_sdk.dna.imprint import GenomeState, contribution, encode_row, event_weight
 from examples.datasets import DataSetMissing, find
-from genome_server.foresee import pauses
+from genome_server.foresee import pauses, rivals
 from genome_server.foresee.columns import events_of
 from genome_server.learning.metrics import auc
 from tests.bench import foresee, foresee_sets, segment, segment_rewards
@@ -20,7 +20,7 @@ def test_the_plain_ones_by_hand() -> None:
     what = np.array([0, 0, 1, 1, 0])
     events = events_of(who, hour, what, what, 2, 2)
     wanted = events.hour == 9
-    found = dict(foresee_sets.plain(events, 2, wanted))
+    found = dict(rivals.plain(events, 2, wanted))
     popular = np.array([2.5, 1.5]) / 4
     assert sorted(found) == [2, 4]
     np.testing.assert_allclose(found[2]["popularity"], popular)
@@ -49,8 +49,8 @@ def test_cuts_are_in_order_of_time_and_leave_a_fifth() -> None:
 
 def test_an_interval_draws_persons_and_not_cases() -> None:
     gains = np.array([1.0] * 50 + [0.0] * 50)
-    alone = foresee.interval(gains, np.arange(100))
-    together = foresee.interval(gains, np.repeat([0, 1], 50))
+    alone = rivals.interval(gains, np.arange(100))
+    together = rivals.interval(gains, np.repeat([0, 1], 50))
     assert 0.35 < alone[0] < 0.5 < alone[1] < 0.65
     assert together == (0.0, 1.0)
 
@@ -59,7 +59,7 @@ def test_plain_medians_know_only_what_has_ended() -> None:
     who, hour = np.zeros(4, np.int64), np.array([0, 4, 10, 30])
     what = np.zeros(4, np.int64)
     events, hours = pauses.pauses_of(events_of(who, hour, what, what, 1, 1), what)
-    said = foresee._plain_pauses(events, hours, 10, np.array([1, 2]))
+    said = rivals.plain_pauses(events, hours, 10, np.array([1, 2]))
     assert said["popularity"].tolist() == [5, 5]  # 4 and 6 had ended by then
     assert said["frequency"].tolist() == [4, 5]
     assert said["markov"].tolist() == [5, 5]

@@ -13,7 +13,7 @@ from edge_sdk.dna.schema import default_schema
 from edge_sdk.outbox.frames import FrameKind
 from genome_server.doings.categories import strongest
 from genome_server.errors import Refused
-from genome_server.foresee import job
+from genome_server.foresee import facets
 from genome_server.foresee.job import Ahead, Foreseer
 from genome_server.foresee.page import coming, page_of
 from genome_server.foresee.reading import read_story
@@ -218,13 +218,13 @@ def test_the_page_loads_nothing_and_trusts_no_name(town: House) -> None:
 def test_of_very_many_categories_the_rarest_are_one() -> None:
     many = [f"c{i:03}" for i in range(500)]
     values = [*many, *many[:399], None]
-    found = job._frequent(values)
+    found = facets.frequent(values)
     assert len(set(found)) == 401  # with None
     assert found[398] == "c398"
-    assert set(found[399:500]) == {job.REST}
+    assert set(found[399:500]) == {facets.REST}
     assert found[-1] is None
-    assert job._frequent(found) == found
-    assert job._frequent(many[:400]) == many[:400]
+    assert facets.frequent(found) == found
+    assert facets.frequent(many[:400]) == many[:400]
 
 
 def test_the_strongest_marker_of_a_namespace() -> None:

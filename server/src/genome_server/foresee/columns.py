@@ -30,12 +30,13 @@ RECENCIES: Final = len(_RECENT) + 1
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """n events, ascending by customer and, within one, in order of time; all int64[n].
+    """n events, ascending by customer and, within one, in order of time; all columns int64[n].
 
-    `who` is a customer's number; `hour` local hours since 1970; `symbol` what happened, from 0, or
-    NOTHING; `before` and `earlier` the states that came last and second last, from 0, or NOTHING;
-    `since` hours since the last one (0 at the first); `occasion` a number that events of one
-    occasion share; `known` the hour from which on others know the symbol.
+    `who` is a customer's number, from 0; `hour` local hours since 1970; `symbol` what happened, 0
+    to `symbols` - 1, or NOTHING; `before` and `earlier` the states that came last and second last,
+    0 to `states` - 1, or NOTHING; `since` hours since the last one (0 at the first); `occasion` a
+    number that events of one occasion share, ascending; `known` the local hour since 1970 from
+    which on others know the symbol.
     """
 
     who: Ints
@@ -54,22 +55,30 @@ class Events:
 
     @property
     def slot(self) -> Ints:
-        """The hour of the week, 0 (Monday, midnight) to 167."""
-        return (self.hour + _EPOCH_OFFSET) % HOURS_OF_WEEK
+        """The hour of the week, int64[n]: 0 (Monday, midnight) to 167."""
+        return slot_of(self.hour)
 
     @property
     def recency(self) -> Ints:
-        """How long ago the last one was, in RECENCIES classes."""
+        """How long ago the last one was, int64[n]: 0 (in the same hour) to RECENCIES - 1."""
         return np.searchsorted(_RECENT, self.since)
 
     def starts(self) -> Ints:
-        """Where each customer's events begin, and the end: int64[customers + 1]."""
+        """The row at which each customer's events begin, and the end: int64[customers + 1]."""
         return np.concatenate([np.flatnonzero(np.diff(self.who, prepend=-1)), [len(self)]])
 
     def take(self, rows: Array) -> Events:
-        """Some of the events: a mask, or numbers that ascend."""
+        """Some of the events: bool[n], or int64[some], rows that ascend.
+
+        What came before each of them stays what it was, also where that is not among them.
+        """
         names = ("who", "hour", "symbol", "before", "earlier", "since", "occasion", "known")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def slot_of(hour: Ints) -> Ints:
+    """The hour of the week of local hours since 1970, int64[n]: 0 (Monday, midnight) to 167."""
+    return (hour + _EPOCH_OFFSET) % HOURS_OF_WEEK
 
 
 def events_of(
@@ -83,9 +92,11 @@ def events_of(
 ) -> Events:
     """Put events in the order of their customers; within one, that of time, then as given.
 
-    `state` is what an event leaves behind for the next one (often its symbol). Where `occasion` is
-    None each event is one of its own. What came before an occasion is the last state of the
-    occasion before it.
+    All columns are int64[n]: `who` numbers from 0, `hour` local hours since 1970, `symbol` 0 to
+    `symbols` - 1 or NOTHING, `state` (0 to `states` - 1, or NOTHING) what an event leaves behind
+    for the next one, often its symbol. Where `occasion` is None each event is one of its own. What
+    came before an occasion is the last state of the occasion before it. Row i of the answer is row
+    `np.lexsort((np.arange(n), hour, who))[i]` of what was given.
     """
     order = np.lexsort((np.arange(len(who)), hour, who))
     who, hour, symbol, state = (column[order] for column in (who, hour, symbol, state))
@@ -109,7 +120,7 @@ def events_of(
 
 
 def codes(values: Sequence[str | None]) -> tuple[Ints, list[str]]:
-    """Number some names, in the order of the alphabet; None is NOTHING."""
+    """Number n names in the order of the alphabet: int64[n] (None is NOTHING), and the names."""
     names = sorted({value for value in values if value is not None})
     numbers = {name: i for i, name in enumerate(names)}
     found = [NOTHING if value is None else numbers[value] for value in values]

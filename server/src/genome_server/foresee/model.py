@@ -15,7 +15,8 @@ from genome_server.foresee.opinions import GROUPS, Asked, Crowd, ask, count_crow
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Meet = Callable[[Ints], Floats]
-"""How well the genome meets each symbol, float64[n, symbols], at some events (by number)."""
+"""From some rows of events, int64[n], to how well the genome before each of them meets each symbol:
+float64[n, symbols], cosines from 0 (nothing in common) to 1."""
 
 # Cases from which the pool is fitted: all opinions on all symbols are in memory at once.
 _MOST_POOLED = 4_000
@@ -24,14 +25,20 @@ _TILTS = (0.0, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """What was learned: the crowd, how opinions are weighed, how much the genome tilts."""
+    """What was learned: the crowd, how opinions are weighed, how much the genome tilts.
+
+    `tilt` is nats of log chance for each unit of a cosine, 0 to 32; 0: the genome says nothing.
+    """
 
     crowd: Crowd
     mixture: Mixture
     tilt: float = 0.0
 
     def opinions(self, asked: Asked, meet: Meet | None) -> Floats:
-        """All opinions, the genome's last where there is one: float64[n, opinions, symbols]."""
+        """All opinions, the genome's last where there is one: float64[n, opinions, symbols].
+
+        `asked` are n cases of one customer; the rows that `meet` gets are those of the cases.
+        """
         if meet is None:
             return asked.opinions
         genome = tilted(self.crowd.lately, meet(asked.rows), self.tilt)
@@ -40,9 +47,10 @@ class Forecaster:
     def foretell(
         self, events: Events, wanted: Mask, meet: Meet | None = None
     ) -> tuple[Ints, Floats]:
-        """The wanted events' rows, and a distribution for each, float64[n, symbols].
+        """The wanted events' rows, int64[n], and a distribution for each, float64[n, symbols].
 
-        `meet` must be there where there was one in the fitting.
+        `wanted` is bool[events]; rows ascend, and each distribution sums to 1. `meet` gets rows of
+        `events`, and must be there where there was one in the fitting.
         """
         rows, found = [], []
         for asked in ask(events, self.crowd, wanted):
@@ -54,7 +62,10 @@ class Forecaster:
 
 
 def tilted(popular: Floats, meets: Floats, tilt: float) -> Floats:
-    """Popularity tilted towards what a genome meets: float64[n, symbols], rows sum to 1."""
+    """Popularity tilted towards what a genome meets: float64[n, symbols], rows sum to 1.
+
+    `popular` is float64[symbols], `meets` float64[n, symbols] cosines, `tilt` nats for each unit.
+    """
     logs = np.log(np.maximum(popular, 1e-12)) + tilt * meets
     chances: Floats = np.exp(logs - logs.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
@@ -62,7 +73,10 @@ def tilted(popular: Floats, meets: Floats, tilt: float) -> Floats:
 
 
 def fit_tilt(popular: Floats, meets: Floats, happened: Ints) -> float:
-    """How strongly genomes tilt the popularity, so that what happened was likeliest."""
+    """How strongly genomes tilt the popularity, so that what happened was likeliest: a `tilt`.
+
+    `popular` is float64[symbols], `meets` float64[n, symbols] cosines, `happened` int64[n] symbols.
+    """
     best, least = 0.0, np.inf
     for tilt in _TILTS:
         given = tilted(popular, meets, tilt)[np.arange(len(happened)), happened]
@@ -78,8 +92,9 @@ def fit(
 ) -> Forecaster:  # fmt: skip
     """Weigh opinions on what happened after the hour `start` and up to `end`, then count anew.
 
-    While they are weighed the crowd is that of `start`; the crowd of the forecaster is that of
-    `end`. `sample` bool[n] narrows what is asked.
+    Both are local hours since 1970. While opinions are weighed the crowd is that of `start`; the
+    crowd of the forecaster is that of `end`. `timed`: the hour of what is asked about is known.
+    `sample` bool[events] narrows what is asked; `meet` gets rows of `events`.
     """
     crowd = count_crowd(events, start, timed=timed)
     wanted = (events.hour > start) & (events.known <= end) & (events.symbol != NOTHING)

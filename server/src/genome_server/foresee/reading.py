@@ -46,10 +46,19 @@ class Happened(NamedTuple):
 
 @dataclass
 class Story:
-    """What the log says: events in its order, and which subjects are one person."""
+    """What the log says: events in its order, and which subjects are one person.
+
+    `share` of the subjects were read, and who was asked about.
+    """
 
     events: list[Happened] = field(default_factory=list)
     persons: Persons = field(default_factory=Persons)
+    share: float = 1.0
+
+
+def drawn(subject: bytes, share: float) -> bool:
+    """Whether a subject is among a share of all: subjects are random, and so is who that is."""
+    return int.from_bytes(subject[:4], "big") < round(share * _ALL)
 
 
 def read_story(
@@ -67,12 +76,11 @@ def read_story(
     `share` of the subjects are read, and those of `always`. What a customer only had to look at
     (a decision) is nothing that they did.
     """
-    story = Story()
+    story = Story(share=share)
     categories = Categories(product_dna, offer_dna, namespace)
-    below = round(share * _ALL)
 
     def whose(subject: bytes) -> bool:
-        return int.from_bytes(subject[:4], "big") < below or subject in always
+        return drawn(subject, share) or subject in always
 
     def without_links() -> Iterator[LoggedFrame]:
         for frame in frames:
