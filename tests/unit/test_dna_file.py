@@ -47,7 +47,7 @@ def test_the_default_file_is_the_default_schema(file: Path) -> None:
         kinds=tuple(default_kinds(rules)),
         namespaces=tuple(default_namespaces(rules)),
     )
-    assert schema.quotas == {"path": 8, "visit": 6}
+    assert schema.quotas == {"path": 8, "visit": 6, "word": 8}
     assert {kind.name for kind in schema.kinds} - {kind.name for kind in rules.kinds} == {
         "endorse", "criticise", "visit",
     }  # fmt: skip

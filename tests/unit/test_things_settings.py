@@ -73,14 +73,13 @@ def test_without_the_sections_only_content_is_read() -> None:
     assert found.contents == {"subject": 256, "body": 128}
 
 
-def test_what_init_proposes_can_be_switched_on() -> None:
+def test_what_init_writes_reads_titles_and_proposes_rarity() -> None:
     lines = default_text(datetime(2026, 6, 30, tzinfo=UTC)).splitlines()
-    begin = lines.index("# text:")
-    proposed = [line.removeprefix("# ") for line in lines[begin : begin + 4]]
-    found = read_settings(yaml.safe_load("\n".join(proposed)))
-    assert found.said
-    assert found.products == {"title": 256, "size": 256}
-    assert not read_settings(yaml.safe_load("\n".join(lines))).said
+    found = read_settings(yaml.safe_load("\n".join(lines)))
+    assert found == Settings(products={"title": 256}, said=True)
+    begin = lines.index("# rarity:")
+    proposed = [line.removeprefix("# ") for line in lines[begin : begin + 2]]
+    assert read_settings(yaml.safe_load("\n".join(proposed))) == Settings(said=True)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_tenant_without_the_kind_is_told_what_to_add(tmp_path: Path) -> None:
         built(tenant, store)
         schema = built_schema(store)
         assert schema is not None
-        assert schema.quotas == {"path": 8}
+        assert schema.quotas == {"path": 8, "word": 8}
 
 
 def test_pages_become_visits_as_the_page_says(tmp_path: Path) -> None:

@@ -137,9 +137,11 @@ kinds:
 #   {", ".join(NAMES)}
 derive: []
 
-# What texts say becomes DNA, too, and `genome-server dna learn` finds what is rare: docs/dna.md.
-# text:
-#   products: [title, size]
+# What texts say becomes DNA, too: claims, flavours, sizes, words; without the section they are
+# not read. `description`, `size` and more can be read as well: docs/dna.md.
+text:
+  products: [title]
+# `genome-server dna learn` finds what is rare in the catalogue; until then this has no effect.
 # rarity:
 #   min_products: 2
 """

@@ -27,11 +27,12 @@ def default_kinds(rules: DnaSchema) -> Iterator[KindRule]:
 
 
 def default_namespaces(rules: DnaSchema) -> Iterator[NamespaceRule]:
-    """The namespaces of a new tenant: the SDK's, and those of click sequences, which are faint and
-    many, and leave room."""
+    """The namespaces of a new tenant: the SDK's, and those of click sequences and of the words of
+    texts, which are faint and many, and leave room."""
     yield from rules.namespaces
     yield NamespaceRule("path", 60 * 24, max_markers=8)
     yield NamespaceRule("visit", 60 * 24, max_markers=6)
+    yield NamespaceRule("word", rules.default_half_life_hours, max_markers=8)
 
 
 def spell_hours(hours: int) -> str:

@@ -23,6 +23,7 @@ _DOCUMENTS = {
 }
 _DAY_MS = 86_400_000
 _SOON_DAYS = 3
+_WORTH_COUNTING = 100
 
 
 @click.command()
@@ -39,6 +40,7 @@ def gather(tenant: Tenant, store: Store) -> dict[str, Any]:
     """All that the command says, as `--json` prints it."""
     from genome_server.cli.tally import count_log
     from genome_server.ingest.importing import notes_of
+    from genome_server.things.kept import learnt
 
     tally = count_log(store, tenant.log_path)
     facts: dict[str, Any] = {
@@ -56,6 +58,7 @@ def gather(tenant: Tenant, store: Store) -> dict[str, Any]:
         "audiences": {a.name: store.audience_size(a.name) for a in store.audiences()},
         "devices": _devices(store),
         "loose_ends": notes_of(store),
+        "learnt": learnt(store) is not None,
     }
     facts["pending"] = _pending(facts)
     facts["next"] = _next(facts)
@@ -183,6 +186,8 @@ def _print(console: Console, facts: dict[str, Any]) -> None:
         console.print(f"{name:<12}{text}")
     for note in [*facts["pending"], *facts["loose_ends"]]:
         console.print(f"{'pending':<12}{note}")
+    if not facts["learnt"] and facts["counts"]["products"] >= _WORTH_COUNTING:
+        console.print(f"{'hint':<12}what is rare in the catalogue: genome-server dna learn")
     if facts["next"]:
         console.print(f"{'next':<12}{facts['next']}")
 
