@@ -22,10 +22,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("prepared")
     house = House(root)
     files = root / "town"
-    town.write(files, seed=7)
+    written = town.write(files, seed=7)
     house.server("init")
-    for kind in ("products", "places", "placements", "offers", "customers", "interactions"):
-        house.server("import", kind, *sorted(files.glob(f"{kind}.*")))
+    for kind, file in written.in_import_order():
+        house.server("import", kind, file)
     house.server("audiences", "add", "app", "--all", "--lookup")
     house.server("build")
     house.server("train", "--quick", "--seed", "1")

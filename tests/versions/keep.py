@@ -36,7 +36,10 @@ def main(version: str) -> None:
         subprocess.run([sys.executable, "-m", "examples.adapters.town", town], check=True, cwd=ROOT)
         shorten(town)
         released.server(home, "init")
-        for kind in ("products", "places", "placements", "offers", "customers", "interactions"):
+        for kind in (
+            *("products", "contents", "places", "placements", "offers"),
+            *("customers", "interactions"),
+        ):
             found = next(town.glob(f"{kind}.*"))
             released.server(home, "import", kind, found, codes=(0, 1))
         released.server(home, "audiences", "add", "app", "--all", "--lookup")
