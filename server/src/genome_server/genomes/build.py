@@ -38,7 +38,6 @@ from genome_server.genomes.rows import (
     ONCE,
     RowEncoder,
     SubjectState,
-    apply_consent,
     seen_scope,
     set_built_schema,
 )
@@ -46,6 +45,7 @@ from genome_server.genomes.workplace import failing_as_refused, work_folder
 from genome_server.log.reader import LogReader
 from genome_server.store.connection import chunked
 from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
+from genome_server.store.words import Word
 
 # A new landmark lies so far back that what is recent still counts finely.
 _DOUBLINGS_BACK: Final = 5
@@ -181,13 +181,13 @@ def _taken(store: Store, log: str) -> int:
     return store.consumer_offset(ONCE, 0) if store.meta(LOG_KEY) == log else 0
 
 
-def _pending(store: Store, gathering: Gathering, log: str) -> dict[bytes, dict[int, bool]]:
+def _pending(store: Store, gathering: Gathering, log: str) -> dict[bytes, dict[int, Word]]:
     """What the log says on consents that the store does not know yet, by subject and purpose."""
     taken = _taken(store, log)
-    found: dict[bytes, dict[int, bool]] = {}
-    for (subject, purpose), (granted, _, offset) in gathering.consents.items():
+    found: dict[bytes, dict[int, Word]] = {}
+    for (subject, purpose), (granted, at_ms, offset) in gathering.consents.items():
         if offset >= taken:
-            found.setdefault(subject, {})[purpose] = granted
+            found.setdefault(subject, {})[purpose] = (at_ms, granted)
     return found
 
 
@@ -308,7 +308,7 @@ def _settle(
     store.add_interactions(gathering.ids_from(taken), seen_scope(log))
     for (subject, purpose), (granted, at_ms, offset) in sorted(gathering.consents.items()):
         if offset >= taken:
-            apply_consent(store, subject, {purpose: granted}, at_ms)
+            store.hear_consents(subject, {purpose: (at_ms, granted)})
     store.put_genomes(records, schema.epoch)
     store.set_applied_marks((*key, last) for key, last in gathering.marks.items())
     store.set_consumer_offset(GENOMES, schema.epoch, gathering.end)

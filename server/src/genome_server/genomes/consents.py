@@ -22,11 +22,13 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from edge_sdk.dna.markers import Vocabulary
 from genome_server.store.rows import CustomerRow
+from genome_server.store.words import Word
 
 if TYPE_CHECKING:
     from genome_server.genomes.rows import SubjectState
@@ -64,16 +66,17 @@ def counting(
 
 
 def told(
-    customer: CustomerRow | None, subject: bytes, words: Mapping[int, bool]
+    customer: CustomerRow | None, subject: bytes, said: Mapping[int, Word]
 ) -> CustomerRow | None:
-    """A customer after words on purposes (by number) that the store has not taken in yet."""
-    if not words:
+    """A customer after words on purposes (by number) that the store has not taken in yet.
+
+    As the store will: an older word than the one that is known changes nothing.
+    """
+    if not said:
         return customer
     row = customer or CustomerRow(subject)
-    consents = row.consents or 0
-    for purpose, granted in words.items():
-        consents = consents | 1 << purpose if granted else consents & ~(1 << purpose)
-    return CustomerRow(subject, row.markers, consents, row.updated_ms, row.insight)
+    words = row.words.after(said)
+    return replace(row, consents=words.consents, silent=False, words=words)
 
 
 def tells_home(marker: str) -> bool:

@@ -28,7 +28,6 @@ from genome_server.genomes.rows import (
     Person,
     RowEncoder,
     SubjectState,
-    apply_consent,
     built_schema,
     person_of,
     seen_scope,
@@ -36,6 +35,7 @@ from genome_server.genomes.rows import (
 from genome_server.home import Tenant
 from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import Store
+from genome_server.store.words import Word
 from genome_server.things.kept import outdated
 
 _MAX_EVENTS = 20_000
@@ -168,18 +168,16 @@ class Increment:
         return gains(told, counted, vocabulary, self._schema.landmark_hour)
 
     def _hear(self, words: Sequence[ConsentSaid | LinkSaid]) -> None:
-        consents: dict[bytes, dict[int, bool]] = {}
-        newest: dict[bytes, int] = {}
+        consents: dict[bytes, dict[int, Word]] = {}
         for said in words:
             state = self._states.known[said.subject]
             if isinstance(said, LinkSaid):
                 state.hear_link(said.other, said)
                 self._states.known[said.other].hear_link(said.subject, said)
             elif state.hear_consent(said):
-                consents.setdefault(said.subject, {})[said.purpose] = said.granted
-                newest[said.subject] = max(newest.get(said.subject, 0), said.time_ms)
+                consents.setdefault(said.subject, {})[said.purpose] = (said.time_ms, said.granted)
         for subject, purposes in sorted(consents.items()):
-            apply_consent(self._store, subject, purposes, newest[subject])
+            self._store.hear_consents(subject, purposes)
 
 
 class _States:

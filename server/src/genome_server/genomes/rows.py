@@ -273,14 +273,3 @@ def needed_schema(store: Store) -> DnaSchema:
 def set_built_schema(store: Store, schema: DnaSchema) -> None:
     """Remember under which schema the genomes in the store are."""
     store.set_meta(BUILT_KEY, schema.to_proto().SerializeToString(deterministic=True).hex())
-
-
-def apply_consent(store: Store, subject: bytes, said: dict[int, bool], at_ms: int) -> None:
-    """Set what a customer said on some purposes and leave the others as they are."""
-    customer = store.customer(subject)
-    before = customer.consents or 0 if customer is not None else 0
-    consents = before
-    for purpose, granted in said.items():
-        consents = consents | 1 << purpose if granted else consents & ~(1 << purpose)
-    if consents != before or customer is None or customer.silent:
-        store.set_consents(subject, consents, at_ms)

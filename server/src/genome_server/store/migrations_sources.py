@@ -25,3 +25,15 @@ def register(migrations: Migrations) -> None:
             "WITHOUT ROWID"
         )
         db.execute("CREATE INDEX link_keys_by_subject ON link_keys (subject)")
+
+    @migrations()
+    def m0018_words(db: Database) -> None:
+        """When a source stated a customer's consents, and what was heard on each purpose: of two
+        words the later counts, in whatever order they come."""
+        db.execute("ALTER TABLE customers ADD COLUMN stated_ms INTEGER NOT NULL DEFAULT 0")
+        db.execute("ALTER TABLE customers ADD COLUMN said TEXT NOT NULL DEFAULT ''")
+        # Of rows that were there it is not known since when the source has said so. A refusal is
+        # taken to be as young as the row, so that no older word undoes it.
+        db.execute(
+            "UPDATE customers SET stated_ms = updated_ms WHERE stated = 0 AND consents_ms = 0"
+        )

@@ -17,6 +17,7 @@ from genome_server.store.rows import (
     DeleteReason,
     PutCount,
 )
+from genome_server.store.words import Word, Words, everything
 
 #: Counter of genome stamps.
 STAMPS = "genome"
@@ -36,8 +37,10 @@ RETURNED = 5
 DERIVED_FILES = ("neighbours.npz",)
 
 _HALF = 0xFFFFFFFF
-_COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms"
-_READ = "subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms"
+_COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms, stated_ms, said"
+_READ = (
+    "subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms, stated_ms, said"
+)
 
 
 def with_consents(row: bytes, consents: int) -> bytes:
@@ -154,7 +157,7 @@ class People(Connections):
         # What stands beside the profile stays as it is.
         columns = _COLUMNS.split(", ")[1:]
         self.run_many(
-            f"INSERT INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO customers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (subject) DO UPDATE SET "
             + ", ".join(f"{name} = excluded.{name}" for name in columns),
             rows,
@@ -180,14 +183,23 @@ class People(Connections):
         return self.number("SELECT count(*) FROM customers")
 
     def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
-        """Set what a customer agreed to, said at `at_ms` (0: now); makes the customer if new."""
-        said_ms = at_ms or time.time_ns() // 1_000_000
+        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now)."""
+        self.hear_consents(subject, everything(consents, at_ms or time.time_ns() // 1_000_000))
+
+    def hear_consents(self, subject: bytes, said: Mapping[int, Word]) -> None:
+        """Hear (Unix ms, granted) on some purposes; makes the customer if new.
+
+        Of two words on a purpose the later counts, the more careful one at a tie.
+        """
         with self.transaction():
             old = self.one(f"SELECT {_COLUMNS} FROM customers WHERE subject = ?", [subject])
-            row = old or (subject, "[]", 0, None, 0, 0)
-            new = (subject, row[1], consents, row[3], max(said_ms, row[4]), row[5])
-            self._write_customers([new])
-            self._follow_consents({subject: (row[2], consents)})
+            row = old or _nobody(subject)
+            words = _words(row).after(said)
+            newest = max(1, row[4], *(at_ms for at_ms, _ in said.values()))
+            new = (*row[:2], words.consents, row[3], newest, *row[5:7], words.text)
+            if new != old:
+                self._write_customers([new])
+                self._follow_consents({subject: (row[2], words.consents)})
 
     def _follow_consents(self, consents: dict[bytes, tuple[int, int]]) -> None:
         """Let genome rows and audiences follow consents that went from one to another set."""
@@ -250,26 +262,38 @@ def _merged(old: Row | None, row: CustomerRow) -> Row:
 
     What is older than what is stored changes nothing. Consent changes when it
     is stated anew: repeating an earlier statement does not undo what the
-    customer said since.
+    customer said since (see `genome_server.store.words`).
     """
     markers = json.dumps([list(pair) for pair in row.markers], ensure_ascii=False)
-    if old is None:
-        return (row.subject, markers, row.consents or 0, row.consents, 0, row.updated_ms)
-    _, _, consents, stated, consents_ms, updated_ms = old
+    before = old or _nobody(row.subject)
+    _, _, consents, stated, consents_ms, updated_ms, stated_ms, said = before
     if row.updated_ms and row.updated_ms < updated_ms:
-        return old
-    anew = row.consents is not None and row.consents != stated
-    if anew and (row.updated_ms == 0 or row.updated_ms >= consents_ms):
-        consents = stated = row.consents
+        return before
+    if row.consents is not None:
+        words = _words(before).restated(row.consents, row.updated_ms)
+        consents, stated, stated_ms = words.consents, words.stated, words.stated_ms
+        said = words.text if words.heard else ""
     newest = max(row.updated_ms, updated_ms)
-    return (row.subject, markers, consents, stated, consents_ms, newest)
+    return (row.subject, markers, consents, stated, consents_ms, newest, stated_ms, said)
+
+
+def _nobody(subject: bytes) -> Row:
+    """The row of a customer of whom nothing is known."""
+    return (subject, "[]", 0, None, 0, 0, 0, "")
+
+
+def _words(row: Row) -> Words:
+    _, _, consents, stated, consents_ms, _, stated_ms, said = row
+    return Words.stored(stated, stated_ms, said, (consents_ms, consents))
 
 
 def _customer(row: Row) -> CustomerRow:
-    subject, markers, loyalty, consents, updated_ms, insight, stated, consents_ms = row
+    subject, markers, loyalty, consents, updated_ms, insight, stated, *said = row
+    consents_ms, stated_ms, text = said
     known = _markers(markers) + _markers(loyalty)
     silent = stated is None and not consents_ms
-    return CustomerRow(bytes(subject), known, consents, updated_ms, insight, silent)
+    words = Words.stored(stated, stated_ms, text, (consents_ms, consents))
+    return CustomerRow(bytes(subject), known, consents, updated_ms, insight, silent, words)
 
 
 # Profiles are segments, mostly: many customers have the same one.

@@ -23,7 +23,7 @@ stated anew: importing the same file again does not undo a withdrawal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,6 +50,7 @@ from genome_server.store.rows import (
     ThinRow,
 )
 from genome_server.store.sources_protocol import SourcesStore
+from genome_server.store.words import Word
 
 if TYPE_CHECKING:
     from edge_sdk.dna.markers import Vocabulary
@@ -173,7 +174,14 @@ class Store(CountedStore, FleetStore, SourcesStore, Protocol):
         ...
 
     def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
-        """Set what a customer agreed to, said at `at_ms` (0: now); makes the customer if new."""
+        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now)."""
+        ...
+
+    def hear_consents(self, subject: bytes, said: Mapping[int, Word]) -> None:
+        """Hear (Unix ms, granted) on some purposes; makes the customer if new.
+
+        Of two words on a purpose the later counts, the more careful one at a tie.
+        """
         ...
 
     # -- vocabulary

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from genome_server.store.words import Words
+
 #: Bit sets of the purposes that a customer agreed to (ConsentPurpose of the contract).
 CONSENT_PERSONALISATION = 1 << 1
 CONSENT_LEARNING = 1 << 2
@@ -51,7 +53,7 @@ class CustomerRow:
     loyalty schemes too, and in `insight` what the last build derived (see
     `genome_server.derived`); neither is put this way. `silent` is read, too: no
     source and no device ever said anything about this customer's consent, which
-    is not to have refused.
+    is not to have refused; and `words`, what was said and when.
     """
 
     subject: bytes
@@ -60,6 +62,7 @@ class CustomerRow:
     updated_ms: int = 0
     insight: str = ""
     silent: bool = field(default=False, compare=False)
+    words: Words = field(default=Words(), compare=False)
 
 
 @dataclass(frozen=True)
