@@ -115,6 +115,10 @@ def test_the_time_until_they_come_again_is_what_is_left_of_it(town: House) -> No
     late = ahead(town, ANN, NOW_MS + 5000 * HOUR)
     assert late.hours is None
     assert late.within_day is None
+    # What their last visit was like says nothing any more; what they mostly do still does.
+    assert late.dayparts[0].name == "morning"
+    assert sum(one.chance for one in late.weekdays) == pytest.approx(1.0)
+    assert late.weekdays[0].chance < 0.4 < ann.weekdays[0].chance
     assert "longer than nearly all" in coming(late, UTC)
 
 

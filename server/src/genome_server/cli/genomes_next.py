@@ -67,8 +67,9 @@ def command(
     """Foresee CUSTOMER: the likeliest action, category, channel, time and moment.
 
     Each with its chance, from the customer's own past, from what customers do who agreed
-    to learning, and from the customer's genome. It reads the log, which takes a while
-    where it is long; how good it is on real data stands in docs/foresee.md.
+    to learning, and from the customer's genome. With it comes how well that would have
+    foretold your own customers, beside what most do, their own habit and chance; it is
+    measured once a week. It reads the log, which takes a while where it is long.
     """
     from genome_server.doings.reading import frames_of
     from genome_server.foresee.job import Foreseer
@@ -100,7 +101,14 @@ def command(
 
 
 def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | None) -> None:
-    from genome_server.foresee.page import coming, sentence
+    from genome_server.foresee.page import (
+        MEASURED,
+        coming,
+        how_measured,
+        measured,
+        not_measured,
+        sentence,
+    )
 
     console.print(sentence(ahead))
     console.print(coming(ahead, zone))
@@ -116,6 +124,13 @@ def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | Non
             rows = [(one.name, f"{one.chance:6.1%}") for one in chances[:_SHOWN]]
             console.table((heading, "chance"), rows)
     console.print()
+    told = measured(ahead.accuracy)
+    if told:
+        console.table(MEASURED, told)
+    for why in not_measured(ahead.accuracy):
+        console.note(why)
+    if told:
+        console.note(how_measured(ahead.accuracy, zone))
     console.note(
         f"from {ahead.own_events:,} own events and {ahead.crowd_events:,} of "
         f"{ahead.crowd_people:,} customers who agreed to learning"

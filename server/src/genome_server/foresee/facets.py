@@ -30,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 
 _MOST_CASES: Final = 4_000
 _MOST_NAMES: Final = 400
+_MOST_STATES: Final = 64
 REST: Final = "(others)"
 """What all symbols beyond the 400 most frequent ones of a column are counted as."""
 
@@ -102,21 +103,31 @@ class Facet:
         sample[newest[:: max(1, len(newest) // _MOST_CASES)]] = True
         return fit(events, start, until, timed=self.timed, meet=_at(self.meet, rows), sample=sample)
 
-    def told(self, forecaster: Forecaster, row: int, *, forgotten: bool = False) -> Floats:
-        """The chances of the asked customer's row, float64[symbols], from their own past.
+    def told(self, forecaster: Forecaster, row: int) -> Floats:
+        """The chances of the asked customer's row, float64[symbols], from their own past."""
+        rows = np.flatnonzero(self.own)
+        found: Floats = self._asked(forecaster, self.events.take(rows), rows == row, rows)[0]
+        return found
 
-        `forgotten`: as if it were not known what came last.
+    def told_of_any(self, forecaster: Forecaster) -> Floats:
+        """The same of the asked customer's last row, as if what came last were not known.
+
+        It is the mean of what would be said after each of their newest rows, 64 at most.
         """
         rows = np.flatnonzero(self.own)
+        past = rows[:-1][-_MOST_STATES:]
+        wanted = np.arange(len(rows) - 1 + max(len(past), 1)) >= len(rows) - 1
+        rows = np.append(rows, np.repeat(rows[-1], len(wanted) - len(rows)))
         events = self.events.take(rows)
-        wanted = rows == row
-        if forgotten:
+        if len(past):
             before, earlier = events.before.copy(), events.earlier.copy()
-            before[wanted] = earlier[wanted] = NOTHING
+            before[wanted], earlier[wanted] = self.events.before[past], self.events.earlier[past]
             events = replace(events, before=before, earlier=earlier)
-        _, chances = forecaster.foretell(events, wanted, _at(self.own_meet, rows))
-        found: Floats = chances[0]
+        found: Floats = self._asked(forecaster, events, wanted, rows).mean(axis=0)
         return found
+
+    def _asked(self, forecaster: Forecaster, events: Events, wanted: Mask, rows: Ints) -> Floats:
+        return forecaster.foretell(events, wanted, _at(self.own_meet, rows))[1]
 
 
 def _at(meet: Meet | None, rows: Ints) -> Meet | None:

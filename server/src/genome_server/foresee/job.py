@@ -323,6 +323,6 @@ def _likeliest(columns: Columns, one: Facet, away: _Away | None = None) -> list[
         if away.left.any():
             found = since_then(chances, one.names, away.pause, away.last, away.elapsed)
         # Away for longer than nearly all: what their last visit was like says nothing any more.
-        chances = one.told(forecaster, row, forgotten=True) if found is None else found
+        chances = one.told_of_any(forecaster) if found is None else found
     best = np.argsort(-chances, kind="stable")[:_MOST_SHOWN]
     return [Chance(one.names[i], float(chances[i])) for i in best.tolist()]

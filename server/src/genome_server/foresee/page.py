@@ -7,10 +7,20 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from genome_server.foresee.job import Ahead, Chance
+from genome_server.foresee.proof import Accuracy, Score
 from genome_server.pages import Bar, escape, page, section
 
 _MOST: Final = 6
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_SAID: Final = {"daypart": "part of the day", "time": "time until then"}
+_STYLE: Final = (
+    ".measured th,.measured td{text-align:left;font-size:.85rem;font-weight:400;"
+    "padding:.18rem .5rem .18rem 0}.measured th{color:var(--soft)}"
+)
+_READ: Final = (
+    "Right is how often the likeliest came, said is the chance that it was given. The verdict is "
+    "against the best of the three beside it, and even where chance may have made the difference."
+)
 _PARTS: Final = ("morning", "midday", "afternoon", "evening", "night")
 
 
@@ -32,7 +42,9 @@ def page_of(customer: str, ahead: Ahead, zone: tzinfo | None) -> str:
             f'<p class="soft">As of {_when(ahead.now_ms, zone)}.</p>',
             f'<p class="lead">{escape(sentence(ahead))} {escape(coming(ahead, zone))}</p>',
             f'<div class="groups">{tables}</div><p class="soft"><br>{_known(ahead)}</p>',
+            _measured(ahead.accuracy, zone),
         ],
+        style=_STYLE,
     )
 
 
@@ -63,6 +75,67 @@ def coming(ahead: Ahead, zone: tzinfo | None) -> str:
         f"If they come again, then before {median} as likely as after; with 80 % between {low} and "
         f"{high}. "
         f"Within a day: {day:.0%}, within a week: {week:.0%}."
+    )
+
+
+MEASURED: Final = (
+    "what", "right", "said", "most customers", "own habit", "by chance", "verdict",
+    "cases (customers)",
+)  # fmt: skip
+"""What the columns of `measured` are."""
+
+
+def measured(accuracy: Accuracy) -> list[tuple[str, ...]]:
+    """A row of words for each column that was measured, under MEASURED."""
+    return [
+        _score(_SAID.get(name, name), one)
+        for name, one in accuracy.scores.items()
+        if isinstance(one, Score)
+    ]
+
+
+def not_measured(accuracy: Accuracy) -> list[str]:
+    """A sentence for each column that was not measured: why."""
+    return [
+        f"{_SAID.get(name, name)} was not measured: {why}"
+        for name, why in accuracy.scores.items()
+        if isinstance(why, str)
+    ]
+
+
+def how_measured(accuracy: Accuracy, zone: tzinfo | None) -> str:
+    """What the figures are, in a sentence."""
+    return (
+        f"measured {_when(accuracy.as_of_ms, zone)} on your own customers: what happened in the "
+        "newest fifth of the log, foretold from what came before it"
+    )
+
+
+def _score(name: str, one: Score) -> tuple[str, ...]:
+    def shown(value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:.0%}" if one.unit == "share" else f"{value:,.1f} h off"
+
+    said = f"{one.said:.0%}"
+    if one.unit == "h":
+        said = f"{one.said:.0%} held {one.came:.0%}"
+    rivals = [shown(one.rivals.get(name)) for name in ("popularity", "frequency", "uniform")]
+    of = f"{one.cases:,} ({one.customers:,})"
+    return (name, shown(one.ours), said, *rivals, one.verdict, of)
+
+
+def _measured(accuracy: Accuracy, zone: tzinfo | None) -> str:
+    def row(tag: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    rows = measured(accuracy)
+    said = "".join(row("td", cells) for cells in rows)
+    table = f'<table class="measured">{row("th", MEASURED)}{said}</table>' if rows else ""
+    why = "".join(f'<p class="soft">{escape(one)}.</p>' for one in not_measured(accuracy))
+    return (
+        f"<section><h2>How far to believe it</h2>{table}{why}"
+        f'<p class="soft">{escape(how_measured(accuracy, zone))}. {_READ}</p></section>'
     )
 
 
