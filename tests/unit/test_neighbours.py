@@ -13,7 +13,7 @@ from genome_server.compare.matrix import matrix_of, pack, rarity_of, weigh
 from genome_server.compare.neighbours import AXES, Columns, Neighbours, Rows, Weights, axes_of
 from genome_server.compare.neighbours_file import FILE, open_index, open_rarity
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_PERSONALISATION
-from tests.unit._genomes import fresh, interaction, link, subject
+from tests.unit._genomes import NOW_MS, fresh, interaction, link, subject
 
 SIZE, PEOPLE = 900, 3_000
 BOTH = CONSENT_PERSONALISATION | CONSENT_LEARNING
@@ -175,8 +175,22 @@ def test_the_file_is_made_anew_when_genomes_changed_and_only_then(
         assert (len(linked), len(made)) == (3, 2)
         assert linked.row_of(subject(2)) == linked.row_of(subject(1))
         house.store.set_consents(subject(3), 0)
+        assert not (tmp_path / FILE).exists(), "it holds the genome of one who took a consent back"
         assert open_index(house.tenant, house.store).row_of(subject(3)) is None
         (tmp_path / FILE).write_bytes(b"PK\x03\x04 damaged")
         assert len(open_index(house.tenant, house.store)) == 2
         assert len(made) == 4
         assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+
+
+def test_who_withdraws_is_in_no_count_that_is_shown_afterwards(tmp_path: Path) -> None:
+    with fresh(tmp_path) as house:
+        for who in (1, 2, 3):
+            house.customer(who, CONSENT_LEARNING)
+        house.log([interaction(w, w, "buy", product="soap") for w in (1, 2, 3)])
+        house.build()
+        assert open_rarity(house.tenant, house.store).people == 3
+        house.store.hear_consents(subject(1), {1: (NOW_MS, True)})
+        assert (tmp_path / FILE).exists(), "a consent that is given takes nobody out"
+        house.store.hear_consents(subject(2), {2: (NOW_MS, False)})
+        assert open_rarity(house.tenant, house.store).people == 2

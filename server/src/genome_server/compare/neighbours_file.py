@@ -3,7 +3,8 @@
 The file is derived: it may be deleted at any time. It holds the genomes of those who agreed to
 personalisation, under their random subjects, and is readable by its owner alone. Beside them lies
 how many have each marker, by which rarity is worked out; for a page or a comparison that count may
-be some days old, and it is said as of when it is.
+be some days old, and it is said as of when it is. The store deletes the file when somebody is
+erased or takes a consent back: nobody is in it, or counted by it, who does not agree.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from functools import lru_cache
 from genome_server.store.connection import Connections, Row, chunked
 from genome_server.store.journal import StoredRow, written
 from genome_server.store.rows import (
+    CONSENT_LEARNING,
     CONSENT_PERSONALISATION,
     CustomerRow,
     DeleteReason,
@@ -36,6 +37,7 @@ RETURNED = 5
 #: Files beside the store that hold genomes.
 DERIVED_FILES = ("neighbours.npz",)
 
+_SHOWN_OR_LEARNT = CONSENT_PERSONALISATION | CONSENT_LEARNING
 _HALF = 0xFFFFFFFF
 _COLUMNS = "subject, markers, consents, stated, consents_ms, updated_ms, stated_ms, said"
 _READ = (
@@ -119,11 +121,14 @@ class People(Connections):
                 "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing <> ?",
                 [ERASED, self.take(STAMPS, 1), subject, ERASED],
             )
+        self._forget_derived()
+        return touched > 0
+
+    def _forget_derived(self) -> None:
         for name in DERIVED_FILES:
             (self.path.parent / name).unlink(missing_ok=True)
             for draft in self.path.parent.glob(f".{name}.*"):  # a process was killed at it
                 draft.unlink(missing_ok=True)
-        return touched > 0
 
     # -- customers
 
@@ -230,6 +235,9 @@ class People(Connections):
                 ((*rows[s][1:], *kept, s) for s, kept in after.items()),
             )
             self._reweigh({s: (stored[s].row_sum, kept[1]) for s, kept in after.items()})
+        # Files that were derived hold the genomes of those who agreed to one, and count the others.
+        if any(before & ~now & _SHOWN_OR_LEARNT for before, now in (different[s] for s in stored)):
+            self._forget_derived()
         granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
         withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
         members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"
