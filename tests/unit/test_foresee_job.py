@@ -162,6 +162,7 @@ def test_of_a_long_log_some_customers_are_drawn_and_the_asked_one_always(
     # Subjects are their numbers here: the lowest twelfth of all, and who is asked about.
     assert some.own_events == 30
     assert some.crowd_people == 256 * 100 // 1213 + 1
+    assert some.accuracy.customers == some.crowd_people - 1  # who asks is measured if drawn
     assert some.categories[0].name == "care"
 
 

@@ -145,6 +145,9 @@ def test_only_who_agreed_and_who_was_drawn_is_measured_and_of_too_few_nothing(wh
     events = columns(some_hours(), preferred(0.9))
     least = replace(events, **{which: getattr(events, which) & (events.who < 20)})
     assert found(least).customers == 20
+    one = over(least)
+    of_them = one.crowd & one.drawn & (one.events.hour <= cut_of(least))
+    assert one.fitted(cut_of(least), one.drawn).crowd.events == int(of_them.sum())
     few = replace(events, **{which: getattr(events, which) & (events.who < 19)})
     why = score(over(few), cut_of(few))
     assert isinstance(why, str)
@@ -343,13 +346,13 @@ def test_genomes_of_the_crowd_hold_nothing_of_ids_that_did_not_agree_to_learning
         with LogReader(house.tenant.log_path) as log:
             events = foreseer._columns(foreseer._story(log.frames(), 0))
         assert events.crowd.tolist() == [True, False, True, False]
-        meeting = Meeting({"food": {"category:food": 1.0}}, ["food"])
-        schema = foreseer._schema
+        categories = foreseer._facets(events)["category"]
+        assert categories.names == ["food"]
+        assert categories.meet is not None
+        assert categories.own_meet is not None
         rows = np.array([2])
-        learned = Past(house.store, schema, events, meeting, events.crowd)
-        own = Past(house.store, schema, events, meeting, events.own, subject(1))
-        assert learned.meets(rows)[0, 0] == 0
-        assert own.meets(rows)[0, 0] > 0
+        assert categories.meet(rows)[0, 0] == 0
+        assert categories.own_meet(rows)[0, 0] > 0
 
 
 def test_where_somebody_lives_is_no_part_of_the_genomes_that_foretell(tmp_path: Path) -> None:
