@@ -87,25 +87,30 @@ def gathered(
 
 
 def _nobody(counted: Counted) -> str:
+    from genome_server.compare.telling import roughly
+
     return (
-        f"of {counted.genomes:,} genomes none has a place: {counted.no_learning:,} people did not "
-        f"agree to learning, {counted.no_location:,} not to location, and of {counted.no_place:,} "
+        f"of about {roughly(counted.genomes):,} genomes none has a place: "
+        f"{roughly(counted.no_learning):,} people did not agree to learning, "
+        f"{roughly(counted.no_location):,} not to location, and of {roughly(counted.no_place):,} "
         "no cell is known (interactions with a cell, decisions, or the profile marker home:CELL)"
     )
 
 
 def about(counted: Counted, crowd: Crowd) -> dict[str, Any]:
-    """Who was counted, for --json."""
+    """How many were counted, for --json; told roughly, as all counts of people."""
+    from genome_server.compare.telling import roughly
+
     return {
-        "genomes": counted.genomes,
-        "people": counted.people,
-        "located": crowd.where.people,
-        "by_home": counted.by_home,
-        "by_log": counted.by_log,
-        "no_learning": counted.no_learning,
-        "no_location": counted.no_location,
-        "no_place": counted.no_place,
-        "by_finest_resolution": {str(k): n for k, n in sorted(counted.coarse.items())},
+        "genomes": roughly(counted.genomes),
+        "people": roughly(counted.people),
+        "located": roughly(crowd.where.people),
+        "by_home": roughly(counted.by_home),
+        "by_log": roughly(counted.by_log),
+        "no_learning": roughly(counted.no_learning),
+        "no_location": roughly(counted.no_location),
+        "no_place": roughly(counted.no_place),
+        "by_finest_resolution": {str(k): roughly(n) for k, n in sorted(counted.coarse.items())},
     }
 
 
@@ -236,7 +241,9 @@ def _most_held(crowd: Crowd, least: int) -> list[tuple[str, list[tuple[str, int]
 
 
 def _rows(found: Demand) -> list[dict[str, Any]]:
-    """The regions of a demand, the greatest share first."""
+    """The regions of a demand, the greatest share first; people are told roughly."""
+    from genome_server.compare.telling import roughly
+
     rows = []
     for row, cell in enumerate(found.cell.tolist()):
         parts = dict(zip(found.weights, found.parts[row].tolist(), strict=True))
@@ -245,9 +252,10 @@ def _rows(found: Demand) -> list[dict[str, Any]]:
             {
                 "cell": f"{cell:x}",
                 "rest": bool(found.partial[row]),
-                "people": int(found.people[row]),
+                "people": roughly(int(found.people[row])),
                 "share": share,
-                "against_average": share / crowd if crowd else None,
+                # Not finer: the share of all customers, and so their number, could be told of it.
+                "against_average": round(share / crowd, 2) if crowd else None,
                 # What too few people have is told of with the others only.
                 "markers": {name: part for name, part in parts.items() if part == part},
             }
@@ -256,24 +264,27 @@ def _rows(found: Demand) -> list[dict[str, Any]]:
 
 
 def _as_json(found: Demand) -> dict[str, Any]:
+    from genome_server.compare.telling import roughly
+
     return {
         "weights": dict(found.weights),
         "ignored": list(found.ignored),
         "regions": _rows(found),
-        "withheld": {"share": found.withheld, "people": found.withheld_people},
+        "withheld": {"share": found.withheld, "people": roughly(found.withheld_people)},
     }
 
 
 def _write_csv(path: Path, layers: list[tuple[str, Demand]]) -> None:
+    from genome_server.compare.telling import roughly
+
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for name, found in layers:
             writer.writerows({"what": name, **row} for row in _rows(found))
             if found.withheld_people:
-                writer.writerow(
-                    {"what": name, "people": found.withheld_people, "share": found.withheld}
-                )
+                withheld = roughly(found.withheld_people)
+                writer.writerow({"what": name, "people": withheld, "share": found.withheld})
 
 
 def _print(
@@ -284,9 +295,12 @@ def _print(
     page: Path | None,
     csv_path: Path | None,
 ) -> None:
+    from genome_server.compare.telling import roughly
+
+    told = about(counted, crowd)
     console.print(
-        f"{crowd.where.people:,} of {counted.people:,} people have a place "
-        f"({counted.by_home:,} by their home, {counted.by_log:,} by where they were seen)"
+        f"{told['located']:,} of about {told['people']:,} people have a place "
+        f"({told['by_home']:,} by their home, {told['by_log']:,} by where they were seen)"
     )
     for name, found in layers:
         console.print()
@@ -312,8 +326,8 @@ def _print(
             console.print(f"and {len(rows) - _SHOWN:,} more; see --csv or --json")
         if found.withheld_people:
             console.print(
-                f"withheld: {100 * found.withheld:.1f} %, of {found.withheld_people:,} people in "
-                "regions that are too small"
+                f"withheld: {100 * found.withheld:.1f} %, of {roughly(found.withheld_people):,} "
+                "people in regions that are too small"
             )
     for path in (page, csv_path):
         if path is not None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from genome_server import pages
+from genome_server.compare.telling import roughly
 from genome_server.pages import escape
 from genome_server.regions.cells import kilometres, middles, resolutions
 from genome_server.regions.demand import Demand
@@ -108,8 +109,8 @@ def _told(layer: Layer, place: dict[int, int], near: dict[int, str]) -> dict[str
         )
     regions.sort(key=lambda region: (-float(region[4][:-2]), region[3]))
     note = (
-        f"{100 * demand.withheld:.1f} % of the demand is of {demand.withheld_people:,} people in "
-        "regions that are too small to be shown."
+        f"{100 * demand.withheld:.1f} % of the demand is of {roughly(demand.withheld_people):,} "
+        "people in regions that are too small to be shown."
         if demand.withheld_people
         else "Nothing is withheld."
     )
@@ -143,7 +144,7 @@ def _title(demand: Demand, row: int, share: float, index: float) -> str:
     lines = [
         f"cell {int(demand.cell[row]):x}{rest}",
         f"{100 * share:.1f} % of the demand, {index:.2f} times the average per customer",
-        f"{int(demand.people[row]):,} people share a marker",
+        f"about {roughly(int(demand.people[row])):,} people share a marker",
     ]
     if len(demand.weights) > 1:
         parts = demand.parts[row].tolist()
@@ -197,17 +198,18 @@ def _rows(told: dict[str, Any]) -> str:
 
 def _lead(facts: Facts) -> str:
     return (
-        f"What the genomes of <b>{facts.located:,}</b> customers want, by where they are, on "
-        f"{escape(facts.day)}. Cells of H3 resolution {facts.resolution}, or larger ones "
+        f"What the genomes of <b>{roughly(facts.located):,}</b> customers want, by where they are, "
+        f"on {escape(facts.day)}. Cells of H3 resolution {facts.resolution}, or larger ones "
         "where no more is known or too few people are there."
     )
 
 
 def _privacy(facts: Facts) -> str:
     return (
-        f"Only customers who agreed to learning and to location are counted: {facts.located:,} of "
-        f"{facts.people:,} with a genome that may be counted. No region, no rest of a region and "
-        f"nothing that is withheld stands for fewer than {facts.least} people; a marker is named "
+        f"Only customers who agreed to learning and to location are counted: "
+        f"{roughly(facts.located):,} of about {roughly(facts.people):,} with a genome that may be "
+        "counted. No region, no rest of a region and nothing that is withheld stands for fewer "
+        f"than {facts.least} people; a marker is named "
         "in a region only where so many people there have it. This file holds no customer, no "
         "coordinates of anybody, and loads nothing."
     )
