@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from genome_server.cli.output import Console, common_options
-from genome_server.errors import Refused
+from genome_server.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from genome_server.genomes.aggregation import Engine
     from genome_server.genomes.build import BuildReport
     from genome_server.home import Tenant
     from genome_server.log.reader import LogReader
@@ -30,8 +32,21 @@ _PASSED_OVER = {
 
 
 @click.command()
+@click.option(
+    "--spark",
+    metavar="MASTER",
+    help="Sum on Apache Spark, for histories that one machine is too small for: local[N], "
+    "spark://HOST:PORT, yarn or k8s://URL.",
+)
+@click.option(
+    "--spark-folder",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that every machine of the cluster has under this path and may write to; "
+    "without it the tenant's must be one.",
+)
 @common_options
-def command(console: Console) -> None:
+def command(console: Console, spark: str | None, spark_folder: Path | None) -> None:
     """Build all genomes anew from the log and the profiles of customers.
 
     The server may run meanwhile. It applies what happens by itself; a build is
@@ -41,10 +56,14 @@ def command(console: Console) -> None:
     from genome_server.genomes.build import build
 
     tenant = console.tenant()
-    with closing(tenant.open_store()) as store, _log(tenant, store) as log:
+    with (
+        closing(tenant.open_store()) as store,
+        _log(tenant, store) as log,
+        _engine(spark, spark_folder) as engine,
+    ):
         total = log.end() if log is not None else 0
         with console.progress("Reading the log", total) as advance:
-            report = build(store, log, tenant.dna_path, progress=advance)
+            report = build(store, log, tenant.dna_path, progress=advance, engine=engine)
     # One genome for each customer and for each stranger who left a trace.
     console.result({"customers": report.genomes, **asdict(report)}, lambda: _print(console, report))
 
@@ -66,6 +85,20 @@ def _log(tenant: Tenant, store: Store) -> Iterator[LogReader | None]:
         return
     with LogReader(tenant.log_path) as reader:
         yield reader
+
+
+@contextmanager
+def _engine(master: str | None, folder: Path | None) -> Iterator[Engine | None]:
+    """A Spark that sums; None where this machine does."""
+    if master is None:
+        if folder is not None:
+            raise UsageError("--spark-folder says where Spark works: give --spark MASTER, too")
+        yield None
+        return
+    from genome_server.genomes import cluster
+
+    with cluster.connected(master) as session:
+        yield cluster.OnSpark(session, folder)
 
 
 def _print(console: Console, report: BuildReport) -> None:

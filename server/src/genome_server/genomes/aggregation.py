@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,13 @@ class Aggregation:
         """The rows of an expression over `interactions` and `once`."""
         return self._db.rows(expression)
 
+    def write(self, folder: Path) -> dict[str, Path]:
+        """Write interactions, DNA and once as Parquet files into a folder: each table's file."""
+        return {
+            name: self._db.write(name, folder / f"{name}.parquet")
+            for name in ("interactions", "dna", "once")
+        }
+
     def summed(self, ranks: pa.Table | None = None) -> Iterator[Summed]:
         """The genomes of every subject that did something, in order, part by part.
 
@@ -141,14 +148,21 @@ class Aggregation:
             # The loudest was stopped at the most that there is: then it says nothing of its parts.
             bounded = loudest < STATE_MAX and int(times.max(initial=0)) * loudest <= STATE_MAX
             who, markers, values = columns_of(hand.run(whole if bounded else halves))
-            order = ordered(who - bounds[0], markers)
-            starts = np.flatnonzero(np.diff(who[order], prepend=-1))
-            ends = np.append(starts, len(who))
-            return Summed(people, newest_hours, ends, markers[order], values[order])
+            return together(people, newest_hours, (who, markers, values))
 
-        at_once = self._at_once or max(INTERACTIONS_AT_ONCE, _DNA_AT_ONCE * found.dna)
-        parts = tables.ranges(found.people, found.interactions // at_once + 1)
+        parts = tables.ranges(found.people, found.parts(self._at_once))
         yield from self._db.spread(part, parts)
+
+
+class Engine(Protocol):
+    """Another place than its own database where what an aggregation holds is summed."""
+
+    def summed(self, held: Aggregation, ranks: pa.Table, folder: Path) -> Iterator[Summed]:
+        """As `held.summed(ranks)`; `folder` is there to work in, for as long as sums come.
+
+        Raises LandmarkExhausted, Refused, Unreachable.
+        """
+        ...
 
 
 class Settled(NamedTuple):
@@ -157,6 +171,11 @@ class Settled(NamedTuple):
     people: int
     interactions: int
     dna: int
+
+    def parts(self, at_once: int = 0) -> int:
+        """In how many parts they are taken, of about `at_once` interactions (0: what is best)."""
+        at_once = at_once or max(INTERACTIONS_AT_ONCE, _DNA_AT_ONCE * self.dna)
+        return self.interactions // at_once + 1
 
 
 def settle(
@@ -194,6 +213,17 @@ def settle(
     return Settled(
         int(last_who.max(initial=-1)) + 1, int(times.sum()), int(lives["n"].to_numpy().sum())
     )
+
+
+def together(people: _Ints, newest: _Ints, sums: tuple[_Ints, _Ints, _Ints]) -> Summed:
+    """The genomes of `people`, in order, of their sums: who, marker and state, in any order.
+
+    Each of them has at least one, and no pair of who and marker stands twice.
+    """
+    who, markers, values = sums
+    order = ordered(who - (people[0] if len(people) else 0), markers)
+    starts = np.flatnonzero(np.diff(who[order], prepend=-1))
+    return Summed(people, newest, np.append(starts, len(who)), markers[order], values[order])
 
 
 def ordered(first: _Numbers, then: _Numbers) -> _Ints:

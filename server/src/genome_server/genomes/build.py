@@ -30,6 +30,7 @@ from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.derived.renew import insights_of, renew
 from genome_server.dna_file import load_schema, move_landmark, read_derived
+from genome_server.genomes.aggregation import Engine
 from genome_server.genomes.consents import told
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
@@ -85,10 +86,12 @@ def build(
     *,
     now_ms: int | None = None,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> BuildReport:
     """Build every genome from the log (None: there is none yet) and the profiles.
 
-    Raises SchemaFileError where dna.yaml is wrong, StoreError.
+    `engine` sums what everybody did (None: this machine does). Raises SchemaFileError where
+    dna.yaml is wrong, StoreError, and what the engine does.
     """
     started = time.monotonic()
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -98,7 +101,7 @@ def build(
     with (
         work_folder(dna_path.parent) as folder,
         failing_as_refused(),
-        Gathering(store, schema, folder) as gathering,
+        Gathering(store, schema, folder, engine) as gathering,
     ):
         if log is not None:
             gathering.read(log, log.end(), progress)

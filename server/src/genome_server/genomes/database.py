@@ -107,6 +107,13 @@ class Database(Hand):
         self._connection.execute(f'DELETE FROM "{name}"')
         self.insert(name, rows)
 
+    def write(self, name: str, path: Path) -> Path:
+        """Write the rows of a table into a Parquet file, which is returned."""
+        # A path can be no parameter here.
+        to = str(path).replace("'", "''")
+        self._connection.execute(f"COPY \"{name}\" TO '{to}' (FORMAT parquet)")
+        return path
+
     def rows(self, expression: Table) -> pa.Table:
         """The rows of an expression over the tables."""
         return self.run(compiled(expression))

@@ -18,7 +18,7 @@ import pyarrow as pa
 from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.schema import DnaSchema
 from genome_server.genomes import aggregate, tables
-from genome_server.genomes.aggregation import Aggregation
+from genome_server.genomes.aggregation import Aggregation, Engine
 from genome_server.genomes.columns import ColumnReader, ThingDna
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSaid
@@ -31,9 +31,14 @@ _EVENTS_AT_ONCE: Final = 50_000
 
 
 class Gathering:
-    """Everything that the log says about genomes, up to an offset. Use it as a context."""
+    """Everything that the log says about genomes, up to an offset. Use it as a context.
 
-    def __init__(self, store: Store, schema: DnaSchema, folder: Path) -> None:
+    An `engine` sums what everybody did; what a few did is summed here.
+    """
+
+    def __init__(
+        self, store: Store, schema: DnaSchema, folder: Path, engine: Engine | None = None
+    ) -> None:
         self.skipped: Counter[str] = Counter()
         self.imprints = 0
         self.end = 0
@@ -44,6 +49,8 @@ class Gathering:
         self._heard: dict[bytes, int] = {}  # the offset of the last word on a subject
         self._store = store
         self._schema = schema
+        self._folder = folder
+        self._engine = engine
         dna = StoreDna(store, schema)
         self._reader = ColumnReader(schema, EventReader(schema, dna.product, dna.offer))
         self._sums = Aggregation(folder / "build.duckdb", schema)
@@ -120,7 +127,7 @@ class Gathering:
     ) -> Iterator[tuple[bytes, GenomeState]]:
         """The imprints of every subject that has some (or of these), by subject.
 
-        Raises LandmarkExhausted.
+        Raises LandmarkExhausted, and what the engine does.
         """
         landmark = self._schema.landmark_hour
         known, chosen = self._reader.people, None
@@ -129,7 +136,13 @@ class Gathering:
         people = list(known)
         ranks = tables.ranks(people, chosen)
         by_rank = ranks["who"].to_pylist()
-        for part in self._sums.summed(ranks):
+        engine = self._engine if subjects is None else None
+        parts = (
+            self._sums.summed(ranks)
+            if engine is None
+            else engine.summed(self._sums, ranks, self._folder)
+        )
+        for part in parts:
             bounds = part.starts.tolist()
             markers, values, whose = (
                 column.tolist() for column in (part.markers, part.states, part.who)
