@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.errors import UsageError
 from genome_server.compare.reading import read_some
-from genome_server.genomes.consents import for_devices
+from genome_server.genomes.consents import for_devices, hint_at
 from genome_server.learning.job import sources_of
 from genome_server.log import LogReader
 from genome_server.store.rows import CustomerRow
 from tests.unit._genomes import fresh, interaction, subject
+from tests.unit.ingesting import write
+from tests.unit.server_shell import Shell
 from tests.unit.test_consents import ALL, DERIVING, ELSEWHERE, HOME, SHOWN, bought
 
 
@@ -53,3 +56,29 @@ def test_names_that_look_withheld_are() -> None:
     assert for_devices(vocabulary, [f"home:{HOME}"]).markers[1] == f"home:{HOME}"
     with pytest.raises(UsageError):
         Vocabulary(bytes(16), ["withheld:1", "withheld:1"])
+
+
+def test_nobody_is_told_of_a_home_that_the_vocabulary_still_has() -> None:
+    vocabulary = Vocabulary(bytes(16), [f"home:{HOME}", "brand:acme"])
+    assert vocabulary.nearest(f"home:{HOME[:-1]}e") == f"home:{HOME}"
+    assert hint_at(vocabulary, f"home:{HOME[:-1]}e") == ""
+    assert hint_at(vocabulary, "brand:acne") == "; did you mean 'brand:acme'?"
+    assert hint_at(vocabulary, "zzz:yyy") == ""
+
+
+def test_who_asks_for_a_home_does_not_learn_whether_it_is_known(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    home = {"id": "1", "attributes": {"home": HOME}, "consent": ["learning", "location"]}
+    shell.call("import", "customers", write(tmp_path / "customers.jsonl", [home]))
+    shell.call("build")
+    with closing(shell.tenant.open_store()) as store:
+        known = store.subject_of("app", "1")
+        assert known is not None
+        assert store.erase_subject(known)
+        assert f"home:{HOME}" in store.vocabulary()
+        assert f"home:{ELSEWHERE}" not in store.vocabulary()
+    told = [
+        shell.json("genomes", "regions", "--marker", f"home:{cell}", code=1)["error"]["message"]
+        for cell in (HOME, ELSEWHERE)
+    ]
+    assert told[0].replace(HOME, "") == told[1].replace(ELSEWHERE, "")

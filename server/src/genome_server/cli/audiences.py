@@ -173,11 +173,12 @@ def _notes(store: Store, audience: AudienceRow) -> list[str]:
                 f"{len(missing):,} of {len(ids):,} ids are not known, {missing[0]!r} for one; "
                 "they join when they are imported"
             )
+    from genome_server.genomes.consents import hint_at
+
     vocabulary = store.vocabulary()
     for marker in audience.rule.get("any_of", ()):
         if vocabulary.index(marker) is None:
-            near = vocabulary.nearest(marker)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = hint_at(vocabulary, marker)
             notes.append(f"nobody has the marker {marker!r} so far{hint}")
     return notes
 

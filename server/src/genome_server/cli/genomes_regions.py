@@ -209,6 +209,7 @@ def _dna_of(
     store: Store, products: tuple[str, ...], markers: tuple[str, ...]
 ) -> list[tuple[str, list[tuple[str, int]]]]:
     """What is asked for, by name. Raises Refused with the nearest name."""
+    from genome_server.genomes.consents import hint_at, tells_home
     from genome_server.genomes.dna import StoreDna
     from genome_server.genomes.rows import built_schema
     from genome_server.ingest.dna import ONE_Q8
@@ -226,9 +227,10 @@ def _dna_of(
         wanted.append((name, things.product(document)))
     vocabulary = store.vocabulary()
     for marker in markers:
+        if tells_home(marker):  # whether anybody ever lived there is not to be found out here
+            raise Refused(f"{marker!r} says where somebody lives: that is what regions go by")
         if marker not in vocabulary:
-            near = vocabulary.nearest(marker)
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = hint_at(vocabulary, marker)
             raise Refused(f"no genome has ever had the marker {marker!r}{hint}")
         wanted.append((marker, [(marker, ONE_Q8)]))
     return wanted

@@ -84,6 +84,15 @@ def tells_home(marker: str) -> bool:
     return marker.startswith(HOME)
 
 
+def hint_at(vocabulary: Vocabulary, marker: str) -> str:
+    """What to say after a marker that nobody has: one that is like it; "" where none is.
+
+    Never where somebody lives: the vocabulary keeps such names after who lived there was erased.
+    """
+    near = vocabulary.nearest(marker)
+    return f"; did you mean {near!r}?" if near and not tells_home(near) else ""
+
+
 @lru_cache(maxsize=2)
 def homes(vocabulary: Vocabulary) -> frozenset[int]:
     """The indices of the markers that say where somebody lives."""
