@@ -59,7 +59,6 @@ class Worth:
     cost_known: float
     currency: str
     left_out: int
-    purchases: int
     regions: list[str]
 
 
@@ -147,7 +146,6 @@ class Purchases:
             cost_known=share,
             currency=names[counted] if counted >= 0 else "",
             left_out=len(lines) - len(kept),
-            purchases=len(kept),
             regions=main_regions(where, n),
         )
 
