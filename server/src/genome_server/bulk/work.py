@@ -20,10 +20,11 @@ import pyarrow as pa
 from genome_server.bulk.results import said_of
 from genome_server.errors import Refused
 from genome_server.files import write_whole
+from genome_server.times import DAY_MS
 
 #: A run that is to go on is not older, and the log remembers its parts for longer.
-RESUMED_MS: Final = 60 * 24 * 3_600_000
-KEPT_MS: Final = 90 * 24 * 3_600_000
+RESUMED_MS: Final = 60 * DAY_MS
+KEPT_MS: Final = 90 * DAY_MS
 _RUN: Final = "run.json"
 _LIST: Final = "list.bin"
 

@@ -21,6 +21,7 @@ import click
 
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options, describe
 from genome_server.errors import GenomeServerError
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_edge.v1 import release_pb2
@@ -31,7 +32,6 @@ GOOD: Final = "good"
 WARNING: Final = "warning"
 BAD: Final = "bad"
 
-_DAY_MS: Final = 86_400_000
 #: A certificate that ends sooner is worth a warning; so is less room, or a device silent longer.
 _SOON_DAYS: Final = 30
 _LITTLE_ROOM: Final = 5 * 1024**3
@@ -222,7 +222,7 @@ def _disk(tenant: Tenant) -> Iterator[Finding]:
 def _devices(store: Store, at_ms: int) -> Iterator[Finding]:
     devices = [device for device in store.devices() if not device.revoked]
     silent = sorted(
-        (d for d in devices if at_ms - max(d.seen_ms, d.created_ms) > _SILENT_DAYS * _DAY_MS),
+        (d for d in devices if at_ms - max(d.seen_ms, d.created_ms) > _SILENT_DAYS * DAY_MS),
         key=lambda d: d.seen_ms,
     )
     if not silent:
@@ -237,7 +237,7 @@ def _devices(store: Store, at_ms: int) -> Iterator[Finding]:
 
 def _days(ms: int) -> int:
     """Whole days, rounded down."""
-    return ms // _DAY_MS
+    return ms // DAY_MS
 
 
 def _print(console: Console, found: Sequence[Finding]) -> None:

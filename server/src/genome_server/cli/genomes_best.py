@@ -14,6 +14,7 @@ import click
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_named
 from genome_server.errors import Refused
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from edge_sdk.dna.markers import Vocabulary
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 _SHOWN = 12
-_DAY_MS = 86_400_000
 
 
 @click.command("best")
@@ -113,7 +113,7 @@ def _valued(
             worth = read_worth(
                 *(store, log, schema, genomes),
                 basis=basis,
-                since_ms=time.time_ns() // 1_000_000 - days * _DAY_MS,
+                since_ms=time.time_ns() // 1_000_000 - days * DAY_MS,
                 advance=advance,
             )
     finally:

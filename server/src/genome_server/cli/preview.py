@@ -22,12 +22,12 @@ from genome_server.ingest.nearest import KnownIds
 from genome_server.learning.export import ModelFacts, untrained_model
 from genome_server.learning.models import current_model
 from genome_server.releases.assemble import assemble, without_offers, without_tables
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
     from genome_server.store.protocol import Store
 
-_DAY_MS = 86_400_000
 _GONE = "offer {!r} is left out: this machine does not know its zone"
 
 
@@ -139,7 +139,7 @@ def _release(tenant: Tenant, store: Store) -> tuple[Release, str | None, list[st
         format=1,
         tenant=tenant.name,
         created_ms=now_ms,
-        expires_ms=now_ms + _DAY_MS,
+        expires_ms=now_ms + DAY_MS,
         lineage=schema.lineage(used),
     )
     return Release.from_parts(manifest, parts), name, left_out

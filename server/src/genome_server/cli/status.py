@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genome_server.cli.output import Console, common_options
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -21,7 +22,6 @@ _DOCUMENTS = {
     "placements": "placement",
     "places": "place",
 }
-_DAY_MS = 86_400_000
 _SOON_DAYS = 3
 _WORTH_COUNTING = 100
 
@@ -102,7 +102,7 @@ def _release(store: Store) -> dict[str, Any] | None:
         "version": newest.version,
         "created_ms": newest.created_ms,
         "expires_ms": newest.expires_ms,
-        "expires_in_days": round((newest.expires_ms - now_ms) / _DAY_MS, 1),
+        "expires_in_days": round((newest.expires_ms - now_ms) / DAY_MS, 1),
         "schema_epoch": newest.schema_epoch,
         "releases": len(store.releases()),
         "changed_since": changed,
@@ -111,7 +111,7 @@ def _release(store: Store) -> dict[str, Any] | None:
 
 def _devices(store: Store) -> dict[str, int]:
     devices = store.devices()
-    since = time.time_ns() // 1_000_000 - _DAY_MS
+    since = time.time_ns() // 1_000_000 - DAY_MS
     active = [device for device in devices if not device.revoked]
     return {
         "enrolled": len(active),

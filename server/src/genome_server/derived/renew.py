@@ -23,6 +23,7 @@ from genome_server.doings.reading import DONE, Doing, doings, frames_of
 from genome_server.genomes.dna import StoreDna
 from genome_server.log.reader import LogReader
 from genome_server.store.rows import CONSENT_LOCATION, CONSENT_PERSONALISATION
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 INSIGHTS_KEY: Final = "insights"
 """`meta` key of the limits that the last build learnt; empty where it derived nothing."""
 
-_DAY_MS: Final = 86_400_000
 _PROMOTIONS: Final = frozenset({"coupon", "voucher", "promotion"})
 _REDEEM: Final = "redeem"
 _ROWS_AT_ONCE: Final = 200_000
@@ -174,7 +174,7 @@ class _Reading:
         self._rows.append(
             (
                 self._numbers.setdefault(subject, len(self._numbers)),
-                doing.at_ms // _DAY_MS,
+                doing.at_ms // DAY_MS,
                 said.kind in self._money,
                 tender in _PROMOTIONS or said.kind == _REDEEM,
                 at_home,

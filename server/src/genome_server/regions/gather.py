@@ -25,8 +25,9 @@ from genome_server.doings.reading import PLACED, doings, frames_of
 from genome_server.genomes.consents import tells_home
 from genome_server.regions.cells import Ints, resolutions
 from genome_server.regions.crowd import UNIT, Crowd, Whereabouts, home_first
-from genome_server.regions.places import DAY_MS, Seen, homes, placed
+from genome_server.regions.places import Seen, homes, placed
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_LOCATION
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.log import LogReader

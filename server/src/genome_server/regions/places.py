@@ -24,6 +24,7 @@ from edge_sdk.errors import UsageError
 from genome_server.genomes.consents import STATED_HOME
 from genome_server.regions.cells import Cells, Ints, parents
 from genome_server.regions.crowd import Whereabouts, home_first, whereabouts
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.compare.matrix import Genomes
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 RESOLUTION: Final = 5
 """How fine the one region is that somebody is put into."""
-
-DAY_MS: Final = 86_400_000
 
 
 def homes(

@@ -41,11 +41,11 @@ from genome_server.releases.issue import issue, trusted_now
 from genome_server.releases.keyring import ROOT
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
+from genome_server.times import DAY_MS
 
 DEFAULT_EXPIRES_DAYS = 30
 # SDKs that know nothing of assets count them among the parts, and take no more than these.
 _PARTS_BEFORE_ASSETS = 32
-_DAY_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def publish(
     that, and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    expires_ms = now_ms + round(expires_days * _DAY_MS)
+    expires_ms = now_ms + round(expires_days * DAY_MS)
     with closing(tenant.open_store()) as store:
         schema = needed_schema(store)
         model, model_name = _model(tenant, store, untrained=untrained)

@@ -28,8 +28,8 @@ from genome_server.releases.issue import trusted_now
 from genome_server.releases.keyring import ROLES, here, role_keys, role_threshold
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import Store
+from genome_server.times import DAY_MS
 
-_DAY_MS = 24 * 3_600_000
 _ROLES = "trust-roles-1"
 
 
@@ -90,7 +90,7 @@ def rotate(tenant: Tenant, store: Store, wanted: Wanted) -> Drafted:
         raise UsageError("timestamps are signed by the running server alone: its threshold is 1")
     root = _changed(old, role, keys, threshold)
     if wanted.expires_days:
-        root.expires_ms = root.created_ms + round(wanted.expires_days * _DAY_MS)
+        root.expires_ms = root.created_ms + round(wanted.expires_days * DAY_MS)
     elif 0 < root.expires_ms <= root.created_ms:
         raise UsageError(
             f"root {old.version} has expired; say how long the next lasts: --expires-days"

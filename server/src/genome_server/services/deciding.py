@@ -35,15 +35,15 @@ from genome_server.services.room import Room
 from genome_server.services.server_caps import LoggedCaps
 from genome_server.services.sync_plan import rows_fit
 from genome_server.store.protocol import CONSENT_PERSONALISATION
+from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from edge_sdk.engine.cap_views import Blocked
     from edge_sdk.engine.record import Record
     from edge_sdk.engine.release import Release
 
-_DAY_MS = 24 * 3_600_000
 #: Outcomes are welcome for this long at least, whatever a placement's window says.
-REMEMBERED_MS = 30 * _DAY_MS
+REMEMBERED_MS = 30 * DAY_MS
 #: Decisions whose full form is kept, for whoever asks why. With a large catalogue one has 100 KB.
 _EXPLAINED = 128
 #: A withdrawal that the log holds is in the store by then.

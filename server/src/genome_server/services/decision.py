@@ -37,8 +37,9 @@ from genome_server.services.prepared import (
     own_event,
 )
 from genome_server.services.room import Room
+from genome_server.times import DAY_MS
 
-ANSWER_MS = 24 * 3_600_000
+ANSWER_MS = DAY_MS
 
 Request = TypeVar("Request")
 _Prepare = Callable[[Caller, Decider, Request], Prepared[Answer]]
