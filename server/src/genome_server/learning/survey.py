@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2, release_pb2
-from genome_server.genomes.events import Dna, EventReader, LinkSaid, event_ms
+from genome_server.genomes.events import Dna, EventReader, LinkSaid, time_of
 from genome_server.learning.outcomes import Outcomes
 from genome_server.learning.persons import Persons
 from genome_server.learning.thinned import Thinned
@@ -106,9 +106,7 @@ def read_event(frame: LoggedFrame) -> tuple[event_pb2.Event | None, int]:
         event = event_pb2.Event.FromString(frame.body)
     except DecodeError:
         return None, 0
-    if event.HasField("time"):
-        return event, event_ms(event.time, frame.received_ms)
-    return event, frame.time_ms
+    return event, time_of(event, frame)
 
 
 def label_of(said: event_pb2.Interaction, schema: DnaSchema) -> int:
