@@ -52,7 +52,11 @@ class One(NamedTuple):
 
 
 def compare(first: One, second: One, rarity: Floats) -> Comparison:
-    """Compare two genomes as of one hour; `rarity` is that of every marker."""
+    """Compare two genomes as of one hour; `rarity`, float64[markers], is that of every marker.
+
+    A genome without markers is like none: similarity 0, distance 1. Raises IndexError for a marker
+    that has no rarity.
+    """
     a, b = _weights(first, rarity), _weights(second, rarity)
     _, at_a, at_b = np.intersect1d(
         first.markers, second.markers, assume_unique=True, return_indices=True

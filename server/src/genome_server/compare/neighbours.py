@@ -165,7 +165,11 @@ class Neighbours:
     def search(self, markers: Rows, weights: Weights, count: int) -> tuple[Ints, Floats]:
         """The rows most like such a row, at most `count`, the most similar first, and how similar.
 
-        Rows that share no marker are not among them.
+        `markers` int32[m], each below `size` and once, and `weights` float32[m], of length 1 as a
+        whole, are the row; what comes back are row numbers int64[k] and similarities float64[k],
+        above 0 and at most 1, with k at most `count`. Of equally similar ones the smaller number
+        comes first. Rows that share no marker are not among them; the row itself is, where it is
+        indexed. Raises IndexError for a marker that is not below `size`.
         """
         rows, scores = self._scored(markers, weights, count)
         if len(scores) > 2 * count:

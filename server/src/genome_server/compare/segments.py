@@ -75,8 +75,9 @@ def cluster(
 ) -> Clustering:
     """Cut rows of length 1 (or empty) into at most `count` groups of at least `least`.
 
-    `start` are the directions to begin with, float64[k, markers], k at most `count`; where there
-    are fewer, those who are farthest from them make up the rest.
+    `rows` is a sparse float matrix[n, markers]. There are no groups at all where fewer than `least`
+    rows have a marker. `start` are the directions to begin with, float64[k, markers], k at most
+    `count`; where there are fewer, those who are farthest from them make up the rest.
     """
     full = np.flatnonzero(np.diff(rows.indptr))
     labels = np.full(rows.shape[0], -1, np.int64)
@@ -97,7 +98,10 @@ def cluster(
 
 
 def assign(rows: Matrix, directions: Floats) -> Ints:
-    """The nearest direction of each row; -1 for a row without markers or like none of them."""
+    """The nearest direction of each row, int64[n]; -1 for one without markers or like none of them.
+
+    `rows` is a sparse matrix[n, markers], `directions` float64[k, markers] of length 1 each.
+    """
     if len(directions) == 0:
         return np.full(rows.shape[0], -1, np.int64)
     scores = rows @ directions.T
@@ -107,7 +111,11 @@ def assign(rows: Matrix, directions: Floats) -> Ints:
 
 
 def first_directions(rows: Matrix, count: int) -> Floats:
-    """Where to begin without anything to go by: the same for every order of the rows."""
+    """Where to begin without anything to go by: the same for every order of the rows.
+
+    `rows` is a sparse matrix[n, markers] without empty rows; what comes back float64[k, markers] of
+    length 1, or zero: k is `count`, or 1 where there are no more rows or markers than that.
+    """
     import scipy.linalg as la
     from scipy.sparse.linalg import svds
 
@@ -127,7 +135,8 @@ def first_directions(rows: Matrix, count: int) -> Floats:
 def match(before: Ints, after: Ints, old: int, new: int) -> list[int | None]:
     """For each new group the old one that it goes on from, or None.
 
-    `before` and `after` say in which group each person is (-1: in none).
+    `before` and `after`, int64[n], say in which of `old` and of `new` groups each person is (-1: in
+    none). The list has `new` entries; no old group stands twice in it.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -143,7 +152,11 @@ def match(before: Ints, after: Ints, old: int, new: int) -> list[int | None]:
 
 
 def traits(rows: Matrix, labels: Ints, group: int, least: int = LEAST_PEOPLE) -> list[Trait]:
-    """What a group has more of than all, most telling first: by how much more its rows weigh."""
+    """What a group has more of than all, most telling first: by how much more its rows weigh.
+
+    `rows` is a sparse matrix[n, markers] and `labels` int64[n] the group of each row (-1: none, who
+    is not among all either). Markers that fewer than `least` of the group have are left out.
+    """
     inside = rows[np.flatnonzero(labels == group)]
     everybody = rows[np.flatnonzero(labels >= 0)]
     size = rows.shape[1]

@@ -6,7 +6,12 @@ from genome_server.genomes.events import LinkSaid
 
 
 class Persons:
-    """Links between subjects; of each pair the latest word counts, and of two at once "apart"."""
+    """Links between subjects; of each pair the latest word counts, and of two at once "apart".
+
+    By the rule of `genomes.rows.person_of`, which walks from one subject. Here all persons are
+    found at once, and since when each is known to be one, which training needs and a walk does not
+    tell.
+    """
 
     def __init__(self) -> None:
         self._words: dict[tuple[bytes, bytes], tuple[int, bool]] = {}

@@ -30,7 +30,10 @@ def resolutions(cells: Cells) -> Ints:
 
 
 def parents(cells: Cells, resolution: int) -> Cells:
-    """The cells of this resolution that hold these; one that is coarser stays as it is."""
+    """The cells of this resolution that hold these, uint64[n]; one that is coarser stays as it is.
+
+    `resolution` is from 0 to 15; IndexError beyond.
+    """
     blank = cells & ~(_FIFTEEN << _SHIFT)
     raised = blank | np.uint64(resolution) << _SHIFT | _FINER[resolution]
     return np.where(resolutions(cells) > resolution, raised, cells)
@@ -58,5 +61,5 @@ def kilometres(here: Floats, there: Floats) -> Floats:
 
 
 def edge_km(resolution: int) -> float:
-    """The mean length of an edge of a cell of this resolution, in kilometres."""
+    """The mean length of an edge of a cell of this resolution (0 to 15), in kilometres."""
     return _EDGE_KM[resolution]

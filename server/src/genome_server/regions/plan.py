@@ -34,7 +34,8 @@ class Item(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Units that a marker draws to a store (below 0: keeps away), against the plain share."""
+    """Units, whole or parts, that a marker draws to a store (below 0: keeps away), against the
+    plain share."""
 
     marker: str
     units: float
@@ -44,8 +45,11 @@ class Draw(NamedTuple):
 class StockPlan:
     """Whole units by store and product: int64[stores, products].
 
-    `wanted` float64[stores, products] is what the genomes want of all that there will be;
-    `plain_share` float64[stores] the plain plan's shares. `draws` says, by (store, product), which
+    `units` are to be sent by the genomes, `plain` by the plain shares, `stock` is there already;
+    `left_over` and `plain_left_over`, int64[products], found no room. `wanted` float64[stores,
+    products] is what the genomes want of all that there will be; `plain_share` float64[stores] the
+    plain plan's shares, against which `draws` are; `nobodys` float64[products] the share (0 to 1)
+    that no store's reach has or that is withheld. `draws` says, by (store, product), which
     markers made the difference, the strongest first. `by_customers` are the products with which no
     genome shares a marker that may be shown: they go by the plain shares.
     """
@@ -65,7 +69,10 @@ class StockPlan:
     by_customers: tuple[str, ...]
 
     def sales(self, units: Ints, wanted: Floats | None = None) -> Floats:
-        """Units of each product that are sold where so many (default: `wanted`) are wanted."""
+        """Units of each product, float64[products], that are sold where so many are wanted.
+
+        `units` int64 and `wanted` (default: the plan's) are of [stores, products].
+        """
         sold: Floats = np.minimum(self.stock + units, self.wanted if wanted is None else wanted)
         return np.asarray(sold.sum(axis=0))
 

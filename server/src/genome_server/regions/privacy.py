@@ -66,7 +66,8 @@ class _Node:
 def group(person: Ints, cell: Cells, resolution: int, least: int) -> Grouping:
     """Group the cells in which people are: person int64[n], cell uint64[n] of at most `resolution`.
 
-    A pair may stand several times. `resolution` is from `COARSEST` to 15.
+    A pair may stand several times. `resolution` is from `COARSEST` to 15, `least` a number of
+    people. Without anybody the grouping is empty.
     """
     cells, begins, people = _by_cell(person, cell)
     ends = np.append(begins, len(people))[1:].tolist()

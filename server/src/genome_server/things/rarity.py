@@ -6,6 +6,9 @@ in 1/256 and says what is left out. Integers only: every machine finds the same.
 
     factor = floor + (1 - floor) * min(1, log2(products / count) / log2(full_at))
 
+This is of products, and goes into what is imprinted. `compare.matrix.rarity_of` is another
+statistic: how rare a marker is among people, as a float, and only where genomes are compared.
+
 A marker that was not counted (its product came later) counts fully until the next `dna learn`.
 """
 
