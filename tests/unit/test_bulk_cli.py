@@ -11,19 +11,19 @@ from typing import Any
 
 import grpc
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from genome_edge.v1 import decision_pb2
 from genome_server.bulk.moments import ForAll, MomentMaker, said_for_all
 from genome_server.bulk.order import Order
 from genome_server.bulk.results import SCHEMA
 from genome_server.bulk.run import decide_list
-from genome_server.cli import cli
 from genome_server.home import Home, Tenant
 from genome_server.ingest.readers import RawRow
 from genome_server.store.protocol import AudienceRow, CustomerRow
 from tests.serving import AGREED, add_thin, offer, publish_release, serving
 from tests.unit.lists import a_tenant, copied, decisions, go, receipts, rows
+from tests.unit.server_shell import Shell
 from tests.unit.thin_clients import Thin
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bulk.md").read_text(encoding="utf-8")
@@ -36,11 +36,7 @@ def tenant(tmp_path: Path) -> Tenant:
 
 
 def call(tenant: Tenant, *arguments: object, code: int = 0) -> Result:
-    home = str(tenant.dir.parent.parent)
-    done = CliRunner().invoke(cli, ["--home", home, *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    assert "Traceback" not in done.output
-    return done
+    return Shell(tenant.dir.parents[2], made=False).call(*arguments, code=code)
 
 
 def test_the_page_does_what_it_says(

@@ -17,6 +17,7 @@ from edge_sdk._posix import FileLock
 from genome_server.cli import cli
 from genome_server.home import Home, Tenant
 from genome_server.setup import set_up
+from tests.unit.server_shell import Shell
 
 INTERACTION = {
     "interaction_id": "i1",
@@ -42,9 +43,7 @@ def call(tenant: Tenant, *arguments: object) -> Result:
 
 
 def told(tenant: Tenant, *arguments: object, code: int) -> Any:
-    done = call(tenant, *arguments, "--json")
-    assert done.exit_code == code, done.output
-    return json.loads(done.stdout)
+    return Shell(tenant.dir.parents[2], made=False).json(*arguments, code=code)
 
 
 def interactions(path: Path) -> Path:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from edge_sdk.sync import roles
 from edge_sdk.sync.trust import manifest_digest, verify_manifest
 from genome_edge.v1 import release_pb2, sync_pb2
-from genome_server.cli import cli
 from genome_server.genomes.build import build
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DeviceRow, Store
 from tests.serving import make_home, now_ms, offer
+from tests.unit.server_shell import Shell
 
 
-class Person:
-    """Calls commands on one home."""
+class Person(Shell):
+    """Calls commands on a home that has something to publish."""
 
     def __init__(self, root: Path) -> None:
-        self.tenant = make_home(root / "home").tenant()
-        self.home = str(root / "home")
+        make_home(root / "home")
+        super().__init__(root, made=False)
 
-    def call(self, *arguments: object, code: int = 0) -> str:
-        done = CliRunner().invoke(cli, ["--home", self.home, *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        assert "Traceback" not in done.output
-        return done.output
-
-    def json(self, *arguments: object, code: int = 0) -> Any:
-        done = CliRunner().invoke(cli, ["--home", self.home, *map(str, arguments), "--json"])
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout)
+    def said(self, *arguments: object, code: int = 0) -> str:
+        """What it printed."""
+        return self.call(*arguments, code=code).output
 
 
 @pytest.fixture
@@ -123,7 +113,7 @@ def test_a_canary_is_promoted_with_its_version_and_rolled_back_under_a_new_one(
     # More of them get it, and those that had it keep it.
     person.call("releases", "promote", 2, "--share", "60%")
     assert sum(device.sync() == 2 for device in fleet) > held.count(2)
-    assert "devices never go back" in person.call("releases", "promote", 2, "--share", 0.1, code=1)
+    assert "devices never go back" in person.said("releases", "promote", 2, "--share", 0.1, code=1)
     done = person.json("releases", "promote", 2)
     assert (done["version"], done["share"], done["renewed"]) == (2, 1.0, False)
     assert {device.sync() for device in fleet} == {2}
@@ -135,8 +125,8 @@ def test_a_canary_is_promoted_with_its_version_and_rolled_back_under_a_new_one(
     assert fleet[0].manifest.content_of == 1
     states = [one["state"] for one in person.json("releases", "list")["releases"]]
     assert states == ["in force", "withdrawn", "superseded"]
-    assert "was withdrawn" in person.call("releases", "promote", 2, code=1)
-    assert "is superseded" in person.call("releases", "promote", 1, code=1)
+    assert "was withdrawn" in person.said("releases", "promote", 2, code=1)
+    assert "is superseded" in person.said("releases", "promote", 1, code=1)
     # Forward again, by name.
     again = person.json("releases", "rollback", "--to", 2)
     assert (again["version"], again["content_of"]) == (4, 2)
@@ -157,10 +147,10 @@ def test_another_channel_gets_the_same_content_under_a_new_version(
     assert (done["version"], done["channel"], done["content_of"]) == (2, "stable", 1)
     assert device.sync() == 2
     assert person.json("releases", "diff", 1, 2)["parts"] == {}
-    assert "same content" in person.call("releases", "diff", 1, 2)
-    assert "no release 9" in person.call("releases", "show", 9, code=1)
-    assert "had no other content" in person.call("releases", "rollback", code=1)
-    assert "no release to go back" in person.call("releases", "rollback", "--channel", "x", code=1)
+    assert "same content" in person.said("releases", "diff", 1, 2)
+    assert "no release 9" in person.said("releases", "show", 9, code=1)
+    assert "had no other content" in person.said("releases", "rollback", code=1)
+    assert "no release to go back" in person.said("releases", "rollback", "--channel", "x", code=1)
     person.call("devices", "channel", "dev-1", "Not A Channel", code=2)
 
 
@@ -175,12 +165,12 @@ def test_a_diff_names_what_changed(person: Person, store: Store) -> None:
     assert {"offers", "vocabulary"} <= found["parts"].keys()
     assert found["bytes_to_send"] == sum(part["after"] for part in found["parts"].values())
     assert found["markers_added"] == 1
-    said = person.call("releases", "diff", 1, 2)
+    said = person.said("releases", "diff", 1, 2)
     assert "offer new: added" in said
     shown = person.json("releases", "show", 2)
     assert len(shown["signed_by"]) == 1
     assert {part["name"] for part in shown["parts"]} >= {"offers", "model"}
-    assert person.call("releases", "show", 2).startswith("Release 2 on channel stable, 100%")
+    assert person.said("releases", "show", 2).startswith("Release 2 on channel stable, 100%")
 
 
 def test_a_lost_part_stops_a_rollback(person: Person, store: Store) -> None:
@@ -190,13 +180,13 @@ def test_a_lost_part_stops_a_rollback(person: Person, store: Store) -> None:
     shown = person.json("releases", "show", 1)
     digest = next(part["sha256"] for part in shown["parts"] if part["name"] == "offers")
     (person.tenant.parts_dir / digest).unlink()
-    assert "'offers' is gone" in person.call("releases", "rollback", code=1)
+    assert "'offers' is gone" in person.said("releases", "rollback", code=1)
     assert [row.version for row in store.releases_in_force()] == [done["version"]]
 
 
 @pytest.mark.parametrize("share", ["0", "0%", "101%", "1.1", "x", "-5%", "nan"])
 def test_a_share_that_makes_no_sense_is_refused(person: Person, share: str) -> None:
-    assert "5%" in person.call("publish", "--share", share, code=2)
+    assert "5%" in person.said("publish", "--share", share, code=2)
 
 
 def test_publishing_says_which_devices_lack_a_feature(person: Person, store: Store) -> None:
@@ -216,15 +206,15 @@ def test_publishing_says_which_devices_lack_a_feature(person: Person, store: Sto
             },
         },
     }
-    assert "their SDK lacks offline-age-1" in person.call("publish", "--untrained", "--dry-run")
+    assert "their SDK lacks offline-age-1" in person.said("publish", "--untrained", "--dry-run")
 
 
 def test_pausing_offers(person: Person, store: Store) -> None:
     person.call("publish", "--untrained")
     fleet = [Device(person, store, f"dev-{number}") for number in range(3)]
-    assert person.call("offers", "stops") == "No offer was ever stopped.\n"
-    assert "did you mean 'taxi'" in person.call("offers", "pause", "taxo", code=1)
-    assert "--force" in person.call("offers", "pause", "taxo", code=1)
+    assert person.said("offers", "stops") == "No offer was ever stopped.\n"
+    assert "did you mean 'taxi'" in person.said("offers", "pause", "taxo", code=1)
+    assert "--force" in person.said("offers", "pause", "taxo", code=1)
     stopped = person.json("offers", "pause", "taxi", "spa", "--reason", "price is wrong")
     assert [one["id"] for one in stopped["offers"]] == ["spa", "taxi"]
     assert stopped["offers"][0]["reason"] == "price is wrong"
@@ -239,10 +229,10 @@ def test_pausing_offers(person: Person, store: Store) -> None:
     for part in person.tenant.parts_dir.iterdir():
         part.unlink()  # a stop does not wait for what was lost
     person.call("offers", "pause", "spa")
-    assert "is on 1 of 3 devices" in person.call("offers", "stops")
+    assert "is on 1 of 3 devices" in person.said("offers", "stops")
     assert person.json("offers", "show", "spa")["stopped"]
-    assert "# stopped" in person.call("offers", "show", "spa")
-    assert "is not stopped" in person.call("offers", "resume", "bus", code=1)
+    assert "# stopped" in person.said("offers", "show", "spa")
+    assert "is not stopped" in person.said("offers", "resume", "bus", code=1)
     again = person.json("offers", "resume", "spa")
     assert again["version"] > stopped["version"]
     for device in fleet:
@@ -259,8 +249,8 @@ def test_codes_name_a_channel(person: Person, store: Store) -> None:
     assert made["channel"] == "beta"
     person.call("devices", "enrol", "--channel", "B E", code=2)
     for command in (["publish", "--to"], ["releases", "rollback", "--channel"]):
-        assert "no name for a channel" in person.call(*command, "B E", code=2)
+        assert "no name for a channel" in person.said(*command, "B E", code=2)
     Device(person, store, "dev-1")
-    assert "publish --to beta" in person.call("devices", "channel", "dev-1", "beta")
+    assert "publish --to beta" in person.said("devices", "channel", "dev-1", "beta")
     person.call("publish", "--untrained", "--to", "beta")
-    assert "note" not in person.call("devices", "channel", "dev-1", "beta")
+    assert "note" not in person.said("devices", "channel", "dev-1", "beta")

@@ -3,7 +3,6 @@ and what is derived stays as the last build had it."""
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from dataclasses import dataclass
@@ -12,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genome_server.cli import cli
 from genome_server.compare.reading import read_genomes
 from genome_server.derived.renew import insights_of
 from genome_server.genomes import build as build_module
 from genome_server.genomes.live import LiveConsumer
 from tests.unit._genomes import DNA_YAML, NOW_MS, Happened, House, consent, fresh, interaction, link
 from tests.unit.ingesting import write
+from tests.unit.server_shell import Shell
 
 DERIVING = DNA_YAML.replace("buy: {weight: 2,", "buy: {weight: 2, beside: [tender, channel],")
 AGREED = 1 << 1 | 1 << 3
@@ -181,9 +179,7 @@ AT = "2026-03-0{}T10:00:00Z"
 
 
 def call(home: Path, *arguments: object) -> Any:
-    done = CliRunner().invoke(cli, ["--home", str(home), *map(str, arguments), "--json"])
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+    return Shell(home.parent, made=False).json(*arguments)
 
 
 def shop(home: Path, links: list[dict[str, Any]]) -> dict[str, Any]:
@@ -237,8 +233,7 @@ def test_what_is_derived_is_shown_as_such(tmp_path: Path) -> None:
     dna = home / "tenants" / "default" / "dna.yaml"
     dna.write_text(dna.read_text().replace("derive: []", "derive: [life-stage]"))
     call(home, "build")
-    done = CliRunner().invoke(cli, ["--home", str(home), "genomes", "show", "anna"])
-    assert done.exit_code == 0, done.output
+    done = Shell(home.parent, made=False).call("genomes", "show", "anna")
     heading, fact = done.output.split("insight", 1)[1].splitlines()[:2]
     assert heading == "  (derived by the last build)"
     assert fact.endswith("life-stage-adult")
