@@ -141,3 +141,17 @@ def test_when_spark_cannot_the_genomes_are_as_they_were(
         assert "The genomes are as they were" in found.output
         assert list(house.store.genomes()) == before
         assert not list(house.dir.glob("build-*"))
+
+
+def test_without_java_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tenant(tmp_path) as house:
+        house.log(STORY)
+        monkeypatch.delenv("JAVA_HOME", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        found = build(house, "--spark", "local[2]")
+        assert found.exit_code == 1
+        assert "Spark needs Java, and there is none: install Java 17 or later" in found.output
+        monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+        found = build(house, "--spark", "local[2]")
+        assert f"there is none in {tmp_path}/bin, where JAVA_HOME points" in found.output
+        assert not house.states()

@@ -83,18 +83,6 @@ def test_without_spark_it_says_what_to_install(home: Path, monkeypatch: pytest.M
     assert stored(home) == {}
 
 
-def test_without_java_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyspark", reason="`make test-spark` installs it")
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setenv("PATH", str(home))
-    found = build(home, "--spark", "local[2]")
-    assert found.exit_code == 1
-    assert "Spark needs Java, and there is none: install Java 17 or later" in found.output
-    monkeypatch.setenv("JAVA_HOME", str(home))
-    found = build(home, "--spark", "local[2]")
-    assert f"there is none in {home}/bin, where JAVA_HOME points" in found.output
-
-
 def test_rows_that_a_worker_wrote_elsewhere_are_missed(tmp_path: Path) -> None:
     """Spark says that it wrote them, and on that machine it did."""
     for part, people in ((0, [0, 1]), (3, [12]), (10, [40, 41, 42])):
