@@ -88,7 +88,7 @@ def test_the_release_key_is_replaced(
     root = follow(person, store, roles.Standing(pinned)).root
     with pytest.raises(TrustError):
         verify_manifest(before, root, now_ms(), 0)
-    assert "was replaced" in person.call("releases", "promote", 1, code=1)
+    assert "was replaced" in person.said("releases", "promote", 1, code=1)
     # Nothing changed but the key.
     assert person.json("publish", "--untrained")["changed"] == []
     assert verify_manifest(newest(store), root, now_ms(), 1).version == 2
@@ -100,8 +100,8 @@ def test_a_release_key_that_was_lost_is_replaced(
     person: Person, store: Store, pinned: release_pb2.TrustRoot
 ) -> None:
     person.tenant.release_key_path.unlink()
-    assert "keys rotate release" in person.call("publish", "--untrained", code=1)
-    assert "keys rotate release" in person.call("init", code=1)
+    assert "keys rotate release" in person.said("publish", "--untrained", code=1)
+    assert "keys rotate release" in person.said("init", code=1)
     person.call("keys", "rotate", "release")
     person.call("publish", "--untrained")
     root = follow(person, store, roles.Standing(pinned)).root
@@ -121,11 +121,11 @@ def test_the_timestamp_key_is_replaced_with_all_that_it_signed(
     # Lost: what was signed goes on until it expires; a new key takes over.
     (name,) = ids(person, "timestamp")
     (person.tenant.keys_dir / f"timestamp-{name}.pem").unlink()
-    assert "keys rotate timestamp" in person.call("offers", "pause", "spa", code=1)
+    assert "keys rotate timestamp" in person.said("offers", "pause", "spa", code=1)
     person.call("keys", "rotate", "timestamp")
     person.call("offers", "pause", "spa")
     assert follow(person, store, after).stopped == {"taxi", "spa"}
-    assert "its threshold is 1" in person.call(
+    assert "its threshold is 1" in person.said(
         "keys", "rotate", "timestamp", "--threshold", 2, code=2
     )
 
@@ -147,12 +147,12 @@ def test_a_second_root_key_is_kept_elsewhere(
     elsewhere.mkdir()
     key = elsewhere / "root.pem"
     public = person.json("keys", "make", key)["public"]
-    assert "is never replaced" in person.call("keys", "make", key, code=1)
+    assert "is never replaced" in person.said("keys", "make", key, code=1)
     moved = tmp_path / "root-2.pb"
 
     def sign_elsewhere() -> None:
         person.call("keys", "export", moved)
-        assert "which says" in person.call("keys", "sign", moved, "--key", key)
+        assert "which says" in person.said("keys", "sign", moved, "--key", key)
 
     # Both must sign from now on; the new one has to agree to that.
     said = person.json("keys", "rotate", "root", "--add", public, "--threshold", 2, code=1)
@@ -177,18 +177,18 @@ def test_a_second_root_key_is_kept_elsewhere(
     assert listed["roles"]["root"]["threshold"] == 2
     assert [one["here"] for one in listed["roles"]["root"]["keys"]] == [True, False]
     # The release key needs both now.
-    assert "1 more of root 2" in person.call("keys", "rotate", "release", code=1)
+    assert "1 more of root 2" in person.said("keys", "rotate", "release", code=1)
     sign_elsewhere()
     person.call("keys", "import", moved)
     # The root key that is here was stolen: the other one and a new one replace it.
-    assert "Root 4 waits for signatures" in person.call("keys", "rotate", "root", code=1)
+    assert "Root 4 waits for signatures" in person.said("keys", "rotate", "root", code=1)
     sign_elsewhere()
     person.call("keys", "import", moved)
     standing = follow(person, store, roles.Standing(pinned))
     assert standing.root.version == 4
     assert pinned.root_keys[0] not in standing.root.root_keys
     # An old one is not taken twice, nor another tenant's.
-    assert "what follows here is root 5" in person.call("keys", "import", moved, code=1)
+    assert "what follows here is root 5" in person.said("keys", "import", moved, code=1)
 
 
 def said_ids(person: Person, public: str) -> list[str]:
@@ -198,30 +198,30 @@ def said_ids(person: Person, public: str) -> list[str]:
 def test_what_makes_no_sense_is_refused(
     person: Person, store: Store, pinned: release_pb2.TrustRoot, tmp_path: Path
 ) -> None:
-    assert "64 hex digits" in person.call("keys", "rotate", "root", "--add", "zz", code=2)
-    assert "names no one key" in person.call("keys", "rotate", "root", "--retire", "00", code=2)
-    assert "no root that devices" in person.call(
+    assert "64 hex digits" in person.said("keys", "rotate", "root", "--add", "zz", code=2)
+    assert "names no one key" in person.said("keys", "rotate", "root", "--retire", "00", code=2)
+    assert "no root that devices" in person.said(
         "keys", "rotate", "release", "--threshold", 3, code=2
     )
-    assert "changes nothing" in person.call("keys", "rotate", "root", "--no-new", code=2)
+    assert "changes nothing" in person.said("keys", "rotate", "root", "--no-new", code=2)
     for role in ("root", "release", "timestamp"):
         only = ids(person, role)[0]
-        said = person.call("keys", "rotate", role, "--no-new", "--retire", only, code=2)
+        said = person.said("keys", "rotate", role, "--no-new", "--retire", only, code=2)
         assert "no key any more" in said
     assert not person.tenant.next_root_path.exists()
     # A key stands in one role only.
     twice = pinned.root_keys[0].hex()
-    assert "repeated key" in person.call("keys", "rotate", "release", "--add", twice, code=2)
+    assert "repeated key" in person.said("keys", "rotate", "release", "--add", twice, code=2)
     (tmp_path / "junk").write_bytes(b"\xff junk")
-    assert "no exported root" in person.call("keys", "import", tmp_path / "junk", code=1)
-    assert "there is no file" in person.call("keys", "import", tmp_path / "none", code=1)
+    assert "no exported root" in person.said("keys", "import", tmp_path / "junk", code=1)
+    assert "there is no file" in person.said("keys", "import", tmp_path / "none", code=1)
     person.call("keys", "export", tmp_path / "root")
-    assert "no key" in person.call(
+    assert "no key" in person.said(
         "keys", "sign", tmp_path / "root", "--key", tmp_path / "junk", code=1
     )
     other = tmp_path / "other.pem"
     DeviceKey.generate().save(other)
-    assert "does not name this key" in person.call(
+    assert "does not name this key" in person.said(
         "keys", "sign", tmp_path / "root", "--key", other
     )
     assert TrustDesk(person.tenant, store).root() == pinned
@@ -241,7 +241,7 @@ def test_a_root_that_was_tampered_with_lacks_signatures(
             signatures=[release_pb2.ManifestSignature(key_id=key_id(pinned.root_keys[0]))],
         ).SerializeToString()
     )
-    assert "no good signature" in person.call("keys", "import", forged, code=1)
+    assert "no good signature" in person.said("keys", "import", forged, code=1)
     assert not person.tenant.next_root_path.exists()
     assert TrustDesk(person.tenant, store).root() == pinned
 
@@ -251,7 +251,7 @@ def test_an_expiry_and_the_life_of_timestamps(
 ) -> None:
     person.call("keys", "rotate", "root", "--expires-days", 400)
     assert follow(person, store, roles.Standing(pinned)).root.expires_ms > now_ms()
-    assert "expires" in person.call("keys", "list")
+    assert "expires" in person.said("keys", "list")
     person.call("keys", "life", "14d")
     assert json.loads(json.dumps(person.json("keys", "list")))["timestamp_life_hours"] == 14 * 24
     person.call("keys", "life", "30m", code=2)
@@ -289,7 +289,7 @@ def test_a_store_from_before_a_rotation_takes_the_newest_root_from_beside_the_ke
         verify_manifest(newest(restored), standing.root, now_ms(), 1)
     # A root of other keys is no root that follows.
     (person.tenant.roots_dir / "5.pb").write_bytes(b"junk")
-    assert "does not follow" in person.call("keys", "list", code=1)
+    assert "does not follow" in person.said("keys", "list", code=1)
 
 
 def test_a_store_from_before_a_rotation_works_with_its_old_keys(
