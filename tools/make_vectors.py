@@ -158,15 +158,24 @@ def encode(
     as_of: int,
     profile: dict[int, int],
     most: int,
+    distinct: list[int],
 ) -> list[tuple[int, int, int]]:
-    """(index, code, code of quantiser 2) of the strongest at hour `as_of`, ascending by index."""
+    """(index, code, code of quantiser 2) of those that rank highest at hour `as_of`, ascending by
+    index: the strongest, or where `distinct` says something the most distinct."""
     strengths = {
         index: math.floor(value / growth(as_of, half_lives[index]))
         for index, value in state.items()
     }
     for index, strength in profile.items():
         strengths[index] = max(strengths.get(index, 0), strength)
-    seen = [(-s, index, quantise(s)) for index, s in strengths.items() if quantise(s) > 0]
+
+    def rank(index: int, strength: int) -> int:
+        if not distinct:
+            return strength
+        weight = ([*distinct, *[192] * len(half_lives)])[index]
+        return (ilog2_q8(ONE + strength) - ilog2_q8(ONE)) * weight
+
+    seen = [(-rank(i, s), i, quantise(s)) for i, s in strengths.items() if quantise(s) > 0]
     return sorted(
         (index, code, quantise2(max(state.get(index, 0), profile.get(index, 0))))
         for _, index, code in sorted(seen)[:most]
@@ -182,7 +191,7 @@ def encoding_vectors() -> dict[str, Any]:
         | {rng.randrange(2 ** rng.randrange(1, 50)) for _ in range(40)}
     )
     rows = []
-    for case in range(12):
+    for case in range(18):
         n = rng.choice([0, 1, 5, 40, 100])
         half_lives = [rng.choice([0, 3, 24, 720, 2160]) for _ in range(max(n, 4))]
         as_of = 0 if n == 0 else rng.randrange(-3000, 70)
@@ -193,12 +202,15 @@ def encoding_vectors() -> dict[str, Any]:
             state[index] = min(math.floor(grown), 2**63 - 1)
         profile = {i: rng.choice([ONE // 2, ONE, 3 * ONE]) for i in range(case % 4)}
         most = rng.choice([8, 64])
-        encoded = encode(state, half_lives, as_of, profile, most)
+        known = n // 2 * (case - 12)  # of the last six cases some markers, then all and more
+        distinct = [rng.choice([0, 3, 40, 192]) for _ in range(known)]
+        encoded = encode(state, half_lives, as_of, profile, most, distinct)
         rows.append(
             {
                 "half_lives_hours": half_lives,
                 "as_of_hour": as_of,
                 "max_markers": most,
+                "distinct": distinct,
                 "state": [list(item) for item in sorted(state.items())],
                 "profile_q24": [list(item) for item in sorted(profile.items())],
                 "indices": [index for index, _, _ in encoded],

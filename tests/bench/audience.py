@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 from edge_sdk.dna.columns import encode
-from edge_sdk.dna.schema import MAX_MARKERS
 from edge_sdk.store.genome_files import write_content
 from edge_sdk.store.snapshot import Snapshot
 from examples.datasets import DataSetMissing
 from genome_edge.v1 import dna_pb2
+from genome_server.dna_words import MAX_MARKERS
 from genome_server.learning.metrics import auc
 from tests.bench import journey, segment, segment_grocer
 from tests.bench.figures import Figures
@@ -60,23 +60,29 @@ def run(figures: Figures) -> None:
 
 
 def lost(lines: journey.Lines, figures: Figures) -> None:
-    """What a device's 64 markers in codes cost, of whole genomes: step by step, and in all."""
+    """What a device's markers in codes cost, of whole genomes: step by step, and in all."""
     found = journey.worth(lines)
     figures.add("snapshot.whole_auc", found["whole"].auc, "AUC")
     figures.add("snapshot.quantised.auc_lost", found["wire"].lost - found["pruned"].lost, "AUC")
-    for name, arm in (("pruned.", "pruned"), ("", "wire"), ("rare_first.", "rare_first")):
+    for name, arm in (
+        ("strongest_64.", "strongest"),
+        ("distinctive_64.", "distinctive"),
+        ("pruned.", "pruned"),
+        ("", "wire"),
+    ):
         figures.add(f"snapshot.{name}auc_lost", found[arm].lost, "AUC")
         figures.add(f"snapshot.{name}auc_lost.low", found[arm].low, "AUC")
         figures.add(f"snapshot.{name}auc_lost.high", found[arm].high, "AUC")
-    # Who redeems a coupon, which `segment` asks in full: boosting on rows of 64 and of everything.
-    cases = {most: segment_grocer.coupon_cases(most=most) for most in (MAX_MARKERS, _ALL)}
-    judge = cases[_ALL].judge
-    label, person = cases[_ALL].label[judge], cases[_ALL].person[judge]
-    said = {most: segment.scores(some)["genome"] for most, some in cases.items()}
-    whole = auc(label, said[_ALL]) or 0.0
-    figures.add("snapshot.coupon.whole_auc", whole, "AUC")
-    gone = whole - (auc(label, said[MAX_MARKERS]) or 0.0)
-    figures.add("snapshot.coupon.pruned.auc_lost", gone, "AUC")
-    low, high = segment.auc_difference(label, said[_ALL], said[MAX_MARKERS], person)
-    figures.add("snapshot.coupon.pruned.auc_lost.low", low, "AUC")
-    figures.add("snapshot.coupon.pruned.auc_lost.high", high, "AUC")
+    # Who redeems a coupon, as `segment` asks in full: boosting on rows of these and of everything.
+    whole = segment_grocer.coupon_cases(most=_ALL)
+    judge = whole.judge
+    label, person = whole.label[judge], whole.person[judge]
+    best = segment.scores(whole)["genome"]
+    figures.add("snapshot.coupon.whole_auc", auc(label, best) or 0.0, "AUC")
+    for name, most, distinct in (("strongest_64", 64, False), ("pruned", MAX_MARKERS, True)):
+        some = segment.scores(segment_grocer.coupon_cases(most=most, distinct=distinct))["genome"]
+        gone = (auc(label, best) or 0.0) - (auc(label, some) or 0.0)
+        low, high = segment.auc_difference(label, best, some, person)
+        figures.add(f"snapshot.coupon.{name}.auc_lost", gone, "AUC")
+        figures.add(f"snapshot.coupon.{name}.auc_lost.low", low, "AUC")
+        figures.add(f"snapshot.coupon.{name}.auc_lost.high", high, "AUC")

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 
 from edge_sdk.dna.columns import Columns
 from edge_sdk.dna.genome import STRENGTHS
-from edge_sdk.dna.schema import HOUR_MS, DnaSchema, default_schema
+from edge_sdk.dna.schema import HOUR_MS, ONE_Q24, DnaSchema, default_schema
 from examples.datasets import find
 from genome_edge.v1 import dna_pb2
+from genome_server.dna_words import MAX_MARKERS
+from genome_server.genomes.distinct import Counted, ranks, table, weights_of
 from genome_server.learning.metrics import auc
 from tests.bench.segment import auc_difference
 
@@ -105,7 +107,8 @@ class Part(NamedTuple):
 
 
 def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
-    """So many customers, some at a time, each with the 64 markers that a device sees."""
+    """So many customers, some at a time, each with the markers that a new tenant's devices see."""
+    distinct = distinct_of(lines, np.arange(len(lines.hours)))
     rng = np.random.default_rng(seed)
     order = np.argsort(lines.household, kind="stable")
     sizes = np.bincount(lines.household)
@@ -117,7 +120,7 @@ def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
         own = order[firsts[like[of]] + rng.integers(0, sizes[like[of]])]
         line = np.where(rng.random(len(of)) < 0.5, own, rng.integers(0, len(lines.hours), len(of)))
         part, now = genomes(lines, like, of, line)
-        yield kept(part, now, lines.schema.max_markers)
+        yield kept(part, ranked(part, now, distinct), MAX_MARKERS)
 
 
 def genomes(lines: Lines, like: Array, of: Array, line: Array) -> tuple[Part, Array]:
@@ -136,15 +139,29 @@ def genomes(lines: Lines, like: Array, of: Array, line: Array) -> tuple[Part, Ar
     value = np.bincount(at, grown)
     who, marker = np.divmod(keys, len(lines.names))
     now = value * np.exp2(-newest[who] / lines.half_lives[marker])
-    return Part(who, marker, value, newest, like), now
+    seen = now >= _FAINTEST
+    return Part(who[seen], marker[seen], value[seen], newest, like), now[seen]
+
+
+def distinct_of(lines: Lines, some: Array) -> bytes:
+    """Which markers tell customers apart, counted over some of the lines as builds do."""
+    there = lines.markers[some]
+    counts = np.bincount(there[there >= 0], minlength=len(lines.names))
+    return table(Counted(len(some), counts))
+
+
+def ranked(part: Part, now: Array, distinct: bytes) -> Array:
+    """How markers of such strengths rank in the rows of devices."""
+    weights = weights_of(distinct, len(distinct))
+    return ranks((now * ONE_Q24).astype(np.int64), part.marker, weights)
 
 
 def kept(part: Part, rank: Array, most: int) -> Part:
     """Of each genome the markers that rank highest, ties to the smaller index, at most so many."""
     who, marker = part.who, part.marker
-    ranked = np.lexsort((marker, -rank, who))
-    place = np.arange(len(who)) - np.searchsorted(who[ranked], who[ranked])
-    stay = np.sort(ranked[(place < most) & (rank[ranked] >= _FAINTEST)])
+    order = np.lexsort((marker, -rank, who))
+    place = np.arange(len(who)) - np.searchsorted(who[order], who[order])
+    stay = np.sort(order[place < most])
     return part._replace(who=who[stay], marker=marker[stay], value=part.value[stay])
 
 
@@ -198,10 +215,12 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
     fitted to each half of the households and judged by the other. What is kept:
 
     - `whole`: every marker, exactly;
-    - `pruned`: the strongest 64, exactly;
-    - `wire`: the same as a device gets them, in quantiser 2's codes;
-    - `rare_first`: 64, exactly, of which a marker of few lines may displace a stronger common one:
-      by log2(1 + strength) times the logarithm of all lines over those with the marker.
+    - `strongest`: the strongest 64, exactly;
+    - `distinctive`: the 64 that tell customers apart best, exactly;
+    - `pruned`: the 60 of a new tenant's devices, the most distinctive, exactly;
+    - `wire`: the same as a device gets them, in quantiser 2's codes.
+
+    What is distinctive is counted over the lines that genomes are made of.
     """
     rng = np.random.default_rng([seed, 2])
     order = np.lexsort((lines.hours, lines.household))
@@ -210,10 +229,7 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
     early = sizes * 3 // 4
     later = np.arange(len(order)) >= (firsts[:-1] + early)[lines.household[order]]
     known, asked = order[~later], order[later]
-    there = lines.markers[lines.markers >= 0]
-    rarity = np.log(
-        len(lines.hours) / np.maximum(np.bincount(there, minlength=len(lines.names)), 1)
-    )
+    distinct = distinct_of(lines, known)
     shown: dict[str, list[Array]] = {}
     bought, households = [], []
     for start in range(0, count, _AT_ONCE):
@@ -223,15 +239,16 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
         own = order[firsts[like[of]] + rng.integers(0, early[like[of]])]
         line = np.where(rng.random(len(of)) < 0.5, own, rng.choice(known, len(of)))
         part, now = genomes(lines, like, of, line)
-        most = lines.schema.max_markers
-        pruned = kept(part, now, most)
+        rank = ranked(part, now, distinct)
+        pruned = kept(part, rank, MAX_MARKERS)
         ways = {
             "whole": (part, part.value),
             "pruned": (pruned, pruned.value),
             "wire": (pruned, STRENGTHS[2][codes(pruned.value)]),
         }
-        rare = kept(part, np.log2(1.0 + now) * rarity[part.marker], most)
-        ways["rare_first"] = (rare, rare.value)
+        for name, by in (("strongest", now), ("distinctive", rank)):
+            most = kept(part, by, lines.schema.max_markers)
+            ways[name] = (most, most.value)
         who = np.repeat(np.arange(n), _SHOWN)
         theirs = order[firsts[like[who]] + rng.integers(early[like[who]], sizes[like[who]])]
         product = lines.markers[np.concatenate([theirs, rng.choice(asked, len(who))])]

@@ -7,7 +7,7 @@ hour of the question, from what happened in an earlier hour.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +19,7 @@ from edge_sdk.dna.imprint import event_weight, explode, vote
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule, default_schema
 from examples.datasets import DataSetMissing
+from genome_server.genomes.distinct import Counted, table
 from genome_server.learning.history import History, PastImprint
 from genome_server.learning.metrics import auc
 from tests.bench.figures import Figures
@@ -69,6 +70,13 @@ class Genomes:
         if key not in self._given:
             self._given[key] = explode(self._schema, one.kind, one.dna)
         return self._given[key]
+
+    def distinct(self, before_hour: int) -> bytes:
+        """Which markers tell apart, counted over what was done before an hour, as builds do."""
+        past = [one for events in self._did.values() for one in events if one.hour < before_hour]
+        times = Counter(name for one in past for name, _, _ in self._exploded(one))
+        counts = [times[name] for name in self.vocabulary]
+        return table(Counted(len(past), np.array(counts, np.int64)))
 
     def at(self, person: Any, hours: Sequence[int]) -> Iterable[dict[int, float]]:
         """Weights by marker index at each hour, which ascend; of what came in an earlier hour."""
@@ -129,8 +137,8 @@ def scores(cases: Cases) -> dict[str, Array]:
             continue
         found["popularity"][judge] = rates(cases.base, cases.label, learn, judge)
         found["segment"][judge] = segment_rates(cases, learn, judge)
-        for name, table in tables.items():
-            found[name][judge] = boosted(table, cases.label, learn, judge)
+        for name, features in tables.items():
+            found[name][judge] = boosted(features, cases.label, learn, judge)
     return {name: each[cases.judge] for name, each in found.items()}
 
 

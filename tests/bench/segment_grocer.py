@@ -179,9 +179,13 @@ def _by_profile(events: Events, known: dict[int, dict[str, str]], until: int) ->
 
 
 def coupon_cases(
-    judged_from: str = JUDGED_FROM, judged_until: str = "9999", most: int = MAX_MARKERS
+    judged_from: str = JUDGED_FROM,
+    judged_until: str = "9999",
+    most: int = MAX_MARKERS,
+    distinct: bool = False,
 ) -> Cases:
-    """Every household that a campaign was sent to, whose genomes have so many markers at most.
+    """Every household that a campaign was sent to, whose genomes have so many markers at most: the
+    strongest, or the most distinct by what was done before `judged_from`.
 
     Raises DataSetMissing.
     """
@@ -217,7 +221,11 @@ def coupon_cases(
         kind = campaigns[campaign]["campaign_type"].lower().replace(" ", "-")
         did[household].append(Did(_hour(start), "receive", ((f"campaign:{kind}", 256),)))
     first = min(one.hour for events in did.values() for one in events)
-    genomes = Genomes(replace(schema_of(first - 24), max_markers=most), did)
+    schema = replace(schema_of(first - 24), max_markers=most)
+    genomes = Genomes(schema, did)
+    if distinct:
+        told = genomes.distinct(_hour(judged_from))
+        genomes = Genomes(replace(schema, distinct=told), did)
     known = profiles(folder)
     rows: list[dict[int, float]] = []
     by_person: dict[int, list[int]] = defaultdict(list)

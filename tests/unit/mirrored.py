@@ -29,7 +29,7 @@ from edge_sdk.sync.genomes_transaction import GenomesTransaction
 from edge_sdk.sync.parts_transaction import Here
 from edge_sdk.sync.trust import Limits
 from genome_edge.v1 import event_pb2, release_pb2, sync_pb2
-from genome_server.dna_file import default_text
+from genome_server.dna_words import default_text
 from genome_server.genomes.build import build
 from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import built_schema, row_of

@@ -12,13 +12,12 @@ import pytest
 from edge_sdk.dna.schema import ONE_Q24, default_schema
 from genome_server.dna_file import (
     add_profile_namespaces,
-    default_text,
     load_schema,
     move_landmark,
     read_derived,
     read_schema,
 )
-from genome_server.dna_words import default_kinds, default_namespaces
+from genome_server.dna_words import default_kinds, default_namespaces, default_text
 from genome_server.errors import SchemaFileError
 from genome_server.store.sqlite import SqliteStore
 
@@ -44,6 +43,7 @@ def test_the_default_file_is_the_default_schema(file: Path) -> None:
     rules = default_schema(schema.landmark_hour, epoch=0)
     assert schema == replace(
         rules,
+        max_markers=60,
         kinds=tuple(default_kinds(rules)),
         namespaces=tuple(default_namespaces(rules)),
     )
@@ -106,7 +106,7 @@ kinds:
         ("derive: []", "derive: [rmf]", "did you mean 'rfm'?"),
         ("derive: []", "derive: some", "a list of names, or all"),
         ("label: success", "label: yes", "kinds.click.label"),
-        ("max_markers: 64", "max_markers: many", "max_markers"),
+        ("max_markers: 60", "max_markers: many", "max_markers"),
         ("place: 60d", "place: {half_life: 1d, max_markers: 0}", "namespaces.place.max_markers"),
         ("place: 60d", "place: {half_life: 1d, max_markers: 65}", "from 1 to 64"),
     ],

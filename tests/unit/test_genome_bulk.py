@@ -31,17 +31,19 @@ profiles = st.dictionaries(st.integers(0, len(VOCABULARY) - 1), st.integers(0, 1
     st.sampled_from([1, 2]),
     st.sampled_from([1, 3, 64]),
     st.dictionaries(st.sampled_from("abc"), st.integers(1, 5)),
+    st.binary(max_size=2 * len(VOCABULARY)),
 )
 def test_they_are_the_rows_one_by_one(
     people: list[tuple[GenomeState, dict[int, int]]],
     quantiser: int,
     most: int,
     quotas: dict[str, int],
+    distinct: bytes,
 ) -> None:
     namespaces = tuple(
         NamespaceRule(name, hours, max_markers=quotas.get(name, 0))
         for name, hours in HALF_LIVES.items()
     )
-    schema = DnaSchema(1, HOUR, namespaces, (), 0, quantiser, most)
+    schema = DnaSchema(1, HOUR, namespaces, (), 0, quantiser, most, distinct)
     found = encode_rows([s for s, _ in people], [p for _, p in people], schema, VOCABULARY)
     assert found == [encode_row(s, p, schema, VOCABULARY) for s, p in people]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from genome_server.dna_file import default_text
+from genome_server.dna_words import default_text
 from genome_server.things.fields import FieldError
 from genome_server.things.settings import Settings, read_settings
 from genome_server.things.text import Rule

@@ -68,6 +68,7 @@ def test_rows(case: dict[str, Any], quantiser: int) -> None:
         kinds=(),
         default_half_life_hours=0,
         max_markers=case["max_markers"],
+        distinct=bytes(case["distinct"]),
         quantiser=quantiser,
     )
     vocabulary = Vocabulary(bytes(16), [f"h{i}:x" for i in range(len(half_lives))])

@@ -11,9 +11,10 @@ are added that the file does not say:
   later one, of that and the file's, counts.
 - *The epoch.* It grows by one whenever the schema differs from the last one
   seen, whichever way it came about; rows of different epochs never mix. How
-  long something counts in the moment is in no row and begins no epoch. The DNA
-  of things belongs to it: another section `text`, `rarity` or `content`, and
-  what `dna learn` counted, begin a new one.
+  long something counts in the moment is in no row and begins no epoch. Which
+  markers tell customers apart (`keep: distinctive`) belongs to it, and so does
+  the DNA of things: another section `text`, `rarity` or `content`, and what
+  `dna learn` counted, begin a new one.
 
     schema = load_schema(tenant.dna_path, store)
 """
@@ -25,7 +26,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,26 +34,20 @@ import yaml
 
 from edge_sdk.dna.markers import nearest_name
 from edge_sdk.dna.schema import (
-    MAX_DOUBLINGS,
     MAX_MARKERS,
     MOMENT_HALF_LIVES_S,
     ONE_Q24,
     DnaSchema,
     KindRule,
     NamespaceRule,
-    default_schema,
 )
 from edge_sdk.errors import UsageError
 from genome_server.derived.insights import NAMES, NAMESPACE
 from genome_server.dna_words import (
     LABELS,
-    default_kinds,
-    default_namespaces,
-    spell_hours,
-    spell_kind,
-    spell_namespace,
 )
 from genome_server.errors import SchemaFileError
+from genome_server.genomes.distinct_kept import kept
 from genome_server.things.dna import Things
 from genome_server.things.fields import FieldError, mapping, namespace, only
 from genome_server.things.kept import NEWEST_EPOCH, keep_epoch, things_under
@@ -60,10 +55,6 @@ from genome_server.things.settings import SECTIONS, Settings, read_settings
 
 if TYPE_CHECKING:
     from genome_server.store.protocol import Store
-
-#: How far before today a new landmark lies: what is imported of the past still
-#: counts finely, and 25 half-lives of the shortest kind still lie ahead.
-LANDMARK_DAYS_BACK = 180
 
 _DIGEST_KEY = "schema_digest"
 _PROFILE_KEY = "profile_namespaces"
@@ -76,6 +67,7 @@ _FIELDS = (
     "landmark",
     "default_half_life",
     "profile_weight",
+    "keep",
     "max_markers",
     "quantiser",
     "namespaces",
@@ -83,68 +75,8 @@ _FIELDS = (
     "derive",
     *SECTIONS,
 )
+_KEEPS = ("strongest", "distinctive")
 _KIND_FIELDS = ("weight", "money", "dwell", "beside", "prefix", "label")
-
-
-def default_text(now: datetime) -> str:
-    """The file that `init` writes; the landmark lies some months before `now`."""
-    first = (now.astimezone(UTC) - timedelta(days=LANDMARK_DAYS_BACK)).date()
-    rules = default_schema(0)
-    names = "\n".join(
-        f"  {rule.name}: {spell_namespace(rule)}" for rule in default_namespaces(rules)
-    )
-    kinds = "\n".join(f"  {rule.name}: {spell_kind(rule)}" for rule in default_kinds(rules))
-    return f"""\
-# The DNA schema of this tenant: how markers fade, and what interactions weigh.
-# A change takes effect with the next `genome-server build` and `publish`.
-
-# Strengths are kept as of this day. It must not lie in the future, and lasts
-# {MAX_DOUBLINGS} times the shortest half-life below; builds move it on before that is used up.
-landmark: {first.isoformat()}
-
-# A strength has halved after its half-life: hours (36h), days (30d), or never.
-default_half_life: {spell_hours(rules.default_half_life_hours)}
-
-# What a fact of a customer's profile weighs (a purchase weighs 2). Namespaces of
-# customers' attributes that are not listed below never fade and weigh this much.
-profile_weight: 1.0
-
-# The strongest markers of a genome that a device sees.
-max_markers: {MAX_MARKERS}
-
-# How strengths are written for devices: 2, in steps that an imprint elsewhere leaves alone, so
-# that little is sent; 1, which is meant where nothing is said here, for SDKs before 0.2.
-quantiser: {rules.quantiser}
-
-# Half-life by namespace. A namespace of profiles: `age: {{profile: 2.0}}`.
-#   moment       what went on before counts half as much in the moment after so long: 90s, 30m,
-#                2h, or none, which forgets it at once
-#   max_markers  of this namespace a device sees so many at most: `word: {{half_life: 120d,
-#                max_markers: 16}}`
-namespaces:
-{names}
-
-# What a kind of interaction weighs, from 0 to 32.
-#   money   added for each doubling of (1 + amount): money is a louder vote
-#   dwell   added for each doubling of (1 + seconds looked at): staying is a vote
-#   beside  what is imprinted beside the DNA: [tender, channel, daypart], as far as it is said
-#   prefix  put before every namespace, so that refusing is remembered as such
-#   label   how training reads it: success, refusal, or neither (left out)
-kinds:
-{kinds}
-
-# What each build derives of customers who agreed to personalisation: `all`, or a list of
-#   {", ".join(NAMES)}
-derive: []
-
-# What texts say becomes DNA, too: claims, flavours, sizes, words; without the section they are
-# not read. `description`, `size` and more can be read as well: docs/dna.md.
-text:
-  products: [title]
-# `genome-server dna learn` finds what is rare in the catalogue; until then this has no effect.
-# rarity:
-#   min_products: 2
-"""
 
 
 def load_schema(path: Path, store: Store) -> DnaSchema:
@@ -157,6 +89,8 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     schema = with_profiles(schema, profile_namespaces(store) | derived, weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
     schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
+    if read_distinctive(path):
+        schema = replace(schema, distinct=kept(store).table)
     settings = read_things(path)
     with store.transaction():
         things = things_under(store, settings)
@@ -181,6 +115,17 @@ def read_derived(path: Path) -> tuple[str, ...]:
     """What builds derive of customers; see `genome_server.derived`. Raises SchemaFileError."""
     try:
         return _derived(_read(path))
+    except FieldError as error:
+        raise SchemaFileError(f"{path}: {error}") from error
+
+
+def read_distinctive(path: Path) -> bool:
+    """Whether rows keep what tells customers apart, and not what is strongest.
+
+    Raises SchemaFileError.
+    """
+    try:
+        return _distinctive(_read(path))
     except FieldError as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
@@ -216,6 +161,7 @@ def read_schema(path: Path) -> tuple[DnaSchema, int]:
     try:
         weight = _weight(document.get("profile_weight", 1.0), "profile_weight")
         _derived(document)
+        _distinctive(document)
         return _schema(document), weight
     except (UsageError, FieldError) as error:
         raise SchemaFileError(f"{path}: {error}") from error
@@ -279,6 +225,13 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
         max_markers=_whole(document.get("max_markers", MAX_MARKERS), "max_markers"),
         quantiser=_whole(document.get("quantiser", 1), "quantiser"),
     )
+
+
+def _distinctive(document: Mapping[str, Any]) -> bool:
+    said = document.get("keep", _KEEPS[0])
+    if said not in _KEEPS:
+        raise FieldError(f"keep: {said!r} is none of {', '.join(_KEEPS)}")
+    return bool(said == _KEEPS[1])
 
 
 def _namespace(name: object, value: object) -> NamespaceRule:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.sync.keys import DeviceKey
-from genome_server.dna_file import default_text, load_schema
+from genome_server.dna_file import load_schema
+from genome_server.dna_words import default_text
 from genome_server.errors import Refused
 from genome_server.files import write_whole
 from genome_server.ingest.audiences import refresh

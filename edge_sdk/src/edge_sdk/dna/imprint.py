@@ -34,6 +34,7 @@ from edge_sdk.dna.schema import (
     MAX_HALF_LIFE_HOURS,
     MAX_SALIENCE_Q8,
     MAX_WEIGHT_Q24,
+    MOST_DISTINCT,
     ONE_Q24,
     DnaSchema,
 )
@@ -41,6 +42,7 @@ from edge_sdk.errors import FormatError, LandmarkExhausted, UsageError
 
 STATE_MAX: Final = (1 << 63) - 1
 _SMALLEST_Q24: Final = 1 << 14  # what quantiser 1's code 1 stands for; fainter is left out
+_ONE_LOG2_Q8: Final = 24 << 8
 _MICROS: Final = 1_000_000
 _STATE_HEAD: Final = struct.Struct("<BqI")
 _STATE_VERSION: Final = 1
@@ -270,6 +272,14 @@ def profile_strengths(
     return strengths
 
 
+def rank(strength: int, index: int, distinct: bytes) -> int:
+    """What decides whether a marker of this strength (q24) stays in a row, see `DnaSchema`."""
+    if not distinct:
+        return strength
+    weight = distinct[index] if index < len(distinct) else MOST_DISTINCT
+    return (ilog2_q8(ONE_Q24 + strength) - _ONE_LOG2_Q8) * weight
+
+
 def encode_row(
     state: GenomeState,
     profile: Mapping[int, int],
@@ -281,9 +291,10 @@ def encode_row(
 ) -> Row:
     """Quantise a state and a profile (index → q24) into the row that devices hold.
 
-    The strongest `max_markers` at the hour of the newest imprint stay, and of a
-    namespace as many as its quota; ties go to the smaller index. Their codes are
-    those of the schema's quantiser: 1 says the strength at that hour, 2 the state itself.
+    Of strengths at the hour of the newest imprint the `max_markers` that rank highest stay, and of
+    a namespace as many as its quota; ties go to the smaller index. They rank by strength, or by
+    `rank` where the schema says what is distinct. Their codes are those of the schema's quantiser:
+    1 says the strength at that hour, 2 the state itself.
     """
     as_of = 0 if state.newest_hour is None else state.newest_hour - schema.landmark_hour
     half_lives = schema.half_lives(vocabulary)
@@ -293,21 +304,21 @@ def encode_row(
         if strength >= _SMALLEST_Q24 and strength > strengths.get(index, 0):
             strengths[index] = strength
     ranked = sorted(
-        ((strength, index) for index, strength in strengths.items() if strength >= _SMALLEST_Q24),
-        key=lambda pair: (-pair[0], pair[1]),
+        (index for index, strength in strengths.items() if strength >= _SMALLEST_Q24),
+        key=lambda index: (-rank(strengths[index], index, schema.distinct), index),
     )
     if schema.quotas:
         left = dict(schema.quotas)
         fits = []
-        for pair in ranked:
-            namespace = vocabulary.name(pair[1]).partition(":")[0]
+        for index in ranked:
+            namespace = vocabulary.name(index).partition(":")[0]
             room = left.get(namespace, 1)
             if room:
-                fits.append(pair)
+                fits.append(index)
                 if namespace in left:
                     left[namespace] = room - 1
         ranked = fits
-    kept = sorted((index, strength) for strength, index in ranked[: schema.max_markers])
+    kept = [(index, strengths[index]) for index in sorted(ranked[: schema.max_markers])]
     if schema.quantiser == 1:
         codes = [quantise(strength) for _, strength in kept]
     else:

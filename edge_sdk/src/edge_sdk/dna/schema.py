@@ -27,6 +27,7 @@ MAX_SALIENCE_Q8: Final = 4096
 MAX_HALF_LIFE_HOURS: Final = 10 * 366 * 24
 QUANTISERS: Final = (1, 2)
 MAX_MARKERS: Final = 64
+MOST_DISTINCT: Final = 192
 MAX_DOUBLINGS: Final = 25
 MAX_MOMENT_HALF_LIFE_S: Final = 7 * 24 * 3600
 # Of namespaces that a schema does not list, in seconds.
@@ -102,7 +103,11 @@ class KindRule:
 
 @dataclass(frozen=True)
 class DnaSchema:
-    """The rules that belong together with a set of genome rows. Validated when built."""
+    """The rules that belong together with a set of genome rows. Validated when built.
+
+    `distinct` says by vocabulary index how far a marker tells customers apart, 0 … 192 (beyond its
+    end: 192), which decides what a row keeps; empty: the strongest.
+    """
 
     epoch: int
     landmark_hour: int
@@ -111,6 +116,7 @@ class DnaSchema:
     default_half_life_hours: int
     quantiser: int = 1
     max_markers: int = MAX_MARKERS
+    distinct: bytes = b""
     _half_lives: weakref.WeakKeyDictionary[Vocabulary, npt.NDArray[np.float64]] = field(
         default_factory=weakref.WeakKeyDictionary, init=False, repr=False, compare=False
     )
@@ -163,6 +169,7 @@ class DnaSchema:
             default_half_life_hours=message.default_half_life_hours,
             quantiser=message.quantiser,
             max_markers=message.max_markers,
+            distinct=message.distinct,
         )
 
     def to_proto(self) -> dna_pb2.DnaSchema:
@@ -172,6 +179,7 @@ class DnaSchema:
             landmark_hour=self.landmark_hour,
             quantiser=self.quantiser,
             max_markers=self.max_markers,
+            distinct=self.distinct,
             namespaces=[
                 dna_pb2.NamespaceRule(
                     name=n.name,

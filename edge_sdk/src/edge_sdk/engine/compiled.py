@@ -234,7 +234,7 @@ class _Writer(pickle.Pickler):
         if kind is DnaSchema:
             return DnaSchema, (
                 thing.epoch, thing.landmark_hour, thing.namespaces, thing.kinds,
-                thing.default_half_life_hours, thing.quantiser, thing.max_markers,
+                thing.default_half_life_hours, thing.quantiser, thing.max_markers, thing.distinct,
             )  # fmt: skip
         if thing is UTC_ZONE:  # of which there is one
             return _utc, ()

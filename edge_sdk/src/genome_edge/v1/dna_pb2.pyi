@@ -60,7 +60,7 @@ class KindRule(_message.Message):
     def __init__(self, name: _Optional[str] = ..., weight_q24: _Optional[int] = ..., money_weight_q24: _Optional[int] = ..., marker_prefix: _Optional[str] = ..., label: _Optional[int] = ..., dwell_weight_q24: _Optional[int] = ..., beside: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DnaSchema(_message.Message):
-    __slots__ = ("epoch", "landmark_hour", "quantiser", "max_markers", "namespaces", "kinds", "default_half_life_hours")
+    __slots__ = ("epoch", "landmark_hour", "quantiser", "max_markers", "namespaces", "kinds", "default_half_life_hours", "distinct")
     epoch: int
     landmark_hour: int
     quantiser: int
@@ -68,7 +68,8 @@ class DnaSchema(_message.Message):
     namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceRule]
     kinds: _containers.RepeatedCompositeFieldContainer[KindRule]
     default_half_life_hours: int
-    def __init__(self, epoch: _Optional[int] = ..., landmark_hour: _Optional[int] = ..., quantiser: _Optional[int] = ..., max_markers: _Optional[int] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceRule, _Mapping]]] = ..., kinds: _Optional[_Iterable[_Union[KindRule, _Mapping]]] = ..., default_half_life_hours: _Optional[int] = ...) -> None: ...
+    distinct: bytes
+    def __init__(self, epoch: _Optional[int] = ..., landmark_hour: _Optional[int] = ..., quantiser: _Optional[int] = ..., max_markers: _Optional[int] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceRule, _Mapping]]] = ..., kinds: _Optional[_Iterable[_Union[KindRule, _Mapping]]] = ..., default_half_life_hours: _Optional[int] = ..., distinct: _Optional[bytes] = ...) -> None: ...
 
 class GenomeBlock(_message.Message):
     __slots__ = ("lineage", "subjects", "consents", "as_of_hours", "counts", "index_deltas", "strengths")

@@ -31,6 +31,7 @@ from genome_server.compare.matrix import (
 from genome_server.derived import Insights
 from genome_server.derived.renew import insights_of
 from genome_server.genomes.consents import counting, homes, tells_home
+from genome_server.genomes.distinct import weights_of
 from genome_server.genomes.quotas import quotas_of
 from genome_server.genomes.rows import (
     GENOMES,
@@ -282,6 +283,7 @@ class _Reading:
             len(waiting),
             self._schema.max_markers,
             quotas_of(self._schema, self._vocabulary),
+            weights_of(self._schema.distinct, len(self._vocabulary)),
         )
         self._pages.append((np.diff(starts), kept, strong))
 

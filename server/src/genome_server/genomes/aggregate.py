@@ -144,6 +144,18 @@ def arranged(done: Table, ranks: Table) -> Table:
     return found.rename(who="rank").select(*DONE.names)
 
 
+def times(interactions: Table, ranks: Table) -> Table:
+    """(thing, times): how often those subjects that have a rank did something to each thing."""
+    known = interactions.join(ranks, "who").select("thing")
+    return known.group_by("thing").agg(times=known.count())
+
+
+def carrying(times: Table, dna: Table) -> Table:
+    """(marker, times): how many of these interactions imprint each marker."""
+    found = times.join(dna, "thing").select("marker", "times")
+    return found.group_by("marker").agg(times=found.times.sum())
+
+
 def newest(done: Table) -> Table:
     """(who, newest, times): the hour since the landmark of what each subject did last; how often
     it did something."""

@@ -19,6 +19,7 @@ from edge_sdk.dna.genome import NOBODY, Row, dequantise
 from edge_sdk.dna.imprint import GenomeState, encode_row, mantissa
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
+from genome_server.genomes.distinct import ranks, weights_of
 from genome_server.genomes.quotas import quotas_of
 
 _SMALLEST: Final = 1 << 14
@@ -50,10 +51,12 @@ def encode_rows(
         np.concatenate((value, facts)),
     )
     seen = np.flatnonzero(strength >= _SMALLEST)
+    rank = ranks(strength[seen], index[seen], weights_of(schema.distinct, len(vocabulary)))
     quotas = quotas_of(schema, vocabulary)
     if quotas is not None:
-        seen = seen[quotas.fitting(row[seen], index[seen], strength[seen])]
-    kept = seen[_strongest(row[seen], strength[seen], schema.max_markers, len(states))]
+        fitting = quotas.fitting(row[seen], index[seen], rank)
+        seen, rank = seen[fitting], rank[fitting]
+    kept = seen[_highest(row[seen], rank, schema.max_markers, len(states))]
     if schema.quantiser == 1:
         codes = np.searchsorted(_steps(1), strength[kept], side="right").astype(np.uint8)
     else:
@@ -118,11 +121,11 @@ def _merged(
     return row[order], index[order], strength[fresh], value[fresh]
 
 
-def _strongest(row: _Ints, strength: _Ints, most: int, rows: int) -> _Ints:
+def _highest(row: _Ints, rank: _Ints, most: int, rows: int) -> _Ints:
     """Positions of what stays of entries that are ordered by row; of equals the first stays."""
     counts = np.bincount(row, minlength=rows)
     full = np.flatnonzero(counts[row] > most)
-    ranked = full[np.argsort(-strength[full], kind="stable")]
+    ranked = full[np.argsort(-rank[full], kind="stable")]
     # The smaller the numbers, the quicker is a stable sort.
     ranked = ranked[np.argsort(row[ranked].astype(np.min_scalar_type(rows)), kind="stable")]
     sizes = counts[counts > most]

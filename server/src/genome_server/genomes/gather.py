@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
 import pyarrow as pa
 
 from edge_sdk.dna.imprint import GenomeState
@@ -20,6 +21,7 @@ from edge_sdk.dna.schema import DnaSchema
 from genome_server.genomes import aggregate, tables
 from genome_server.genomes.aggregation import Aggregation, Engine
 from genome_server.genomes.columns import ColumnReader, ThingDna
+from genome_server.genomes.distinct import Counted
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSaid
 from genome_server.genomes.rows import SubjectState, person_of
@@ -151,6 +153,15 @@ class Gathering:
                 begin, end = bounds[i], bounds[i + 1]
                 sums = dict(zip(markers[begin:end], values[begin:end], strict=True))
                 yield people[by_rank[whose[i]]], GenomeState(sums, newest + landmark)
+
+    def carrying(self, subjects: Collection[bytes]) -> Counted:
+        """How many interactions of these subjects there are, and how many imprint each marker."""
+        known = self._reader.people
+        chosen = [known[one] for one in subjects if one in known]
+        count, found = self._sums.carrying(tables.ranks(list(known), chosen))
+        markers = np.zeros(len(self._store.vocabulary()), np.int64)
+        markers[found["marker"].to_numpy()] = found["times"].to_numpy()
+        return Counted(count, markers)
 
     def repeated(self) -> int:
         """How many imprints were not counted, because an earlier event has their id."""

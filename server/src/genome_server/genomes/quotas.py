@@ -30,11 +30,10 @@ class Quotas(NamedTuple):
     group: _Ints
     most: _Ints
 
-    def fitting(self, rows: _Ints, markers: _Ints, strengths: npt.NDArray[Any]) -> _Ints:
-        """Positions of the entries that stay, ascending.
+    def fitting(self, rows: _Ints, markers: _Ints, ranks: npt.NDArray[Any]) -> _Ints:
+        """Positions of the entries that stay, ascending: of a namespace those that rank highest.
 
-        Entries are ordered by row and marker, each once; of equal strengths the smaller marker
-        stays.
+        Entries are ordered by row and marker, each once; of equal ranks the smaller marker stays.
         """
         group = self.group[markers]
         limited = np.flatnonzero(group)
@@ -42,7 +41,7 @@ class Quotas(NamedTuple):
             return np.arange(len(rows))
         group = group[limited]
         keys = rows[limited] * len(self.most) + group
-        order = np.lexsort((-strengths[limited], keys))
+        order = np.lexsort((-ranks[limited], keys))
         keys = keys[order]
         first = np.flatnonzero(np.diff(keys, prepend=-1))
         place = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
