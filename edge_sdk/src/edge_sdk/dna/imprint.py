@@ -273,7 +273,7 @@ def profile_strengths(
 
 
 def rank(strength: int, index: int, distinct: bytes) -> int:
-    """What decides whether a marker of this strength (q24) stays in a row, see `DnaSchema`."""
+    """What a marker of this strength (q24) stays in a row by, under `DnaSchema.distinct`."""
     if not distinct:
         return strength
     weight = distinct[index] if index < len(distinct) else MOST_DISTINCT
@@ -291,10 +291,9 @@ def encode_row(
 ) -> Row:
     """Quantise a state and a profile (index → q24) into the row that devices hold.
 
-    Of strengths at the hour of the newest imprint the `max_markers` that rank highest stay, and of
-    a namespace as many as its quota; ties go to the smaller index. They rank by strength, or by
-    `rank` where the schema says what is distinct. Their codes are those of the schema's quantiser:
-    1 says the strength at that hour, 2 the state itself.
+    The `max_markers` of highest `rank` at the hour of the newest imprint stay, and of a
+    namespace as many as its quota; ties go to the smaller index. Their codes are
+    those of the schema's quantiser: 1 says the strength at that hour, 2 the state itself.
     """
     as_of = 0 if state.newest_hour is None else state.newest_hour - schema.landmark_hour
     half_lives = schema.half_lives(vocabulary)

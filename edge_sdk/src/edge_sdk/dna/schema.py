@@ -105,8 +105,8 @@ class KindRule:
 class DnaSchema:
     """The rules that belong together with a set of genome rows. Validated when built.
 
-    `distinct` says by vocabulary index how far a marker tells customers apart, 0 … 192 (beyond its
-    end: 192), which decides what a row keeps; empty: the strongest.
+    `distinct`: what a marker's rank is multiplied by, by vocabulary index (beyond its end 192);
+    empty: rows keep the strongest.
     """
 
     epoch: int

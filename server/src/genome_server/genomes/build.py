@@ -175,7 +175,7 @@ def _distinct(
     return renewed, renewed.distinct != schema.distinct
 
 
-def _agreed(store: Store, words: dict[bytes, dict[int, bool]]) -> set[bytes]:
+def _agreed(store: Store, words: dict[bytes, dict[int, Word]]) -> set[bytes]:
     """Those who agreed that what they do is learnt from, pending words included."""
     everybody = ((row.subject, row) for row in store.customers())
     strangers = ((one, None) for one in words)
