@@ -37,6 +37,8 @@ SEED: Final = 5
 _PARTS: Final = 160
 _BITS: Final = 4
 _ROUNDS: Final = 12
+# Codes of a list that are scanned at a time. By 32, which is usual, a search takes a sixth longer.
+_AT_A_TIME: Final = 96
 _TURNS: Final = 2
 _AT_ONCE: Final = 8_192
 _TRAINED_ON: Final = 16_384
@@ -142,7 +144,7 @@ class Neighbours:
             inverted.add_entries(marker, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(theirs))
         lists.ntotal = len(filed)
         # Lists that are packed for the fast scan share parts with these: a copy owns all it has.
-        packed = faiss.serialize_index(faiss.IndexIVFPQFastScan(lists))
+        packed = faiss.serialize_index(faiss.IndexIVFPQFastScan(lists, _AT_A_TIME))
         return cls(columns, size, axes, faiss.deserialize_index(packed))
 
     @classmethod
