@@ -141,9 +141,9 @@ def test_what_a_killed_build_left_is_removed_and_one_at_work_is_not(tenant: Tena
     left, busy = tenant.dir / "build-left", tenant.dir / "build-busy"
     for folder in (left, busy):
         folder.mkdir()
-        (folder / "lock").touch()
+        (folder / "genome-build.lock").touch()
         (folder / "build.duckdb").write_bytes(b"subjects")
-    lock = FileLock.acquire(busy / "lock")
+    lock = FileLock.acquire(busy / "genome-build.lock")
     told(tenant, "build", code=0)
     assert not left.exists()
     assert (busy / "build.duckdb").exists()

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from genome_server.errors import Refused, Unreachable, UsageError
 from genome_server.genomes.aggregation import Aggregation, Settled, Summed, columns_of, together
 from genome_server.genomes.spark import SparkSums, quiet
-from genome_server.genomes.workplace import work_folder
+from genome_server.genomes.workplace import folder_elsewhere
 
 _NEEDED: Final = "pip install 'genome-edge-server[spark]', and install Java 17 or later"
 _AS_THEY_WERE: Final = "The genomes are as they were"
@@ -122,7 +122,8 @@ class OnSpark:
 
         Raises LandmarkExhausted; Refused where Spark cannot, Unreachable where it is lost.
         """
-        with work_folder(self._shared) if self._shared else nullcontext(folder) as place:
+        shared = self._shared
+        with folder_elsewhere(folder, shared) if shared else nullcontext(folder) as place:
             with quiet(), self._failing_in(place):
                 newest, states = self._sum(held, ranks, place)
             whose, sums = newest.files(), states.files()
