@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from edge_sdk.dna.imprint import GenomeState
 from genome_server.cli.build import command
-from genome_server.errors import SchemaFileError
+from genome_server.errors import Refused, SchemaFileError
 from genome_server.genomes import aggregation, gather
 from genome_server.genomes import build as build_module
 from genome_server.genomes.live import LiveConsumer
@@ -280,3 +281,32 @@ def test_the_command(tmp_path: Path) -> None:
     assert for_people.exit_code == 0
     assert "2 genomes" in for_people.stdout
     assert "1 events name a product that is not known" in for_people.stdout
+
+
+def test_a_build_that_another_overtook_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the genomes would be of an epoch that no release speaks of any more."""
+    with fresh(tmp_path) as house:
+        house.log([interaction(1, 5, "buy", product="soap")])
+        house.build()
+        real = build_module._differing
+
+        def meanwhile(*args: Any) -> Any:
+            found = list(real(*args))
+            monkeypatch.undo()
+            house.write_dna(DNA_YAML.replace("claim: 240h", "claim: 100h"))
+            assert house.build().epoch > before.epoch
+            return found
+
+        house.log([interaction(2, 9, "buy", product="bread")])
+        before = built_schema(house.store)
+        assert before is not None
+        monkeypatch.setattr(build_module, "_differing", meanwhile)
+        with pytest.raises(Refused, match="another build finished meanwhile, of schema epoch"):
+            house.build()
+        after = built_schema(house.store)
+        assert after is not None
+        assert after.epoch > before.epoch
+        assert {record.epoch for record in house.store.genomes()} == {after.epoch}
+        assert (house.build().epoch, house.build().changed) == (after.epoch, 0)

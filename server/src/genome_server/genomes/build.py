@@ -31,6 +31,7 @@ from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.derived.renew import insights_of, renew
 from genome_server.dna_file import load_schema, move_landmark, read_derived, read_distinctive
+from genome_server.errors import Refused
 from genome_server.genomes.aggregation import Engine
 from genome_server.genomes.consents import homes, told
 from genome_server.genomes.distinct import outgrown, table
@@ -98,7 +99,8 @@ def build(
     """Build every genome from the log (None: there is none yet) and the profiles.
 
     `engine` sums what everybody did (None: this machine does). Raises SchemaFileError where
-    dna.yaml is wrong, StoreError, and what the engine does.
+    dna.yaml is wrong, Refused where a newer epoch was built meanwhile, StoreError, and what the
+    engine does.
     """
     started = time.monotonic()
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -339,7 +341,16 @@ def _settle(
     records: Iterable[GenomeRecord],
     log: str,
 ) -> None:
-    """Write what the build found in the log of this name; part of a transaction."""
+    """Write what the build found in the log of this name; part of a transaction.
+
+    Raises Refused where another build has settled a newer epoch meanwhile: what it wrote stays.
+    """
+    built = built_schema(store)
+    if built is not None and built.epoch > schema.epoch:
+        raise Refused(
+            f"another build finished meanwhile, of schema epoch {built.epoch}, and this one was of "
+            f"{schema.epoch}. The genomes are as the other one left them"
+        )
     taken = _taken(store, log)
     store.set_meta(LOG_KEY, log)
     store.add_interactions(gathering.ids_from(taken), seen_scope(log))
