@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import LOG_KEY
 from genome_server.store.rows import CustomerRow
 from genome_server.store.sqlite import SqliteStore
-from genome_server.store.words import Words
+from genome_server.store.words import Word, Words
 from tests.unit._genomes import NOW_MS, House, consent, fresh, subject
 
 ANN = b"a" * 16
@@ -61,20 +64,109 @@ def test_a_word_on_one_purpose_says_nothing_about_another(store: SqliteStore) ->
     assert consents_of(store) == 1 << 2 | 1 << 3, "though a word on another is younger"
 
 
-def test_every_order_comes_to_the_same(tmp_path: Path) -> None:
-    said: list[Callable[[SqliteStore], None]] = [
-        lambda store: store.hear_consents(ANN, {1: (T + 1, True)}),
-        lambda store: stated(store, NO, T + 2),
-        lambda store: store.hear_consents(ANN, {1: (T, False), 2: (T + 3, True)}),
-        lambda store: store.hear_consents(ANN, {3: (T + 2, True)}),
-    ]
-    ends = set()
-    for i, order in enumerate(itertools.permutations(said)):
-        with closing(SqliteStore.open(tmp_path / f"{i}.sqlite")) as store:
-            for say in order:
-                say(store)
-            ends.add(consents_of(store))
-    assert ends == {1 << 2}
+# -- any words, in any order
+
+Row = tuple[int | None, int]
+"""What an import says: consents or nothing about them, and when (Unix ms, 0: not said)."""
+Heard = dict[int, Word]
+"""What a device says, by purpose."""
+
+_MOMENTS = st.integers(T, T + 4)
+_SETS = st.sampled_from([NO, YES, 1 << 2, YES | 1 << 2])
+_HEARD = st.dictionaries(st.integers(1, 3), st.tuples(_MOMENTS, st.booleans()), min_size=1)
+_SAID = st.tuples(st.none() | _SETS, _MOMENTS) | _HEARD
+
+
+def said_to(store: SqliteStore, said: Sequence[Row | Heard], *, at_once: bool) -> CustomerRow:
+    """Somebody new, of whom this was said; a file has all rows of it that follow each other."""
+    who = os.urandom(16)
+    for heard, group in itertools.groupby(said, lambda one: isinstance(one, dict)):
+        if heard:
+            for one in group:
+                assert isinstance(one, dict)
+                store.hear_consents(who, one)
+            continue
+        # A profile tells its age, so that rows of one moment have the same.
+        rows = [CustomerRow(who, ((f"at:{ms}", 256),), given, ms) for given, ms in group]
+        for some in [rows] if at_once else [[row] for row in rows]:
+            store.put_customers(some)
+    known = store.customer(who)
+    assert known is not None
+    assert known.words.consents == known.consents, "what is kept is what was said"
+    return known
+
+
+def latest(words: Mapping[int, Sequence[Word]]) -> int:
+    """The consents that words on each purpose come to, said plainly."""
+    consents = 0
+    for purpose, spoken in words.items():
+        last = max(at_ms for at_ms, _ in spoken)
+        if all(granted for at_ms, granted in spoken if at_ms == last):
+            consents |= 1 << purpose
+    return consents
+
+
+def on_each(said: Sequence[Row | Heard]) -> dict[int, list[Word]]:
+    """All words of it on each purpose."""
+    words: dict[int, list[Word]] = {}
+    for one in said:
+        if isinstance(one, dict):
+            for purpose, word in one.items():
+                words.setdefault(purpose, []).append(word)
+        elif one[0] is not None:
+            for purpose in (1, 2, 3):
+                words.setdefault(purpose, []).append((one[1], bool(one[0] >> purpose & 1)))
+    return words
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(said=st.lists(_SAID, min_size=1, max_size=4), at_once=st.booleans())
+# A refusal that is said again, later, after a yes that came between.
+@example(said=[(NO, T), {1: (T + 1, True)}, (NO, T + 2)], at_once=False)
+# A profile without consents that is younger than a refusal.
+@example(said=[{1: (T, True)}, (None, T + 4), (NO, T + 2)], at_once=True)
+# Two statements of one moment.
+@example(said=[(YES, T), (1 << 2, T)], at_once=False)
+def test_every_order_comes_to_the_same(
+    store: SqliteStore, said: list[Row | Heard], at_once: bool
+) -> None:
+    words = on_each(said)
+    rows = [one[1] for one in said if not isinstance(one, dict)]
+    with store.transaction():
+        for order in itertools.permutations(said):
+            known = said_to(store, order, at_once=at_once)
+            assert known.consents == latest(words), order
+            assert known.silent == (not words)
+            assert known.markers == (((f"at:{max(rows)}", 256),) if rows else ())
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_SAID | st.tuples(_SETS, st.just(0)), min_size=1, max_size=6), st.booleans())
+def test_statements_without_a_time_follow_what_was_known(
+    store: SqliteStore, said: list[Row | Heard], at_once: bool
+) -> None:
+    words: dict[int, list[Word]] = {purpose: [(0, False)] for purpose in (1, 2, 3)}
+    statements: list[Row] = []
+    for one in said:
+        if isinstance(one, dict) or one[1]:
+            for purpose, spoken in on_each([one]).items():
+                words[purpose] += spoken
+            if not isinstance(one, dict) and one[0] is not None:
+                statements.append(one)
+            continue
+        given, _ = one
+        assert given is not None
+        last = max((ms for _, ms in statements), default=0)
+        of_last = on_each([one for one in statements if one[1] == last])
+        if of_last and given == latest(of_last):
+            continue  # to repeat a statement is none
+        for purpose, spoken in words.items():
+            spoken.append((max(ms for ms, _ in spoken) + 1, bool(given >> purpose & 1)))
+        statements.append((given, last + 1))
+    with store.transaction():
+        assert said_to(store, said, at_once=at_once).consents == latest(words)
 
 
 def test_a_statement_without_a_time_is_later_than_all_that_was_heard(store: SqliteStore) -> None:
@@ -86,6 +178,20 @@ def test_a_statement_without_a_time_is_later_than_all_that_was_heard(store: Sqli
     store.hear_consents(ANN, {1: (T + 2, False)})
     stated(store, YES, 0)
     assert consents_of(store) == NO, "to repeat a statement is none"
+
+
+def test_a_withdrawal_that_comes_late_is_not_lost_to_a_statement_without_a_time(
+    store: SqliteStore,
+) -> None:
+    store.hear_consents(ANN, {1: (T, False)})
+    stated(store, YES | 1 << 2, 0)
+    assert consents_of(store) == YES | 1 << 2
+    store.hear_consents(ANN, {2: (T - 5, False)})
+    assert consents_of(store) == YES, "nobody knows whether the file is younger than T - 5"
+    stated(store, NO, T + 2)
+    stated(store, YES, 0)
+    store.put_customers([CustomerRow(ANN, (), NO, T + 1)])
+    assert consents_of(store) == YES, "older than what was known"
 
 
 def test_words_are_canonical() -> None:
@@ -118,6 +224,22 @@ def test_a_store_of_before_keeps_what_it_says(tmp_path: Path) -> None:
         store.hear_consents(b"2" * 16, {1: (T + 1, True)})
         store.hear_consents(b"3" * 16, {1: (T + 1, True)})
         assert [row.consents for row in store.customers()] == [NO, YES, YES]
+
+
+def test_an_older_row_gives_a_store_of_before_no_consent(store: SqliteStore) -> None:
+    """Its statement has no time, and may be as young as its profile."""
+    store.put_customers([CustomerRow(ANN, (("tier:gold", 256),), 1 << 2, T)])
+    with store.transaction():
+        store.run("UPDATE customers SET stated_ms = 0")
+    stated(store, YES | 1 << 2, T - 5)
+    stated(store, YES | 1 << 2, T - 4)
+    assert consents_of(store) == 1 << 2, "it may have been refused since"
+    stated(store, YES, T - 3)
+    assert consents_of(store) == NO, "to take it back needs no proof"
+    store.hear_consents(ANN, {2: (T - 4, True)})
+    assert consents_of(store) == NO
+    stated(store, YES, T + 1)
+    assert consents_of(store) == YES
 
 
 # -- the genomes: increments, builds, and a log that is read again

@@ -64,7 +64,8 @@ _CUSTOMERS = kind_of(
             "learning",
         ),
         "updated": time(
-            "When this was last true. A row older than what is known changes nothing.",
+            "When this was last true. A row older than what is known changes no profile; its "
+            "consents count where nothing later was said of them.",
             "2026-03-01T09:30:00+01:00",
         ),
     },

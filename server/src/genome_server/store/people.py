@@ -240,6 +240,12 @@ class People(Connections):
             self._forget_derived()
         granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
         withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
+        # A row that says more than was agreed to is not to stay where the new one does not come.
+        less = [s for s in stored if different[s][0] & ~different[s][1]]
+        self.run_many(
+            "UPDATE members SET since = ?1, ended = ?1 WHERE subject = ?2 AND since > 0",
+            ((stamps[s], s) for s in less),
+        )
         members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"
         self.run_many(
             f"{members} (?, ?, ?)",
@@ -268,17 +274,21 @@ class People(Connections):
 def _merged(old: Row | None, row: CustomerRow) -> Row:
     """The row to store for what an import says about a customer.
 
-    What is older than what is stored changes nothing. Consent changes when it
-    is stated anew: repeating an earlier statement does not undo what the
-    customer said since (see `genome_server.store.words`).
+    A profile that is older than the one that is stored changes nothing. Consents
+    go by their own times, however old the row: see `genome_server.store.words`.
     """
-    markers = json.dumps([list(pair) for pair in row.markers], ensure_ascii=False)
     before = old or _nobody(row.subject)
-    _, _, consents, stated, consents_ms, updated_ms, stated_ms, said = before
-    if row.updated_ms and row.updated_ms < updated_ms:
-        return before
+    _, markers, consents, stated, consents_ms, updated_ms, stated_ms, said = before
+    older = row.updated_ms != 0 and row.updated_ms < updated_ms
+    if not older:
+        markers = json.dumps([list(pair) for pair in row.markers], ensure_ascii=False)
     if row.consents is not None:
-        words = _words(before).restated(row.consents, row.updated_ms)
+        words = _words(before)
+        # Of a statement from before times were kept it is only known that it may be as young as
+        # the profile: what is older than that takes back, and gives nothing.
+        undated = stated is not None and not stated_ms
+        speak = words.refused if undated and older else words.restated
+        words = speak(row.consents, row.updated_ms)
         consents, stated, stated_ms = words.consents, words.stated, words.stated_ms
         said = words.text if words.heard else ""
     newest = max(row.updated_ms, updated_ms)

@@ -49,11 +49,12 @@ class CustomerRow:
     `markers` is the profile: (marker, salience in 1/256). `consents` is a bit
     set; None when put means "nothing said" (and no consent for a new customer).
     `updated_ms` is when the source last changed it, 0 where not known: a row
-    older than what is stored changes nothing. What is read has the markers of
-    loyalty schemes too, and in `insight` what the last build derived (see
-    `genome_server.derived`); neither is put this way. `silent` is read, too: no
-    source and no device ever said anything about this customer's consent, which
-    is not to have refused; and `words`, what was said and when.
+    older than what is stored changes no profile, and consents only where nothing
+    later was said of them. What is read has the markers of loyalty schemes too,
+    and in `insight` what the last build derived (see `genome_server.derived`);
+    neither is put this way. `silent` is read, too: no source and no device ever
+    said anything about this customer's consent, which is not to have refused;
+    and `words`, what was said and when.
     """
 
     subject: bytes

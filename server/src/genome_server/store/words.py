@@ -1,9 +1,10 @@
 """What was said of a customer's consents, by whom and when. Free of I/O.
 
 Two speak: a source states all purposes at once (an import), and a device or person says a word on
-one purpose (an event of the log, or `set_consents`). Of the statement and the word on a purpose the
-later one counts, the more careful one at a tie, in whatever order they arrive: so an event that was
-long on its way, an import that comes after it and a log that is read again give the same consents.
+one purpose (an event of the log, or `set_consents`). Of all words on a purpose the latest counts,
+the more careful one at a tie, in whatever order they arrive: so an event that was long on its way,
+an import that comes after it and a log that is read again give the same consents. A statement
+without a time is one millisecond later than what was known when it came, purpose by purpose.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Word = tuple[int, bool]
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A source's last statement (a set of bits, or None) since `stated_ms` (Unix; 0: nobody knows),
+    """A source's last statement (a set of bits, or None) as of `stated_ms` (Unix; 0: nobody knows),
     and the last word on each purpose that there was one on: (purpose, Unix ms, granted)."""
 
     stated: int | None = None
@@ -61,14 +62,33 @@ class Words:
         return replace(self, heard=_sorted(heard))
 
     def restated(self, consents: int, at_ms: int) -> Self:
-        """With what a source states now, as of `at_ms` (0: not known, but after all heard so far).
+        """With what a source states, as of `at_ms` (0: not known, but after all known so far).
 
-        To state the same again is no new statement: what was said since stands.
+        Of two statements of one moment what both grant is granted. To state the same again without
+        a time is no new statement: what was said since stands.
         """
+        if at_ms:
+            if self.stated is None or at_ms > self.stated_ms:
+                return replace(self, stated=consents, stated_ms=at_ms)
+            if at_ms == self.stated_ms:
+                return replace(self, stated=consents & self.stated)
+            return self
         if consents == self.stated:
             return self
-        after_all = max((heard_ms + 1 for _, heard_ms, _ in self.heard), default=0)
-        return replace(self, stated=consents, stated_ms=at_ms or after_all)
+        # On each purpose as late as need be and no later: it may be older than what is heard next.
+        heard = tuple(
+            (purpose, max(heard_ms, self.stated_ms) + 1, bool(consents >> purpose & 1))
+            for purpose, heard_ms, _ in self.heard
+        )
+        return replace(self, stated=consents, stated_ms=self.stated_ms + 1, heard=heard)
+
+    def refused(self, consents: int, at_ms: int) -> Self:
+        """With what a statement as of `at_ms` refuses, and without what it grants.
+
+        For one that may be older than a statement of which nobody knows the time.
+        """
+        said = everything(consents, at_ms)
+        return self.after({purpose: word for purpose, word in said.items() if not word[1]})
 
 
 def everything(consents: int, at_ms: int) -> dict[int, Word]:
