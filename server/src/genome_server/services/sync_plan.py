@@ -9,20 +9,26 @@ The cursor names everything that rows depend on (log, audience, lookup, lineage)
 change that the device has. A cursor of anything else, or of a state that this store never had,
 means: all rows again. For a device that takes cap events it also names the newest of those; after
 all rows it has none, and what follows brings all that there are.
+
+While the rows in the store are of another lineage than the device's release, it gets none. But
+whoever was erased, left or withdrew goes from it at once. How many rows it holds then is known from
+the store, which remembers since when each row was there without a break; what they add up to is
+not said. A device of which that is not known is left without rows: somebody may be among them who
+is to be forgotten.
 """
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_sdk.engine.cap_rules import CapRow
 from genome_edge.v1 import dna_pb2, sync_pb2
 from genome_server.genomes.rows import built_schema
 from genome_server.services.contents import Content, Contents, lookups
 from genome_server.services.framing import Piece
+from genome_server.services.sync_cursor import Cursor, basis_of, marks_digest, read_cursor
 from genome_server.services.sync_pieces import (
     ROWS_PER_PUT,
     counted_of,
@@ -49,10 +55,6 @@ FEW = 10_000
 #: Cap events in one transaction; more follow in the next one.
 MOST_COUNTED = 50_000
 _PAGE = 2_000
-# Format, what rows depend on, newest stamp, the marks that were said to be included; in the second
-# format also the newest stamp of cap events.
-_CURSOR = struct.Struct("<B16sQ8s")
-_COUNTING_CURSOR = struct.Struct("<B16sQ8sQ")
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class Want:
 class Body:
     """What every device at one cursor is sent: the Begin and the messages after it, without nonce.
 
-    `stamp` is the state that it leads to, with `rows` rows that come to `row_sum`, and `counted`
-    the newest stamp of the cap events (None: for a device that takes none); `more` of them follow.
+    `stamp` is the state that it leads to, with `rows` rows that come to `row_sum` (None: that is
+    not known), and `counted` the newest stamp of the cap events (None: for a device that takes
+    none); `more` of them follow. `told`: no rows come, but who went up to this stamp goes.
     """
 
     full: bool
@@ -86,10 +89,11 @@ class Body:
     basis: bytes
     stamp: int
     rows: int
-    row_sum: int
+    row_sum: int | None
     content: Content | None = None
     counted: int | None = None
     more: bool = False
+    told: int | None = None
 
     @property
     def nothing(self) -> bool:
@@ -154,13 +158,22 @@ def plan(
 ) -> list[Answer]:
     """Work out what each of these devices lacks; None where it has everything, or has to wait.
 
-    It waits while the rows in the store are of another lineage than its release: between a build
-    under a new schema and its publication, and until the device has taken that.
+    For rows it waits while those in the store are of another lineage than its release: between a
+    build under a new schema and its publication, and until the device has taken that.
     """
     with store.snapshot():
         planner = _Planner(store, contents, incarnation, store.newest_stamp())
         marks = store.marks_of({want.device for want in wants})
         return [planner.answer(want, marks.get(want.device, [])) for want in wants]
+
+
+class _Asked(NamedTuple):
+    """Whose rows under which lineage; what they depend on, and whether they are in the store."""
+
+    audience: AudienceRow
+    lineage: dna_pb2.Lineage
+    basis: bytes
+    fit: bool
 
 
 class _Planner:
@@ -171,7 +184,7 @@ class _Planner:
         self._contents = contents
         self._incarnation = incarnation
         self._newest = newest
-        self._known: dict[object, tuple[AudienceRow, dna_pb2.Lineage, bytes] | None] = {}
+        self._known: dict[object, _Asked | None] = {}
         self._bodies: dict[tuple[object, ...], Body] = {}
 
     def answer(self, want: Want, marks: list[Mark]) -> Answer:
@@ -179,8 +192,12 @@ class _Planner:
         known = self._look_up(want.audience, want.lineage)
         if known is None:
             return None
-        audience, lineage, basis = known
-        after, said, counted = _read_cursor(want.cursor, basis, self._newest)
+        audience, lineage, basis, fit = known
+        at = read_cursor(want.cursor, basis, self._newest)
+        if not fit:
+            return self._waiting(known, at, counts=want.counts)
+        after, said = (-1, b"") if at is None else (at.stamp, at.marks)
+        counted = 0 if at is None else at.counted or 0
         since = counted if want.counts else None
         key = (basis, after, want.compact, since)
         if want.compact and (after < 0 or self._many(audience.name, after, key)):
@@ -196,23 +213,54 @@ class _Planner:
             body = self._once(
                 key, lambda: self._changes(audience, lineage, basis, after, want.compact, since)
             )
-        digest = _marks_digest(marks)
+        digest = marks_digest(marks)
         if body.nothing and digest == said:
             return None
         return GenomePlan(body, marks, _cursor(body, digest))
 
-    def _look_up(
-        self, name: str, serialised: bytes
-    ) -> tuple[AudienceRow, dna_pb2.Lineage, bytes] | None:
+    def _waiting(self, asked: _Asked, at: Cursor | None, *, counts: bool) -> Answer:
+        """Whom a device has to let go that gets no rows meanwhile."""
+        counted = at.counted if at is not None else 0 if counts else None
+        place = None if at is None else (at.stamp, at.heard)
+        key = (asked.basis, "waiting", place, counted)
+        body = self._once(key, lambda: self._departures(asked, at, counted))
+        if body.nothing:
+            return None
+        # Its own events are in no row that it has: nothing new is included.
+        return GenomePlan(body, [], _cursor(body, at.marks if at is not None else bytes(8)))
+
+    def _departures(self, asked: _Asked, at: Cursor | None, counted: int | None) -> Body:
+        name, stamp = asked.audience.name, 0 if at is None else at.stamp
+        gone = [] if at is None else self._store.departures(name, at.heard)
+        # The rows of a device of which nothing is known go; so do all that cannot be counted.
+        rows = self._store.stayed(name, stamp) if gone else None
+        full = at is None or (bool(gone) and rows is None)
+        if full:
+            gone, stamp = [(one, DeleteReason.ERASED) for one in self._store.erased(name)], 0
+        begin = sync_pb2.Begin(kind=sync_pb2.Begin.KIND_GENOMES, full=full, lineage=asked.lineage)
+        return Body(
+            full,
+            begin.SerializeToString(),
+            tuple(deletes_of((subject, int(reason)) for subject, reason in gone)),
+            asked.basis,
+            stamp,
+            rows or 0,
+            0 if full else None,
+            counted=0 if full and counted is not None else counted,
+            told=self._newest,
+        )
+
+    def _look_up(self, name: str, serialised: bytes) -> _Asked | None:
         key = (name, serialised)
         if key not in self._known:
             audience = self._store.audience(name)
             lineage = dna_pb2.Lineage.FromString(serialised)
-            if audience is None or not rows_fit(self._store, lineage):
+            if audience is None or built_schema(self._store) is None:
                 self._known[key] = None
             else:
-                basis = _basis(self._incarnation, audience, lineage)
-                self._known[key] = (audience, lineage, basis)
+                basis = basis_of(self._incarnation, audience, lineage)
+                fit = rows_fit(self._store, lineage)
+                self._known[key] = _Asked(audience, lineage, basis, fit)
         return self._known[key]
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Body]) -> Body:
@@ -339,43 +387,5 @@ def _joiners(store: Store, audience: str, after: int) -> Iterator[tuple[bytes, i
         after = page[-1][1]
 
 
-def _basis(incarnation: bytes, audience: AudienceRow, lineage: dna_pb2.Lineage) -> bytes:
-    lookup = audience.lookup_key + audience.source.encode() if audience.lookup else b""
-    parts = (
-        incarnation,
-        audience.name.encode(),
-        lookup,
-        lineage.vocabulary_lineage,
-        f"{lineage.schema_epoch} {lineage.landmark_hour} {lineage.quantiser}".encode(),
-    )
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "little") + part)
-    return digest.digest()[:16]
-
-
 def _cursor(body: Body, marks: bytes) -> bytes:
-    if body.counted is None:
-        return _CURSOR.pack(1, body.basis, body.stamp, marks)
-    return _COUNTING_CURSOR.pack(2, body.basis, body.stamp, marks, body.counted)
-
-
-def _read_cursor(cursor: bytes, basis: bytes, newest: int) -> tuple[int, bytes, int]:
-    """Return the stamp, the marks and the stamp of the cap events of a cursor; -1 in place of the
-    first where all rows are needed."""
-    counted = 0
-    if len(cursor) == _COUNTING_CURSOR.size and cursor[0] == 2:
-        *_, counted = _COUNTING_CURSOR.unpack(cursor)
-    elif len(cursor) != _CURSOR.size or cursor[0] != 1:
-        return -1, b"", 0
-    _, of, stamp, marks = _CURSOR.unpack_from(cursor)
-    if of != basis or max(stamp, counted) > newest:
-        return -1, b"", 0
-    return stamp, marks, counted
-
-
-def _marks_digest(marks: Iterable[Mark]) -> bytes:
-    digest = hashlib.sha256()
-    for epoch, lane, sequence in marks:
-        digest.update(epoch + struct.pack("<IQ", lane, sequence))
-    return digest.digest()[:8]
+    return Cursor(body.basis, body.stamp, marks, body.counted, body.told).pack()

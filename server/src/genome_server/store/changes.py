@@ -57,6 +57,32 @@ class Changes(Connections):
         query = f"SELECT 1 FROM members WHERE audience = ? AND stamp > ? AND {_GONE} LIMIT 1"
         return self.one(query, [audience, after]) is not None
 
+    def departures(self, audience: str, after: int) -> list[tuple[bytes, DeleteReason]]:
+        """Whom a device must let go after a stamp that gets no rows meanwhile, and why."""
+        gone = f"SELECT subject, standing FROM members WHERE audience = ? AND stamp > ? AND {_GONE}"
+        # Who came back since, or agrees to less, has a row: but not the one that the device holds.
+        back = (
+            "SELECT subject FROM members WHERE audience = ? AND ended > ? "
+            f"AND standing = {PRESENT} AND ended > 0"
+        )
+        asked = [audience, after]
+        found = [(bytes(one), _reason(standing)) for one, standing in self.all(gone, asked)]
+        returned = self.all(back, asked)
+        return found + [(bytes(one), DeleteReason.CONSENT_WITHDRAWN) for (one,) in returned]
+
+    def stayed(self, audience: str, stamp: int) -> int | None:
+        """How many of the rows that a device had at a stamp are there to this day without a break.
+
+        None where it is not known: the stamp is older than what was noted down.
+        """
+        if not stamp:
+            return 0
+        query = "SELECT value FROM counters WHERE name = ?"
+        if stamp < self.number(query, [f"stays {audience}"]):
+            return None
+        query = "SELECT count(*) FROM members WHERE audience = ? AND since BETWEEN 1 AND ?"
+        return self.number(query, [audience, stamp])
+
     def erased(self, audience: str) -> list[bytes]:
         """Who was erased while devices with this audience may have held a genome."""
         # Who was erased is gone, which is what there is an index of.

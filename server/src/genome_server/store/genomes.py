@@ -32,7 +32,7 @@ _GENOME = "subject, epoch, state, newest_hour, row, consents, changed"
 _STAMPED = (
     "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1), "
     "new (subject, stamp) AS MATERIALIZED (SELECT substr(?1, 16 * i + 1, 16), ?2 + i FROM n) "
-    "UPDATE members SET stamp = new.stamp FROM new "
+    "UPDATE members SET stamp = new.stamp, since = iif(since = 0, new.stamp, since) FROM new "
     f"WHERE members.subject = new.subject AND members.standing = {PRESENT}"
 )
 _AUDIENCE = "name, rule, identify, lookup, lookup_key, source"
@@ -199,8 +199,10 @@ class Genomes(People, Changes):
             return (audience, subject, 0, SILENT, stamp)
 
         self.run_many(
-            "INSERT OR REPLACE INTO members (audience, subject, stamp, standing, joined) "
-            "VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO members (audience, subject, stamp, standing, joined) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT (audience, subject) DO UPDATE SET "
+            # What is known of an earlier stay stays.
+            "stamp = excluded.stamp, standing = excluded.standing, joined = excluded.joined",
             (row(subject, first + i) for i, subject in enumerate(added)),
         )
 

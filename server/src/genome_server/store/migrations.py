@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from genome_server.errors import StoreTooNew
-from genome_server.store import migrations_sources
+from genome_server.store import migrations_sources, migrations_stays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -357,6 +357,7 @@ def m0016_often_asked(db: Database) -> None:
 
 
 migrations_sources.register(MIGRATIONS)
+migrations_stays.register(MIGRATIONS)
 
 
 def migrate(db: Database, path: Path) -> None:

@@ -240,12 +240,6 @@ class People(Connections):
             self._forget_derived()
         granted = [s for s, (_, now) in different.items() if now & CONSENT_PERSONALISATION]
         withdrawn = [s for s, (_, now) in different.items() if not now & CONSENT_PERSONALISATION]
-        # A row that says more than was agreed to is not to stay where the new one does not come.
-        less = [s for s in stored if different[s][0] & ~different[s][1]]
-        self.run_many(
-            "UPDATE members SET since = ?1, ended = ?1 WHERE subject = ?2 AND since > 0",
-            ((stamps[s], s) for s in less),
-        )
         members = "UPDATE members SET standing = ?, stamp = ? WHERE subject = ? AND standing IN"
         self.run_many(
             f"{members} (?, ?, ?)",

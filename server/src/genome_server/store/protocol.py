@@ -248,6 +248,21 @@ class Store(CountedStore, FleetStore, SourcesStore, Protocol):
         """Whether devices had to forget anybody of the audience after a stamp."""
         ...
 
+    def departures(self, audience: str, after: int) -> list[tuple[bytes, DeleteReason]]:
+        """Whom a device must let go after a stamp that gets no rows meanwhile, and why.
+
+        Those who left, were erased or withdrew; and who came back since or agrees to less, whose
+        row is not the one that the device holds: as withdrawn.
+        """
+        ...
+
+    def stayed(self, audience: str, stamp: int) -> int | None:
+        """How many of the rows that a device had at a stamp are there to this day without a break.
+
+        None where it is not known: the stamp is older than what was noted down. Reads every member.
+        """
+        ...
+
     def erased(self, audience: str) -> list[bytes]:
         """Who was erased while devices with this audience may have held a genome."""
         ...
