@@ -48,7 +48,12 @@ def test_masters(master: str, places: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "master", ["", "locals", "local[]", "local[x]", "master:7077", "spark://master", "sc://a:15002"]
+    "master",
+    [
+        *("", "locals", "local[]", "local[x]", "master:7077", "spark://master", "sc://a:15002"),
+        *("local[0]", "local[00]", "local[2,0]", "local[99999999999]", "local[\u0663]"),
+        *("spark://h:0", "spark://a:1,b:65536", f"spark://h:{'9' * 5_000}"),
+    ],
 )
 def test_what_is_no_master_is_a_mistake_of_the_caller(home: Path, master: str) -> None:
     with pytest.raises(UsageError, match="is no master of Spark: say local"):
@@ -59,6 +64,20 @@ def test_what_is_no_master_is_a_mistake_of_the_caller(home: Path, master: str) -
 def test_a_folder_without_a_spark_is_a_mistake_of_the_caller(home: Path) -> None:
     found = build(home, "--spark-folder", str(home))
     assert (found.exit_code, "give --spark MASTER" in found.output) == (2, True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_spark_is_started(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object) -> None:
+        pytest.fail("Spark was started")
+
+    monkeypatch.setattr(cluster, "connected", started)
+    found = build(home, "--spark", "local[2]", "--spark-folder", "/proc/self")
+    assert (found.exit_code, stored(home)) == (1, {})
+    assert "nothing can be written in /proc/self (" in found.output
+    assert "The genomes are as they were" in found.output
+    assert build(home, "--spark", "local[0]", "--spark-folder", "/proc/self").exit_code == 2
 
 
 def test_a_master_that_does_not_answer_is_not_waited_for(home: Path) -> None:

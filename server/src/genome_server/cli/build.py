@@ -97,6 +97,9 @@ def _engine(master: str | None, folder: Path | None) -> Iterator[Engine | None]:
         return
     from genome_server.genomes import cluster
 
+    cluster.masters(master)
+    if folder is not None:
+        cluster.check_writable(folder)
     with cluster.connected(master) as session:
         yield cluster.OnSpark(session, folder)
 

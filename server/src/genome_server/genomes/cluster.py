@@ -17,6 +17,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -36,9 +37,10 @@ _NEEDED: Final = "pip install 'genome-edge-server[spark]', and install Java 17 o
 _AS_THEY_WERE: Final = "The genomes are as they were"
 
 _MASTER: Final = re.compile(
-    r"local(?:\[(?:\*|\d+)(?:,\s*\d+)?\])?|yarn|k8s://\S+"
-    r"|spark://(?P<places>[^\s,]+:\d+(?:,[^\s,]+:\d+)*)"
+    r"local(?:\[(?:\*|[1-9][0-9]{0,3})(?:,\s*[1-9][0-9]{0,3})?\])?|yarn|k8s://\S+"
+    r"|spark://(?P<places>[^\s,]+:[0-9]{1,5}(?:,[^\s,]+:[0-9]{1,5})*)"
 )
+_PORTS: Final = range(1, 65_536)
 _ANSWERS_WITHIN_S: Final = 5.0
 # What Hadoop takes for a pattern in the path of a file.
 _PATTERN: Final = re.compile(r"([\\{}\[\]*?^])")
@@ -54,13 +56,27 @@ def masters(master: str) -> list[tuple[str, int]]:
     Raises UsageError where it names no master.
     """
     found = _MASTER.fullmatch(master)
-    if found is None:
+    said = (found["places"] or "").split(",") if found else ()
+    places = [place.rpartition(":") for place in said if place]
+    hosts = [(host.strip("[]"), int(port)) for host, _, port in places]
+    if found is None or any(port not in _PORTS for _, port in hosts):
         raise UsageError(
-            f"{master!r} is no master of Spark: say local[N] (this machine, N threads; local[*] "
-            "for all), spark://HOST:PORT, yarn or k8s://URL"
+            f"{master!r} is no master of Spark: say local[N] (this machine, N threads, 1 to 9999; "
+            "local[*] for all), spark://HOST:PORT, yarn or k8s://URL"
         )
-    places = [place.rpartition(":") for place in (found["places"] or "").split(",") if place]
-    return [(host.strip("[]"), int(port)) for host, _, port in places]
+    return hosts
+
+
+def check_writable(folder: Path) -> None:
+    """See that this process can write where the cluster shall. Raises Refused with the cause."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"1")
+    except OSError as error:
+        raise Refused(
+            f"nothing can be written in {folder} ({error.strerror or error}), and Spark takes its "
+            f"files from there. {_AS_THEY_WERE}"
+        ) from error
 
 
 @contextmanager
