@@ -15,7 +15,7 @@ from genome_server.learning.job import sources_of
 from genome_server.log import LogReader
 from genome_server.store.rows import CustomerRow
 from tests.unit._genomes import fresh, interaction, subject
-from tests.unit.ingesting import write
+from tests.unit.ingesting import new_tenant, run, write
 from tests.unit.server_shell import Shell
 from tests.unit.test_consents import ALL, DERIVING, ELSEWHERE, HOME, SHOWN, bought
 
@@ -82,3 +82,36 @@ def test_who_asks_for_a_home_does_not_learn_whether_it_is_known(tmp_path: Path) 
         for cell in (HOME, ELSEWHERE)
     ]
     assert told[0].replace(HOME, "") == told[1].replace(ELSEWHERE, "")
+
+
+_PLACE = {"id": "x", "kind": "hotel", "lat": 48.1, "lng": 11.5}
+_OFFER = {"id": "x", "content": {"title": "A"}}
+_DID = {"customer": "1", "time": "2026-03-01T10:00:00Z", "kind": "buy"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "field"),
+    [
+        ("products", {"id": "x", "dna": ["claim:a", "withheld:3"]}, "dna"),
+        ("products", {"id": "x", "attributes": {"Withheld": ["3"]}}, "attributes.Withheld"),
+        ("places", {**_PLACE, "dna": [{"marker": "withheld:3", "salience": 2}]}, "dna"),
+        ("places", {**_PLACE, "attributes": {"withheld": 3}}, "attributes.withheld"),
+        ("contents", {"id": "x", "dna": ["withheld:3"]}, "dna"),
+        ("offers", {**_OFFER, "dna": ["withheld:3"]}, "dna"),
+        ("offers", {**_OFFER, "none_of": ["withheld:3"]}, "none_of"),
+        ("customers", {"id": "1", "attributes": {"withheld": "3"}}, "attributes.withheld"),
+        ("customers", {"id": "1", "markers": ["withheld:3"]}, "markers"),
+        ("interactions", {**_DID, "dna": ["withheld:3"]}, "dna"),
+    ],
+)
+def test_the_namespace_of_what_has_no_name_is_not_for_imports(
+    tmp_path: Path, kind: str, row: dict[str, object], field: str
+) -> None:
+    """A product of such DNA stopped every release: its marker stood twice in the vocabulary."""
+    with new_tenant(tmp_path) as (tenant, store):
+        store.extend_vocabulary([f"home:{HOME}"])
+        found = run(tenant, store, kind, write(tmp_path / "rows.jsonl", [row]))
+        assert [(one.column, one.cause) for one in found.rejects] == [
+            (field, "'withheld' is for markers that have no name in a release; call it otherwise")
+        ]
+        assert not [name for name in store.vocabulary() if name.startswith("withheld:")]

@@ -7,7 +7,7 @@ documents that the store keeps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from edge_sdk.attributes import attribute_marker
 from edge_sdk.dna.markers import split
@@ -17,6 +17,10 @@ from genome_edge.v1.release_pb2 import OfferSpec
 from genome_server.ingest.check import RowError
 
 ONE_Q8 = 256
+
+_NAMELESS: Final = "withheld"
+"""The namespace under which a release has the markers whose names it must not tell."""
+_MARKERS: Final = ("dna", "markers", "any_of", "all_of", "none_of")
 
 Dna = list[tuple[str, int]]
 """Markers with their salience in 1/256, each marker once."""
@@ -104,6 +108,25 @@ def problem_error(problem: str, prefix: str = "") -> RowError:
     """A problem that `check_offer` found, "field: sentence", as that of a row."""
     field, _, sentence = problem.partition(": ")
     return RowError(field, prefix + sentence)
+
+
+def check_names(row: Mapping[str, Any]) -> None:
+    """See that no field of a checked row says a marker of the namespace that is the releases'.
+
+    Raises RowError.
+    """
+    for name, value in row.get("attributes", {}).items():
+        check_free(f"attributes.{name}", attribute_markers({name: value}))
+    for field in _MARKERS:
+        check_free(field, (name for name, _ in declared_dna(row.get(field), field)))
+
+
+def check_free(field: str, markers: Iterable[str]) -> None:
+    """As `check_names`, of the markers of one field."""
+    if _NAMELESS in namespaces(markers):
+        raise RowError(
+            field, f"{_NAMELESS!r} is for markers that have no name in a release; call it otherwise"
+        )
 
 
 def namespaces(markers: Iterable[str]) -> set[str]:

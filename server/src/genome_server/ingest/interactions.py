@@ -32,7 +32,7 @@ from genome_edge.v1 import dna_pb2, event_pb2
 from genome_server.genomes.dna import CONTENT, PLACE, StoreDna
 from genome_server.genomes.events import FUTURE_MS, interaction_key
 from genome_server.ingest.check import RowError
-from genome_server.ingest.dna import declared_dna
+from genome_server.ingest.dna import check_free, declared_dna
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.times import local_time
 from genome_server.log import Committer, LogReader
@@ -85,6 +85,7 @@ class EventMaker:
         at = _time(row["time"])
         markers = self._context(row, at)
         dna = declared_dna(row.get("dna"), "dna")
+        check_free("dna", (name for name, _ in dna))
         interaction_id = row.get("interaction_id") or self._derived_id(row)
         time_ms = int(at.timestamp() * 1000)
         body = event_pb2.Event(

@@ -14,7 +14,7 @@ from genome_server.genomes.events import FUTURE_MS
 from genome_server.ingest import reference_rows
 from genome_server.ingest.audiences import refresh
 from genome_server.ingest.check import RowError
-from genome_server.ingest.dna import namespaces, profile_dna
+from genome_server.ingest.dna import check_names, namespaces, profile_dna
 from genome_server.ingest.interactions import Event, EventMaker, LogSink
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.times import local_time
@@ -89,7 +89,9 @@ class DocumentSink:
 
     def prepare(self, row: Row) -> tuple[dict[str, Any], list[str]]:
         """The document, and the markers that it needs."""
-        return self._convert(row)
+        document, names = self._convert(row)
+        check_names(document)
+        return document, names
 
     def write(self, prepared: Sequence[tuple[dict[str, Any], list[str]]]) -> Written:
         """Put the documents and the new markers."""
@@ -141,6 +143,7 @@ class CustomerSink:
     def prepare(self, row: Row) -> tuple[str, str, CustomerRow]:
         """Source, id and the row, which has no subject yet."""
         markers = tuple(profile_dna(row))
+        check_names(row)
         if NAMESPACE in namespaces(name for name, _ in markers):
             raise RowError(
                 f"attributes.{NAMESPACE}" if NAMESPACE in row.get("attributes", {}) else "markers",
