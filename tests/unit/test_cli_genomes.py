@@ -126,7 +126,12 @@ def test_segments_have_names_and_stay(shop: Shell) -> None:
     assert [(one["id"], one["name"]) for one in again["segments"]] == [
         (one["id"], one["name"]) for one in told["segments"]
     ]
+    assert again["gone"] == []
     assert "tea" in shop.call("genomes", "segments", "--count", "2").stdout
+    other = told["segments"][1]["name"]
+    dropped = shop.call("genomes", "segments", "--count", "1").stderr
+    assert f"no longer kept, since nothing here goes on from them: “{other}”" in dropped
+    assert len(shop.json("genomes", "segments", "--count", "2", "--anew")["segments"]) == 2
     said = shop.call("genomes", "segments", "--least", "200", code=1)
     assert "fewer than 200" in said.stderr
 

@@ -11,7 +11,7 @@ import pytest
 from genome_server.compare.matrix import Genomes, Matrix, matrix_of, pack, rarity_of, weigh
 from genome_server.compare.reading import read_genomes
 from genome_server.compare.segments import assign, cluster, match, name_of, traits
-from genome_server.compare.segments_kept import Segments, make_segments, segment_of
+from genome_server.compare.segments_kept import Kept, Segments, make_segments, segment_of
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_PERSONALISATION
 from tests.unit._genomes import fresh, interaction, subject
 
@@ -78,6 +78,16 @@ def test_where_nothing_is_planted_segments_stay_all_the_same() -> None:
     assert stayed > 0.25 + np.mean(agree)
 
 
+@pytest.mark.parametrize("count", [6, 8, 12])
+def test_who_asks_for_more_than_there_are_moves_nobody(count: int) -> None:
+    """Five kinds: what is looked for beyond them, and not found, leaves the others as they were."""
+    rows, _ = planted(seed=4, blur=0.7)
+    first = cluster(rows, count, least=60)
+    assert 1 < len(first.sizes) < count
+    again = cluster(rows, count, least=60, start=first.directions)
+    assert np.array_equal(again.labels, first.labels)
+
+
 def test_no_group_is_smaller_than_the_least_and_all_are_somewhere() -> None:
     rows, _ = planted()
     few = np.concatenate((np.arange(500), np.full(4, 599)))
@@ -124,6 +134,10 @@ def test_names_are_of_the_most_telling_and_of_one_segment_alone() -> None:
         "organic · acme · b c"
     )
     assert name_of(["not-brand:acme"], set()) == "no acme"
+    assert name_of(["age:60", "band:60-plus", "word:book", "treat:books", "a:b"], set()) == (
+        "60 · book"
+    )
+    assert name_of(["word:books", "treat:book", "claim:organic"], set()) == "books · organic"
     assert name_of([], {"like everybody"}) == "like everybody 2"
 
 
@@ -161,6 +175,26 @@ def test_segments_keep_number_and_name(tmp_path: Path) -> None:
     assert [(one.id, one.name, one.new) for one in again.segments] == [
         (one.id, one.name, False) for one in first.segments
     ]
+
+
+def test_what_is_kept_is_whole_where_it_has_very_many_markers(tmp_path: Path) -> None:
+    names = [f"word:w{number}" for number in range(1, 3001)]
+    with fresh(tmp_path) as house:
+        vocabulary = house.store.extend_vocabulary(names)
+        rng = np.random.default_rng(3)
+        directions = rng.random((2, len(vocabulary)))
+        Kept([1, 2], ["one", "two"], directions, 3).write(house.store, vocabulary)
+        assert np.array_equal(Kept.read(house.store, vocabulary).directions, directions)
+
+
+def test_segments_from_which_nothing_goes_on_are_named(tmp_path: Path) -> None:
+    first, genomes = shop(tmp_path)
+    assert first.gone == ()
+    with fresh(tmp_path) as house:
+        made = make_segments(house.store, genomes, 1)
+        assert [one.id for one in made.segments] == [first.segments[0].id]
+        assert made.gone == (first.segments[1].name,)
+        assert make_segments(house.store, genomes, 1).gone == ()
 
 
 def test_too_few_people_are_no_segment(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ _SHOWN = 4
 def command(console: Console, count: int, anew: bool, least: int) -> None:
     """Put customers into segments, and say what each has more than all.
 
-    Made from the genomes of those who agreed to learning. Segments begin where the last ones were,
-    so they keep their number, name and, but for those who changed, their people.
+    Made from the genomes of those who agreed to learning. Segments are kept, in place of the last
+    ones: the next begin where these are, so they keep their number, name and, but for those who
+    changed, their people. So --count 1, to try it, leaves nothing of the others to go on from;
+    --anew then makes what the genomes say, under new numbers.
     """
     from genome_server.compare.reading import read_genomes
     from genome_server.compare.segments_kept import make_segments
@@ -43,6 +45,7 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
     facts = {
         "stayed": None if made.stayed is None else round(made.stayed, 2),
         "outside": outside,
+        "gone": list(made.gone),
         "segments": [
             {
                 "id": one.id,
@@ -78,6 +81,9 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
         console.table(("id", "name", "people", "share", "more than all"), rows)
         if made.stayed is not None:
             console.note(f"{made.stayed:.0%} of them are in the segment that they were in before")
+        if made.gone:
+            named = ", ".join(f"“{name}”" for name in made.gone)
+            console.note(f"no longer kept, since nothing here goes on from them: {named}")
         if outside:
             console.note(f"about {outside:,} have no marker yet and are in none")
 

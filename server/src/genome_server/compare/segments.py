@@ -77,7 +77,9 @@ def cluster(
 
     `rows` is a sparse float matrix[n, markers]. There are no groups at all where fewer than `least`
     rows have a marker. `start` are the directions to begin with, float64[k, markers], k at most
-    `count`; where there are fewer, those who are farthest from them make up the rest.
+    `count`; where there are fewer, more are looked for among those who are farthest from them.
+    What comes back is where the next begins, with the same `count`, and stays: the same rows
+    give the same groups.
     """
     full = np.flatnonzero(np.diff(rows.indptr))
     labels = np.full(rows.shape[0], -1, np.int64)
@@ -86,13 +88,16 @@ def cluster(
     if count == 0:
         return Clustering(labels, np.zeros((0, rows.shape[1])))
     directions = first_directions(inside, count) if start is None else start[:count]
-    directions = _completed(inside, directions, count)
-    while True:
-        found, directions = _settle(inside, directions)
-        sizes = np.bincount(found, minlength=len(directions))
-        if sizes.min() >= least or len(directions) == 1:
+    known = int(directions.any(axis=1).sum())
+    directions = _completed(inside, directions, known or count)
+    found, directions = _large_enough(inside, directions, least)
+    # Those that lack are looked for, and nobody is moved where none is found: else who asks for
+    # more than there are would get other segments of the same customers each time.
+    while len(directions) < count:
+        tried, more = _large_enough(inside, _completed(inside, directions, count), least)
+        if len(more) <= len(directions):
             break
-        directions = np.delete(directions, int(sizes.argmin()), axis=0)
+        found, directions = tried, more
     labels[full] = found
     return Clustering(labels, directions)
 
@@ -175,13 +180,19 @@ def traits(rows: Matrix, labels: Ints, group: int, least: int = LEAST_PEOPLE) ->
 
 
 def name_of(markers: list[str], taken: set[str]) -> str:
-    """A name out of markers, most telling first, that no other has."""
+    """A name out of markers, most telling first, that no other has.
+
+    What adds no word to one before it is left out: `60-plus` after `60`, `book` after `books`.
+    """
     values: list[str] = []
+    said_already: list[set[str]] = []
     for marker in markers:
         value = _HYPHEN.sub(" ", marker.partition(":")[2])
         said = f"no {value}" if marker.startswith("not-") else value
-        if said not in values:
+        words = {word.removesuffix("s") for word in re.split("[ -]", said)}
+        if not any(words <= other or other <= words for other in said_already):
             values.append(said)
+            said_already.append(words)
         name = " · ".join(values)
         if len(values) >= _NAMED and name not in taken:
             return name
@@ -191,6 +202,16 @@ def name_of(markers: list[str], taken: set[str]) -> str:
         number += 1
         name = f"{base} {number}"
     return name
+
+
+def _large_enough(rows: Matrix, directions: Floats, least: int) -> tuple[Ints, Floats]:
+    """Settled, and the smallest dissolved until none has fewer than `least`, or one is left."""
+    while True:
+        found, directions = _settle(rows, directions)
+        sizes = np.bincount(found, minlength=len(directions))
+        if sizes.min() >= least or len(directions) == 1:
+            return found, directions
+        directions = np.delete(directions, int(sizes.argmin()), axis=0)
 
 
 def _settle(rows: Matrix, directions: Floats) -> tuple[Ints, Floats]:

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 META_KEY: Final = "segments"
 _FORMAT: Final = 1
-# Of a direction the strongest are kept; the others hardly turn it.
-_MOST_KEPT: Final = 512
+# Weights of all directions together, the strongest of each: some 3 MB of text at most. Where some
+# are left out the direction turns a little, and a few people go to the next segment.
+_MOST_KEPT: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,21 @@ class Segments:
 
     `of` is the id of the segment of every row of the genomes who agreed to personalisation or
     learning, 0 for none. `stayed` is the share of people who are where they were before; None
-    where there was no before. `outside` people could not be put anywhere.
+    where there was no before. `outside` people could not be put anywhere. `gone` are the names of
+    earlier segments that go on in none of these: they are no longer kept.
     """
 
     segments: list[Segment]
     of: Ints
     stayed: float | None
     outside: int
+    gone: tuple[str, ...]
 
 
 def make_segments(
     store: Store, genomes: Genomes, count: int, *, anew: bool = False, least: int = LEAST_PEOPLE
 ) -> Segments:
-    """Make at most `count` segments of these genomes and keep them in the store.
+    """Make at most `count` segments of these genomes and keep them, in place of the last ones.
 
     Learnt from those who agreed to learning; begun from the last ones unless `anew`.
     """
@@ -106,6 +109,7 @@ def make_segments(
         of=ids[labels],
         stayed=_stayed(before[learners], labels[learners], pairs) if len(last.ids) else None,
         outside=int((labels[learners] < 0).sum()),
+        gone=tuple(name for old, name in enumerate(last.names) if old not in pairs),
     )
 
 
@@ -139,8 +143,9 @@ class Kept:
     def write(self, store: Store, vocabulary: Vocabulary) -> None:
         """Keep it in the store."""
         segments = []
+        most = _MOST_KEPT // max(len(self.ids), 1)
         for number, name, direction in zip(self.ids, self.names, self.directions, strict=True):
-            strongest = np.argsort(-direction, kind="stable")[:_MOST_KEPT]
+            strongest = np.argsort(-direction, kind="stable")[:most]
             kept = {vocabulary.name(int(i)): float(direction[i]) for i in strongest if direction[i]}
             segments.append({"id": number, "name": name, "direction": kept})
         said = {"format": _FORMAT, "next_id": self.next_id, "segments": segments}
