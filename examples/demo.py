@@ -142,7 +142,7 @@ class Demo:
             size = sum(file.stat().st_size for file in store.glob("genomes/*.snap"))
             silent = self.customers - count
             self.tell.say(
-                f"{count:,} genomes at {size / count:.0f} bytes a customer, release"
+                f"{count:,} genomes at {size / count:.0f} bytes a customer on its disk, release"
                 f" {lobby.status.release}. From now on it decides by itself."
                 + (
                     f" {silent} customers did not agree: nothing of theirs is here."

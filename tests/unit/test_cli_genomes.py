@@ -61,6 +61,8 @@ def test_show_tells_markers_by_namespace(shop: Shell) -> None:
     text = shop.call("genomes", "show", "c-0").stdout
     assert "category" in text
     assert "  tea" in text
+    assert f"as of {told['as_of']}, all 3 markers" in text
+    assert told["of"] == 3
 
 
 class Page(HTMLParser):

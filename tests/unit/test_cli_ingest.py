@@ -367,6 +367,8 @@ def test_audiences_usage(person: Shell) -> None:
 
 
 def test_status_says_what_to_do_next(person: Shell) -> None:
+    assert "import products FILE" in person.json("status")["next"], "as init does"
+    person.call("import", "customers", write(person.root / "one.jsonl", [{"id": "anna"}]))
     assert "import offers" in person.json("status")["next"]
     import_town(person)
     status = person.json("status")

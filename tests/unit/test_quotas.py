@@ -54,6 +54,10 @@ def test_a_row_has_no_more_of_a_namespace_and_the_state_has_all(tmp_path: Path) 
         assert row is not None
         shown = {vocabulary.name(int(marker)) for marker in genomes.row(row)[0]}
         assert shown == markers(house, 1), "whoever looks at it sees what a device sees"
+        everything = read_some(house.store, [subject(1)], hour=LANDMARK_HOUR + 2, whole=True)
+        told = {vocabulary.name(int(marker)) for marker in everything.row(row)[0]}
+        assert told == set(before[subject(1)][2]) | shown, "or all that there is"
+        assert "brand:acme" in told - shown
         house.write_dna(DNA_YAML)
         house.build()
         assert house.rows() == before

@@ -36,7 +36,11 @@ def command() -> None:
 @source_option
 @common_options
 def show(console: Console, customer: str, source: str) -> None:
-    """Show a customer's consents, audiences and genome, by the source's own id."""
+    """Show a customer's consents, audiences and genome row, by the source's own id.
+
+    The row is what devices get: a strength there is a byte, so it comes in steps, and a fact that
+    weighs 1.000 may stand there with 1.189. `genomes show` has the strengths themselves.
+    """
     store = console.tenant().open_store()
     try:
         facts = _facts(store, subject_named(store, source, customer))
@@ -48,7 +52,7 @@ def show(console: Console, customer: str, source: str) -> None:
         console.print(f"agreed to  {', '.join(facts['consents']) or 'nothing'}")
         console.print(f"audiences  {', '.join(facts['audiences']) or 'none'}")
         console.table(
-            ("marker", "strength"),
+            ("marker", "strength in the row (a byte)"),
             [(marker, f"{strength:.3f}") for marker, strength in facts["genome"].items()],
         )
 

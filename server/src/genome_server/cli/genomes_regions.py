@@ -312,7 +312,7 @@ def _print(
             continue
         rows = _rows(found)
         console.table(
-            ("region", "people", "share", "per customer", "drawn by"),
+            ("region", "people", "share", "against the average", "drawn by"),
             [
                 (
                     row["cell"] + (" (rest)" if row["rest"] else ""),

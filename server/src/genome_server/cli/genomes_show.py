@@ -33,7 +33,8 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     """Show the genome of CUSTOMER: markers by namespace, with strengths, and as of when.
 
     A strength is what the marker has now, that is, at the hour of the customer's newest
-    interaction: what was done, the more recent the more.
+    interaction: what was done, the more recent the more. Shown are the markers that a device may
+    see (`max_markers` in dna.yaml), with their exact strengths; the server keeps all.
     """
     from genome_server.compare.neighbours_file import open_rarity
     from genome_server.compare.reading import read_some
@@ -43,11 +44,13 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
         agreed_to_be_shown(store, subject)
-        genomes = read_some(store, [subject])
+        with store.snapshot():
+            genomes = read_some(store, [subject])
+            everything = read_some(store, [subject], hour=genomes.hour, whole=True)
         row = genomes.row_of(subject)
         if row is None:
             raise Refused("this customer has no genome yet; run: genome-server build")
-        facts = _facts(store, genomes, row)
+        facts = _facts(store, genomes, row, len(everything.row(row)[0]))
         if page is not None:
             with console.progress("reading genomes") as advance:
                 known = open_rarity(tenant, store, advance=advance)
@@ -56,7 +59,8 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
             facts["page"] = str(page)
 
     def render() -> None:
-        console.print(f"as of {facts['as_of']}")
+        shown, in_all = sum(map(len, facts["markers"].values())), facts["of"]
+        console.print(f"as of {facts['as_of']}, {_spoken(shown, in_all)}")
         for namespace, markers in facts["markers"].items():
             derived = "  (derived by the last build)" if namespace == NAMESPACE else ""
             console.print(f"{namespace}{derived}")
@@ -68,7 +72,14 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     console.result({"customer": customer, **facts}, render)
 
 
-def _facts(store: Store, genomes: Genomes, row: int) -> dict[str, Any]:
+def _spoken(shown: int, in_all: int) -> str:
+    """How many markers are shown of how many that there are, in words."""
+    if shown == in_all:
+        return f"all {in_all} markers"
+    return f"{shown} of {in_all} markers: those that a device may see"
+
+
+def _facts(store: Store, genomes: Genomes, row: int, in_all: int) -> dict[str, Any]:
     vocabulary = store.vocabulary()
     markers, strengths = genomes.row(row)
     told = [
@@ -79,6 +90,7 @@ def _facts(store: Store, genomes: Genomes, row: int) -> dict[str, Any]:
     as_of = dt.datetime.fromtimestamp(genomes.hour * 3600, tz=dt.UTC)
     return {
         "as_of": as_of.isoformat(timespec="minutes"),
+        "of": in_all,
         "markers": {
             namespace: {value: round(strength, 6) for _, value, strength in facts}
             for namespace, facts in groupby(told, key=lambda fact: fact[0])

@@ -145,6 +145,8 @@ def _pending(facts: dict[str, Any]) -> list[str]:
 def _next(facts: dict[str, Any]) -> str | None:
     """The one thing to do next."""
     counts, genomes, release = facts["counts"], facts["genomes"], facts["release"]
+    if not any(counts.values()):
+        return "nothing is imported yet: genome-server import products FILE"
     for kind in ("offers", "placements"):
         if not counts[kind]:
             return f"no {kind} yet: genome-server import {kind} FILE"

@@ -94,10 +94,13 @@ def read_genomes(
         return reading.done()
 
 
-def read_some(store: Store, subjects: Iterable[bytes], *, hour: int | None = None) -> Genomes:
+def read_some(
+    store: Store, subjects: Iterable[bytes], *, hour: int | None = None, whole: bool = False
+) -> Genomes:
     """The genomes of the persons that these subjects are, as `read_genomes` has them.
 
-    Without `hour`, as of the newest imprint among them.
+    Without `hour`, as of the newest imprint among them. `whole`: with all their markers, also those
+    for which a row has no place.
     """
     with store.snapshot():
         schema, vocabulary = needed_schema(store), store.vocabulary()
@@ -112,7 +115,7 @@ def read_some(store: Store, subjects: Iterable[bytes], *, hour: int | None = Non
             newest = (state.imprints.newest_hour or 0 for state in states.values())
             hour = max(newest, default=0)
         customers = {row.subject: row for row in store.customers(sorted(states))}
-        reading = _Reading(schema, vocabulary, hour, insights_of(store))
+        reading = _Reading(schema, vocabulary, hour, insights_of(store), whole=whole)
         for subject in sorted(states):
             reading.take(subject, states[subject], customers.get(subject))
         return reading.done()
@@ -134,8 +137,14 @@ class _Reading:
     """Takes subjects one by one and gives persons in columns."""
 
     def __init__(
-        self, schema: DnaSchema, vocabulary: Vocabulary, hour: int, insights: Insights | None
+        self,
+        schema: DnaSchema,
+        vocabulary: Vocabulary,
+        hour: int,
+        insights: Insights | None,
+        whole: bool = False,
     ) -> None:
+        self._whole = whole
         self._insights = insights
         self._schema = schema
         self._vocabulary = vocabulary
@@ -281,8 +290,8 @@ class _Reading:
             markers[told],
             strengths[told],
             len(waiting),
-            self._schema.max_markers,
-            quotas_of(self._schema, self._vocabulary),
+            len(self._vocabulary) if self._whole else self._schema.max_markers,
+            None if self._whole else quotas_of(self._schema, self._vocabulary),
             weights_of(self._schema.distinct, len(self._vocabulary)),
         )
         self._pages.append((np.diff(starts), kept, strong))
