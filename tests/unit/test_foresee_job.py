@@ -173,7 +173,7 @@ def test_too_little_to_foresee_from(tmp_path: Path) -> None:
             Foreseer(house.store, subject(ANN), NOW_MS, UTC)
         house.log(visits(ANN, "bread"))
         house.build(now_ms=NOW_MS)
-        with pytest.raises(Refused, match=r"30 events of 1 customers .* 50 events of 20"):
+        with pytest.raises(Refused, match=r"fewer than 20 customers .* 50 events of 20"):
             ahead(house, ANN)
 
 
@@ -183,8 +183,44 @@ def test_a_few_are_no_crowd(tmp_path: Path) -> None:
             house.customer(who, BOTH)
         house.log([event for who in range(1, 20) for event in visits(who, "bread")])
         house.build(now_ms=NOW_MS)
-        with pytest.raises(Refused, match=r"570 events of 19 customers"):
+        with pytest.raises(Refused, match="fewer than 20 customers who agreed to learning did"):
             ahead(house, ANN)
+        for who in range(20, 22):
+            house.customer(who, BOTH)
+            house.log([interaction(who, 5, "buy", product="bread")])
+        house.build(now_ms=NOW_MS)
+        assert ahead(house, ANN).to_json()["crowd"] == {"events": 572, "customers": 20}
+        assert ahead(house, ANN).crowd_people == 21
+
+
+def test_a_few_events_are_no_crowd(tmp_path: Path) -> None:
+    with House(tmp_path / "few") as house:
+        for who in range(1, 21):
+            house.customer(who, BOTH)
+        house.log([interaction(who, 5, "buy", product="bread") for who in range(1, 21)])
+        house.build(now_ms=NOW_MS)
+        with pytest.raises(Refused, match="fewer than 50 events are of customers who agreed"):
+            ahead(house, ANN)
+
+
+@pytest.mark.parametrize("back", [0, 19, 20])
+def test_when_somebody_comes_again_is_not_told_from_nothing(tmp_path: Path, back: int) -> None:
+    """Everything in one hour: all pauses that are known are of no length."""
+    with House(tmp_path / "once") as house:
+        for who in range(1, 31):
+            house.customer(who, BOTH)
+        events = [
+            interaction(who, 50, "buy", product="bread") for who in range(1, 31) for _ in range(5)
+        ]
+        again = [interaction(who, 98, "buy", product="bread") for who in range(1, back + 1)]
+        house.log([*events, *again])
+        house.build(now_ms=NOW_MS)
+        found = ahead(house, 30, (LANDMARK_HOUR + 110) * HOUR)
+    assert (found.hours is not None) is (back == 20)
+    assert (found.within_day is not None) is (found.within_week is not None) is (back == 20)
+    said = coming(found, UTC)
+    assert (said == "Too few customers have come again yet to say when they do.") is (back < 20)
+    assert sum(one.chance for one in found.dayparts) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_read_or_is_nobodys_is_passed_over() -> None:

@@ -151,10 +151,9 @@ def test_only_who_agreed_and_who_was_drawn_is_measured_and_of_too_few_nothing(wh
     few = replace(events, **{which: getattr(events, which) & (events.who < 19)})
     why = score(over(few), cut_of(few))
     assert isinstance(why, str)
-    assert why.startswith("19 customers who agreed to learning")
-    assert "20 are needed" in why
+    assert why.startswith("fewer than 20 customers who agreed to learning did")
     none = replace(events, crowd=np.zeros(len(events.who), bool))
-    assert str(score(over(none), cut_of(none))).startswith("0 customers")
+    assert str(score(over(none), cut_of(none))) == why
 
 
 def test_who_only_came_lately_or_only_long_ago_is_not_enough() -> None:
@@ -302,6 +301,18 @@ def test_the_command_says_how_far_to_believe_it_and_measures_once(
         club.call("genomes", "next", "c2", "--zone", "Europe/Berlin")
 
 
+def test_how_many_customers_there_are_is_told_to_the_nearest_five() -> None:
+    some = accuracy(people=53)
+    one = some.scores["action"]
+    assert isinstance(one, Score)
+    some.scores["action"] = replace(one, customers=23)
+    told = some.told()
+    assert (told["customers"], told["scores"]["action"]["customers"]) == (55, 25)
+    assert measured(some)[0][-1] == "9 (25)"
+    # What is kept is compared with what is there, and exact.
+    assert Accuracy.from_json(some.to_json()) == some
+
+
 def test_where_it_was_not_measured_the_command_says_why(tmp_path: Path) -> None:
     with House(tmp_path / "house") as house:
         events = []
@@ -319,8 +330,8 @@ def test_where_it_was_not_measured_the_command_says_why(tmp_path: Path) -> None:
             ahead = Foreseer(house.store, subject(1), now_ms, UTC).ahead(log.frames())
     why = not_measured(ahead.accuracy)
     assert len(why) == 6
-    assert "action was not measured: 5 customers who agreed to learning" in why[0]
-    assert "0 customers" in why[2]  # nobody's channel is known
+    assert "action was not measured: fewer than 20 customers who agreed" in why[0]
+    assert "fewer than 20 customers" in why[2]  # nobody's channel is known
     text = page_of("ann", ahead, UTC)
     assert "action was not measured" in text
     assert "<table class" not in text

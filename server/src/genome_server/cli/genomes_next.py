@@ -101,6 +101,7 @@ def command(
 
 
 def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | None) -> None:
+    from genome_server.compare.telling import roughly
     from genome_server.foresee.page import (
         MEASURED,
         coming,
@@ -133,7 +134,7 @@ def _print(console: Console, ahead: Ahead, zone: tzinfo | None, page: Path | Non
         console.note(how_measured(ahead.accuracy, zone))
     console.note(
         f"from {ahead.own_events:,} own events and {ahead.crowd_events:,} of "
-        f"{ahead.crowd_people:,} customers who agreed to learning"
+        f"about {roughly(ahead.crowd_people):,} customers who agreed to learning"
     )
     if page is not None:
         console.note(f"page: {page}")

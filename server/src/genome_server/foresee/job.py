@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.dna.schema import HOUR_MS
+from genome_server.compare.telling import roughly
 from genome_server.doings.categories import CATEGORY, strongest
 from genome_server.errors import Refused
 from genome_server.foresee import kept, pauses
@@ -75,6 +76,8 @@ class Ahead:
     within_day: float | None
     within_week: float | None
     accuracy: Accuracy
+    came_again: bool = True
+    """Whether enough customers came again for it to be said when."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain data: what --json prints."""
@@ -89,7 +92,7 @@ class Ahead:
             "now_ms": self.now_ms,
             "last_ms": self.last_ms,
             "own_events": self.own_events,
-            "crowd": {"events": self.crowd_events, "customers": self.crowd_people},
+            "crowd": {"events": self.crowd_events, "customers": roughly(self.crowd_people)},
             "action": listed(self.actions),
             "category": listed(self.categories),
             "channel": listed(self.channels),
@@ -98,7 +101,7 @@ class Ahead:
             "hours": when,
             "within_a_day": self.within_day,
             "within_a_week": self.within_week,
-            "accuracy": self.accuracy.to_json(),
+            "accuracy": self.accuracy.told(),
         }
 
 
@@ -127,14 +130,18 @@ class Foreseer:
         counted = int(columns.crowd.sum())
         people = len(np.unique(columns.who[columns.crowd]))
         if counted < LEAST_EVENTS or people < LEAST_PEOPLE:
+            few = f"{LEAST_PEOPLE} customers who agreed to learning did anything"
+            if people >= LEAST_PEOPLE:
+                few = f"{LEAST_EVENTS} events are of customers who agreed to learning"
             raise Refused(
-                f"{counted} events of {people} customers who agreed to learning are too few to "
-                f"foresee from; {LEAST_EVENTS} events of {LEAST_PEOPLE} customers are needed"
+                f"fewer than {few}: too little to foresee from; {LEAST_EVENTS} events of "
+                f"{LEAST_PEOPLE} customers are needed"
             )
         facets = self._facets(columns)
         pause, hours = pause_facet(columns, _states(columns))
         mine = np.flatnonzero(columns.own)[:-1]
-        away = _away(columns, pause)
+        again = _came_again(pause, hours, int(columns.hour[-1]))
+        away = _away(columns, pause, again)
         span, day, week = _coming(away)
         return Ahead(
             now_ms=self._now_ms,
@@ -151,6 +158,7 @@ class Foreseer:
             within_day=day,
             within_week=week,
             accuracy=self._accuracy(columns, facets, pause, hours),
+            came_again=again,
         )
 
     def _accuracy(
@@ -278,7 +286,7 @@ class _Away:
     """The asked customer since the last visit: when that was (a local hour), and for how long.
 
     `pause` float64[CLASSES] is what was foretold right after it, `left` what of it lies ahead:
-    zeros where hardly any pause lasts as long.
+    zeros where hardly any pause lasts as long, or none is known.
     """
 
     last: int
@@ -291,14 +299,21 @@ def _states(columns: Columns) -> list[str | None]:
     return columns.of(lambda event: f"{event.kind} {event.category or ''}")
 
 
-def _away(columns: Columns, pause: Facet) -> _Away | None:
-    """None of who was never seen."""
+def _came_again(pause: Facet, hours: Ints, now: int) -> bool:
+    """Whether LEAST_PEOPLE of the crowd came again after an hour or more: a pause of whom nothing
+    is known is as likely to be of any length."""
+    ended = pause.crowd & (hours > 0) & (pause.events.known <= now)
+    return len(np.unique(pause.events.who[ended])) >= LEAST_PEOPLE
+
+
+def _away(columns: Columns, pause: Facet, again: bool) -> _Away | None:
+    """None of who was never seen. `again`: whether pauses are known at all."""
     mine = np.flatnonzero(pause.own)
     if not len(mine):
         return None
     now, last = int(columns.hour[-1]), int(pause.events.hour[mine[-1]])
     chances = pause.told(pause.fitted(now), int(mine[-1]))
-    left = pauses.ahead(chances[None], np.array([now - last]))[0]
+    left = pauses.ahead(chances[None], np.array([now - last]))[0] * again
     return _Away(last, now - last, chances, left)
 
 

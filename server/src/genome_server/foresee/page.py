@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
+from genome_server.compare.telling import roughly
 from genome_server.foresee.job import Ahead, Chance
 from genome_server.foresee.proof import Accuracy, Score
 from genome_server.pages import Bar, escape, page, section
@@ -67,6 +68,8 @@ def coming(ahead: Ahead, zone: tzinfo | None) -> str:
     """When they come again, in a sentence."""
     if ahead.last_ms is None:
         return "They have not been seen yet."
+    if not ahead.came_again:
+        return "Too few customers have come again yet to say when they do."
     if ahead.hours is None:
         return "They have been away for longer than nearly all who came again."
     low, median, high = (_after(ahead.now_ms, hours, zone) for hours in ahead.hours)
@@ -121,7 +124,7 @@ def _score(name: str, one: Score) -> tuple[str, ...]:
     if one.unit == "h":
         said = f"{one.said:.0%} held {one.came:.0%}"
     rivals = [shown(one.rivals.get(name)) for name in ("popularity", "frequency", "uniform")]
-    of = f"{one.cases:,} ({one.customers:,})"
+    of = f"{one.cases:,} ({roughly(one.customers):,})"
     return (name, shown(one.ours), said, *rivals, one.verdict, of)
 
 
@@ -142,8 +145,8 @@ def _measured(accuracy: Accuracy, zone: tzinfo | None) -> str:
 def _known(ahead: Ahead) -> str:
     return (
         f"From {ahead.own_events:,} events of this customer and {ahead.crowd_events:,} of "
-        f"{ahead.crowd_people:,} customers who agreed to learning. A chance of 30 % means: of a "
-        "hundred such cases about thirty come so. Of who never comes again it says nothing."
+        f"about {roughly(ahead.crowd_people):,} customers who agreed to learning. A chance of "
+        "30 % means: of a hundred such cases about thirty come so. Of who never comes again it says nothing."
     )
 
 

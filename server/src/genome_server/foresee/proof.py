@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from genome_server.compare.telling import roughly
 from genome_server.foresee import pauses
 from genome_server.foresee.columns import NOTHING, Events, Ints
 from genome_server.foresee.facets import Columns, Facet
@@ -32,7 +33,7 @@ LEAST_PEOPLE: Final = 20
 
 _OF_EACH: Final = 10
 _MOST_CASES: Final = 2_000
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Accuracy:
     scores: dict[str, Score | str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data: what --json prints, and what is kept."""
+        """Return it as plain data: what is kept."""
         scores = {
             name: {"why_not": one}
             if isinstance(one, str)
@@ -92,6 +93,14 @@ class Accuracy:
             "customers": self.customers,
             "scores": scores,
         }
+
+    def told(self) -> dict[str, Any]:
+        """Return it as plain data for others: customers are told roughly."""
+        data = self.to_json()
+        for one in (data, *data["scores"].values()):
+            if "customers" in one:
+                one["customers"] = roughly(one["customers"])
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Accuracy | None:
@@ -181,7 +190,7 @@ def held_out(facet: Facet, cut: int) -> Mask | str:
     before = there & (events.hour <= cut) & (events.known <= cut)
     known = len(np.unique(events.who[before]))
     if known < LEAST_PEOPLE:
-        return _too_few(known, "did something of the kind before the newest fifth of the log")
+        return _too_few("did something of the kind before the newest fifth of the log")
     late = np.flatnonzero(there & (events.hour > cut))
     # Counted from each customer's newest one on: rows stand by customer and time.
     who = events.who[late]
@@ -190,13 +199,14 @@ def held_out(facet: Facet, cut: int) -> Mask | str:
     late = late[:: max(1, -(-len(late) // _MOST_CASES))]
     people = len(np.unique(events.who[late]))
     if people < LEAST_PEOPLE:
-        return _too_few(people, "did something of the kind in the newest fifth of the log")
+        return _too_few("did something of the kind in the newest fifth of the log")
     wanted = np.zeros(len(events), bool)
     wanted[late] = True
     return wanted
 
 
-def _too_few(people: int, did: str) -> str:
+def _too_few(did: str) -> str:
     return (
-        f"{people} customers who agreed to learning {did}; {LEAST_PEOPLE} are needed to measure it"
+        f"fewer than {LEAST_PEOPLE} customers who agreed to learning {did}; so many are needed to "
+        "measure it"
     )
