@@ -12,7 +12,6 @@ from edge_sdk.store.genome_files import write_content
 from edge_sdk.store.snapshot import Snapshot
 from examples.datasets import DataSetMissing
 from genome_edge.v1 import dna_pb2
-from genome_server.dna_words import MAX_MARKERS
 from genome_server.learning.metrics import auc
 from tests.bench import journey, segment, segment_grocer
 from tests.bench.figures import Figures
@@ -34,9 +33,13 @@ def run(figures: Figures) -> None:
     parts = list(journey.customers(lines, CUSTOMERS))
     plain = encode(journey.columns_of(parts))
     with_ids = encode(journey.columns_of(parts, lookups=True))
-    del parts
     figures.add("snapshot.bytes_per_customer", len(plain) / CUSTOMERS, "B")
     figures.add("snapshot.with_lookup.bytes_per_customer", len(with_ids) / CUSTOMERS, "B")
+    parts = list(journey.customers(lines, CUSTOMERS, distinctive=True))
+    for name, lookups in (("", False), ("with_lookup.", True)):
+        size = len(encode(journey.columns_of(parts, lookups=lookups)))
+        figures.add(f"snapshot.distinctive.{name}bytes_per_customer", size / CUSTOMERS, "B")
+    del parts
     lost(lines, figures)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,10 +68,10 @@ def lost(lines: journey.Lines, figures: Figures) -> None:
     figures.add("snapshot.whole_auc", found["whole"].auc, "AUC")
     figures.add("snapshot.quantised.auc_lost", found["wire"].lost - found["pruned"].lost, "AUC")
     for name, arm in (
-        ("strongest_64.", "strongest"),
-        ("distinctive_64.", "distinctive"),
         ("pruned.", "pruned"),
         ("", "wire"),
+        ("distinctive.pruned.", "distinctive"),
+        ("distinctive.", "distinctive_wire"),
     ):
         figures.add(f"snapshot.{name}auc_lost", found[arm].lost, "AUC")
         figures.add(f"snapshot.{name}auc_lost.low", found[arm].low, "AUC")
@@ -79,10 +82,10 @@ def lost(lines: journey.Lines, figures: Figures) -> None:
     label, person = whole.label[judge], whole.person[judge]
     best = segment.scores(whole)["genome"]
     figures.add("snapshot.coupon.whole_auc", auc(label, best) or 0.0, "AUC")
-    for name, most, distinct in (("strongest_64", 64, False), ("pruned", MAX_MARKERS, True)):
-        some = segment.scores(segment_grocer.coupon_cases(most=most, distinct=distinct))["genome"]
+    for name, distinct in (("", False), ("distinctive.", True)):
+        some = segment.scores(segment_grocer.coupon_cases(distinct=distinct))["genome"]
         gone = (auc(label, best) or 0.0) - (auc(label, some) or 0.0)
         low, high = segment.auc_difference(label, best, some, person)
-        figures.add(f"snapshot.coupon.{name}.auc_lost", gone, "AUC")
-        figures.add(f"snapshot.coupon.{name}.auc_lost.low", low, "AUC")
-        figures.add(f"snapshot.coupon.{name}.auc_lost.high", high, "AUC")
+        figures.add(f"snapshot.coupon.{name}auc_lost", gone, "AUC")
+        figures.add(f"snapshot.coupon.{name}auc_lost.low", low, "AUC")
+        figures.add(f"snapshot.coupon.{name}auc_lost.high", high, "AUC")

@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 
 from edge_sdk.dna.columns import Columns
 from edge_sdk.dna.genome import STRENGTHS
-from edge_sdk.dna.schema import HOUR_MS, ONE_Q24, DnaSchema, default_schema
+from edge_sdk.dna.schema import HOUR_MS, MOST_DISTINCT, ONE_Q24, DnaSchema, default_schema
 from examples.datasets import find
 from genome_edge.v1 import dna_pb2
-from genome_server.dna_words import MAX_MARKERS
 from genome_server.genomes.distinct import Counted, ranks, table, weights_of
 from genome_server.learning.metrics import auc
 from tests.bench.segment import auc_difference
@@ -106,9 +105,12 @@ class Part(NamedTuple):
     household: Array  # int64[n], like which each customer is
 
 
-def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
-    """So many customers, some at a time, each with the markers that a new tenant's devices see."""
-    distinct = distinct_of(lines, np.arange(len(lines.hours)))
+def customers(
+    lines: Lines, count: int, seed: int = SEED, *, distinctive: bool = False
+) -> Iterator[Part]:
+    """So many customers, some at a time, each with the 64 markers that a device sees: the
+    strongest, or those that tell customers apart."""
+    distinct = distinct_of(lines, np.arange(len(lines.hours))) if distinctive else b""
     rng = np.random.default_rng(seed)
     order = np.argsort(lines.household, kind="stable")
     sizes = np.bincount(lines.household)
@@ -120,7 +122,7 @@ def customers(lines: Lines, count: int, seed: int = SEED) -> Iterator[Part]:
         own = order[firsts[like[of]] + rng.integers(0, sizes[like[of]])]
         line = np.where(rng.random(len(of)) < 0.5, own, rng.integers(0, len(lines.hours), len(of)))
         part, now = genomes(lines, like, of, line)
-        yield kept(part, ranked(part, now, distinct), MAX_MARKERS)
+        yield kept(part, ranked(part, now, distinct), lines.schema.max_markers)
 
 
 def genomes(lines: Lines, like: Array, of: Array, line: Array) -> tuple[Part, Array]:
@@ -144,15 +146,15 @@ def genomes(lines: Lines, like: Array, of: Array, line: Array) -> tuple[Part, Ar
 
 
 def distinct_of(lines: Lines, some: Array) -> bytes:
-    """Which markers tell customers apart, counted over some of the lines as builds do."""
+    """Which markers tell customers apart, counted over some of the lines as `dna count` does."""
     there = lines.markers[some]
     counts = np.bincount(there[there >= 0], minlength=len(lines.names))
-    return table(Counted(len(some), counts))
+    return table(Counted(len(some), len(np.unique(lines.household[some])), counts))
 
 
 def ranked(part: Part, now: Array, distinct: bytes) -> Array:
     """How markers of such strengths rank in the rows of devices."""
-    weights = weights_of(distinct, len(distinct))
+    weights = weights_of(distinct, len(distinct))  # of every marker, or of none
     return ranks((now * ONE_Q24).astype(np.int64), part.marker, weights)
 
 
@@ -211,16 +213,17 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
 
     Customers are made as above, of lines of the first three quarters of each household's. Each is
     shown products of the last quarter: two that a household like theirs bought and two of anybody.
-    The model is a logistic regression over the genome's weights of the product's six markers,
-    fitted to each half of the households and judged by the other. What is kept:
+    The model is a logistic regression over the genome's weights of the product's six markers, as
+    they are and times how distinct each marker is, so that it knows of rarity whatever it is shown.
+    It is fitted to each half of the households and judged by the other. What is kept:
 
     - `whole`: every marker, exactly;
-    - `strongest`: the strongest 64, exactly;
-    - `distinctive`: the 64 that tell customers apart best, exactly;
-    - `pruned`: the 60 of a new tenant's devices, the most distinctive, exactly;
-    - `wire`: the same as a device gets them, in quantiser 2's codes.
+    - `pruned`: the strongest 64, exactly;
+    - `wire`: the same as a device gets them, in quantiser 2's codes;
+    - `distinctive`: the 64 that tell customers apart, exactly;
+    - `distinctive_wire`: the same in codes.
 
-    What is distinctive is counted over the lines that genomes are made of.
+    What is distinct is counted over the lines that genomes are made of.
     """
     rng = np.random.default_rng([seed, 2])
     order = np.lexsort((lines.hours, lines.household))
@@ -230,6 +233,8 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
     later = np.arange(len(order)) >= (firsts[:-1] + early)[lines.household[order]]
     known, asked = order[~later], order[later]
     distinct = distinct_of(lines, known)
+    # A product that has no marker of a namespace (-1) has no weight there.
+    telling = np.append(np.frombuffer(distinct, np.uint8) / MOST_DISTINCT, 0.0)
     shown: dict[str, list[Array]] = {}
     bought, households = [], []
     for start in range(0, count, _AT_ONCE):
@@ -239,16 +244,11 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
         own = order[firsts[like[of]] + rng.integers(0, early[like[of]])]
         line = np.where(rng.random(len(of)) < 0.5, own, rng.choice(known, len(of)))
         part, now = genomes(lines, like, of, line)
-        rank = ranked(part, now, distinct)
-        pruned = kept(part, rank, MAX_MARKERS)
-        ways = {
-            "whole": (part, part.value),
-            "pruned": (pruned, pruned.value),
-            "wire": (pruned, STRENGTHS[2][codes(pruned.value)]),
-        }
-        for name, by in (("strongest", now), ("distinctive", rank)):
-            most = kept(part, by, lines.schema.max_markers)
-            ways[name] = (most, most.value)
+        ways = {"whole": (part, part.value)}
+        for name, by in (("pruned", now), ("distinctive", ranked(part, now, distinct))):
+            some = kept(part, by, lines.schema.max_markers)
+            wire = "wire" if name == "pruned" else f"{name}_wire"
+            ways |= {name: (some, some.value), wire: (some, STRENGTHS[2][codes(some.value)])}
         who = np.repeat(np.arange(n), _SHOWN)
         theirs = order[firsts[like[who]] + rng.integers(early[like[who]], sizes[like[who]])]
         product = lines.markers[np.concatenate([theirs, rng.choice(asked, len(who))])]
@@ -256,7 +256,7 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
         households.append(np.tile(like[who], 2))
         for name, (some, value) in ways.items():
             weights = _weights(lines, some, value, np.tile(who, 2), product)
-            shown.setdefault(name, []).append(weights)
+            shown.setdefault(name, []).append(np.hstack([weights, weights * telling[product]]))
     labels, household = np.concatenate(bought), np.concatenate(households)
     half = rng.permutation(len(sizes))[household] % 2
     said = {name: _judged(np.concatenate(some), labels, half) for name, some in shown.items()}

@@ -76,7 +76,7 @@ class Genomes:
         past = [one for events in self._did.values() for one in events if one.hour < before_hour]
         times = Counter(name for one in past for name, _, _ in self._exploded(one))
         counts = [times[name] for name in self.vocabulary]
-        return table(Counted(len(past), np.array(counts, np.int64)))
+        return table(Counted(len(past), len(self._did), np.array(counts, np.int64)))
 
     def at(self, person: Any, hours: Sequence[int]) -> Iterable[dict[int, float]]:
         """Weights by marker index at each hour, which ascend; of what came in an earlier hour."""

@@ -184,3 +184,39 @@ def test_content_stands_where_a_product_does(person: Shell) -> None:
         store.put_documents("product", [("content:mail", {"brand": "sly"})])
         assert StoreDna(store).product("content:mail") == [("brand:sly", 256)]
         assert [name for name, _ in StoreDna(store).products()].count("content:mail") == 1
+
+
+def test_count_says_what_gives_way_and_the_next_build_goes_by_it(tmp_path: Path) -> None:
+    made = Shell(tmp_path)
+    assert "too little to count" in made.call("dna", "count", code=1).output
+    rows = [
+        {"customer": f"c{n % 25}", "kind": "buy", "product": "ice" if n % 40 else "soap",
+         "time": WHEN, "interaction_id": f"i{n}"}
+        for n in range(1_100)
+    ]  # fmt: skip
+    people = [{"id": f"c{n}", "consent": ["personalisation", "learning"]} for n in range(25)]
+    things = [{"id": "ice", "category": "ice"}, {"id": "soap", "category": "soap"}]
+
+    def take(kind: str, some: list[dict[str, Any]]) -> None:
+        path = made.file(f"{kind}.jsonl", "".join(json.dumps(row) + "\n" for row in some))
+        made.call("import", kind, path)
+
+    take("products", things)
+    take("customers", people)
+    take("interactions", rows[:900])
+    assert "at least 1,000 interactions of 20 customers" in made.call("dna", "count", code=1).output
+    take("interactions", rows[900:])
+    before = made.json("build")["epoch"]
+    tried = made.json("dna", "count", "--dry-run")
+    assert (tried["interactions"], tried["changed"], tried["kept"]) == (1_100, True, False)
+    assert made.json("build")["epoch"] == before
+    told = made.call("dna", "count").output
+    assert "category:ice" in told
+    assert "97.5%" in told
+    assert "next: genome-server build" in told
+    assert made.json("build")["epoch"] == before + 1
+    assert not made.json("dna", "count")["changed"]
+    assert made.json("dna", "count", "--forget") == {"forgotten": True}
+    assert made.json("build")["epoch"] == before + 2
+    assert made.json("dna", "count", "--forget") == {"forgotten": False}
+    made.call("dna", "count", "--forget", "--dry-run", code=2)

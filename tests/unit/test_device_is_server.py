@@ -155,7 +155,7 @@ def real(read: Callable[[], History], people: int, tmp_path: Path) -> None:
             check(pair, did)
         caught_up(pair, did, set(did))
         most = max(len(row.indices) for row in pair.rows.values())
-        assert most == 60 if read is complete_journey else 10 < most <= 12
+        assert most == 64 if read is complete_journey else 10 < most <= 12
 
 
 @pytest.mark.dataset

@@ -43,7 +43,6 @@ def test_the_default_file_is_the_default_schema(file: Path) -> None:
     rules = default_schema(schema.landmark_hour, epoch=0)
     assert schema == replace(
         rules,
-        max_markers=60,
         kinds=tuple(default_kinds(rules)),
         namespaces=tuple(default_namespaces(rules)),
     )
@@ -106,7 +105,7 @@ kinds:
         ("derive: []", "derive: [rmf]", "did you mean 'rfm'?"),
         ("derive: []", "derive: some", "a list of names, or all"),
         ("label: success", "label: yes", "kinds.click.label"),
-        ("max_markers: 60", "max_markers: many", "max_markers"),
+        ("max_markers: 64", "max_markers: many", "max_markers"),
         ("place: 60d", "place: {half_life: 1d, max_markers: 0}", "namespaces.place.max_markers"),
         ("place: 60d", "place: {half_life: 1d, max_markers: 65}", "from 1 to 64"),
     ],

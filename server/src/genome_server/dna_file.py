@@ -11,10 +11,9 @@ are added that the file does not say:
   later one, of that and the file's, counts.
 - *The epoch.* It grows by one whenever the schema differs from the last one
   seen, whichever way it came about; rows of different epochs never mix. How
-  long something counts in the moment is in no row and begins no epoch. Which
-  markers tell customers apart (`keep: distinctive`) belongs to it, and so does
-  the DNA of things: another section `text`, `rarity` or `content`, and what
-  `dna learn` counted, begin a new one.
+  long something counts in the moment is in no row and begins no epoch. The DNA
+  of things belongs to it: another section `text`, `rarity` or `content`, and
+  what `dna learn` and `dna count` counted, begin a new one.
 
     schema = load_schema(tenant.dna_path, store)
 """
@@ -67,7 +66,6 @@ _FIELDS = (
     "landmark",
     "default_half_life",
     "profile_weight",
-    "keep",
     "max_markers",
     "quantiser",
     "namespaces",
@@ -75,7 +73,6 @@ _FIELDS = (
     "derive",
     *SECTIONS,
 )
-_KEEPS = ("strongest", "distinctive")
 _KIND_FIELDS = ("weight", "money", "dwell", "beside", "prefix", "label")
 
 
@@ -89,8 +86,7 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     schema = with_profiles(schema, profile_namespaces(store) | derived, weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
     schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
-    if read_distinctive(path):
-        schema = replace(schema, distinct=kept(store).table)
+    schema = replace(schema, distinct=kept(store).table)
     settings = read_things(path)
     with store.transaction():
         things = things_under(store, settings)
@@ -115,17 +111,6 @@ def read_derived(path: Path) -> tuple[str, ...]:
     """What builds derive of customers; see `genome_server.derived`. Raises SchemaFileError."""
     try:
         return _derived(_read(path))
-    except FieldError as error:
-        raise SchemaFileError(f"{path}: {error}") from error
-
-
-def read_distinctive(path: Path) -> bool:
-    """Whether rows keep what tells customers apart, and not what is strongest.
-
-    Raises SchemaFileError.
-    """
-    try:
-        return _distinctive(_read(path))
     except FieldError as error:
         raise SchemaFileError(f"{path}: {error}") from error
 
@@ -161,7 +146,6 @@ def read_schema(path: Path) -> tuple[DnaSchema, int]:
     try:
         weight = _weight(document.get("profile_weight", 1.0), "profile_weight")
         _derived(document)
-        _distinctive(document)
         return _schema(document), weight
     except (UsageError, FieldError) as error:
         raise SchemaFileError(f"{path}: {error}") from error
@@ -225,13 +209,6 @@ def _schema(document: Mapping[str, Any]) -> DnaSchema:
         max_markers=_whole(document.get("max_markers", MAX_MARKERS), "max_markers"),
         quantiser=_whole(document.get("quantiser", 1), "quantiser"),
     )
-
-
-def _distinctive(document: Mapping[str, Any]) -> bool:
-    said = document.get("keep", _KEEPS[0])
-    if said not in _KEEPS:
-        raise FieldError(f"keep: {said!r} is none of {', '.join(_KEEPS)}")
-    return bool(said == _KEEPS[1])
 
 
 def _namespace(name: object, value: object) -> NamespaceRule:

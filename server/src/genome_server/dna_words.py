@@ -9,6 +9,7 @@ from typing import Final
 
 from edge_sdk.dna.schema import (
     MAX_DOUBLINGS,
+    MAX_MARKERS,
     ONE_Q24,
     DnaSchema,
     KindRule,
@@ -19,10 +20,6 @@ from genome_server.derived.insights import NAMES
 
 LABELS: Final[Mapping[str, int]] = {"success": 1, "refusal": -1, "neither": 0}
 """How training reads a kind."""
-
-MAX_MARKERS: Final = 60
-"""Of a genome a device of a new tenant sees so many: as distinctive ones they take the bytes of the
-64 strongest, and tell more."""
 
 # A new landmark lies so far before today: what is imported of the past still counts finely, and 25
 # half-lives of the shortest kind still lie ahead.
@@ -52,10 +49,8 @@ default_half_life: {spell_hours(rules.default_half_life_hours)}
 # customers' attributes that are not listed below never fade and weigh this much.
 profile_weight: 1.0
 
-# The markers of a genome that a device sees: which, and how many. `strongest`, or `distinctive`:
-# what tells customers apart goes before what everybody has. Builds count that when an epoch
-# begins, and again when twice as much has happened; until there is enough the strongest stay.
-keep: distinctive
+# The markers of a genome that a device sees: the strongest; or, after `genome-server dna count`,
+# those that tell customers apart.
 max_markers: {MAX_MARKERS}
 
 # How strengths are written for devices: 2, in steps that an imprint elsewhere leaves alone, so

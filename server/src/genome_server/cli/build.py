@@ -115,10 +115,5 @@ def _print(console: Console, report: BuildReport) -> None:
     )
     for reason, count in report.skipped.items():
         console.print(f"  {count:,} events {_PASSED_OVER.get(reason, reason)}")
-    if report.distinct_renewed:
-        console.note(
-            "it was counted anew which markers tell customers apart; publish a release, so that "
-            "devices take the new rows"
-        )
     if report.landmark_moved:
         console.note("the landmark moved on; publish a release, so that devices take the new rows")

@@ -1,4 +1,4 @@
-"""`genome-server dna`: explain the DNA of things, and learn from the catalogue what is rare."""
+"""`genome-server dna`: explain the DNA of things, and learn what is rare and what tells apart."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from genome_server.errors import Refused, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from genome_server.genomes.distinct import Counted
     from genome_server.store.protocol import Store
     from genome_server.things.catalogue import Learnt
     from genome_server.things.dna import Part, Things
 
 _KINDS = ("offer", "content", "place")
 _SHOWN_NAMESPACES = 20
+_SHOWN_MARKERS = 10
 
 
 @click.group("dna")
 def command() -> None:
-    """Explain the DNA of products, offers, content and places; learn which markers are rare."""
+    """Explain the DNA of products, offers, content and places; count what is rare in it."""
 
 
 @command.command("show")
@@ -122,6 +124,85 @@ def learn(console: Console, *, dry_run: bool, forget: bool) -> None:
         },
         render,
     )
+
+
+@command.command("count")
+@click.option("--dry-run", is_flag=True, help="Say what would be counted; keep nothing.")
+@click.option("--forget", is_flag=True, help="Let the strongest markers stay again.")
+@common_options
+def count(console: Console, *, dry_run: bool, forget: bool) -> None:
+    """Count which markers tell customers apart, so that devices see those.
+
+    A device sees some of a customer's markers. The strongest are often what everybody has; after
+    this command those of few interactions go before them. It reads the log, and counts what those
+    did who agreed to learning. Takes effect with the next build, which begins a new epoch, and
+    then with the next release. Count again when a lot has happened since.
+    """
+    from genome_server.dna_file import load_schema
+    from genome_server.genomes.distinct import table
+    from genome_server.genomes.distinct_count import count as count_log
+    from genome_server.genomes.distinct_kept import NOTHING, Kept, keep, kept
+    from genome_server.log.reader import LogReader
+
+    if dry_run and forget:
+        raise UsageError("--dry-run and --forget exclude each other")
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
+        before = kept(store)
+        if forget:
+            keep(store, NOTHING)
+            said = "nothing was counted before" if before == NOTHING else "forgotten"
+            console.result(
+                {"forgotten": before != NOTHING},
+                lambda: _print_next(console, said, changed=before != NOTHING),
+            )
+            return
+        if not tenant.log_path.exists():
+            raise Refused("nothing has happened yet; run: genome-server import interactions FILE")
+        schema = load_schema(tenant.dna_path, store)
+        with (
+            LogReader(tenant.log_path) as log,
+            console.progress("Reading the log", log.end()) as advance,
+        ):
+            found = count_log(store, log, schema, tenant.dna_path.parent, advance)
+        _check_enough(found)
+        made = Kept(found.interactions, table(found))
+        changed = made.table != before.table
+        if changed and not dry_run:
+            keep(store, made)
+        names = list(store.vocabulary())
+    common = sorted((-n, name) for n, name in zip(found.markers.tolist(), names, strict=True) if n)
+    shares = [(name, -n / found.interactions) for n, name in common[:_SHOWN_MARKERS]]
+
+    def render() -> None:
+        console.print(
+            f"{found.interactions:,} interactions imprint {len(common):,} markers; "
+            "what many of them do gives way:"
+        )
+        console.table(("marker", "of interactions"), [(n, f"{s:.1%}") for n, s in shares])
+        said = "nothing was kept" if dry_run else "kept" if changed else "nothing has changed"
+        _print_next(console, said, changed=changed and not dry_run)
+
+    console.result(
+        {
+            "interactions": found.interactions,
+            "markers": len(common),
+            "changed": changed,
+            "kept": changed and not dry_run,
+            "most": dict(shares),
+        },
+        render,
+    )
+
+
+def _check_enough(found: Counted) -> None:
+    from genome_server.genomes.distinct import FEWEST, FEWEST_PEOPLE
+
+    if found.interactions < FEWEST or found.people < FEWEST_PEOPLE:
+        raise Refused(
+            f"too little to count: at least {FEWEST:,} interactions of {FEWEST_PEOPLE} customers "
+            "who agreed to learning are needed. The strongest markers stay meanwhile"
+        )
 
 
 def _which(store: Store, thing: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Genomes as columns, and what "similar" means. Free of I/O.
 
-Theory. The genomes of n persons are rows of a sparse matrix: the markers of each that a device may
-see, with strengths as of one hour. What a marker weighs in a comparison is
+Theory. The genomes of n persons are rows of a sparse matrix: the strongest 64 markers of each,
+with strengths as of one hour, whatever a device gets. What a marker weighs in a comparison is
 
     weight = log2(1 + strength) · rarity,      rarity = ln(1 + (people + 1) / (carriers + 1))
 
@@ -45,7 +45,7 @@ _BITS: Final = CONSENT_LEARNING | CONSENT_LOCATION
 
 @dataclass(frozen=True, eq=False)
 class Genomes:
-    """What a row has place for of persons' genomes, as of `hour` (since the Unix epoch), in n rows.
+    """The strongest markers of persons, as of `hour` (since the Unix epoch), in n rows.
 
     Row i has `markers[starts[i]:starts[i + 1]]`, int32 and ascending, and as many `strengths`,
     float32 and positive. `subjects` is V16[n], who stands for each and ascending; `consents`
@@ -113,28 +113,23 @@ def pack(
     count: int,
     most: int,
     quotas: Quotas | None = None,
-    weights: Ints | None = None,
 ) -> tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """(starts int64[count + 1], markers, strengths): of each of `count` rows the `most` that rank
-    highest, and of a namespace as many as its quota.
+    """(starts int64[count + 1], markers, strengths): the strongest `most` of each of `count` rows,
+    and of a namespace as many as its quota.
 
-    Entries come in any order. Of two for one marker the stronger counts; faint ones are left out.
-    They rank by strength, or with `weights` (by marker) as in the rows of devices; of equals the
-    smaller marker stays.
+    Entries come in any order. Of two for one marker the stronger counts; faint ones are left out;
+    of equal strengths the smaller marker stays.
     """
     order = np.lexsort((-strengths, markers, rows))
     rows, markers, strengths = rows[order], markers[order], strengths[order]
     first = np.ones(len(rows), bool)
     first[1:] = (rows[1:] != rows[:-1]) | (markers[1:] != markers[:-1])
     kept = np.flatnonzero(first & (strengths >= FAINTEST))
-    ranks = strengths
-    if weights is not None:
-        ranks = np.log2(1.0 + strengths) * weights[markers]
     if quotas is not None:
-        kept = kept[quotas.fitting(rows[kept], markers[kept], ranks[kept])]
+        kept = kept[quotas.fitting(rows[kept], markers[kept], strengths[kept])]
     sizes = np.bincount(rows[kept], minlength=count)
     if sizes.max(initial=0) > most:
-        ranked = kept[np.lexsort((-ranks[kept], rows[kept]))]
+        ranked = kept[np.lexsort((-strengths[kept], rows[kept]))]
         place = np.arange(len(ranked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         kept = np.sort(ranked[place < most])
         sizes = np.minimum(sizes, most)

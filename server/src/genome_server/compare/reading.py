@@ -31,7 +31,6 @@ from genome_server.compare.matrix import (
 from genome_server.derived import Insights
 from genome_server.derived.renew import insights_of
 from genome_server.genomes.consents import counting, homes, tells_home
-from genome_server.genomes.distinct import weights_of
 from genome_server.genomes.quotas import quotas_of
 from genome_server.genomes.rows import (
     GENOMES,
@@ -292,7 +291,6 @@ class _Reading:
             len(waiting),
             len(self._vocabulary) if self._whole else self._schema.max_markers,
             None if self._whole else quotas_of(self._schema, self._vocabulary),
-            weights_of(self._schema.distinct, len(self._vocabulary)),
         )
         self._pages.append((np.diff(starts), kept, strong))
 

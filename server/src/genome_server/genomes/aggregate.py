@@ -144,14 +144,19 @@ def arranged(done: Table, ranks: Table) -> Table:
     return found.rename(who="rank").select(*DONE.names)
 
 
-def times(interactions: Table, ranks: Table) -> Table:
-    """(thing, times): how often those subjects that have a rank did something to each thing."""
-    known = interactions.join(ranks, "who").select("thing")
-    return known.group_by("thing").agg(times=known.count())
+def chosen(interactions: Table, ranks: Table) -> Table:
+    """(who, thing) of what those subjects did that have a rank."""
+    return interactions.join(ranks, "who").select("who", "thing")
 
 
-def carrying(times: Table, dna: Table) -> Table:
+def many(chosen: Table) -> Table:
+    """(times, people): how much was done, by how many."""
+    return chosen.aggregate(times=chosen.count(), people=chosen.who.nunique())
+
+
+def carrying(chosen: Table, dna: Table) -> Table:
     """(marker, times): how many of these interactions imprint each marker."""
+    times = chosen.group_by("thing").agg(times=chosen.count())
     found = times.join(dna, "thing").select("marker", "times")
     return found.group_by("marker").agg(times=found.times.sum())
 

@@ -115,14 +115,17 @@ class Aggregation:
             for name in ("interactions", "dna", "once")
         }
 
-    def carrying(self, ranks: pa.Table) -> tuple[int, pa.Table]:
-        """How many interactions there are of subjects that have a rank, as `aggregate.RANKS` says,
-        and how many of them imprint each marker: (marker, times)."""
+    def carrying(self, ranks: pa.Table) -> tuple[int, int, pa.Table]:
+        """How many interactions there are of how many subjects that have a rank, as
+        `aggregate.RANKS` says, and how many imprint each marker: (marker, times)."""
         self._db.replace("ranks", ranks)
-        counted = aggregate.first_only(self.interactions, self.once)
-        times = aggregate.times(counted, self._there["ranks"])
-        every = int(self.run(times)["times"].to_numpy().sum())
-        return every, self.run(aggregate.carrying(times, self._dna))
+        chosen = aggregate.chosen(
+            aggregate.first_only(self.interactions, self.once), self._there["ranks"]
+        )
+        ((count, people),) = zip(
+            *self.run(aggregate.many(chosen)).to_pydict().values(), strict=True
+        )
+        return count, people, self.run(aggregate.carrying(chosen, self._dna))
 
     def summed(self, ranks: pa.Table | None = None) -> Iterator[Summed]:
         """The genomes of every subject that did something, in order, part by part.

@@ -12,8 +12,7 @@ differ are stamped for devices.
 
 A build also settles the schema: a changed dna.yaml takes effect here, and the
 landmark moves on when four fifths of its doublings are used up. Either gives a
-new epoch, under which everything is built anew; and so does it when it is
-counted anew which markers tell customers apart (see `distinct`).
+new epoch, under which everything is built anew.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +29,10 @@ from edge_sdk.dna.imprint import GenomeState
 from edge_sdk.dna.markers import BUILTIN_MARKERS
 from edge_sdk.dna.schema import HOUR_MS, MAX_DOUBLINGS, DnaSchema
 from genome_server.derived.renew import insights_of, renew
-from genome_server.dna_file import load_schema, move_landmark, read_derived, read_distinctive
+from genome_server.dna_file import load_schema, move_landmark, read_derived
 from genome_server.errors import Refused
 from genome_server.genomes.aggregation import Engine
-from genome_server.genomes.consents import homes, told
-from genome_server.genomes.distinct import outgrown, table
-from genome_server.genomes.distinct_kept import Kept, keep, kept
+from genome_server.genomes.consents import told
 from genome_server.genomes.gather import Gathering
 from genome_server.genomes.rows import (
     GENOMES,
@@ -43,7 +40,6 @@ from genome_server.genomes.rows import (
     ONCE,
     RowEncoder,
     SubjectState,
-    built_schema,
     seen_scope,
     set_built_schema,
 )
@@ -51,7 +47,6 @@ from genome_server.genomes.workplace import failing_as_refused, work_folder
 from genome_server.log.reader import LogReader
 from genome_server.store.connection import chunked
 from genome_server.store.protocol import CustomerRow, GenomeRecord, Store
-from genome_server.store.rows import CONSENT_LEARNING
 from genome_server.store.words import Word
 
 # A new landmark lies so far back that what is recent still counts finely.
@@ -70,13 +65,11 @@ class BuildReport:
     `events` were read; `imprints` of them counted, `repeated` carried an id seen
     before, `skipped` were passed over, by reason. `genomes` is how many there
     are, `changed` how many were written, `markers` the size of the vocabulary.
-    `distinct_renewed` says whether it was counted anew which markers tell apart.
     """
 
     epoch: int
     landmark_hour: int
     landmark_moved: bool
-    distinct_renewed: bool
     events: int
     imprints: int
     repeated: int
@@ -115,7 +108,6 @@ def build(
         if log is not None:
             gathering.read(log, log.end(), progress)
         name = log.incarnation.hex() if log is not None else ""
-        schema, renewed = _distinct(store, gathering, dna_path, schema, name)
         encoder = RowEncoder(schema, store.vocabulary(), insights)
         linked: dict[bytes, CustomerRow | None] = {}
         people = _people(store, gathering, name, linked)
@@ -134,7 +126,6 @@ def build(
             epoch=schema.epoch,
             landmark_hour=schema.landmark_hour,
             landmark_moved=moved,
-            distinct_renewed=renewed,
             events=gathering.end,
             imprints=gathering.imprints - repeated,
             repeated=repeated,
@@ -158,31 +149,6 @@ def settle_schema(store: Store, dna_path: Path, now_ms: int) -> tuple[DnaSchema,
         return schema, False
     move_landmark(store, now_hour - _DOUBLINGS_BACK * shortest)
     return load_schema(dna_path, store), True
-
-
-def _distinct(
-    store: Store, gathering: Gathering, dna_path: Path, schema: DnaSchema, log: str
-) -> tuple[DnaSchema, bool]:
-    """The schema, after counting which markers tell customers apart where that is due."""
-    if not read_distinctive(dna_path) or not gathering.imprints:
-        return schema, False
-    before, built = kept(store), built_schema(store)
-    begins = built is not None and built.epoch != schema.epoch
-    if not begins and not outgrown(gathering.imprints, before.imprints):
-        return schema, False
-    counted = gathering.carrying(_agreed(store, _pending(store, gathering, log)))
-    counted.markers[sorted(homes(store.vocabulary()))] = 0
-    keep(store, Kept(gathering.imprints, table(counted)))
-    renewed = load_schema(dna_path, store)
-    return renewed, renewed.distinct != schema.distinct
-
-
-def _agreed(store: Store, words: dict[bytes, dict[int, Word]]) -> set[bytes]:
-    """Those who agreed that what they do is learnt from, pending words included."""
-    everybody = ((row.subject, row) for row in store.customers())
-    strangers = ((one, None) for one in words)
-    found = {one: told(row, one, words.get(one, {})) for one, row in chain(strangers, everybody)}
-    return {one for one, row in found.items() if row and (row.consents or 0) & CONSENT_LEARNING}
 
 
 def _differing(people: Iterator[list[_Known]], encoder: RowEncoder) -> Iterator[GenomeRecord]:
@@ -222,12 +188,7 @@ def _taken(store: Store, log: str) -> int:
 
 def _pending(store: Store, gathering: Gathering, log: str) -> dict[bytes, dict[int, Word]]:
     """What the log says on consents that the store does not know yet, by subject and purpose."""
-    taken = _taken(store, log)
-    found: dict[bytes, dict[int, Word]] = {}
-    for (subject, purpose), (granted, at_ms, offset) in gathering.consents.items():
-        if offset >= taken:
-            found.setdefault(subject, {})[purpose] = (at_ms, granted)
-    return found
+    return gathering.said(_taken(store, log))
 
 
 def _otherwise(

@@ -1,8 +1,9 @@
 """Which markers tell customers apart, and so stay in a row that has no place for all. Free of I/O.
 
 Theory. What is strongest in a genome is often what everybody has: the grocery department, a
-national brand. It takes the places of what is told of few. So markers are counted over what
-customers did, once for an epoch of the DNA schema, and a row keeps those that rank highest by
+national brand. It takes the places of what is told of few. So `dna count` counts over what
+customers did how many interactions imprint each marker, and rows of devices keep those that rank
+highest by
 
     log2(1 + strength) · min(6, log2(interactions / interactions with the marker))
 
@@ -10,8 +11,8 @@ that is `DnaSchema.distinct`, in 1/32. A marker on one interaction in 64, or few
 so does one that was not counted, such as a fact of a profile. Counted are interactions of those who
 agreed to learning, for a count is a statistic.
 
-Counts change with every interaction, and rows must not: a table stays until an epoch begins for
-another reason, or twice as much has happened as when it was made.
+Counts change with every interaction, and rows must not: a table stays until somebody counts again,
+and is part of the schema of an epoch.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from edge_sdk.dna.schema import MOST_DISTINCT, ONE_Q24
 
 FEWEST: Final = 1_000
 """Fewer interactions say nothing of what is rare."""
-GROWN: Final = 2
-"""So many times as much must have happened for a table to be made anew within an epoch."""
+FEWEST_PEOPLE: Final = 20
+"""What fewer people do is theirs, and no statistic: counts go out with every release."""
 _PER_DOUBLING: Final = 32
 _ONE_LOG2_Q8: Final = 24 << 8
 _ONE, _EIGHT, _LOW = np.uint64(ONE_Q24), np.uint64(8), np.uint64(255)
@@ -36,27 +37,21 @@ _Ints = npt.NDArray[np.int64]
 
 
 class Counted(NamedTuple):
-    """How many interactions were counted, and of how many each marker is: int64 by index."""
+    """How many interactions of how many people; how many imprint each marker, int64 by index."""
 
     interactions: int
+    people: int
     markers: _Ints
 
 
 def table(counted: Counted) -> bytes:
-    """`DnaSchema.distinct` of what was counted; empty where that was less than `FEWEST`."""
-    if counted.interactions < FEWEST:
-        return b""
+    """`DnaSchema.distinct` of what was counted, of at least one interaction."""
     every = ilog2_q8(counted.interactions)
     weights = (
         max(every - ilog2_q8(count), 0) * _PER_DOUBLING >> 8 if count else MOST_DISTINCT
         for count in counted.markers.tolist()
     )
     return bytes(min(weight, MOST_DISTINCT) for weight in weights)
-
-
-def outgrown(interactions: int, before: int) -> bool:
-    """Whether a table of so many interactions `before` (0: there is none) is to be made anew."""
-    return interactions >= max(FEWEST, GROWN * before)
 
 
 def weights_of(distinct: bytes, size: int) -> _Ints | None:

@@ -1,6 +1,6 @@
-"""Which markers tell customers apart, as a store keeps it: the newest table, and of how much.
+"""Which markers tell customers apart, as a store keeps it for the epochs to come.
 
-An epoch's own is in its schema (`DnaSchema.distinct`); the newest becomes that of the next.
+An epoch's own is in its schema (`DnaSchema.distinct`); what is kept is in that of the next.
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ _KEY: Final = "distinct"
 
 
 class Kept(NamedTuple):
-    """How many interactions had been gathered when the table was made, and `DnaSchema.distinct`."""
+    """Of how many interactions the table was made, and the table, as `DnaSchema.distinct` is."""
 
-    imprints: int
+    interactions: int
     table: bytes
 
 
+NOTHING: Final = Kept(0, b"")
+"""What is kept where nobody counted: the strongest markers stay."""
+
+
 def kept(store: Store) -> Kept:
-    """What was kept last; of nothing where nothing was."""
+    """What was kept last."""
     text = store.meta(_KEY)
     if not text:
-        return Kept(0, b"")
+        return NOTHING
     data = json.loads(text)
-    return Kept(data["imprints"], b64decode(data["table"]))
+    return Kept(data["interactions"], b64decode(data["table"]))
 
 
 def keep(store: Store, one: Kept) -> None:
     """Keep it; the schema has it from the next `load_schema` on."""
-    data = {"imprints": one.imprints, "table": b64encode(one.table).decode()}
-    store.set_meta(_KEY, json.dumps(data))
+    data = {"interactions": one.interactions, "table": b64encode(one.table).decode()}
+    store.set_meta(_KEY, "" if one == NOTHING else json.dumps(data))

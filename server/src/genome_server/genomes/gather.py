@@ -27,6 +27,7 @@ from genome_server.genomes.events import READ, ConsentSaid, EventReader, LinkSai
 from genome_server.genomes.rows import SubjectState, person_of
 from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import Store
+from genome_server.store.words import Word
 
 # Events that are read at once: one step in columns costs the same for few as for many.
 _EVENTS_AT_ONCE: Final = 50_000
@@ -155,13 +156,21 @@ class Gathering:
                 yield people[by_rank[whose[i]]], GenomeState(sums, newest + landmark)
 
     def carrying(self, subjects: Collection[bytes]) -> Counted:
-        """How many interactions of these subjects there are, and how many imprint each marker."""
+        """What these subjects did, and how much of it imprints each marker."""
         known = self._reader.people
-        chosen = [known[one] for one in subjects if one in known]
-        count, found = self._sums.carrying(tables.ranks(list(known), chosen))
+        ranks = tables.ranks(list(known), [known[one] for one in subjects if one in known])
+        count, people, found = self._sums.carrying(ranks)
         markers = np.zeros(len(self._store.vocabulary()), np.int64)
         markers[found["marker"].to_numpy()] = found["times"].to_numpy()
-        return Counted(count, markers)
+        return Counted(count, people, markers)
+
+    def said(self, after: int = 0) -> dict[bytes, dict[int, Word]]:
+        """The latest word on consents, at or after an offset, by subject and purpose."""
+        found: dict[bytes, dict[int, Word]] = {}
+        for (subject, purpose), (granted, at_ms, offset) in self.consents.items():
+            if offset >= after:
+                found.setdefault(subject, {})[purpose] = (at_ms, granted)
+        return found
 
     def repeated(self) -> int:
         """How many imprints were not counted, because an earlier event has their id."""
