@@ -40,6 +40,7 @@ from genome_server.genomes.rows import (
     ONCE,
     RowEncoder,
     SubjectState,
+    built_schema,
     seen_scope,
     set_built_schema,
 )
