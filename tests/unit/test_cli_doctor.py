@@ -16,8 +16,9 @@ from click.testing import CliRunner
 
 from edge_sdk.sync.keys import DeviceKey
 from genome_server.cli import cli, doctor
+from genome_server.genomes.build import build
 from genome_server.home import Home, Tenant
-from genome_server.log import Committer
+from genome_server.log import Committer, LogReader
 from genome_server.services.tls import self_signed
 from genome_server.store.protocol import DeviceRow
 from tests.serving import frames, interaction, make_home, publish_release
@@ -62,12 +63,28 @@ def tenant_of(home: Home) -> Tenant:
 
 def test_a_tenant_that_is_well(home: Home) -> None:
     said = examine(home, 0)
-    assert list(said) == ["store", "keys", "timestamp", "log", "certificate", "disk", "devices"]
+    checks = ["store", "keys", "timestamp", "releases", "log", "certificate", "disk", "devices"]
+    assert list(said) == checks
     assert all(f["verdict"] == "good" for found in said.values() for f in found), said
     assert said["log"][0]["text"] == "its last 5 events are whole"
     spoken = CliRunner().invoke(cli, ["doctor", "--home", str(home.root)])
     assert spoken.exit_code == 0
     assert "good     log" in spoken.output
+
+
+def test_genomes_that_no_release_can_read(home: Home) -> None:
+    tenant = tenant_of(home)
+    text = tenant.dna_path.read_text()
+    tenant.dna_path.write_text(text.replace("view: 0.25", "view: 0.5"))
+    assert {finding["verdict"] for finding in examine(home, 0)["releases"]} == {"good"}
+    with closing(tenant.open_store()) as store, LogReader(tenant.log_path) as log:
+        build(store, log, tenant.dna_path)
+    found = worst(examine(home, 0), "releases")
+    assert found["verdict"] == "warning"
+    assert found["text"].startswith("devices of release 1 get no genomes")
+    assert "genome-server publish" in found["todo"]
+    publish_release(tenant)
+    assert {finding["verdict"] for finding in examine(home, 0)["releases"]} == {"good"}
 
 
 def test_without_a_tenant(tmp_path: Path) -> None:

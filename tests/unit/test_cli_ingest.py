@@ -401,3 +401,23 @@ def test_status_says_what_to_do_next(person: Shell) -> None:
     status = person.json("status")
     assert status["pending"][-1] == "offers changed since release 1"
     assert "genome-server publish" in status["next"]
+
+
+def test_a_build_that_no_release_fits_says_so(person: Shell) -> None:
+    offers = [{"id": "taxi", "dna": ["service:taxi"]}]
+    person.call("import", "offers", write(person.root / "o.jsonl", offers))
+    person.call("import", "placements", write(person.root / "p.jsonl", [{"id": "screen"}]))
+    person.call("import", "customers", write(person.root / "c.jsonl", [{"id": "anna"}]))
+    assert person.json("build")["release_behind"] is None
+    person.call("publish", "--untrained")
+    assert person.json("build")["release_behind"] is None
+    dna = person.root / "home" / "tenants" / "default" / "dna.yaml"
+    dna.write_text(dna.read_text() + "\nkinds: {stroll: 0.5}\n")
+    assert person.json("build")["release_behind"] == 1
+    built = person.call("build")
+    assert "release 1 is of another schema epoch" in built.stdout + built.stderr
+    assert "genome-server publish" in built.stdout + built.stderr
+    assert person.json("status")["next"].startswith("devices get no genomes: release 1 is of")
+    person.call("publish", "--untrained")
+    assert "publish" not in person.json("status")["next"]
+    assert person.json("build")["release_behind"] is None

@@ -51,7 +51,8 @@ def command(console: Console, spark: str | None, spark_folder: Path | None) -> N
 
     The server may run meanwhile. It applies what happens by itself; a build is
     needed after a change of dna.yaml, products or offers, after an import of
-    customers, and is a good habit once a night.
+    customers, and is a good habit once a night. Let genome-server publish follow it: where it
+    began a new epoch of the schema, devices get no genomes before a release of that.
     """
     from genome_server.genomes.build import build
 
@@ -64,8 +65,11 @@ def command(console: Console, spark: str | None, spark_folder: Path | None) -> N
         total = log.end() if log is not None else 0
         with console.progress("Reading the log", total) as advance:
             report = build(store, log, tenant.dna_path, progress=advance, engine=engine)
+        release = store.release()
+    behind = release.version if release and release.schema_epoch != report.epoch else None
     # One genome for each customer and for each stranger who left a trace.
-    console.result({"customers": report.genomes, **asdict(report)}, lambda: _print(console, report))
+    facts = {"customers": report.genomes, **asdict(report), "release_behind": behind}
+    console.result(facts, lambda: _print(console, report, behind))
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def _engine(master: str | None, folder: Path | None) -> Iterator[Engine | None]:
         yield cluster.OnSpark(session, folder)
 
 
-def _print(console: Console, report: BuildReport) -> None:
+def _print(console: Console, report: BuildReport, behind: int | None) -> None:
     console.print(
         f"{report.genomes:,} genomes ({report.changed:,} changed) from {report.events:,} events "
         f"in {report.seconds:.1f} s"
@@ -117,3 +121,8 @@ def _print(console: Console, report: BuildReport) -> None:
         console.print(f"  {count:,} events {_PASSED_OVER.get(reason, reason)}")
     if report.landmark_moved:
         console.note("the landmark moved on; publish a release, so that devices take the new rows")
+    if behind is not None:
+        console.note(
+            f"release {behind} is of another schema epoch: devices get no genomes, only who is "
+            "erased, left or withdrew goes from them, until you run genome-server publish"
+        )

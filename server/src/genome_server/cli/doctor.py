@@ -79,6 +79,7 @@ def examine(home: Home, tenant: Tenant, store: Store, at_ms: int) -> Iterator[Fi
         ("store", lambda: _store(tenant, store)),
         ("keys", lambda: _keys(tenant, store)),
         ("timestamp", lambda: _timestamp(store, at_ms)),
+        ("releases", lambda: _releases(store)),
         ("log", lambda: _log(tenant)),
         ("certificate", lambda: _certificates(home, at_ms)),
         ("disk", lambda: _disk(tenant)),
@@ -173,6 +174,20 @@ def _root(root: release_pb2.TrustRoot, at_ms: int) -> Iterator[Finding]:
     text = f"root {root.version} ends in {left} days; devices then believe nothing new"
     todo = "run genome-server keys rotate root --no-new --expires-days DAYS"
     yield Finding("timestamp", BAD if left <= 0 else WARNING, text, todo)
+
+
+def _releases(store: Store) -> Iterator[Finding]:
+    """Whether devices can read the genomes with the releases that they may be given."""
+    from genome_server.genomes.rows import built_schema
+
+    built, rows = built_schema(store), store.releases_in_force()
+    behind = [row for row in rows if built is not None and row.schema_epoch != built.epoch]
+    if built is not None and behind:
+        names = ", ".join(str(row.version) for row in behind[:_NAMED])
+        text = f"devices of release {names} get no genomes: those are of schema epoch {built.epoch}"
+        yield Finding("releases", WARNING, text, "genome-server publish, to all of them")
+    elif rows:
+        yield Finding("releases", GOOD, f"{len(rows):,} in force, which the genomes fit")
 
 
 def _log(tenant: Tenant) -> Iterator[Finding]:

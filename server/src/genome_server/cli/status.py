@@ -157,6 +157,12 @@ def _next(facts: dict[str, Any]) -> str | None:
         if facts["model"] is None:
             return "no model yet: run genome-server train, or publish --untrained without one"
         return "no release yet: run genome-server publish"
+    if genomes["built"] and release["schema_epoch"] != genomes["built_epoch"]:
+        return (
+            f"devices get no genomes: release {release['version']} is of schema epoch "
+            f"{release['schema_epoch']}, the genomes of {genomes['built_epoch']}: "
+            "run genome-server publish"
+        )
     if release["changed_since"] or release["expires_in_days"] <= _SOON_DAYS:
         return "devices do not have the newest yet: run genome-server publish"
     if not facts["devices"]["enrolled"]:
