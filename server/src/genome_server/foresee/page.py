@@ -146,8 +146,8 @@ def _known(ahead: Ahead) -> str:
     return (
         f"From {ahead.own_events:,} events of this customer and {ahead.crowd_events:,} of "
         f"about {roughly(ahead.crowd_people):,} customers who agreed to learning. A chance of "
-        "30 % means: of a hundred such cases about thirty come so. Of who never comes again it says "
-        "nothing."
+        "30 % means: of a hundred such cases about thirty come so. Of who never comes again it "
+        "says nothing."
     )
 
 
