@@ -33,8 +33,8 @@ def command(console: Console, customer: str, source: str, page: Path | None) -> 
     """Show the genome of CUSTOMER: markers by namespace, with strengths, and as of when.
 
     A strength is what the marker has now, that is, at the hour of the customer's newest
-    interaction: what was done, the more recent the more. Shown are the markers that a device may
-    see (`max_markers` in dna.yaml), with their exact strengths; the server keeps all.
+    interaction: what was done, the more recent the more. Shown are the strongest, as many as a
+    row has places for (`max_markers` in dna.yaml); the server keeps all.
     """
     from genome_server.compare.neighbours_file import open_rarity
     from genome_server.compare.reading import read_some
@@ -76,7 +76,7 @@ def _spoken(shown: int, in_all: int) -> str:
     """How many markers are shown of how many that there are, in words."""
     if shown == in_all:
         return f"all {in_all} markers"
-    return f"{shown} of {in_all} markers: those that a device may see"
+    return f"{shown} of {in_all} markers: the strongest that a row has places for"
 
 
 def _facts(store: Store, genomes: Genomes, row: int, in_all: int) -> dict[str, Any]:
