@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genome_server.regions.crowd import Crowd
     from genome_server.regions.demand import Demand
     from genome_server.regions.gather import Counted, Where
+    from genome_server.regions.told import Told
     from genome_server.store.protocol import Store
 
 _SHOWN: Final = 12
@@ -242,51 +243,47 @@ def _most_held(crowd: Crowd, least: int) -> list[tuple[str, list[tuple[str, int]
     return [(name, [(name, 256)]) for name in held[:_MARKERS] if crowd.holders(name) >= least]
 
 
-def _rows(found: Demand) -> list[dict[str, Any]]:
-    """The regions of a demand, the greatest share first; people are told roughly."""
-    from genome_server.compare.telling import roughly
-
+def _rows(found: Demand, said: Told) -> list[dict[str, Any]]:
+    """The regions of a demand as they are told, the greatest share first."""
     rows = []
     for row, cell in enumerate(found.cell.tolist()):
-        parts = dict(zip(found.weights, found.parts[row].tolist(), strict=True))
-        share, crowd = float(found.share[row]), float(found.crowd[row])
+        parts = zip(found.weights, said.parts[row].tolist(), strict=True)
+        against = float(said.against[row])
         rows.append(
             {
                 "cell": f"{cell:x}",
                 "rest": bool(found.partial[row]),
-                "people": roughly(int(found.people[row])),
-                "share": share,
-                # Not finer: the share of all customers, and so their number, could be told of it.
-                "against_average": round(share / crowd, 2) if crowd else None,
+                "people": int(said.people[row]),
+                "share": round(float(said.share[row]), 6),
+                "against_average": round(against, 2) if against == against else None,
                 # What too few people have is told of with the others only.
-                "markers": {name: part for name, part in parts.items() if part == part},
+                "markers": {name: round(part, 6) for name, part in parts if part == part},
             }
         )
     return sorted(rows, key=lambda one: (-float(str(one["share"])), str(one["cell"])))
 
 
 def _as_json(found: Demand) -> dict[str, Any]:
-    from genome_server.compare.telling import roughly
+    from genome_server.regions.told import told
 
+    said = told(found)
     return {
         "weights": dict(found.weights),
         "ignored": list(found.ignored),
-        "regions": _rows(found),
-        "withheld": {"share": found.withheld, "people": roughly(found.withheld_people)},
+        "regions": _rows(found, said),
+        "withheld": {"share": round(said.withheld, 6), "people": said.withheld_people},
     }
 
 
 def _write_csv(path: Path, layers: list[tuple[str, Demand]]) -> None:
-    from genome_server.compare.telling import roughly
-
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for name, found in layers:
-            writer.writerows({"what": name, **row} for row in _rows(found))
+            said = _as_json(found)
+            writer.writerows({"what": name, **row} for row in said["regions"])
             if found.withheld_people:
-                withheld = roughly(found.withheld_people)
-                writer.writerow({"what": name, "people": withheld, "share": found.withheld})
+                writer.writerow({"what": name, **said["withheld"]})
 
 
 def _print(
@@ -297,8 +294,6 @@ def _print(
     page: Path | None,
     csv_path: Path | None,
 ) -> None:
-    from genome_server.compare.telling import roughly
-
     told = about(counted, crowd)
     console.print(
         f"{told['located']:,} of about {told['people']:,} people have a place "
@@ -310,7 +305,8 @@ def _print(
         if not found.weights:
             console.print("  no genome that has a place shares a marker with it")
             continue
-        rows = _rows(found)
+        said = _as_json(found)
+        rows = said["regions"]
         console.table(
             ("region", "people", "share", "against the average", "drawn by"),
             [
@@ -328,7 +324,8 @@ def _print(
             console.print(f"and {len(rows) - _SHOWN:,} more; see --csv or --json")
         if found.withheld_people:
             console.print(
-                f"withheld: {100 * found.withheld:.1f} %, of {roughly(found.withheld_people):,} "
+                f"withheld: {100 * said['withheld']['share']:.1f} %, of "
+                f"{said['withheld']['people']:,} "
                 "people in regions that are too small"
             )
     for path in (page, csv_path):
@@ -337,6 +334,7 @@ def _print(
 
 
 def _drawn_by(row: dict[str, Any]) -> str:
-    named = sorted(row["markers"].items(), key=lambda pair: (-pair[1], pair[0]))
-    share = row["share"]
-    return ", ".join(f"{n} {100 * part / share:.0f} %" for n, part in named[:2] if part > 0)
+    from genome_server.regions.told import drawn_by
+
+    named = drawn_by(row["markers"].items(), row["share"])
+    return ", ".join(f"{name} {100 * part:.0f} %" for name, part in named[:2])

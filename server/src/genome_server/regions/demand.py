@@ -63,7 +63,8 @@ class Demand:
     1); nan where too few people of a region have a marker. `heard` float64[m] is how far a marker
     is believed, n / (n + 20) of the n people who have it: few say little about where it lives.
     `felt` float64[n] is `share` as far as that. `withheld_people` is 0 or at least the
-    threshold, unless nothing is shown at all.
+    threshold, unless nothing is shown at all. `located` is how many people have a place, and
+    `carried` int64[m] how many of them have each marker: once in each region where they are.
     """
 
     weights: Mapping[str, float]
@@ -78,6 +79,8 @@ class Demand:
     spots: Spots
     withheld: float
     withheld_people: int
+    located: int
+    carried: Ints
     ignored: tuple[str, ...] = field(default=())
     """Markers of the thing that no located genome has."""
 
@@ -128,6 +131,7 @@ class Survey:
         regions, markers = len(found.key), len(weights)
         parts = np.zeros((regions, markers))
         holders = np.zeros((regions, markers), np.int64)
+        carried = np.zeros(markers, np.int64)
         lost = []
         for at, (weight, spread) in enumerate(zip(weights.values(), spreads, strict=True)):
             which = found.of(spread.cell)
@@ -137,6 +141,7 @@ class Survey:
             parts[:, at] = weight * (sums[:-1] / total)
             lost.append(weight * (int(sums[-1]) / total))
             holders[:, at] = _people(spread.person, which, regions)
+            carried[at] = holders[:, at].sum() + len(np.unique(spread.person[which < 0]))
         share = np.array([math.fsum(row) for row in parts.tolist()], np.float64)
         felt = parts @ heard
         _hide(parts, holders, self._least)
@@ -155,6 +160,8 @@ class Survey:
             spots=spots,
             withheld=math.fsum(lost),
             withheld_people=found.withheld,
+            located=int(self._groups.people.sum()) + self._groups.withheld,
+            carried=carried,
             ignored=ignored,
         )
 

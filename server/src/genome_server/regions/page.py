@@ -24,6 +24,7 @@ from genome_server.regions.cells import kilometres, middles, resolutions
 from genome_server.regions.demand import Demand
 from genome_server.regions.shapes import HEIGHT, WIDTH, Flat, flat_map
 from genome_server.regions.stores import Shop
+from genome_server.regions.told import Told, drawn_by, told
 
 _STEPS: Final = ("#eef3f6", "#cfe1e6", "#a8cdd3", "#7cb5bd", "#4f98a6", "#2f7789", "#1d5468")
 _MOST_NAMED: Final = 4
@@ -64,8 +65,8 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
     place = {cell: i for i, cell in enumerate(ordered)}
     flat = flat_map([*ordered, *(shop.cell for shop in shops)])
     near = _nearest(ordered, shops)
-    told = [_told(layer, place, near) for layer in layers]
-    data = json.dumps(told, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
+    drawn = [_told(layer, place, near) for layer in layers]
+    data = json.dumps(drawn, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     options = "".join(
         f'<option value="{i}">{escape(layer.title)}</option>' for i, layer in enumerate(layers)
     )
@@ -76,11 +77,11 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
             f'<div class="tools"><label>Show <select id="what">{options}</select></label>',
             '<label>as <select id="how"><option value="0">share of all demand</option>',
             '<option value="1">per customer, against the average</option></select></label></div>',
-            f'<div class="two"><div class="map">{_svg(flat, ordered, told[0], shops)}</div>',
-            f'<div><div id="legend">{_legend(told[0])}</div>',
+            f'<div class="two"><div class="map">{_svg(flat, ordered, drawn[0], shops)}</div>',
+            f'<div><div id="legend">{_legend(drawn[0])}</div>',
             "<table><thead><tr><th>region</th><th>share</th><th>against the average</th></tr>",
-            f'</thead><tbody id="rows">{_rows(told[0])}</tbody></table>',
-            f'<p id="note">{told[0]["note"]}</p></div></div>',
+            f'</thead><tbody id="rows">{_rows(drawn[0])}</tbody></table>',
+            f'<p id="note">{drawn[0]["note"]}</p></div></div>',
             f'<p class="quiet small">{_privacy(facts)}</p>',
         ],
         style=_STYLE,
@@ -90,26 +91,26 @@ def page(title: str, layers: Sequence[Layer], facts: Facts, shops: Sequence[Shop
 
 def _told(layer: Layer, place: dict[int, int], near: dict[int, str]) -> dict[str, Any]:
     """A layer for the page: by region its place among the outlines, share, index, and title."""
-    demand = layer.demand
-    most = float(demand.share.max(initial=0.0)) or 1.0
+    demand, said = layer.demand, told(layer.demand)
+    most = float(said.share.max(initial=0.0)) or 1.0
     regions: list[list[Any]] = []
     for row, cell in enumerate(demand.cell.tolist()):
-        share, crowd = float(demand.share[row]), float(demand.crowd[row])
-        index = share / crowd if crowd else 0.0
+        share, index = float(said.share[row]), float(said.against[row])
+        against = "" if math.isnan(index) else f"{index:.2f} ×"
         regions.append(
             [
                 place[cell],
                 _step(math.sqrt(share / most) * len(_STEPS)),
-                _step(index / _INDEX_STEP),
+                _step(index / _INDEX_STEP) if against else 0,
                 f"{cell:x}" + (" (rest)" if demand.partial[row] else ""),
                 f"{100 * share:.1f} %",
-                f"{index:.2f} ×",
-                _title(demand, row, share, index) + near.get(cell, ""),
+                against,
+                _title(demand, said, row) + near.get(cell, ""),
             ]
         )
     regions.sort(key=lambda region: (-float(region[4][:-2]), region[3]))
     note = (
-        f"{100 * demand.withheld:.1f} % of the demand is of {roughly(demand.withheld_people):,} "
+        f"{100 * said.withheld:.1f} % of the demand is of {said.withheld_people:,} "
         "people in regions that are too small to be shown."
         if demand.withheld_people
         else "Nothing is withheld."
@@ -139,19 +140,19 @@ def _nearest(cells: Sequence[int], shops: Sequence[Shop]) -> dict[int, str]:
     }
 
 
-def _title(demand: Demand, row: int, share: float, index: float) -> str:
+def _title(demand: Demand, said: Told, row: int) -> str:
     rest = ", less what is shown apart in it" if demand.partial[row] else ""
+    share, index = float(said.share[row]), float(said.against[row])
+    against = "" if math.isnan(index) else f", {index:.2f} times the average per customer"
     lines = [
         f"cell {int(demand.cell[row]):x}{rest}",
-        f"{100 * share:.1f} % of the demand, {index:.2f} times the average per customer",
-        f"about {roughly(int(demand.people[row])):,} people share a marker",
+        f"{100 * share:.1f} % of the demand{against}",
+        f"about {int(said.people[row]):,} people share a marker",
     ]
     if len(demand.weights) > 1:
-        parts = demand.parts[row].tolist()
-        named = [(p, n) for n, p in zip(demand.weights, parts, strict=True) if p == p and p > 0]
-        named.sort(key=lambda pair: (-pair[0], pair[1]))
-        if named and share > 0:
-            spoken = (f"{name} {100 * part / share:.0f} %" for part, name in named[:_MOST_NAMED])
+        named = drawn_by(zip(demand.weights, said.parts[row].tolist(), strict=True), share)
+        if named:
+            spoken = (f"{name} {100 * part:.0f} %" for name, part in named[:_MOST_NAMED])
             lines.append("drawn by " + ", ".join(spoken))
     return "\n".join(lines)
 
