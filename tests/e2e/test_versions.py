@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,39 @@ def test_a_released_device_works_with_this_server(
     after = kinds_in_log(home)
     # Each time a decision, an outcome, an interaction.
     assert sum((after - before).values()) == UNSENT + 3 + 3
+
+
+def test_who_is_erased_before_the_next_release_goes_from_a_released_device(
+    old: Released, version: str, tmp_path: Path
+) -> None:
+    """The genomes are built for a schema that no release has: no row comes, and somebody goes."""
+    home = unzip(version, "home", tmp_path)
+    NOW.server(home, "publish", "--untrained")
+    with NOW.serving(home) as address:
+        enrol(NOW, old, home, address, tmp_path / "device")
+        before = play(old, "use", tmp_path / "device", address)["genomes"]
+    dna = Home(home).tenant("default").dna_path
+    changed = re.sub(r"(?m)^max_markers: .*$", "max_markers: 7", dna.read_text())
+    assert changed != dna.read_text()
+    dna.write_text(changed)
+    assert json.loads(NOW.server(home, "build", "--json"))["release_behind"]
+    with closing(Home(home).tenant("default").open_store()) as store:
+        subject = store.subject_of("app", "customer-002")
+        assert subject is not None
+        assert store.genome(subject) is not None
+        store.erase_subject(subject)
+    with NOW.serving(home) as address:
+        said = play(old, "use", tmp_path / "device", address)
+        for _ in range(5):
+            if said["genomes"] != before:
+                break
+            said = play(old, "use", tmp_path / "device", address)
+        assert said["genomes"] == before - 1
+        assert_all_went_well(said)
+        NOW.server(home, "publish", "--untrained")
+        later = play(old, "use", tmp_path / "device", address)
+        assert later["genomes"] == before - 1
+        assert_all_went_well(later)
 
 
 def test_this_device_works_with_a_released_server(
