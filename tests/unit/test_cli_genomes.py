@@ -6,9 +6,11 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genome_server.cli.genomes_best import _roughly
+from genome_server.compare.segments_kept import Segment, Segments
 from genome_server.compare.telling import roughly
 from tests.unit.ingesting import write
 from tests.unit.server_shell import Shell
@@ -136,6 +138,36 @@ def test_segments_have_names_and_stay(shop: Shell) -> None:
     assert len(shop.json("genomes", "segments", "--count", "2", "--anew")["segments"]) == 2
     said = shop.call("genomes", "segments", "--least", "200", code=1)
     assert "fewer than 200" in said.stderr
+
+
+def test_segments_are_told_by_one_rule(shop: Shell) -> None:
+    """In text as in JSON."""
+    made = [Segment(1, "tea", 28, [], True), Segment(2, "cheese", 13, [], True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "genome_server.compare.segments_kept.make_segments",
+            lambda *_, **__: Segments(made, np.zeros(0, np.int64), None, 0, ()),
+        )
+        text = shop.call("genomes", "segments").stdout
+        shares = [one["share"] for one in shop.json("genomes", "segments")["segments"]]
+    assert shares == pytest.approx([0.75, 0.375])
+    assert "75%" in text
+    assert "68%" not in text, "28 of 41"
+    assert "38%" in text
+    assert "32%" not in text, "13 of 41"
+
+
+def test_best_says_where_the_top_are_more_than_was_asked_for(shop: Shell) -> None:
+    asked = ("genomes", "best", "--top", "0.02", "--by-region", *DAYS)
+    told = shop.json(*asked)
+    assert (told["top"], told["more_than_asked"]) == (20, True)
+    assert told["regions"][HERE]["more_than_asked"]
+    text = shop.call(*asked).stdout
+    assert text.count("the top 20 (the fewest there can be, more than --top asks for) of") == 2
+    plain = ("genomes", "best", "--top", "0.3", *DAYS)
+    assert not shop.json(*plain)["more_than_asked"]
+    assert "--top asks" not in shop.call(*plain).stdout
+    assert "never fewer than 20" in " ".join(shop.call("genomes", "best", "--help").output.split())
 
 
 def test_best_is_by_profit_and_says_what_would_bring_closer(shop: Shell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -56,6 +57,25 @@ def test_names_that_look_withheld_are() -> None:
     assert for_devices(vocabulary, [f"home:{HOME}"]).markers[1] == f"home:{HOME}"
     with pytest.raises(UsageError):
         Vocabulary(bytes(16), ["withheld:1", "withheld:1"])
+
+
+def test_homes_are_shown_only_of_who_agreed_to_location(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    plain = ["personalisation", "learning"]
+    people = [
+        {"id": f"{n}", "attributes": {"home": HOME, "age": 30}, "consent": plain + more}
+        for n, more in enumerate([["location"], ["location"], [], []])
+    ]
+    shell.call("import", "customers", write(tmp_path / "customers.jsonl", people))
+    shell.call("build")
+    for asked, there in (("0 1", True), ("0 2", True), ("2 3", False), ("2", False), ("0", True)):
+        names = asked.split()
+        command = "compare" if len(names) == 2 else "show"
+        assert (HOME in shell.call("genomes", command, *names).stdout) is there, asked
+    told = shell.json("genomes", "compare", "0", "2")
+    assert [one["marker"] for one in told["only_first"]] == [f"home:{HOME}"]
+    assert told["only_second"] == []
+    assert HOME not in json.dumps(shell.json("genomes", "similar", "2"))
 
 
 def test_nobody_is_told_of_a_home_that_the_vocabulary_still_has() -> None:

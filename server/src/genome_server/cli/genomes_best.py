@@ -35,7 +35,7 @@ _SHOWN = 12
 )  # fmt: skip
 @click.option(
     "--top", type=click.FloatRange(0.01, 0.5), default=0.1, show_default=True,
-    help="Share of customers that are the top.",
+    help="Share of customers that are the top; they are never fewer than 20.",
 )  # fmt: skip
 @click.option(
     "--days", type=click.IntRange(1, 36_600), default=365, show_default=True,
@@ -74,11 +74,12 @@ def command(
             "cost_known": round(valued.worth.cost_known, 6),
             "left_out": valued.worth.left_out,
             "region": region,
-            **_facts(best, vocabulary),
+            **_facts(best, vocabulary, top),
         }
         if by_region:
             facts["regions"] = {
-                cell: _facts(one, vocabulary) for cell, one in valued.by_region(share=top).items()
+                cell: _facts(one, vocabulary, top)
+                for cell, one in valued.by_region(share=top).items()
             }
         if customer is not None:
             subject = subject_named(store, source, customer)
@@ -161,13 +162,15 @@ def _roughly(worth: float) -> float:
     return round(math.floor(worth / step) * step, 2)
 
 
-def _facts(best: Best, vocabulary: Vocabulary) -> dict[str, Any]:
+def _facts(best: Best, vocabulary: Vocabulary, asked: float) -> dict[str, Any]:
+    from genome_server.compare.segments import LEAST_PEOPLE
     from genome_server.compare.telling import roughly
 
     columns = (best.markers, best.weights, best.share_of_top, best.share_of_all)
     return {
         "people": roughly(best.people),
         "top": roughly(len(best.top)),
+        "more_than_asked": int(best.people * asked) < LEAST_PEOPLE,
         "least_worth": _roughly(best.least_worth),
         "markers": [
             {
@@ -254,9 +257,10 @@ def _print(console: Console, facts: dict[str, Any], name: str) -> None:
 
 
 def _headline(facts: dict[str, Any], name: str) -> str:
+    fewest = " (the fewest there can be, more than --top asks for)"
     return (
-        f"{name}: the top {facts['top']:,} of about {facts['people']:,} by {facts['basis']}, from "
-        f"about {facts['least_worth']:,.2f} {facts['currency']}".rstrip()
+        f"{name}: the top {facts['top']:,}{fewest * facts['more_than_asked']} of about "
+        f"{facts['people']:,} by {facts['basis']}, from about {facts['least_worth']:,.2f} {facts['currency']}".rstrip()
     )
 
 

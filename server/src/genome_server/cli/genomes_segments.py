@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import click
 
@@ -42,7 +43,7 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
     if not made.segments:
         raise Refused(f"fewer than {least} customers agreed to learning: no group is large enough")
     everybody, outside = sum(one.people for one in made.segments), roughly(made.outside)
-    facts = {
+    facts: dict[str, Any] = {
         "stayed": None if made.stayed is None else round(made.stayed, 2),
         "outside": outside,
         "gone": list(made.gone),
@@ -69,15 +70,14 @@ def command(console: Console, count: int, anew: bool, least: int) -> None:
 
     def render() -> None:
         rows = []
-        for one in made.segments:
+        for one, fact in zip(made.segments, facts["segments"], strict=True):
             told = (
                 f"{vocabulary.name(t.marker)} {t.share:.0%} (×{t.lift:.1f})"
                 for t in one.traits[:_SHOWN]
             )
             name = f"{one.name} (new)" if one.new and made.stayed is not None else one.name
-            rows.append(
-                (one.id, name, f"{roughly(one.people):,}", f"{one.share:.0%}", ", ".join(told))
-            )
+            people, of_all = f"{fact['people']:,}", f"{fact['share']:.0%}"
+            rows.append((one.id, name, people, of_all, ", ".join(told)))
         console.table(("id", "name", "people", "share", "more than all"), rows)
         if made.stayed is not None:
             console.note(f"{made.stayed:.0%} of them are in the segment that they were in before")

@@ -50,14 +50,13 @@ _MOST_KEPT: Final = 65_536
 class Segment:
     """A group of people. `id` and `name` stay from build to build.
 
-    `people` of those who agreed to learning are in it, that is `share` of them; `traits` are what
-    they have more than all, most telling first. `new` where no earlier segment goes on in it.
+    `people` of those who agreed to learning are in it; `traits` are what they have more than all,
+    most telling first. `new` where no earlier segment goes on in it.
     """
 
     id: int
     name: str
     people: int
-    share: float
     traits: list[Trait]
     new: bool
 
@@ -176,8 +175,7 @@ def _named(
             next_id += 1
         ids.append(number)
         names.append(name)
-        share = float(people[group] / max(people.sum(), 1))
-        segments.append(Segment(number, name, int(people[group]), share, told[group], old is None))
+        segments.append(Segment(number, name, int(people[group]), told[group], old is None))
     return Kept(ids, names, directions, next_id), segments
 
 
