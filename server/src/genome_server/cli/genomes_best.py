@@ -260,7 +260,8 @@ def _headline(facts: dict[str, Any], name: str) -> str:
     fewest = " (the fewest there can be, more than --top asks for)"
     return (
         f"{name}: the top {facts['top']:,}{fewest * facts['more_than_asked']} of about "
-        f"{facts['people']:,} by {facts['basis']}, from about {facts['least_worth']:,.2f} {facts['currency']}".rstrip()
+        f"{facts['people']:,} by {facts['basis']}, from about {facts['least_worth']:,.2f} "
+        f"{facts['currency']}".rstrip()
     )
 
 
