@@ -23,6 +23,7 @@ from edge_sdk.outbox.frames import iter_frames
 from edge_sdk.outbox.queue import Outbox
 from edge_sdk.runtime.earlier import votes
 from edge_sdk.store.device import DeviceStore
+from edge_sdk.store.genomes import compatible
 from edge_sdk.store.state import StoredImprint
 from edge_sdk.sync.actions import ApplyGenomes
 from edge_sdk.sync.genomes_transaction import GenomesTransaction
@@ -67,17 +68,8 @@ class Mirrored:
             for name, dna in products.items()
         )
         self.server.put_documents("product", documents)
-        publish_release(self.tenant)
-        (row,) = self.server.releases_in_force()
-        manifest = release_pb2.Manifest.FromString(
-            release_pb2.SignedManifest.FromString(row.manifest).manifest
-        )
-        self.lineage = manifest.lineage
         self.store = DeviceStore.open(root / "device")
-        for part in manifest.parts:
-            content = (self.tenant.parts_dir / part.sha256.hex()).read_bytes()
-            self.store.stage_part(part.sha256, content)
-        self.store.commit_release(row.manifest, row.version)
+        self.publish()
         self.contents = Contents(root / "contents", self.server)
         self.outbox = Outbox(self.store, FAST)
         #: Everything that the device reported, by interaction id, and how far rows include it.
@@ -133,9 +125,24 @@ class Mirrored:
         with LogReader(self.tenant.log_path) as log:
             build(self.server, log, self.tenant.dna_path)
 
+    def publish(self) -> None:
+        """A release of what is built, which the device takes: at once, or with its rows."""
+        publish_release(self.tenant)
+        (row,) = self.server.releases_in_force()
+        manifest = release_pb2.Manifest.FromString(
+            release_pb2.SignedManifest.FromString(row.manifest).manifest
+        )
+        self.lineage = manifest.lineage
+        for part in manifest.parts:
+            content = (self.tenant.parts_dir / part.sha256.hex()).read_bytes()
+            self.store.stage_part(part.sha256, content)
+        self.store.commit_release(row.manifest, row.version)
+
     def sync(self) -> None:
         """The device is sent what it lacks, where it lacks anything."""
-        cursor = self.store.genome_cursor()
+        held = self.store.genome_lineage()
+        same = held is not None and compatible(held, self.lineage)
+        cursor = self.store.genome_cursor() if same else b""
         # All rows come as blocks here; what changes later as patches of single markers, too.
         want = Want("till", "all", self.lineage.SerializeToString(), cursor, bool(cursor))
         with LogReader(self.tenant.log_path) as log:
