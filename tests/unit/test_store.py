@@ -108,6 +108,15 @@ def test_a_statement_older_than_the_withdrawal_does_not_count(store: SqliteStore
     assert store.customer(subject) == CustomerRow(subject, (), 0b110, 4_000)
 
 
+def test_what_is_set_now_counts_after_all_that_was_heard(store: SqliteStore) -> None:
+    subject = b"t" * 16
+    for consents in (0, 0b110, 0, 0b10):  # within one millisecond, most likely
+        store.set_consents(subject, consents)
+        customer = store.customer(subject)
+        assert customer is not None
+        assert customer.consents == consents
+
+
 def test_a_row_older_than_what_is_stored_changes_nothing(store: SqliteStore) -> None:
     subject = b"s" * 16
     store.put_customers([CustomerRow(subject, (("a:b", 256),), 0, updated_ms=2_000)])

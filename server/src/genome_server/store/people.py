@@ -188,8 +188,13 @@ class People(Connections):
         return self.number("SELECT count(*) FROM customers")
 
     def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
-        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now)."""
-        self.hear_consents(subject, everything(consents, at_ms or time.time_ns() // 1_000_000))
+        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now, and so after
+        all that was heard)."""
+        with self.transaction():
+            if not at_ms:
+                heard = self.one("SELECT consents_ms FROM customers WHERE subject = ?", [subject])
+                at_ms = max(time.time_ns() // 1_000_000, heard[0] + 1 if heard else 0)
+            self.hear_consents(subject, everything(consents, at_ms))
 
     def hear_consents(self, subject: bytes, said: Mapping[int, Word]) -> None:
         """Hear (Unix ms, granted) on some purposes; makes the customer if new.
