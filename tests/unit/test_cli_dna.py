@@ -220,3 +220,22 @@ def test_count_says_what_gives_way_and_the_next_build_goes_by_it(tmp_path: Path)
     assert made.json("build")["epoch"] == before + 2
     assert made.json("dna", "count", "--forget") == {"forgotten": False}
     made.call("dna", "count", "--forget", "--dry-run", code=2)
+
+
+def test_what_a_few_customers_do_is_no_statistic(tmp_path: Path) -> None:
+    made = Shell(tmp_path)
+    some: dict[str, list[dict[str, Any]]] = {
+        "products": [{"id": "ice", "category": "ice"}],
+        "customers": [{"id": f"c{n}", "consent": ["learning"]} for n in range(19)],
+        "interactions": [
+            {"customer": f"c{n % 19}", "kind": "buy", "product": "ice", "time": WHEN,
+             "interaction_id": f"i{n}"}
+            for n in range(1_200)
+        ],
+    }  # fmt: skip
+    for kind, rows in some.items():
+        path = made.file(f"{kind}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        made.call("import", kind, path)
+    assert "of 20 customers" in made.call("dna", "count", code=1).output
+    made.tenant.log_path.unlink()
+    assert "nothing happened yet" in made.call("dna", "count", code=1).output

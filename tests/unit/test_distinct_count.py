@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from genome_server.dna_file import load_schema
 from genome_server.genomes.distinct import Counted, table
 from genome_server.genomes.distinct_count import count as count_log
 from genome_server.genomes.distinct_kept import NOTHING, Kept, keep
+from genome_server.genomes.gather import Gathering
 from genome_server.genomes.live import LiveConsumer
 from genome_server.genomes.rows import built_schema
 from genome_server.log import LogReader
@@ -157,3 +158,20 @@ def test_where_somebody_lives_is_not_counted(town: House) -> None:
     home = town.store.vocabulary().index("home:x")
     assert home is not None
     assert schema_of(town).distinct[home] == MOST_DISTINCT
+
+
+def test_markers_that_a_server_meets_meanwhile_are_not_counted(
+    town: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Gathering.carrying
+
+    def meanwhile(self: Gathering, subjects: Collection[bytes]) -> Counted:
+        found = real(self, subjects)
+        town.store.extend_vocabulary(["home:y", "brand:new"])
+        return found
+
+    monkeypatch.setattr(Gathering, "carrying", meanwhile)
+    found = count(town)
+    assert len(found.markers) == len(town.store.vocabulary()) - 2
+    town.build()
+    assert kept_by(town, 1) == RARE

@@ -42,9 +42,7 @@ from edge_sdk.dna.schema import (
 )
 from edge_sdk.errors import UsageError
 from genome_server.derived.insights import NAMES, NAMESPACE
-from genome_server.dna_words import (
-    LABELS,
-)
+from genome_server.dna_words import LABELS
 from genome_server.errors import SchemaFileError
 from genome_server.genomes.distinct_kept import kept
 from genome_server.things.dna import Things
@@ -85,8 +83,8 @@ def load_schema(path: Path, store: Store) -> DnaSchema:
     derived = {NAMESPACE} if read_derived(path) else set()
     schema = with_profiles(schema, profile_namespaces(store) | derived, weight)
     moved = int(store.meta(_LANDMARK_KEY) or 0)
-    schema = replace(schema, landmark_hour=max(schema.landmark_hour, moved))
-    schema = replace(schema, distinct=kept(store).table)
+    landmark = max(schema.landmark_hour, moved)
+    schema = replace(schema, landmark_hour=landmark, distinct=kept(store).table)
     settings = read_things(path)
     with store.transaction():
         things = things_under(store, settings)

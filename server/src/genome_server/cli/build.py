@@ -59,7 +59,7 @@ def command(console: Console, spark: str | None, spark_folder: Path | None) -> N
     tenant = console.tenant()
     with (
         closing(tenant.open_store()) as store,
-        _log(tenant, store) as log,
+        log_of(tenant, store) as log,
         _engine(spark, spark_folder) as engine,
     ):
         total = log.end() if log is not None else 0
@@ -73,7 +73,7 @@ def command(console: Console, spark: str | None, spark_folder: Path | None) -> N
 
 
 @contextmanager
-def _log(tenant: Tenant, store: Store) -> Iterator[LogReader | None]:
+def log_of(tenant: Tenant, store: Store) -> Iterator[LogReader | None]:
     """The tenant's log; None before anything happened. Raises Refused where it is lost."""
     from genome_server.genomes.rows import LOG_KEY
     from genome_server.log.reader import LogReader

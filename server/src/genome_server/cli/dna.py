@@ -138,11 +138,11 @@ def count(console: Console, *, dry_run: bool, forget: bool) -> None:
     did who agreed to learning. Takes effect with the next build, which begins a new epoch, and
     then with the next release. Count again when a lot has happened since.
     """
+    from genome_server.cli.build import log_of
     from genome_server.dna_file import load_schema
     from genome_server.genomes.distinct import table
     from genome_server.genomes.distinct_count import count as count_log
     from genome_server.genomes.distinct_kept import NOTHING, Kept, keep, kept
-    from genome_server.log.reader import LogReader
 
     if dry_run and forget:
         raise UsageError("--dry-run and --forget exclude each other")
@@ -157,21 +157,20 @@ def count(console: Console, *, dry_run: bool, forget: bool) -> None:
                 lambda: _print_next(console, said, changed=before != NOTHING),
             )
             return
-        if not tenant.log_path.exists():
-            raise Refused("nothing has happened yet; run: genome-server import interactions FILE")
-        schema = load_schema(tenant.dna_path, store)
-        with (
-            LogReader(tenant.log_path) as log,
-            console.progress("Reading the log", log.end()) as advance,
-        ):
-            found = count_log(store, log, schema, tenant.dna_path.parent, advance)
+        with log_of(tenant, store) as log:
+            if log is None:
+                raise Refused("nothing happened yet; run: genome-server import interactions FILE")
+            schema = load_schema(tenant.dna_path, store)
+            with console.progress("Reading the log", log.end()) as advance:
+                found = count_log(store, log, schema, tenant.dna_path.parent, advance)
         _check_enough(found)
         made = Kept(found.interactions, table(found))
         changed = made.table != before.table
         if changed and not dry_run:
             keep(store, made)
         names = list(store.vocabulary())
-    common = sorted((-n, name) for n, name in zip(found.markers.tolist(), names, strict=True) if n)
+    # By now the server may have met more markers than were counted.
+    common = sorted((-n, names[i]) for i, n in enumerate(found.markers.tolist()) if n)
     shares = [(name, -n / found.interactions) for n, name in common[:_SHOWN_MARKERS]]
 
     def render() -> None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from genome_server.foresee.proof import Accuracy
 from genome_server.store.protocol import Store
+from genome_server.times import DAY_MS
 
 META_KEY: Final = "foresee_accuracy"
-_HOLDS_MS: Final = 7 * 24 * 3_600_000
+_HOLDS_MS: Final = 7 * DAY_MS
 _MOST_KEPT: Final = 16
 
 

@@ -31,7 +31,7 @@ FEWEST: Final = 1_000
 FEWEST_PEOPLE: Final = 20
 """What fewer people do is theirs, and no statistic: counts go out with every release."""
 _PER_DOUBLING: Final = 32
-_ONE_LOG2_Q8: Final = 24 << 8
+_ONE_LOG2_Q8: Final = ilog2_q8(ONE_Q24)
 _ONE, _EIGHT, _LOW = np.uint64(ONE_Q24), np.uint64(8), np.uint64(255)
 _Ints = npt.NDArray[np.int64]
 

@@ -1,6 +1,7 @@
-"""`dna count`: how many interactions imprint each marker, from the log. Keeps nothing.
+"""`dna count`: how many interactions imprint each marker, from the log.
 
-Read as a build reads: what has no DNA, comes twice or is nobody's is not counted.
+Read as a build reads: what has no DNA, comes twice or is nobody's is not counted. As by a build,
+markers that were not met before get their index; nothing else is kept.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def count(
     ):
         gathering.read(log, log.end(), progress)
         counted = gathering.carrying(_agreed(store, gathering))
-    counted.markers[sorted(homes(store.vocabulary()))] = 0
+    # The server may have met more markers meanwhile, which are not counted.
+    counted.markers[[i for i in homes(store.vocabulary()) if i < len(counted.markers)]] = 0
     return counted
 
 

@@ -174,7 +174,8 @@ class Store(CountedStore, FleetStore, SourcesStore, Protocol):
         ...
 
     def set_consents(self, subject: bytes, consents: int, at_ms: int = 0) -> None:
-        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now)."""
+        """Hear what a customer agreed to, all purposes, said at `at_ms` (Unix; 0: now, and so after
+        all that was heard)."""
         ...
 
     def hear_consents(self, subject: bytes, said: Mapping[int, Word]) -> None:
