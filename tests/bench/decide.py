@@ -50,12 +50,13 @@ def in_turns(bundle: Path, *measures: Measure, turns: int = TURNS) -> tuple[Take
 
 def idling(figures: Figures, bundle: Path) -> None:
     """After a second of nothing: plain and tuned at once, each on a core of its own, and beside
-    them what only wakes up, which is the machine's part of it. Medians of turns."""
-    plan = {"rounds": IDLE_ROUNDS, "gap_s": GAP_S}
+    them what only wakes up, which is the machine's part of it; no two of them at the same moment.
+    Medians of turns."""
     kinds = (("", "idle", False), ("tuned.", "idle", True), ("waking.", "waking", False))
 
     def one(at: int) -> Taken:
         _, measure, tuned = kinds[at]
+        plan = {"rounds": IDLE_ROUNDS, "gap_s": GAP_S, "phase": at / len(kinds)}
         return measured(bundle, (measure, plan), tuned=tuned, core=at)
 
     with ThreadPoolExecutor(len(kinds)) as pool:

@@ -161,27 +161,31 @@ def variants(on: Scene, rounds: int) -> Iterator[Figure]:
         yield f"with.{name}.p50_us", quantile(times, 0.5), "us"
 
 
-def idle(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
+def idle(on: Scene, rounds: int, gap_s: float, phase: float) -> Iterator[Figure]:
     """Decisions that arrive after `gap_s` of nothing: their times are fixed beforehand, and each
-    counts from its own, so that a late waking counts, too."""
+    counts from its own, so that a late waking counts, too. `phase` is the share of the gap by
+    which they come after others', on the clock that all processes share: they never meet."""
     durations(on.decide, 0, CUSTOMERS + _WARM_UP)
-    yield from _when_due(on.decide, rounds, gap_s)
+    yield from _when_due(on.decide, rounds, gap_s, phase)
 
 
-def waking(on: Scene, rounds: int, gap_s: float) -> Iterator[Figure]:
+def waking(on: Scene, rounds: int, gap_s: float, phase: float) -> Iterator[Figure]:
     """What of that is the machine's: it wakes, and nothing is decided."""
     del on
-    yield from _when_due(lambda number: None, rounds, gap_s)
+    yield from _when_due(lambda number: None, rounds, gap_s, phase)
 
 
-def _when_due(do: Callable[[int], object], rounds: int, gap_s: float) -> Iterator[Figure]:
+def _when_due(
+    do: Callable[[int], object], rounds: int, gap_s: float, phase: float
+) -> Iterator[Figure]:
     taken = []
-    due = time.perf_counter_ns() + round(gap_s * 1e9)
+    gap = round(gap_s * 1e9)
+    due = (time.perf_counter_ns() // gap + 2) * gap + round(phase * gap)
     for number in range(rounds):
         time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
         do(number)
         taken.append(time.perf_counter_ns() - due)
-        due += round(gap_s * 1e9)
+        due += gap
     yield "p50_us", quantile(taken, 0.5), "us"
     yield "p99_us", quantile(taken, 0.99), "us"
 
