@@ -14,9 +14,9 @@ from genome_server.cli import cli
 from genome_server.errors import Refused
 from genome_server.learning.export import model_facts
 from genome_server.learning.job import run_training
-from genome_server.learning.models import current_model, model_id
 from genome_server.learning.towers import Shape
 from genome_server.learning.train import Settings
+from genome_server.models.shelf import current_model, model_id
 from genome_server.store.protocol import CONSENT_LEARNING
 from tests.unit._genomes import NOW_MS, Happened, House, interaction
 

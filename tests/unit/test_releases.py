@@ -24,8 +24,8 @@ from genome_server.genomes.build import build
 from genome_server.home import Tenant
 from genome_server.ingest import reference_rows
 from genome_server.learning.export import ModelFacts, tower_model
-from genome_server.learning.models import save_model
 from genome_server.learning.towers import Shape, random_towers
+from genome_server.models.shelf import save_model
 from genome_server.releases.bundle import write_bundle
 from genome_server.releases.check import check_parts, load_as_device, references
 from genome_server.releases.features import SLATES

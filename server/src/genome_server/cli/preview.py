@@ -20,7 +20,7 @@ from genome_server.errors import Refused, UsageError
 from genome_server.genomes.rows import row_of
 from genome_server.ingest.nearest import KnownIds
 from genome_server.learning.export import ModelFacts, untrained_model
-from genome_server.learning.models import current_model
+from genome_server.models.shelf import current_model
 from genome_server.releases.assemble import assemble, without_offers, without_tables
 from genome_server.times import DAY_MS
 

@@ -82,7 +82,7 @@ def _genomes(tenant: Tenant, store: Store, events: int) -> dict[str, Any]:
 
 
 def _model(tenant: Tenant, store: Store) -> dict[str, Any] | None:
-    from genome_server.learning.models import current_model
+    from genome_server.models.shelf import current_model
 
     model = current_model(tenant.models_dir, store)
     return None if model is None else {"id": model.id}

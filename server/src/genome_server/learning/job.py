@@ -22,11 +22,11 @@ from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.evaluate import Evaluation, evaluate
 from genome_server.learning.examples import Examples
 from genome_server.learning.export import ModelFacts, Parity, prove_parity, tower_model
-from genome_server.learning.models import save_model
 from genome_server.learning.probes import random_probes, real_probes
 from genome_server.learning.survey import Person, Sources, survey
 from genome_server.learning.train import Settings, score, train
 from genome_server.log.reader import LogReader
+from genome_server.models.shelf import save_model
 from genome_server.store.protocol import CONSENT_LEARNING, Store
 
 # Below this a figure by person means nothing, and neither does a model.

@@ -25,7 +25,7 @@ from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
-from genome_server.learning.models import current_model
+from genome_server.models.shelf import current_model
 from genome_server.releases.assemble import assemble, without_offers
 from genome_server.releases.check import (
     check_parts,
