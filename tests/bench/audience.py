@@ -21,6 +21,7 @@ _LOADS = 5
 # More than anybody has.
 _ALL = 4096
 _LOOKUPS = 40_000
+_DRAWS = 6
 
 
 def run(figures: Figures) -> None:
@@ -64,7 +65,7 @@ def run(figures: Figures) -> None:
 
 def lost(lines: journey.Lines, figures: Figures) -> None:
     """What a device's markers in codes cost, of whole genomes: step by step, and in all."""
-    found = journey.worth(lines)
+    found = journey.worth(lines, draws=_DRAWS)
     figures.add("snapshot.whole_auc", found["whole"].auc, "AUC")
     figures.add("snapshot.quantised.auc_lost", found["wire"].lost - found["pruned"].lost, "AUC")
     for name, arm in (

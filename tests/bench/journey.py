@@ -208,7 +208,16 @@ class Arm(NamedTuple):
     high: float
 
 
-def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]:
+class _Judged(NamedTuple):
+    """What was asked in one draw, and what the models said of it."""
+
+    labels: Array
+    household: Array
+    half: Array  # numbered on from draw to draw: each has a model of its own
+    said: dict[str, Array]
+
+
+def worth(lines: Lines, count: int = JUDGED, seed: int = SEED, draws: int = 1) -> dict[str, Arm]:
     """AUC by what is kept of a genome; nobody is judged by a household that was learned from.
 
     Customers are made as above, of lines of the first three quarters of each household's. Each is
@@ -223,8 +232,24 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
     - `distinctive`: the 64 that tell customers apart, exactly;
     - `distinctive_wire`: the same in codes.
 
-    What is distinct is counted over the lines that genomes are made of.
+    What is distinct is counted over the lines that genomes are made of. Customers, questions and
+    halves are drawn anew `draws` times, because one draw moves an AUC by a thousandth.
     """
+    parts = [_draw(lines, count, seed + number, 2 * number) for number in range(draws)]
+    labels = np.concatenate([part.labels for part in parts])
+    household = np.concatenate([part.household for part in parts])
+    half = np.concatenate([part.half for part in parts])
+    said = {name: np.concatenate([part.said[name] for part in parts]) for name in parts[0].said}
+    found = {}
+    for name, score in said.items():
+        own_auc = _mean_auc(labels, score, half)
+        lost = _mean_auc(labels, said["whole"], half) - own_auc
+        low, high = auc_difference(labels, said["whole"], score, household)
+        found[name] = Arm(own_auc, lost, low, high)
+    return found
+
+
+def _draw(lines: Lines, count: int, seed: int, first_half: int) -> _Judged:
     rng = np.random.default_rng([seed, 2])
     order = np.lexsort((lines.hours, lines.household))
     sizes = np.bincount(lines.household)
@@ -260,13 +285,7 @@ def worth(lines: Lines, count: int = JUDGED, seed: int = SEED) -> dict[str, Arm]
     labels, household = np.concatenate(bought), np.concatenate(households)
     half = rng.permutation(len(sizes))[household] % 2
     said = {name: _judged(np.concatenate(some), labels, half) for name, some in shown.items()}
-    found = {}
-    for name, score in said.items():
-        own_auc = _mean_auc(labels, score, half)
-        lost = _mean_auc(labels, said["whole"], half) - own_auc
-        low, high = auc_difference(labels, said["whole"], score, household)
-        found[name] = Arm(own_auc, lost, low, high)
-    return found
+    return _Judged(labels, household, half + first_half, said)
 
 
 def _weights(lines: Lines, part: Part, value: Array, who: Array, product: Array) -> Array:
@@ -291,7 +310,7 @@ def _judged(features: Array, labels: Array, half: Array) -> Array:
 
 
 def _mean_auc(labels: Array, said: Array, half: Array) -> float:
-    return float(np.mean([auc(labels[half == one], said[half == one]) for one in (0, 1)]))
+    return float(np.mean([auc(labels[half == one], said[half == one]) for one in np.unique(half)]))
 
 
 def _scores(features: Array, model: Array) -> Array:
