@@ -58,6 +58,12 @@ def model_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
 
 
+def model_in(manifest: release_pb2.Manifest) -> str:
+    """Return the id of the model that a release carries; empty where it has none."""
+    digests = [part.sha256.hex() for part in manifest.parts if part.name == "model"]
+    return digests[0][:_ID_LENGTH] if digests else ""
+
+
 def keep_model(models_dir: Path, content: bytes, report: Mapping[str, Any]) -> str:
     """Write a model and its report; the next release takes what it took. Returns its id."""
     name = model_id(content)
@@ -126,9 +132,8 @@ def list_models(models_dir: Path, store: Store) -> list[Listed]:
     carried: dict[str, list[int]] = {}
     for row in store.releases():
         signed = release_pb2.SignedManifest.FromString(row.manifest)
-        for part in release_pb2.Manifest.FromString(signed.manifest).parts:
-            if part.name == "model":
-                carried.setdefault(part.sha256.hex()[:_ID_LENGTH], []).append(row.version)
+        manifest = release_pb2.Manifest.FromString(signed.manifest)
+        carried.setdefault(model_in(manifest), []).append(row.version)
     states = {record.before: "before", record.current: "current"}
     listed = [
         Listed(
