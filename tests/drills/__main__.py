@@ -39,6 +39,7 @@ DRILLS = (
     "explore",
     "rules",
     "replay",
+    "estimates",
 )
 _SHOWN = 10
 
