@@ -1,0 +1,191 @@
+"""Everything that is wrong with a model file, as a list. No input or output but the clock's.
+
+A check tells all that it can: what the file holds, what it declares, what it says of itself, and
+what it answers. Where facts are missing or do not fit, it is tried as if they did, so that the next
+thing that is wrong is told as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.policy import CONTRACT
+from edge_sdk.engine.scoring import open_scorer
+from edge_sdk.engine.scoring_towers import TowerScorer
+from edge_sdk.errors import TrustError
+from genome_server.models.check_answers import answer_findings, measure_latency
+from genome_server.models.check_contract import (
+    MAX_DIMENSION,
+    Declared,
+    declared_by_file,
+    declared_by_session,
+    fact_findings,
+    tensor_findings,
+)
+from genome_server.models.check_file import file_findings, parse
+from genome_server.models.findings import BAD, WARNING, Budgets, Checked, Finding
+from genome_server.models.samples import Samples
+
+_SAID: Final = 300
+
+
+def check_model(
+    content: bytes,
+    vocabulary: Vocabulary,
+    samples: Samples | None = None,
+    budgets: Budgets | None = None,
+    *,
+    only_file: bool = False,
+) -> Checked:
+    """Return all that is wrong with a file for devices of the tenant with this vocabulary.
+
+    It runs the model in this process: for a file from somewhere else see `trial`. `only_file`:
+    look at the bytes alone, and run nothing.
+    """
+    budgets, samples = budgets or Budgets(), samples or Samples()
+    proto = parse(content)
+    findings = list(file_findings(content, proto, budgets))
+    readable = proto is not None and all(
+        one.severity != BAD or one.name == "size" for one in findings
+    )
+    session, unreadable = _open(content) if readable and not only_file else (None, None)
+    if unreadable is not None:
+        findings.append(unreadable)
+    facts: dict[str, str] = {}
+    architecture, latency = "", None
+    if proto is not None and proto.HasField("graph") and not only_file:
+        facts = {one.key: one.value for one in proto.metadata_props}
+        inputs, outputs = _declared(proto, session)
+        tensors = list(tensor_findings(inputs, outputs))
+        findings += tensors
+        findings += fact_findings(facts, vocabulary.lineage, len(vocabulary), _width(inputs))
+        tried = None
+        if session is not None and not any(one.severity == BAD for one in tensors):
+            tried = _as_if(content, proto, facts, _width(inputs), vocabulary)
+        if tried is not None:
+            more, architecture, latency = _try(tried, vocabulary, samples, budgets)
+            findings += more
+        else:
+            findings.append(_not_tried())
+    return Checked(
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        findings=tuple(findings),
+        facts=facts,
+        architecture=architecture,
+        latency_us=latency,
+    )
+
+
+def _try(
+    model: bytes, vocabulary: Vocabulary, samples: Samples, budgets: Budgets
+) -> tuple[list[Finding], str, float | None]:
+    """What is wrong with what it answers, its architecture and its latency in microseconds."""
+    try:
+        scorer: Any = open_scorer(model, vocabulary)
+    except TrustError as error:
+        # What else could be wrong has been told; this is the devices' word all the same.
+        found = Finding("refused", BAD, f"devices refuse it: {error}", "see docs/models.md")
+        return [found], "", None
+    default = isinstance(scorer, TowerScorer)
+    findings = list(answer_findings(scorer, scorer.vocabulary_size, samples))
+    latency = None
+    if all(one.severity != BAD or not _stops(one) for one in findings):
+        latency = round(measure_latency(scorer, scorer.vocabulary_size, samples), 1)
+        if latency > budgets.latency_us and not default:
+            findings.append(_slow(latency, budgets))
+    return findings, "default" if default else "other", latency
+
+
+def _stops(finding: Finding) -> bool:
+    """Whether it gave no answer that could be timed."""
+    return finding.name in ("fails", "rows", "marker", "not-a-number")
+
+
+def _slow(latency: float, budgets: Budgets) -> Finding:
+    return Finding(
+        "slow",
+        WARNING,
+        f"1,000 offers take {latency:,.0f} µs here (median); the budget is "
+        f"{budgets.latency_us:,.0f}",
+        "work out in `vector` what does not depend on the query, and take fewer trees or layers",
+    )
+
+
+def _not_tried() -> Finding:
+    return Finding(
+        "not-tried",
+        WARNING,
+        "what it answers was not tried",
+        "mend what stands above, and check again",
+    )
+
+
+def _open(content: bytes) -> tuple[Any | None, Finding | None]:
+    """The runtime's session over a file; a finding where it does not read it."""
+    from genome_server.learning.export import open_session
+
+    try:
+        return open_session(content), None
+    except Exception as error:  # noqa: BLE001 the runtime raises a dozen types of its own
+        said = " ".join(str(error).split())[:_SAID]
+        return None, Finding(
+            "unreadable",
+            BAD,
+            f"ONNX Runtime cannot read it: {said}",
+            "open it with onnxruntime.InferenceSession, and onnx.checker.check_model",
+        )
+
+
+def _declared(
+    proto: Any, session: Any | None
+) -> tuple[Mapping[str, Declared], Mapping[str, Declared]]:
+    if session is not None:
+        return declared_by_session(session.get_inputs()), declared_by_session(session.get_outputs())
+    inside = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in inside]
+    return declared_by_file(inputs), declared_by_file(proto.graph.output)
+
+
+def _width(inputs: Mapping[str, Declared]) -> int | None:
+    """The fixed second size of `offer_vector`; None where it is not fixed."""
+    declared = inputs.get("offer_vector")
+    return declared.shape[1] if declared is not None and len(declared.shape) == 2 else None
+
+
+def _as_if(
+    content: bytes,
+    proto: Any,
+    facts: Mapping[str, str],
+    width: int | None,
+    vocabulary: Vocabulary,
+) -> bytes | None:
+    """The model with facts that fit, to try it; None where it cannot be known how it is meant."""
+    known, dimension = facts.get("vocabulary_size", ""), facts.get("dimension", "")
+    if width is None and dimension.isdecimal():
+        width = int(dimension)
+    if not known.isdecimal() or width is None or not 1 <= width <= MAX_DIMENSION:
+        return None
+    wanted = {
+        **facts,
+        "contract": CONTRACT,
+        "vocabulary_lineage": vocabulary.lineage.hex(),
+        "vocabulary_size": str(min(int(known), len(vocabulary))),
+        "dimension": str(width),
+    }
+    columns = next(one for one in proto.graph.input if one.name == "offer_vector")
+    column = columns.type.tensor_type.shape.dim[1]
+    if wanted == dict(facts) and column.dim_value == width:
+        return content
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    onnx.helper.set_model_props(copy, wanted)
+    for one in copy.graph.input:
+        if one.name == "offer_vector":
+            one.type.tensor_type.shape.dim[1].dim_value = width
+    return bytes(copy.SerializeToString())
