@@ -36,6 +36,7 @@ SECTIONS = (
     "foresee",
     "segment",
     "things",
+    "offpolicy",
     "build",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.

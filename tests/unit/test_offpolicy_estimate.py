@@ -304,6 +304,8 @@ def test_a_policy_is_not_worse_than_itself_and_a_worse_one_is() -> None:
         worse.not_worse(-0.1, "snips")
     with pytest.raises(KeyError):
         worse.not_worse(0.1)  # there is no model
+    with pytest.raises(ValueError, match="model alone"):
+        worse.not_worse(0.1, "dm")
 
 
 def test_a_difference_is_surer_than_two_values() -> None:

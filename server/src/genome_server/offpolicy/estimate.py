@@ -67,10 +67,13 @@ class Answer:
         """Of a difference: whether it lies above -margin with all of its interval.
 
         `margin` >= 0 is in units of reward by decision. None where there is too little to conclude.
-        Raises ValueError for a margin below 0, KeyError for an estimate that there is not.
+        Raises ValueError for a margin below 0 and for "dm", whose interval knows nothing of how
+        wrong the model is, and KeyError for an estimate that there is not.
         """
         if not margin >= 0:
             raise ValueError(f"a margin is at least 0: {margin}")
+        if by == "dm":
+            raise ValueError("by its model alone nothing is shown to be no worse")
         return None if self.lacks else self.estimates[by].low >= -margin
 
 
