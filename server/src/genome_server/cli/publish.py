@@ -31,6 +31,23 @@ if TYPE_CHECKING:
     help="How many of them: 5% or 0.05, promoted later.",
 )  # fmt: skip
 @click.option(
+    "--watch",
+    is_flag=True,
+    help="With a share: promote it or roll it back by what its devices report, while the server "
+    "runs.",
+)
+@click.option(
+    "--margin", type=Share(), default="10%", show_default=True,
+    help="With --watch: how much of the success rate may be lost and it is still promoted.",
+)  # fmt: skip
+@click.option(
+    "--least-hours",
+    type=click.FloatRange(min=0, max=24 * 365),
+    default=24,
+    show_default=True,
+    help="With --watch: not promoted before.",
+)
+@click.option(
     "--expires-days",
     type=click.FloatRange(min=0, min_open=True, max=3650),
     default=30,
@@ -58,6 +75,9 @@ def command(
     console: Console,
     channel: str,
     share: float,
+    watch: bool,
+    margin: float,
+    least_hours: float,
     expires_days: float,
     untrained: bool,
     dry_run: bool,
@@ -71,13 +91,17 @@ def command(
     refuse, and no offer that can never be shown or is worth more than a score
     holds. Where nothing changed the release in force stays. Says which devices lack
     a feature that the release or one of its offers needs, and which decide without
-    something that the release asks for.
+    something that the release asks for. genome-server releases canary shows how one
+    that is watched does.
     """
+    from genome_server.canary.rules import Bounds
     from genome_server.releases.bundle import write_bundle
     from genome_server.releases.publish import publish
 
     if bundle_audience is not None and bundle is None:
         raise click.UsageError("--bundle-audience needs --bundle FILE")
+    if watch and share >= 1:
+        raise click.UsageError("--watch compares devices that get it with others: give a --share")
     if bundle is not None and dry_run:
         raise click.UsageError("--bundle writes a file; leave it out of a --dry-run")
     if bundle is not None and not bundle.absolute().parent.is_dir():
@@ -92,6 +116,7 @@ def command(
             untrained=untrained,
             dry_run=dry_run,
             leave_out=leave_out,
+            watch=Bounds(margin=margin, least_hours=least_hours) if watch else None,
             progress=advance,
         )
     written = None

@@ -11,14 +11,18 @@ import click
 from genome_server.cli.channel import Channel
 from genome_server.cli.output import Console, common_options
 from genome_server.cli.share import Share, percent
+from genome_server.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genome_server.canary.rules import Seen, Tally, Verdict
     from genome_server.releases.manage import Moved
 
 
 @click.group("releases")
 def command() -> None:
-    """List and compare releases, promote them, roll back."""
+    """List and compare releases, watch canaries, promote, roll back."""
 
 
 @command.command("list")
@@ -126,6 +130,63 @@ def diff(console: Console, old: int, new: int) -> None:
     console.result(found, render)
 
 
+@command.command("canary")
+@click.argument("version", type=int, required=False)
+@common_options
+def canary(console: Console, version: int | None) -> None:
+    """Show how release VERSION does that is watched (publish --share 5% --watch).
+
+    Without VERSION: the newest one. What it would say now is shown beside what was
+    said at the looks that counted; looking changes nothing.
+    """
+    import time
+
+    from genome_server.canary.kept import canaries
+    from genome_server.canary.watch import look_now
+
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
+        known = {one.version: one for one in canaries(store)}
+        if version is None and not known:
+            raise Refused("no release was watched; publish one with --share 5% --watch")
+        found = known.get(max(known) if version is None else version)
+        if found is None:
+            raise Refused(
+                f"release {version} was not watched; those that were: "
+                f"{', '.join(map(str, sorted(known))) or 'none'}"
+            )
+        now = None
+        if found.state == "watched":
+            now = look_now(tenant, store, found, time.time_ns() // 1_000_000)
+    data = found.to_json()
+    if now is not None:
+        data["now"] = _now_as_json(*now)
+
+    def render() -> None:
+        console.print(
+            f"Release {found.version} of channel {found.channel}, out since "
+            f"{_when(found.since_ms)}: {found.state}."
+        )
+        if found.looks:
+            console.table(
+                ("look", "at", "to do", "why"),
+                [(one.number, _when(one.at_ms), one.action, one.why) for one in found.looks],
+            )
+        if now is not None:
+            sides = data["now"]["canary"], data["now"]["others"]
+            headings = ("now", "devices", "decisions", "successes", "shown", "model failed")
+            console.table(
+                headings,
+                [
+                    (name, *one.values())
+                    for name, one in zip(("canary", "others"), sides, strict=True)
+                ],
+            )
+            console.print(f"If this were a look: {now[1].action.value}, because {now[1].why}.")
+
+    console.result(data, render)
+
+
 @command.command("promote")
 @click.argument("version", type=int)
 @click.option("--to", "channel", type=Channel(), help="Another channel.  [default: its own]")
@@ -183,6 +244,26 @@ def _say(console: Console, moved: Moved) -> None:
             console.print(f"Withdrawn: {versions}.")
 
     console.result(data, render)
+
+
+def _now_as_json(seen: Seen, verdict: Verdict) -> dict[str, Any]:
+    """What a look would see, and say."""
+
+    def side(tallies: Sequence[Tally]) -> dict[str, int]:
+        fields = ("decisions", "successes", "shown", "unscored")
+        return {
+            "devices": len(tallies),
+            **{name: sum(getattr(one, name) for one in tallies) for name in fields},
+        }
+
+    return {
+        "canary": side(seen.canary),
+        "others": side(seen.others),
+        "covered": seen.covered,
+        "refused": seen.refused,
+        "action": verdict.action.value,
+        "why": verdict.why,
+    }
 
 
 def _when(ms: int) -> str:

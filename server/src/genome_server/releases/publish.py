@@ -19,6 +19,8 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.offers import rings_of
 from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
+from genome_server.canary.kept import begin
+from genome_server.canary.rules import Bounds
 from genome_server.errors import Refused
 from genome_server.files import write_whole
 from genome_server.genomes.rows import needed_schema
@@ -82,17 +84,19 @@ def publish(
     untrained: bool = False,
     dry_run: bool = False,
     leave_out: bool = False,
+    watch: Bounds | None = None,
     now_ms: int | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Published:
     """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
 
     Nothing is published where nothing changed and the release in force still has half of
-    `expires_days` before it and is signed by keys that are in force. `progress` is called after
-    each step. Raises Refused where genomes were never built, where there is no model (unless
-    `untrained`) or no placement, where an offer can never be shown or is worth more than a score
-    holds (with `leave_out` it is left out and noted instead), where a placement asks for more than
-    that, and where a device would refuse.
+    `expires_days` before it and is signed by keys that are in force. With `watch` a release for a
+    share is promoted or rolled back by itself within these bounds, see `canary`. `progress` is
+    called after each step. Raises Refused where genomes were never built, where there is no model
+    (unless `untrained`) or no placement, where an offer can never be shown or is worth more than a
+    score holds (with `leave_out` it is left out and noted instead), where a placement asks for
+    more than that, and where a device would refuse.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * DAY_MS)
@@ -146,7 +150,10 @@ def publish(
         if dry_run:
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
             return Published(row, draft, changed, False, model_name, notes, lacking)
-        row = issue(tenant, store, draft, share)
+        with store.transaction():
+            row = issue(tenant, store, draft, share)
+            if watch is not None:
+                begin(store, row, watch)
         return Published(row, manifest_of(row), changed, False, model_name, notes, lacking)
 
 

@@ -1,9 +1,9 @@
 """What keeps an open tenant going: events become genomes and count, and changes ring the bell.
 
-Three tasks for each tenant. One runs the live consumer whenever the log grew, in a
+Four tasks for each tenant. One runs the live consumer whenever the log grew, in a
 thread of its own; another looks, several times a second, for what other
 processes did to the same files: an import into the log, a release published. The
-third writes what devices say of themselves.
+third writes what devices say of themselves, and the last looks after canaries.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
+from edge_sdk.slices import in_slices
 from genome_server.services.room import Room
 
 WATCH_S = 0.15
 #: How often what devices say of themselves is written.
 FACTS_S = 0.5
+#: How often it is asked whether a canary is due to be looked at, or refused.
+CANARIES_S = 5.0
 #: The more events of one customer meet in a transaction, the fewer rows are written.
 _EVENTS_AT_ONCE = 60_000
 _FIRST_RETRY_S = 0.5
@@ -95,7 +98,8 @@ class Live:
 
         self._room.on_commit(wake)
         self._tasks = [
-            loop.create_task(work()) for work in (self._consume, self._watch, self._keep_facts)
+            loop.create_task(work())
+            for work in (self._consume, self._watch, self._keep_facts, self._keep_canaries)
         ]
 
     async def stop(self) -> None:
@@ -158,6 +162,23 @@ class Live:
                 await asyncio.get_running_loop().run_in_executor(self._pool, self._room.facts.flush)
             except Exception:
                 log.exception("tenant %s: what devices say cannot be kept", self._room.name)
+
+    async def _keep_canaries(self) -> None:
+        wait_s = CANARIES_S
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._pool, self._canaries)
+                wait_s = CANARIES_S
+            except Exception:
+                log.exception("tenant %s: its canaries cannot be looked at", self._room.name)
+                wait_s = min(wait_s * 2, _LAST_RETRY_S)
+
+    def _canaries(self) -> None:
+        from genome_server.canary.watch import tick  # the statistics come with it
+
+        with in_slices():
+            tick(self._room.tenant, time.time_ns() // 1_000_000)
 
     async def _look(self, concerned: Iterable[str] = ()) -> None:
         loop = asyncio.get_running_loop()

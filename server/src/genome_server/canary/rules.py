@@ -1,0 +1,191 @@
+"""What becomes of a release that is out for a share of its channel, by what devices report. Pure.
+
+Theory. Which devices get a canary follows from a hash, so it is a fair draw: its devices and the
+others differ in the release alone, and are compared over the same time. The unit is the device.
+What is compared is a ratio of sums over devices (successes by decision), so its error is that of
+the jackknife over devices, with Welch's degrees of freedom. Devices differ from each other by much
+more than by a release: a success counts as the difference to what the device's own rate before the
+canary lets expect, which the draw of devices knew nothing of.
+
+Who looks often finds something by chance. So there are looks of their own: when so much time has
+passed, twice that, four times that, and so on. Look k may err with 0.05 / (k (k + 1)), which adds
+up to 0.05 over all looks that there can be (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+FIRST_LOOK_MS: Final = 15 * 60_000
+"""After so long the first look is due; each further one after twice the time of the one before."""
+ERROR: Final = 0.05
+HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """When a canary goes which way. `margin`: the share of the others' rate of success that the
+    canary may lack and still be promoted."""
+
+    margin: float = 0.1
+    least_hours: float = 24.0
+    least_devices: int = 5  # on either side
+    least_successes: int = 30  # on both sides together
+    # Devices that refuse it, as a share of those that were heard of, and their number.
+    refusing: float = 0.2
+    least_refusing: int = 2
+    # The share of decisions by which failures of the model, or empty slots, may be more frequent.
+    broken: float = 0.02
+
+
+class Tally(NamedTuple):
+    """What one device did under a release: decisions, those that succeeded within the horizon,
+    those in which an offer was shown, and those in which the model failed. `expected`: the
+    successes that its own past lets expect; alike for all where there is none."""
+
+    decisions: int
+    successes: int
+    shown: int
+    unscored: int
+    expected: float = 0.0
+
+
+class Seen(NamedTuple):
+    """What is known at a look. `covered`: devices that the canary is meant for and that were heard
+    of since; `refused`: those of them that refuse it."""
+
+    canary: Sequence[Tally]
+    others: Sequence[Tally]
+    covered: int
+    refused: int
+
+
+class Difference(NamedTuple):
+    """Of a rate: the canary's, the others', and the interval of the first minus the second, each
+    against what was expected of its devices."""
+
+    canary: float
+    others: float
+    low: float
+    high: float
+
+
+class Action(Enum):
+    """What is to be done."""
+
+    WAIT = "wait"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll back"
+
+
+class Verdict(NamedTuple):
+    """What to do, and why, in a sentence."""
+
+    action: Action
+    why: str
+
+
+def looks_due(elapsed_ms: int) -> int:
+    """How many looks are due after so long; 0 before the first."""
+    return 0 if elapsed_ms < FIRST_LOOK_MS else 1 + int(math.log2(elapsed_ms / FIRST_LOOK_MS))
+
+
+def error_of(look: int) -> float:
+    """The chance with which look 1, 2, … may err."""
+    return ERROR / (look * (look + 1))
+
+
+def difference(seen: Seen, field: str, error: float) -> Difference | None:
+    """The rate of `field` by decision on either side, and the two-sided interval of the difference
+    that errs with `error`; None where a side has fewer than two devices that decided."""
+    ours, others = _ratio(seen.canary, field), _ratio(seen.others, field)
+    if ours is None or others is None:
+        return None
+    from scipy.special import stdtrit  # a tenth of a second that most commands do without
+
+    (one, its, few), (other, theirs, many) = ours, others
+    rates = _rate(seen.canary, field), _rate(seen.others, field)
+    spread = its + theirs
+    if spread == 0.0:
+        return Difference(*rates, one - other, one - other)
+    freedom = spread**2 / (its**2 / (few - 1) + theirs**2 / (many - 1))
+    reach = float(stdtrit(freedom, 1.0 - error / 2)) * math.sqrt(spread)
+    return Difference(*rates, one - other - reach, one - other + reach)
+
+
+def judge(seen: Seen, bounds: Bounds, *, look: int, elapsed_ms: int) -> Verdict:
+    """What look number `look` (1 or more) says, `elapsed_ms` after the canary went out."""
+    broken = refusal(seen, bounds)
+    if broken is not None:
+        return broken
+    error = error_of(look)
+    for field, what in (("unscored", "the model fails"), ("shown", "nothing is shown")):
+        found = difference(seen, field, error)
+        if found is None:
+            continue
+        more = found.low if field == "unscored" else -found.high
+        if more > bounds.broken:
+            rates = (found.canary, found.others)
+            one, other = rates if field == "unscored" else (1.0 - rates[0], 1.0 - rates[1])
+            return Verdict(
+                Action.ROLL_BACK, f"{what} in {one:.1%} of its decisions, in {other:.1%} of others"
+            )
+    devices = [sum(one.decisions > 0 for one in side) for side in (seen.canary, seen.others)]
+    if min(devices) < bounds.least_devices:
+        return Verdict(
+            Action.WAIT,
+            f"{devices[0]} devices have decided from it and {devices[1]} others did: "
+            f"{bounds.least_devices} of each are needed",
+        )
+    successes = sum(one.successes for one in (*seen.canary, *seen.others))
+    if successes < bounds.least_successes:
+        return Verdict(
+            Action.WAIT, f"{successes} successes so far: {bounds.least_successes} are needed"
+        )
+    found = difference(seen, "successes", error)
+    if found is None:
+        return Verdict(Action.WAIT, "too few devices have decided")
+    said = (
+        f"{found.canary:.2%} of its decisions succeed, {found.others:.2%} of others "
+        f"({found.low:+.2%} to {found.high:+.2%})"
+    )
+    if found.high < 0:
+        return Verdict(Action.ROLL_BACK, f"it is worse: {said}")
+    if found.low <= -bounds.margin * found.others:
+        return Verdict(Action.WAIT, f"it cannot be told yet: {said}")
+    if elapsed_ms < bounds.least_hours * HOUR_MS:
+        return Verdict(Action.WAIT, f"it does well, and {bounds.least_hours:g} hours are not over")
+    return Verdict(Action.PROMOTE, f"it is not worse by more than {bounds.margin:.0%}: {said}")
+
+
+def refusal(seen: Seen, bounds: Bounds) -> Verdict | None:
+    """Whether too many devices refuse it, which needs no look: nothing is left to chance in it."""
+    if seen.refused >= bounds.least_refusing and seen.refused >= bounds.refusing * seen.covered:
+        return Verdict(Action.ROLL_BACK, f"{seen.refused} of {seen.covered} devices refuse it")
+    return None
+
+
+def _rate(side: Sequence[Tally], field: str) -> float:
+    return float(sum(getattr(one, field) for one in side) / sum(one.decisions for one in side))
+
+
+def _ratio(side: Sequence[Tally], field: str) -> tuple[float, float, int] | None:
+    """The ratio of sums over devices, its variance, and how many devices decided."""
+    some = [
+        (getattr(one, field) - (one.expected if field == "successes" else 0.0), one.decisions)
+        for one in side
+        if one.decisions
+    ]
+    if len(some) < 2:
+        return None
+    count, total = sum(one for one, _ in some), sum(decisions for _, decisions in some)
+    # Leaving out one device at a time: with few devices that are not alike, sums of squares are
+    # too sure of themselves.
+    without = [(count - one) / (total - decisions) for one, decisions in some]
+    mean = sum(without) / len(some)
+    variance = sum((one - mean) ** 2 for one in without) * (len(some) - 1) / len(some)
+    return count / total, variance, len(some)

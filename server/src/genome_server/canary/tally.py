@@ -1,0 +1,221 @@
+"""From the log to what a look sees: what devices did under the canary, and the others meanwhile.
+
+Rules.
+- Counted are decisions from the moment the canary went out to one horizon before the look, and
+  successes within the horizon: so early and late decisions have the same time to succeed.
+- The canary's side are its devices' decisions from it; what they decided before they had it counts
+  for nobody. The others' side are decisions of devices that it is not meant for.
+- What a device lets expect is its own rate in the week before, as far as it decided enough then:
+  everybody's rate counts with it like so many decisions as bring ten successes.
+- Of the others a fair sample is read where they are many: four times the canary's share.
+- Who was held out was shown nothing on purpose and is left out, as is everybody who did not agree
+  to learning; what nobody in particular did is nobody's data and counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from edge_sdk.decision import Reason
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.outbox.frames import FrameKind
+from edge_sdk.slices import rest
+from genome_edge.v1 import event_pb2
+from genome_server.canary.kept import Canary
+from genome_server.canary.rules import Seen, Tally
+from genome_server.genomes.events import time_of
+from genome_server.log.reader import LogBatch, LogReader
+from genome_server.store.protocol import CONSENT_LEARNING, DeviceRow, ReleaseRow, Store
+from genome_server.times import DAY_MS
+
+BEFORE_MS: Final = 7 * DAY_MS
+"""How long before the canary the past is that devices are compared with."""
+_OTHERS: Final = 4
+_PRIOR_SUCCESSES: Final = 10.0
+_LONGEST_HORIZON_MS: Final = DAY_MS
+_KINDS: Final = frozenset({int(FrameKind.DECISION), int(FrameKind.OUTCOME)})
+_SHOWN: Final = frozenset({Reason.CHOSEN.name, Reason.EXPLORED.name, Reason.UNSCORED.name})
+
+
+class _Made(NamedTuple):
+    """A decision that counts."""
+
+    device: str
+    at_ms: int
+    after: bool
+    shown: bool
+    unscored: bool
+
+
+def horizon_of(elapsed_ms: int) -> int:
+    """Within how many milliseconds a success counts: a quarter of the time, a day at most."""
+    return min(elapsed_ms // 4, _LONGEST_HORIZON_MS)
+
+
+def sides(row: ReleaseRow, devices: Iterable[DeviceRow]) -> dict[str, bool]:
+    """The devices that are compared, and whether the canary is meant for them."""
+    found = {}
+    for device in devices:
+        if device.channel != row.channel:
+            continue
+        if row.covers(device.id):
+            found[device.id] = True
+        elif _sampled(row, device.id):
+            found[device.id] = False
+    return found
+
+
+def count(
+    batches: Iterable[LogBatch],
+    canary: Canary,
+    of: dict[str, bool],
+    schema: DnaSchema,
+    agreed: Callable[[bytes], bool],
+    now_ms: int,
+) -> tuple[list[Tally], list[Tally]]:
+    """The tallies of the canary's devices and of the others, of the log as of `now_ms`.
+
+    `batches` begin with those of `BEFORE_MS` before the canary. `of` is what `sides` says, and
+    `agreed` whether a subject agreed to learning.
+    """
+    horizon = horizon_of(now_ms - canary.since_ms)
+    until = now_ms - horizon
+    made: dict[bytes, _Made] = {}
+    # An outcome may stand before its decision: another device may have reported it.
+    succeeded: dict[bytes, int] = {}
+    for frame in chain.from_iterable(batch.frames(_KINDS) for batch in batches):
+        rest()
+        if frame.kind == FrameKind.DECISION and frame.device not in of:
+            continue
+        try:
+            event = event_pb2.Event.FromString(frame.body)
+        except DecodeError:
+            continue  # the genomes' consumer says so
+        at_ms = time_of(event, frame)
+        if event.HasField("outcome"):
+            outcome = event.outcome
+            if schema.has_kind(outcome.kind) and schema.kind(outcome.kind).label > 0:
+                known = succeeded.get(outcome.decision_id)
+                succeeded[outcome.decision_id] = at_ms if known is None else min(known, at_ms)
+            continue
+        record = event.decision
+        if (
+            not event.HasField("decision")
+            or record.held_out
+            or not canary.since_ms - BEFORE_MS <= at_ms <= until
+            or not (frame.subject == NOBODY or agreed(frame.subject))
+        ):
+            continue
+        after = at_ms >= canary.since_ms
+        if after and of[frame.device] != (record.release_version == canary.version):
+            continue
+        reasons = {slot.reason for slot in record.slots}
+        made.setdefault(
+            record.decision_id,
+            _Made(
+                frame.device,
+                at_ms,
+                after,
+                not reasons.isdisjoint(_SHOWN),
+                Reason.UNSCORED.name in reasons,
+            ),
+        )
+    before, since = _Counts(), _Counts()
+    for decision, one in made.items():
+        at_success = succeeded.get(decision)
+        success = at_success is not None and at_success <= one.at_ms + horizon
+        counts = (since if one.after else before)[one.device]
+        for place, counted in enumerate((True, success, one.shown, one.unscored)):
+            counts[place] += counted
+    expected = _expectation(before)
+    both: tuple[list[Tally], list[Tally]] = ([], [])
+    for device, found in since.items():
+        tally = Tally(found[0], found[1], found[2], found[3], found[0] * expected(device))
+        both[not of[device]].append(tally)
+    return both
+
+
+class _Counts(defaultdict[str, list[int]]):
+    """Decisions, successes, shown and unscored by device."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: [0, 0, 0, 0])
+
+
+def _expectation(before: _Counts) -> Callable[[str], float]:
+    """The rate of success that is expected of a device after what there was before."""
+    decisions = sum(one[0] for one in before.values())
+    successes = sum(one[1] for one in before.values())
+    if not successes:
+        return lambda device: 0.0  # noqa: ARG005 nobody's past says anything
+    rate = successes / decisions
+    prior = _PRIOR_SUCCESSES / rate
+
+    def expected(device: str) -> float:
+        mine = before.get(device, (0, 0))
+        return (mine[1] + _PRIOR_SUCCESSES) / (mine[0] + prior)
+
+    return expected
+
+
+def begin_of(log: LogReader, since_ms: int) -> int:
+    """Where in the log to begin reading for a canary: behind nothing of the time before it that
+    counts, as far as it was received in time."""
+    many = 256
+    while True:
+        start = log.start_of_last(many)
+        first = next(log.batches(start, max_events=1), None)
+        if start == 0 or first is None or first.received_ms < since_ms - BEFORE_MS:
+            return start
+        many *= 4
+
+
+def heard(row: ReleaseRow, devices: Iterable[DeviceRow], since_ms: int) -> tuple[int, int]:
+    """How many devices the canary is meant for that were heard of since, and how many refuse it."""
+    meant = [
+        device
+        for device in devices
+        if device.channel == row.channel and row.covers(device.id)
+        and not device.revoked and device.seen_ms >= since_ms
+    ]  # fmt: skip
+    refusing = [
+        device
+        for device in meant
+        if device.status.get("last_nack") and device.status.get("release") != row.version
+    ]
+    return len(meant), len(refusing)
+
+
+def seen(
+    batches: Iterable[LogBatch],
+    store: Store,
+    canary: Canary,
+    row: ReleaseRow,
+    schema: DnaSchema,
+    now_ms: int,
+) -> Seen:
+    """What a look sees at `now_ms`."""
+    known: dict[bytes, bool] = {}
+
+    def agreed(subject: bytes) -> bool:
+        if subject not in known:
+            customer = store.customer(subject)
+            consents = customer.consents if customer is not None else None
+            known[subject] = bool((consents or 0) & CONSENT_LEARNING)
+        return known[subject]
+
+    devices = [device for device in store.devices() if not device.revoked]
+    ours, others = count(batches, canary, sides(row, devices), schema, agreed, now_ms)
+    return Seen(ours, others, *heard(row, devices, canary.since_ms))
+
+
+def _sampled(row: ReleaseRow, device: str) -> bool:
+    digest = hashlib.sha256(f"others:{row.version}:{device}".encode()).digest()
+    return int.from_bytes(digest[:8]) < min(1.0, _OTHERS * row.share) * 2.0**64

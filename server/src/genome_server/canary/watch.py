@@ -1,0 +1,115 @@
+"""Looks at the canaries of a tenant when it is time to, and does what the rules say."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import Final
+
+from edge_sdk.errors import EdgeError
+from genome_server.canary.kept import Canary, State, canaries, keep
+from genome_server.canary.rules import Action, Seen, Verdict, judge, looks_due, refusal
+from genome_server.canary.tally import begin_of, heard, seen
+from genome_server.errors import Refused
+from genome_server.genomes.rows import needed_schema
+from genome_server.home import Tenant
+from genome_server.log.reader import LogReader
+from genome_server.models.shelf import model_in, promotions, roll_back_model
+from genome_server.releases.manage import promote, rollback
+from genome_server.releases.publish import manifest_of
+from genome_server.store.protocol import ReleaseRow, Store
+
+_STATES: Final[dict[Action, State]] = {
+    Action.PROMOTE: "promoted",
+    Action.ROLL_BACK: "rolled back",
+}
+
+log = logging.getLogger(__name__)
+
+
+def tick(tenant: Tenant, now_ms: int) -> list[Canary]:
+    """Take the looks that are due, and act; returns the canaries of which something was said."""
+    with closing(tenant.open_store()) as store:
+        watched = [one for one in canaries(store) if one.state == "watched"]
+        found = [_look(tenant, store, one, now_ms) for one in watched]
+    return [one for one in found if one is not None]
+
+
+def look_now(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> tuple[Seen, Verdict]:
+    """What a look would see and say at this moment. It counts for nothing and does nothing."""
+    row = store.release(canary.version)
+    if row is None:
+        raise Refused(f"there is no release {canary.version}")
+    elapsed_ms = now_ms - canary.since_ms
+    found = _seen(tenant, store, canary, row, now_ms)
+    look = max(1, looks_due(elapsed_ms))
+    return found, judge(found, canary.bounds, look=look, elapsed_ms=elapsed_ms)
+
+
+def _look(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> Canary | None:
+    row = store.release(canary.version)
+    why = _over(store, row)
+    if row is None or why is not None:
+        return _keep(store, canary.ended(now_ms, why or "the release is gone"))
+    elapsed_ms = now_ms - canary.since_ms
+    due = looks_due(elapsed_ms)
+    verdict = refusal(Seen((), (), *heard(row, store.devices(), canary.since_ms)), canary.bounds)
+    if verdict is None and due > canary.looked:
+        found = _seen(tenant, store, canary, row, now_ms)
+        verdict = judge(found, canary.bounds, look=due, elapsed_ms=elapsed_ms)
+    if verdict is None:
+        return None
+    if verdict.action is Action.WAIT:
+        return _keep(store, canary.after(due, now_ms, verdict))
+    try:
+        _act(tenant, store, canary, verdict, now_ms)
+    except EdgeError as error:
+        # Said once for each look: it is taken again at the next one.
+        log.error("tenant %s: release %d: %s", tenant.name, canary.version, error)
+        failed = Verdict(Action.WAIT, f"{verdict.action.value}, which failed: {error}")
+        return _keep(store, canary.after(max(due, 1), now_ms, failed))
+    return _keep(store, canary.after(due, now_ms, verdict, _STATES[verdict.action]))
+
+
+def _act(tenant: Tenant, store: Store, canary: Canary, verdict: Verdict, now_ms: int) -> None:
+    log.warning(
+        "tenant %s: release %d of channel %s: %s, because %s",
+        tenant.name, canary.version, canary.channel, verdict.action.value, verdict.why,
+    )  # fmt: skip
+    if verdict.action is Action.PROMOTE:
+        promote(tenant, canary.version, now_ms=now_ms)
+        return
+    row = store.release(canary.version)
+    moved = rollback(tenant, channel=canary.channel, now_ms=now_ms)
+    bad = model_in(manifest_of(row)) if row is not None else ""
+    if bad == promotions(store).current and bad != model_in(manifest_of(moved.row)):
+        # Or the next release would bring it again.
+        reason = f"release {canary.version} was rolled back: {verdict.why}"
+        roll_back_model(tenant.models_dir, store, reason=reason, now_ms=now_ms)
+
+
+def _over(store: Store, row: ReleaseRow | None) -> str | None:
+    """Why a canary needs no watching any more; None: it does."""
+    if row is None:
+        return None
+    if row.withdrawn:
+        return "it was withdrawn"
+    if row.share >= 1:
+        return "the whole channel has it"
+    newer = (one for one in store.releases() if one.channel == row.channel)
+    if any(one.version > row.version and not one.withdrawn for one in newer):
+        return "another release came after it"
+    return None
+
+
+def _seen(tenant: Tenant, store: Store, canary: Canary, row: ReleaseRow, now_ms: int) -> Seen:
+    if not tenant.log_path.exists():
+        return Seen((), (), *heard(row, store.devices(), canary.since_ms))
+    with LogReader(tenant.log_path) as events:
+        batches = events.batches(begin_of(events, canary.since_ms))
+        return seen(batches, store, canary, row, needed_schema(store), now_ms)
+
+
+def _keep(store: Store, canary: Canary) -> Canary:
+    keep(store, canary)
+    return canary

@@ -1,0 +1,241 @@
+"""Canaries of a real tenant: what the log says of them, and what becomes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.dna.genome import NOBODY
+from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
+from genome_edge.v1 import event_pb2
+from genome_server.canary.kept import Canary, canaries
+from genome_server.canary.rules import FIRST_LOOK_MS, HOUR_MS, Bounds
+from genome_server.canary.watch import tick
+from genome_server.home import Tenant
+from genome_server.learning.export import ModelFacts, tower_model
+from genome_server.learning.towers import random_towers
+from genome_server.log import Committer
+from genome_server.models.shelf import current_model, keep_model, promote_model, promotions
+from genome_server.releases.manage import promote, rollback
+from genome_server.releases.publish import publish
+from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow
+from tests.serving import AGREED, offer
+from tests.unit.releasing import built_tenant
+from tests.unit.server_shell import Shell
+
+DEVICES = [f"screen-{n}" for n in range(24)]
+# Events of the log are never from after they were received.
+NOW = time.time_ns() // 1_000_000 - 12 * HOUR_MS
+BOUNDS = Bounds(least_hours=1)
+_numbers = itertools.count(1)
+
+
+class Town:
+    """A tenant with screens, a release that all have, and a canary for some of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.tenant: Tenant = built_tenant(root)
+        with closing(self.tenant.open_store()) as store:
+            for name in DEVICES:
+                store.put_device(DeviceRow(name, name, "all", bytes(32), seen_ms=NOW + 1))
+        self.take_model(1)
+        self.first = publish(self.tenant, now_ms=NOW - HOUR_MS).release
+        self.take_model(2)
+        self.second = publish(self.tenant, share=0.4, watch=BOUNDS, now_ms=NOW).release
+
+    def take_model(self, seed: int) -> None:
+        with closing(self.tenant.open_store()) as store:
+            vocabulary = store.vocabulary()
+            facts = ModelFacts(vocabulary.lineage, vocabulary_size=len(vocabulary))
+            content = tower_model(random_towers(seed, len(vocabulary)), facts)
+            name = keep_model(self.tenant.models_dir, content, {})
+            promote_model(self.tenant.models_dir, store, name, reason=f"seed {seed}")
+
+    def canary(self) -> Canary:
+        with closing(self.tenant.open_store()) as store:
+            return canaries(store)[-1]
+
+    def row(self, version: int) -> ReleaseRow:
+        with closing(self.tenant.open_store()) as store:
+            found = store.release(version)
+        assert found is not None
+        return found
+
+    def log(self, *events: tuple[str, bytes, FrameKind, int, event_pb2.Event]) -> None:
+        of: dict[str, list[bytes]] = {}
+        for device, subject, kind, ms, event in events:
+            event.time.wall_ms = ms
+            event.time.offset_known = True
+            lane = of.setdefault(device, [])
+            body = event.SerializeToString()
+            lane.append(encode_frame(Frame(len(lane) + 1, subject, kind, ms, body)))
+        epoch = next(_numbers).to_bytes(16)
+        with Committer(self.tenant.log_path) as log:
+            for device, some in of.items():
+                frames = b"".join(some)
+                digest = hashlib.sha256(frames).digest()
+                log.append_batch(device, epoch, 0, 1, len(some), frames, digest)
+
+    def decide(
+        self, many: int, canary: float, others: float, ms: int, *,
+        reason: str = "CHOSEN", subject: bytes = NOBODY, held_out: bool = False,
+    ) -> None:  # fmt: skip
+        """Each screen decides so many times from its release; so many of them succeed."""
+        events = []
+        for device in DEVICES:
+            mine = self.second.covers(device) and ms >= NOW
+            rate = canary if mine else others
+            for number in range(many):
+                decision = next(_numbers).to_bytes(16)
+                record = event_pb2.DecisionRecord(
+                    decision_id=decision,
+                    placement="screen",
+                    release_version=self.second.version if mine else self.first.version,
+                    slots=[event_pb2.SlotRecord(offer="taxi", reason=reason if mine else "CHOSEN")],
+                    held_out=held_out,
+                )
+                at = ms + number
+                event = event_pb2.Event(decision=record)
+                events.append((device, subject, FrameKind.DECISION, at, event))
+                if number < round(rate * many):
+                    said = event_pb2.Outcome(decision_id=decision, kind="buy")
+                    after = event_pb2.Event(outcome=said)
+                    events.append(("till", subject, FrameKind.OUTCOME, at + 1_000, after))
+        self.log(*events)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    made = Town(tmp_path)
+    share = sum(made.second.covers(one) for one in DEVICES)
+    assert 5 <= share <= 19  # by their names; both sides have enough
+    yield made
+
+
+def test_one_that_does_as_well_is_promoted(town: Town) -> None:
+    town.decide(20, 0.25, 0.25, NOW + 60_000)
+    assert tick(town.tenant, NOW + FIRST_LOOK_MS - 1) == []
+    early = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert [(one.state, one.looks[-1].why) for one in early] == [
+        ("watched", "it does well, and 1 hours are not over")
+    ]
+    assert tick(town.tenant, NOW + FIRST_LOOK_MS + 1) == []  # a look is taken once
+    done = tick(town.tenant, NOW + 4 * FIRST_LOOK_MS)
+    assert [one.state for one in done] == ["promoted"]
+    assert town.row(town.second.version).share == 1
+    assert tick(town.tenant, NOW + 100 * FIRST_LOOK_MS) == []
+
+
+def test_one_that_falls_goes_back_with_its_model(town: Town) -> None:
+    town.decide(20, 0.05, 0.5, NOW + 60_000)
+    done = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert [one.state for one in done] == ["rolled back"]
+    assert "it is worse: 5.00% of its decisions succeed, 50.00% of others" in done[0].looks[-1].why
+    assert town.row(town.second.version).withdrawn
+    with closing(town.tenant.open_store()) as store:
+        back = store.release(channel="stable")
+        assert back is not None
+        assert (back.version, back.share) == (3, 1.0)
+        now, before = promotions(store).history[-1], promotions(store).history[0]
+        assert now.model == before.model
+        assert now.kind == "rolled back"
+        assert "release 2 was rolled back: it is worse" in now.reason
+        assert current_model(town.tenant.models_dir, store) is not None
+    assert publish(town.tenant, now_ms=NOW + 2 * FIRST_LOOK_MS).unchanged
+
+
+def test_what_is_broken_goes_back(town: Town) -> None:
+    town.decide(20, 0.25, 0.25, NOW + 60_000, reason="UNSCORED")
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert (done.state, done.looks[-1].why) == (
+        "rolled back",
+        "the model fails in 100.0% of its decisions, in 0.0% of others",
+    )
+
+
+def test_what_devices_refuse_goes_back_before_any_look(town: Town) -> None:
+    with closing(town.tenant.open_store()) as store:
+        mine = [name for name in DEVICES if town.second.covers(name)]
+        facts = {"release": town.first.version, "last_nack": "MODEL: it is cut"}
+        store.touch_devices({name: (NOW + 1_000, facts) for name in mine[:1]})
+        assert tick(town.tenant, NOW + 2_000) == []
+        store.touch_devices({name: (NOW + 1_000, facts) for name in mine})
+    [done] = tick(town.tenant, NOW + 5_000)
+    assert (done.state, done.looks[-1].number) == ("rolled back", 0)
+    assert f"{len(mine)} of {len(mine)} devices refuse it" in done.looks[-1].why
+
+
+def test_what_does_not_count(town: Town) -> None:
+    with closing(town.tenant.open_store()) as store:
+        subject = store.subjects_of("app", ["ann"])["ann"]
+        store.put_customers([CustomerRow(subject, (), AGREED)])  # to nothing but personalising
+    town.decide(20, 0.05, 0.9, NOW + 60_000, subject=subject)
+    town.decide(20, 0.05, 0.9, NOW + 70_000, held_out=True)
+    town.decide(20, 0.05, 0.9, NOW + FIRST_LOOK_MS - 60_000)  # has had no time to succeed
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert said.looks[-1].why == (
+        "0 devices have decided from it and 0 others did: 5 of each are needed"
+    )
+
+
+def test_the_past_of_devices_tells_a_small_difference(town: Town) -> None:
+    for n, device in enumerate(DEVICES):
+        events = []
+        for number in range(100):
+            ms = NOW - HOUR_MS + number if number < 60 else NOW + 60_000 + number
+            mine = town.second.covers(device) and ms >= NOW
+            own = 0.1 + 0.8 * n / len(DEVICES)
+            decision = next(_numbers).to_bytes(16)
+            record = event_pb2.DecisionRecord(
+                decision_id=decision,
+                release_version=2 if mine else 1,
+                slots=[event_pb2.SlotRecord(offer="taxi", reason="CHOSEN")],
+            )
+            event = event_pb2.Event(decision=record)
+            events.append((device, NOBODY, FrameKind.DECISION, ms, event))
+            if number % 20 < round(own * 20) - 2 * mine:
+                said = event_pb2.Event(outcome=event_pb2.Outcome(decision_id=decision, kind="buy"))
+                events.append(("till", NOBODY, FrameKind.OUTCOME, ms + 1_000, said))
+        town.log(*events)
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert done.state == "rolled back", done.looks[-1].why
+
+
+@pytest.mark.parametrize("how", ["promoted", "withdrawn", "followed"])
+def test_whoever_decides_otherwise_ends_the_watch(town: Town, how: str) -> None:
+    town.decide(20, 0.05, 0.5, NOW + 60_000)
+    why = {
+        "promoted": "the whole channel has it",
+        "withdrawn": "it was withdrawn",
+        "followed": "another release came after it",
+    }[how]
+    if how == "promoted":
+        promote(town.tenant, town.second.version, now_ms=NOW)
+    elif how == "withdrawn":
+        rollback(town.tenant, now_ms=NOW)
+    else:
+        with closing(town.tenant.open_store()) as store:
+            store.put_documents("offer", [offer("bus", "service:bus")])
+        publish(town.tenant, share=0.1, now_ms=NOW + 1)
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert (done.state, done.looks[-1].why) == ("ended", why)
+
+
+def test_the_command_shows_the_looks_and_the_moment(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    assert "no release was watched" in shell.call("releases", "canary", code=1).output
+    shell.call("publish", "--watch", code=2)
+    shell.call("publish", "--untrained", "--share", "100%", "--watch", code=2)
+
+
+def test_what_is_kept_reads_back(town: Town) -> None:
+    tick(town.tenant, NOW + FIRST_LOOK_MS)
+    found = town.canary()
+    assert Canary.from_json(json.loads(json.dumps(found.to_json()))) == found
