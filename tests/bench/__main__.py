@@ -27,6 +27,7 @@ SECTIONS = (
     "ingest",
     "bulk",
     "loop",
+    "regret",
     "model",
     "places",
     "routine",

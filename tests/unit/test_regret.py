@@ -1,0 +1,106 @@
+"""The closed loop: regret is exact, policies meet the same answers, and ours learns in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.bench.regret_house import GENOME, House, segments_of
+from tests.bench.regret_loop import Deaf, Judge, Oracle, Random, play
+from tests.bench.regret_plot import plot
+from tests.bench.world.covariates import Ints
+from tests.bench.world.stream import make_stream
+from tests.unit.test_world import BEGIN_MS, stream, tiny, world
+
+
+class First(Deaf):
+    """Shows the first offer that is there, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def decide(self, moment: int, at_ms: int, live: Ints) -> int:
+        self.told.append(("decide", at_ms))
+        return int(live[0])
+
+    def hear(self, moment: int, kind: str, at_ms: int) -> None:
+        self.told.append(("hear", at_ms))
+
+    def night(self, at_ms: int) -> None:
+        self.told.append(("night", at_ms))
+
+
+class Wrong(First):
+    """Shows an offer that is not there."""
+
+    def decide(self, moment: int, at_ms: int, live: Ints) -> int:
+        return int(min(set(range(10)) - set(live.tolist()), default=int(live[0])))
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge.of(stream())
+
+
+def test_the_oracle_regrets_nothing(judge: Judge) -> None:
+    assert judge.regret(play(judge, Oracle(judge))).tolist() == [0.0] * len(judge.stream)
+
+
+def test_random_regrets_what_is_expected_of_it() -> None:
+    judge = Judge.of(make_stream(world(), 5, 1_000, people=30, devices=10))
+    regret = judge.regret(play(judge, Random(judge)))
+    error = 4 * regret.std() / np.sqrt(len(regret))
+    assert abs(regret.mean() - judge.random_regret.mean()) < error
+    assert (regret >= 0).all()
+
+
+def test_to_show_nothing_loses_all_that_could_be_had(judge: Judge) -> None:
+    nothing = np.full(len(judge.stream), -1)
+    assert (judge.regret(nothing) == judge.best).all()
+
+
+def test_a_policy_is_told_in_order_of_time_and_not_before_it_happened(judge: Judge) -> None:
+    first = First()
+    play(judge, first)
+    times = [at for _, at in first.told]
+    assert times == sorted(times)
+    assert sum(what == "decide" for what, _ in first.told) == len(judge.stream)
+    assert sum(what == "night" for what, _ in first.told) == 5
+    assert any(what == "hear" for what, _ in first.told)
+
+
+def test_an_offer_that_is_not_there_is_refused(judge: Judge) -> None:
+    with pytest.raises(RuntimeError, match="is not there"):
+        play(judge, Wrong())
+
+
+def test_devices_show_what_is_there_and_the_genome_knows_an_answer_at_once() -> None:
+    judge = Judge.of(make_stream(world(days=1), 3, 60, people=20, devices=3))
+    house = House(judge, knows=GENOME)
+    shown = play(judge, house)
+    assert (shown >= 0).all()
+    again = play(judge, House(judge, knows=GENOME))
+    assert shown.tolist() == again.tolist()
+    device = house._devices[0]
+    subject = house._subjects[0]
+    before = dict(device._genome(subject).strengths(BEGIN_MS // 3_600_000))
+    said = device.decide(10**6, subject, house._context(0, BEGIN_MS), BEGIN_MS)
+    device.hear(said, "redeem", BEGIN_MS)
+    after = dict(device._genome(subject).strengths(BEGIN_MS // 3_600_000))
+    assert f"title:{said.offer}" in after
+    assert after[f"title:{said.offer}"] > before.get(f"title:{said.offer}", 0.0)
+
+
+def test_segments_are_of_profiles_and_everybody_is_in_one() -> None:
+    labels = segments_of(tiny().people)
+    assert len(labels) == 40
+    assert min(labels) >= 0
+    assert len(set(labels)) > 1
+
+
+def test_the_plot_names_every_policy_and_both_axes() -> None:
+    runs = {"ours": [np.full(50, 0.1)] * 2, "random": [np.full(50, 0.4)] * 2}
+    drawn = plot("Lost", 4, runs)
+    for said in ("ours 100", "random 400", "days", "acceptances lost so far", "Lost"):
+        assert f">{said}<" in drawn
+    assert drawn.count("<polyline") == 2
