@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "build": Entry("build", "Build all genomes from the log."),
     "genomes": Entry("genomes", "Look at genomes: show, compare, group, foresee."),
     "train": Entry("train", "Train the offer model from the log."),
+    "models": Entry("models", "Check, list, compare, take in and roll back models."),
     "publish": Entry("publish", "Sign and publish a release."),
     "decide": Entry("decide", "Decide for a list: an e-mail run, receipts, a segment."),
     "releases": Entry("releases", "List and compare releases, promote, roll back."),

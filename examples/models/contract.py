@@ -1,0 +1,169 @@
+"""What every example of a model needs: the tenant's examples, and the file's frame.
+
+The trick: `vector` is worked out once for each offer, when a release is loaded, and may hold
+anything of its markers; `value` gets it back beside the query's markers. A model of dense columns
+gets the offer's columns as its vector, and builds the query's from `query_index` and `query_weight`
+inside the graph: chosen markers have a column, all others fall into one that is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pyarrow.parquet as pq
+from onnx import TensorProto, helper, numpy_helper
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+Bags = Sequence[tuple[Indices, Floats]]
+"""Markers and their weights, one pair of arrays for each row."""
+
+
+@dataclass(frozen=True)
+class Handout:
+    """What `genome-server models examples FOLDER` writes: queries, offers and labels of n rows."""
+
+    lineage: str
+    size: int
+    newest_ms: int
+    queries: Bags
+    offers: Bags
+    success: npt.NDArray[np.bool_]
+    person: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(cls, folder: Path) -> Handout:
+        """Read the three files."""
+        vocabulary = json.loads((folder / "vocabulary.json").read_text("utf-8"))
+        offers = pq.read_table(folder / "offers.parquet").to_pydict()
+        made_of = {
+            name: (np.array(markers, np.int64), np.array(weights, np.float32))
+            for name, markers, weights in zip(*offers.values(), strict=True)
+        }
+        rows = pq.read_table(folder / "examples.parquet").to_pydict()
+        return cls(
+            lineage=vocabulary["lineage"],
+            size=len(vocabulary["markers"]),
+            newest_ms=vocabulary["newest_ms"],
+            queries=[
+                (np.array(markers, np.int64), np.array(weights, np.float32))
+                for markers, weights in zip(rows["markers"], rows["weights"], strict=True)
+            ],
+            offers=[made_of[name] for name in rows["offer"]],
+            success=np.array(rows["success"], np.bool_),
+            person=np.array(rows["person"], np.int64),
+        )
+
+
+def frequent(bags: Bags, size: int, most: int) -> Indices:
+    """The markers that stand in the most rows, up to `most` of them, ascending."""
+    count = np.zeros(size, np.int64)
+    for markers, weights in bags:
+        count[np.unique(markers[weights > 0])] += 1
+    chosen = np.argsort(-count, kind="stable")[:most]
+    return np.sort(chosen[count[chosen] > 0])
+
+
+def columns(bags: Bags, chosen: Indices, size: int) -> Floats:
+    """The weights of chosen markers as dense columns, float32 (n, len(chosen))."""
+    place = places(chosen, size)
+    dense = np.zeros((len(bags), len(chosen) + 1), np.float32)
+    for row, (markers, weights) in enumerate(bags):
+        np.add.at(dense[row], place[markers], weights)
+    return dense[:, :-1]
+
+
+def places(chosen: Indices, size: int) -> Indices:
+    """The column of each marker, int64 (size,); the last one is of all that were not chosen."""
+    place = np.full(size, len(chosen), np.int64)
+    place[chosen] = np.arange(len(chosen))
+    return place
+
+
+class Graph:
+    """Nodes and numbers of a file that keeps the contract "genome-edge/offer/1"."""
+
+    def __init__(self, handout: Handout) -> None:
+        self._handout = handout
+        self._nodes: list[Any] = []
+        self._numbers: dict[str, npt.NDArray[Any]] = {}
+
+    def number(self, name: str, array: npt.ArrayLike, kind: type = np.float32) -> str:
+        """Put numbers into the file; their name."""
+        self._numbers[name] = np.ascontiguousarray(np.asarray(array, kind))
+        return name
+
+    def node(self, kind: str, inputs: str, output: str, **attributes: Any) -> str:
+        """Add an operation on values by their names; the name of what it gives."""
+        domain = attributes.pop("domain", "")
+        self._nodes.append(
+            helper.make_node(kind, inputs.split(), [output], domain=domain, **attributes)
+        )
+        return output
+
+    def query_columns(self, chosen: Indices) -> str:
+        """Add what makes the query's dense columns, float32 [1, len(chosen)]; their name."""
+        self.number("query_place", places(chosen, self._handout.size), np.int64)
+        self.number("query_none", np.zeros(len(chosen) + 1))
+        self.number("begin", [0], np.int64)
+        self.number("query_end", [len(chosen)], np.int64)
+        self.number("axis_0", [0], np.int64)
+        self.node("Gather", "query_place query_index", "query_at")
+        self.node("ScatterElements", "query_none query_at query_weight", "query_all",
+                  axis=0, reduction="add")  # fmt: skip
+        self.node("Slice", "query_all begin query_end", "query_chosen")
+        return self.node("Unsqueeze", "query_chosen axis_0", "query_columns")
+
+    def offer_columns(self, chosen: Indices) -> None:
+        """Make `vector` the offers' dense columns, float32 [m, len(chosen)]."""
+        self.number("offer_place", places(chosen, self._handout.size), np.int64)
+        self.number("offer_wide", [len(chosen) + 1], np.int64)
+        self.number("offer_begin", [0], np.int64)
+        self.number("offer_end", [len(chosen)], np.int64)
+        self.number("offer_axis", [1], np.int64)
+        self.node("Shape", "offer_index", "offer_number", start=0, end=1)
+        self.node("Concat", "offer_number offer_wide", "offer_shape", axis=0)
+        self.node("ConstantOfShape", "offer_shape", "offer_none")
+        self.node("Gather", "offer_place offer_index", "offer_at")
+        self.node("ScatterElements", "offer_none offer_at offer_weight", "offer_all",
+                  axis=1, reduction="add")  # fmt: skip
+        self.node("Slice", "offer_all offer_begin offer_end offer_axis", "vector")
+
+    def file(self, dimension: int) -> bytes:
+        """The file. `dimension` is the number of columns of `vector`."""
+        integer, real = TensorProto.INT64, TensorProto.FLOAT
+        declared = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self._nodes,
+            "own",
+            [
+                declared("query_index", integer, ["n"]),
+                declared("query_weight", real, ["n"]),
+                declared("offer_index", integer, ["m", "w"]),
+                declared("offer_weight", real, ["m", "w"]),
+                declared("offer_vector", real, ["k", dimension]),
+            ],
+            [declared("vector", real, ["m", dimension]), declared("value", real, ["k"])],
+            [numpy_helper.from_array(array, name) for name, array in self._numbers.items()],
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        helper.set_model_props(
+            model,
+            {
+                "contract": "genome-edge/offer/1",
+                "vocabulary_lineage": self._handout.lineage,
+                "vocabulary_size": str(self._handout.size),
+                "dimension": str(dimension),
+                "trained_ms": str(self._handout.newest_ms),
+            },
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())

@@ -1,0 +1,42 @@
+"""`genome-server models show`: one model, its report and its history."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+import click
+
+from genome_server.cli.models_list import facts, origin, versions, when
+from genome_server.cli.output import Console, common_options
+
+
+@click.command("show")
+@click.argument("model", metavar="ID")
+@common_options
+def command(console: Console, model: str) -> None:
+    """Show the model ID: where it is from, its report, when it was promoted, who carried it."""
+    from genome_server.models.shelf import find_model, list_models, load_model, promotions
+
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
+        name = find_model(tenant.models_dir, model)
+        load_model(tenant.models_dir, name)  # refuses where it is damaged
+        one = next(one for one in list_models(tenant.models_dir, store) if one.id == name)
+        history = [
+            entry for entry in promotions(store).to_json()["history"] if entry["model"] == name
+        ]
+
+    def render() -> None:
+        state = {"current": "the next release takes it", "before": "a rollback goes back to it"}
+        console.print(f"model     {one.id}, {one.bytes:,} bytes")
+        console.print(f"from      {origin(one.report)} {when(one.report.get('made_ms'))}".rstrip())
+        console.print(f"state     {state.get(one.state, 'kept')}")
+        console.print(f"releases  {versions(one.releases) or 'none carried it'}")
+        for entry in history:
+            why = f": {entry['reason']}" if entry["reason"] else ""
+            console.print(f"          {when(entry['at_ms'])} {entry['kind']}{why}".rstrip())
+        console.print("report")
+        console.print(json.dumps(one.report, indent=2, ensure_ascii=False))
+
+    console.result({**facts(one), "history": history, "report": one.report}, render)

@@ -1,0 +1,133 @@
+"""Two models on a tenant's own examples: on those that neither has seen, where there are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.scoring import open_scorer
+from genome_server.errors import Refused
+from genome_server.learning.examples import Examples
+from genome_server.learning.export import model_facts
+from genome_server.learning.job import MIN_EXAMPLES, MIN_OF_EACH_KIND, MIN_PERSONS
+from genome_server.learning.towers import Floats, Indices
+from genome_server.models.paired import Figure, paired
+from genome_server.models.shelf import Model
+
+_STEP = 500
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Figures of two models A and B on the same examples.
+
+    `since_ms`: only examples after this time (Unix) were taken, which neither has learned from;
+    None where all were. `flattered` are the ids of models that may have learned from some of them.
+    `figures` has "strangers" and "with_history", each with "auc", "log_loss", "calibration_error".
+    """
+
+    examples: int
+    persons: int
+    since_ms: int | None
+    flattered: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Figure]]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return asdict(self)
+
+
+def compare_models(
+    a: Model,
+    b: Model,
+    examples: Examples,
+    vocabulary: Vocabulary,
+    advance: Callable[..., Any] = lambda *_, **__: None,
+) -> Compared:
+    """Measure two models. Raises Refused where there are too few examples, or a model is unfit."""
+    learned = {one.id: _learned_until(one) for one in (a, b)}
+    known = [until for until in learned.values() if until is not None]
+    newest = max(known, default=0)
+    rows = np.flatnonzero(examples.time_ms > newest)
+    since: int | None = newest
+    notes = []
+    if len(known) < 2 or not _enough(examples, rows):
+        if len(known) == 2:
+            notes.append(f"only {len(rows):,} examples are newer than what the models learned from")
+        rows, since = np.arange(len(examples)), None
+    if not _enough(examples, rows):
+        raise Refused(
+            f"too few examples to compare models on: {len(rows)}; needed are {MIN_EXAMPLES} with "
+            f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons"
+        )
+    oldest = int(examples.time_ms[rows].min())
+    flattered = tuple(name for name, until in learned.items() if until is None or until >= oldest)
+    for name in flattered:
+        until = learned[name]
+        notes.append(
+            f"model {name} does not say up to when it learned: its figures may flatter it"
+            if until is None
+            else f"model {name} may have learned from some of these: its figures flatter it"
+        )
+    advance(0, total=4 * len(rows))
+    label, person = examples.label[rows], examples.person[rows]
+    figures = {}
+    for name, history in (("strangers", False), ("with_history", True)):
+        values = [
+            _values(one, examples, rows, vocabulary, advance, history=history) for one in (a, b)
+        ]
+        figures[name] = paired(label, values[0], values[1], person)
+    persons = len(np.unique(person))
+    return Compared(len(rows), persons, since, flattered, figures, tuple(notes))
+
+
+def _learned_until(model: Model) -> int | None:
+    """The time of the newest thing that a model learned from; None where it does not say."""
+    said = model_facts(model.content).get("trained_ms", "")
+    return int(said) if said.isdecimal() else None
+
+
+def _enough(examples: Examples, rows: Indices) -> bool:
+    good = int((examples.label[rows] > 0).sum())
+    return (
+        len(rows) >= MIN_EXAMPLES
+        and min(good, len(rows) - good) >= MIN_OF_EACH_KIND
+        and len(np.unique(examples.person[rows])) >= MIN_PERSONS
+    )
+
+
+def _values(
+    model: Model,
+    examples: Examples,
+    rows: Indices,
+    vocabulary: Vocabulary,
+    advance: Callable[..., Any],
+    *,
+    history: bool,
+) -> Floats:
+    """What devices would make of each example, float32 (n,)."""
+    scorer = open_scorer(model.content, vocabulary)
+    table = examples.offers
+    vectors = scorer.vectors(
+        [
+            [(int(i), float(w)) for i, w in zip(index, weight, strict=True) if w]
+            for index, weight in zip(table.index, table.weight, strict=True)
+        ]
+    )
+    weights = examples.warm if history else examples.cold
+    found = np.zeros(len(rows), np.float32)
+    for at, row in enumerate(rows.tolist()):
+        here = slice(examples.start[row], examples.start[row + 1])
+        weight = weights[here]
+        asked = examples.index[here][weight > 0].astype(np.int64)
+        offer = int(examples.offer[row])
+        found[at] = scorer.values(asked, weight[weight > 0], vectors[offer : offer + 1])[0]
+        if at % _STEP == _STEP - 1:
+            advance(_STEP)
+    advance(len(rows) % _STEP)
+    return found
