@@ -27,6 +27,7 @@ from edge_sdk.context import Context
 from edge_sdk.dna.genome import rows_from_block
 from genome_edge.v1 import dna_pb2
 from genome_server.compare.segments import cluster
+from genome_server.dna_file import add_profile_namespaces
 from genome_server.dna_words import default_text
 from genome_server.errors import Refused
 from genome_server.genomes.build import build
@@ -94,12 +95,16 @@ class House:
         self._contexts: dict[int, Context] = {}
         self._offer_of = {offer.id: number for number, offer in enumerate(world.offers)}
         self._shown: dict[int, Shown] = {}
+        facts = self._facts(people)
         with closing(self._tenant.open_store()) as store:
+            # As an import of customers does: what their profiles say counts as a profile's.
+            add_profile_namespaces(store, {name.split(":")[0] for one in facts for name in one})
+            store.extend_vocabulary(sorted({name for one in facts for name in one}))
             document = {"id": PLACEMENT, **self.placement}
             store.put_documents("placement", [(PLACEMENT, document)])
             store.put_customers(
                 CustomerRow(subject, tuple((name, _FULL_Q8) for name in markers), AGREED)
-                for subject, markers in zip(self._subjects, self._facts(people), strict=True)
+                for subject, markers in zip(self._subjects, facts, strict=True)
             )
         newest = self._publish(trained=False)
         personal = self.knows != NOTHING

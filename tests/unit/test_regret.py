@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.bench.regret_house import GENOME, House, segments_of
+from tests.bench.regret_house import (
+    GENOME,
+    NOTHING,
+    ONLY_PROFILE,
+    ONLY_SEGMENTS,
+    House,
+    segments_of,
+)
 from tests.bench.regret_loop import Deaf, Judge, Oracle, Random, play
 from tests.bench.regret_plot import plot
 from tests.bench.world.covariates import Ints
@@ -79,16 +86,30 @@ def test_devices_show_what_is_there_and_the_genome_knows_an_answer_at_once() -> 
     house = House(judge, knows=GENOME)
     shown = play(judge, house)
     assert (shown >= 0).all()
-    again = play(judge, House(judge, knows=GENOME))
+    again = play(judge, House(judge))
     assert shown.tolist() == again.tolist()
     device = house._devices[0]
     subject = house._subjects[0]
     before = dict(device._genome(subject).strengths(BEGIN_MS // 3_600_000))
+    assert before.keys() >= set(judge.stream.world.real.people[0])
     said = device.decide(10**6, subject, house._context(0, BEGIN_MS), BEGIN_MS)
     device.hear(said, "redeem", BEGIN_MS)
     after = dict(device._genome(subject).strengths(BEGIN_MS // 3_600_000))
     assert f"title:{said.offer}" in after
     assert after[f"title:{said.offer}"] > before.get(f"title:{said.offer}", 0.0)
+
+
+def test_what_genomes_hold_is_what_a_policy_may_know() -> None:
+    judge = Judge.of(make_stream(world(days=1), 3, 5, people=20, devices=3))
+    for knows, held in ((ONLY_SEGMENTS, 1), (ONLY_PROFILE, 2), (NOTHING, 0)):
+        house = House(judge, knows=knows)
+        device, subject = house._devices[0], house._subjects[0]
+        said = device.decide(0, subject, house._context(0, BEGIN_MS), BEGIN_MS)
+        device.hear(said, "redeem", BEGIN_MS)
+        genome = device._genome(subject).strengths(BEGIN_MS // 3_600_000)
+        assert len(genome) == held
+        assert device.personal == (knows != NOTHING)
+        house.close()
 
 
 def test_segments_are_of_profiles_and_everybody_is_in_one() -> None:
