@@ -21,8 +21,8 @@ from tests.bench.regret_house import DEFAULT, GREEDY, NOTHING, ONLY_SEGMENTS, Ho
 from tests.bench.regret_loop import Judge, Oracle, Policy, Random, play
 from tests.bench.regret_plot import plot
 from tests.bench.regret_wabbit import Setting, Wabbit
-from tests.bench.world import coupon
-from tests.bench.world.covariates import Floats
+from tests.bench.world import coupon, rewards
+from tests.bench.world.covariates import Covariates, Floats
 from tests.bench.world.stream import make_stream
 from tests.bench.world.truth import make_world
 
@@ -45,6 +45,7 @@ class Form:
 
 
 SHORT: Final = Form((1,), 3, 300)
+OTHER: Final = Form((1,), 7, 700)
 LONG: Final = Form((1, 2, 3), 7, 700)
 
 POLICIES: Final[Mapping[str, Callable[[Judge], Policy]]] = {
@@ -59,10 +60,14 @@ POLICIES: Final[Mapping[str, Callable[[Judge], Policy]]] = {
 }
 
 
-def played(form: Form, names: Sequence[str] = tuple(POLICIES)) -> dict[str, list[Floats]]:
+def played(
+    form: Form,
+    names: Sequence[str] = tuple(POLICIES),
+    covariates: Callable[[], Covariates] = coupon.covariates,
+) -> dict[str, list[Floats]]:
     """What each policy lost in each moment of each seed, float64[n]. Raises DataSetMissing."""
     found: dict[str, list[Floats]] = {name: [] for name in names}
-    real = coupon.covariates()
+    real = covariates()
     for seed in form.seeds:
         world = make_world(real, seed, BEGIN_MS, form.days)
         judge = Judge.of(make_stream(world, seed, form.per_day, PEOPLE, DEVICES))
@@ -72,7 +77,7 @@ def played(form: Form, names: Sequence[str] = tuple(POLICIES)) -> dict[str, list
     return found
 
 
-def tell(figures: Figures, found: Mapping[str, Sequence[Floats]]) -> None:
+def tell(figures: Figures, world: str, found: Mapping[str, Sequence[Floats]]) -> None:
     """Means over seeds; spreads are from the least to the most."""
     mean = {name: 1000 * np.array([run.mean() for run in runs]) for name, runs in found.items()}
     late = {
@@ -80,20 +85,20 @@ def tell(figures: Figures, found: Mapping[str, Sequence[Floats]]) -> None:
         for name, runs in found.items()
     }
     for name in found:
-        label = f"regret.coupon.{name}"
+        label = f"regret.{world}.{name}"
         figures.add(f"{label}.per_1000", float(mean[name].mean()), "lost")
         figures.add(f"{label}.per_1000.low", float(mean[name].min()), "lost")
         figures.add(f"{label}.per_1000.high", float(mean[name].max()), "lost")
         figures.add(f"{label}.final_third.per_1000", float(late[name].mean()), "lost")
     for label, one in (("", mean), (".final_third", late)):
         ratio = one["ours"] / one["vw"]
-        figures.add(f"regret.coupon.ours_to_vw{label}.ratio", float(ratio.mean()), "ratio")
-        figures.add(f"regret.coupon.ours_to_vw{label}.ratio.low", float(ratio.min()), "ratio")
-        figures.add(f"regret.coupon.ours_to_vw{label}.ratio.high", float(ratio.max()), "ratio")
+        figures.add(f"regret.{world}.ours_to_vw{label}.ratio", float(ratio.mean()), "ratio")
+        figures.add(f"regret.{world}.ours_to_vw{label}.ratio.low", float(ratio.min()), "ratio")
+        figures.add(f"regret.{world}.ours_to_vw{label}.ratio.high", float(ratio.max()), "ratio")
         gain = one["random"] - one["ours"]
         for rival in ("segments", "nothing"):
             share = (one[rival] - one["ours"]) / gain
-            name = f"regret.coupon.gain_over_{rival}{label}"
+            name = f"regret.{world}.gain_over_{rival}{label}"
             figures.add(f"{name}.share", float(share.mean()), "share")
             figures.add(f"{name}.share.low", float(share.min()), "share")
             figures.add(f"{name}.share.high", float(share.max()), "share")
@@ -107,7 +112,20 @@ def run(figures: Figures) -> None:
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
         return
-    tell(figures, found)
+    tell(figures, "coupon", found)
+    draw(form, found)
+    if not figures.long:
+        return
+    try:
+        found = played(OTHER, ("random", "vw", "ours", "segments", "nothing"), rewards.covariates)
+    except DataSetMissing as missing:
+        print(f"  left out: {missing}")
+        return
+    tell(figures, "rewards", found)
+
+
+def draw(form: Form, found: Mapping[str, Sequence[Floats]]) -> None:
+    """Write the plot of the coupon world."""
     title = f"Coupon world: {len(form.seeds)} seeds, {form.per_day} decisions a day"
     PLOT.parent.mkdir(exist_ok=True)
     drawn = {name: runs for name, runs in found.items() if name != "oracle"}

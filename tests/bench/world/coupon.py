@@ -21,6 +21,8 @@ _MOMENT: Final = (
 _ASKED: Final = ("coupon", "expiration")
 #: What an adapter says of a moment that belongs to the coupon here.
 _OF_THE_COUPON: Final = "coupon-expires"
+#: Surveys are answered more kindly than screens: so much less, in log odds.
+_SAID_NOT_DONE: Final = -1.5
 _PREFIX: Final = "context."
 _FIXED: Final = ("place", "activity")
 
@@ -79,4 +81,5 @@ def covariates() -> Covariates:
         context=tuple(_context(row) for row in rows),
         kinds=tuple((*coupon.COUPONS[named][2], f"expires:{expiry}") for named, expiry in kinds),
         logit=fitted_logits(known, label, asked, len(kinds)),
+        said_not_done=_SAID_NOT_DONE,
     )

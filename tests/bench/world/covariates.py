@@ -33,7 +33,8 @@ class Covariates:
     `people` holds the profile markers of each person; `person` int64[n] whose a moment is, `hour`
     int64[n] its hour of the day (0 to 23), `context` what goes on in it, as free attributes, and
     `place` where. `kinds` are the DNA of each kind of offer; `logit` float64[n, k] the log odds
-    that somebody takes an offer of that kind there.
+    that somebody takes an offer of that kind there, before `said_not_done` is added: by how much
+    less is done than people say.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Covariates:
     context: tuple[Mapping[str, str], ...]
     kinds: tuple[tuple[str, ...], ...]
     logit: Floats
+    said_not_done: float = 0.0
 
     def rows_of(self) -> list[Ints]:
         """The moments of each person, in the order of the people."""

@@ -87,7 +87,8 @@ def make_stream(world: World, seed: int, per_day: int, people: int, devices: int
     """
     rng = np.random.default_rng([seed, 2])
     rows_of = world.real.rows_of()
-    chosen = np.sort(rng.permutation(len(rows_of))[:people])
+    everybody = rng.permutation(len(rows_of)).tolist()
+    chosen = np.sort([one for one in everybody if len(rows_of[one])][:people])
     often = rng.gamma(2.0, size=len(chosen))
     days = (world.end_ms - world.begin_ms) // DAY_MS
     total = days * per_day

@@ -1,6 +1,6 @@
 """How likely each offer is taken, by whom, when: known exactly, so that regret is exact.
 
-    logit = clipped( SAID_NOT_DONE                             fewer do than said they would
+    logit = clipped( said_not_done                             fewer do than said they would
                    + trees(person, moment, kind of offer)      what everybody shares, from real data
                    + taste(person, theme of the offer, time)   what only own history reveals
                    + crowd(theme, time)                        what the crowd likes just now
@@ -26,8 +26,6 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 #: The largest log odds, either way: chances lie between 0.03 and 0.97.
 LIMIT: Final = 3.5
-#: Surveys are answered more kindly than screens: so much less, in log odds.
-SAID_NOT_DONE: Final = -1.5
 THEMES: Final = (
     "italian", "asian", "mexican", "vegan", "sweet", "craft", "family", "live-music",
 )  # fmt: skip
@@ -85,7 +83,7 @@ class World:
         height, speed, phase = self.waves
         crowd = height * np.sin(speed * share * 2 * np.pi + phase)
         return {
-            "trees": SAID_NOT_DONE + self.real.logit[row, kinds],
+            "trees": self.real.said_not_done + self.real.logit[row, kinds],
             "taste": taste[themes],
             "crowd": crowd[themes],
             "appeal": self.appeal,
