@@ -8,7 +8,8 @@ thing that is wrong is told as well.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from edge_sdk.dna.markers import Vocabulary
@@ -20,6 +21,7 @@ from genome_server.models.check_answers import answer_findings, measure_latency
 from genome_server.models.check_contract import (
     MAX_DIMENSION,
     Declared,
+    as_text,
     declared_by_file,
     declared_by_session,
     fact_findings,
@@ -45,39 +47,48 @@ def check_model(
     It runs the model in this process: for a file from somewhere else see `trial`. `only_file`:
     look at the bytes alone, and run nothing.
     """
-    budgets, samples = budgets or Budgets(), samples or Samples()
+    found = Checked(len(content), hashlib.sha256(content).hexdigest(), ())
+    findings: list[Finding] = []
+    try:
+        for part in _look(
+            content, vocabulary, samples or Samples(), budgets or Budgets(), only_file
+        ):
+            findings += part.pop("findings", ())
+            found = replace(found, **part)
+    except UnicodeError as error:  # wherever a name is read
+        findings.append(
+            Finding("not-text", BAD, f"a name in it is not text: {error}", "write names in UTF-8")
+        )
+    return replace(found, findings=tuple(findings))
+
+
+def _look(
+    content: bytes, vocabulary: Vocabulary, samples: Samples, budgets: Budgets, only_file: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield fields of `Checked` as they become known; of `findings` those that are new."""
     proto = parse(content)
     findings = list(file_findings(content, proto, budgets))
-    readable = proto is not None and all(
-        one.severity != BAD or one.name == "size" for one in findings
-    )
-    session, unreadable = _open(content) if readable and not only_file else (None, None)
+    yield {"findings": findings}
+    if only_file or proto is None or not proto.HasField("graph"):
+        return
+    session = unreadable = None
+    if all(one.severity != BAD or one.name == "size" for one in findings):
+        session, unreadable = _open(content)
     if unreadable is not None:
-        findings.append(unreadable)
-    facts: dict[str, str] = {}
-    architecture, latency = "", None
-    if proto is not None and proto.HasField("graph") and not only_file:
-        facts = {one.key: one.value for one in proto.metadata_props}
-        inputs, outputs = _declared(proto, session)
-        tensors = list(tensor_findings(inputs, outputs))
-        findings += tensors
-        findings += fact_findings(facts, vocabulary.lineage, len(vocabulary), _width(inputs))
-        tried = None
-        if session is not None and not any(one.severity == BAD for one in tensors):
-            tried = _as_if(content, proto, facts, _width(inputs), vocabulary)
-        if tried is not None:
-            more, architecture, latency = _try(tried, vocabulary, samples, budgets)
-            findings += more
-        else:
-            findings.append(_not_tried())
-    return Checked(
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        findings=tuple(findings),
-        facts=facts,
-        architecture=architecture,
-        latency_us=latency,
-    )
+        yield {"findings": [unreadable]}
+    facts = {as_text(one.key): as_text(one.value) for one in proto.metadata_props}
+    inputs, outputs = _declared(proto, session)
+    tensors = list(tensor_findings(inputs, outputs))
+    said = fact_findings(facts, vocabulary.lineage, len(vocabulary), _width(inputs))
+    yield {"facts": facts, "findings": [*tensors, *said]}
+    tried = None
+    if session is not None and not any(one.severity == BAD for one in tensors):
+        tried = _as_if(content, proto, facts, _width(inputs), vocabulary)
+    if tried is None:
+        yield {"findings": [_not_tried()]}
+        return
+    more, architecture, latency = _try(tried, vocabulary, samples, budgets)
+    yield {"findings": more, "architecture": architecture, "latency_us": latency}
 
 
 def _try(

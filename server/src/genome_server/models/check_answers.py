@@ -146,7 +146,8 @@ def _ask(
     """The answer to a question about some offers. Raises _Failed where it is none."""
     tensor = "vector" if vectors else "value"
     try:
-        found = question()
+        with np.errstate(all="ignore"):  # what is not a number is told below
+            found = question()
     except Exception as error:  # noqa: BLE001 a model fails in its runtime's own ways
         said = " ".join(str(error).split())[:_SAID]
         raise _Failed(

@@ -56,8 +56,13 @@ def declared_by_file(values: Any) -> dict[str, Declared]:
         tensor = value.type.tensor_type
         kind = f"tensor({_KINDS.get(tensor.elem_type, tensor.elem_type)})"
         sizes = (dim.dim_value or None for dim in tensor.shape.dim)
-        found[value.name] = Declared(kind, tuple(sizes))
+        found[as_text(value.name)] = Declared(kind, tuple(sizes))
     return found
+
+
+def as_text(name: str | bytes) -> str:
+    """A name of the file; protobuf gives bytes for one that is not text. Raises UnicodeError."""
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def tensor_findings(
