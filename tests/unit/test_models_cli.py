@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +22,8 @@ from genome_server.cli.models_list import versions
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.metrics import auc, calibration_error, log_loss
 from genome_server.learning.towers import Shape, random_towers
+from genome_server.models import trial
+from genome_server.models.check import check_model
 from genome_server.models.paired import paired
 from genome_server.models.shelf import save_model
 from tests.unit._genomes import House
@@ -33,7 +37,7 @@ class Person:
     """Somebody at the terminal of a tenant of thirty customers who answered."""
 
     def __init__(self, house: House) -> None:
-        self.house = with_answers(house)
+        self.house = house
         self.root = house.dir.parent.parent
 
     def call(self, *arguments: object, code: int = 0) -> Result:
@@ -56,10 +60,22 @@ class Person:
         return save_model(self.house.tenant.models_dir, store, tower_model(towers, facts), report)
 
 
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tenant, made once and copied for each test."""
+    folder = tmp_path_factory.mktemp("answered") / "test"
+    with closing(House(folder)) as house:
+        with_answers(house)
+    return folder
+
+
 @pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    house = House(tmp_path / "tenants" / "test")
-    with closing(house):
+def person(answered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
+    # That a check in a process of its own says the same is shown in test_models_check.
+    monkeypatch.setattr(trial, "check_apart", check_model)
+    folder = tmp_path / "tenants" / "test"
+    shutil.copytree(answered, folder)
+    with closing(House(folder)) as house:
         yield Person(house)
 
 
@@ -96,6 +112,23 @@ def test_what_a_model_is_trained_on_is_written(person: Person) -> None:
     handout = Handout.read(person.root / "out")
     taxi = handout.offers[rows["offer"].index("taxi")]
     assert [vocabulary.name(index) for index in taxi[0]] == ["ride:taxi", "brand:acme"]
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [("scikit_learn", "sklearn"), ("lightgbm_trees", "lightgbm"), ("pytorch_towers", "torch")],
+)
+def test_a_worked_example_goes_from_the_log_to_the_shelf(
+    person: Person, module: str, library: str
+) -> None:
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    folder, out = person.root / "out", person.root / "own.onnx"
+    person.json("examples", folder)
+    importlib.import_module(f"examples.models.{module}").main(str(folder), str(out))
+    said = person.json("import", out)
+    assert said["imported"]
+    assert {one["name"] for one in said["findings"]} <= {"slow"}
+    assert person.json("promote", said["model"])["model"] == said["model"]
 
 
 def test_a_file_is_checked_and_everything_wrong_is_told(person: Person) -> None:
@@ -215,8 +248,7 @@ def test_whom_the_examples_flatter_is_said(person: Person) -> None:
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     house = House(tmp_path / "tenants" / "test")
     with closing(house):
-        person = Person.__new__(Person)
-        person.house, person.root = with_answers(house, persons=4, each=4), tmp_path
+        person = Person(with_answers(house, persons=4, each=4))
         a, b = person.train(1), person.train(2)
         said = person.call("models", "compare", a, b, code=1).output
         assert "too few examples to compare models on: 8; needed are 50" in said
