@@ -126,7 +126,8 @@ def run(figures: Figures) -> None:
 
 def draw(form: Form, found: Mapping[str, Sequence[Floats]]) -> None:
     """Write the plot of the coupon world."""
-    title = f"Coupon world: {len(form.seeds)} seeds, {form.per_day} decisions a day; per 1,000 at the end"
+    played_by = f"{len(form.seeds)} seeds, {form.per_day} decisions a day"
+    title = f"Coupon world: {played_by}; beside the names: per 1,000"
     PLOT.parent.mkdir(exist_ok=True)
     drawn = {name: runs for name, runs in found.items() if name != "oracle"}
     PLOT.write_text(plot(title, form.days, drawn), encoding="utf-8")
