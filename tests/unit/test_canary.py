@@ -165,7 +165,10 @@ def test_what_devices_refuse_goes_back_before_any_look(town: Town) -> None:
         facts = {"release": town.first.version, "last_nack": "MODEL: it is cut"}
         store.touch_devices(dict.fromkeys(mine[:1], (NOW + 1000, facts)))
         assert tick(town.tenant, NOW + 2_000) == []
-        store.touch_devices(dict.fromkeys(mine, (NOW + 1000, facts)))
+        store.touch_devices(dict.fromkeys(DEVICES, (NOW + 1000, facts)))
+        assert tick(town.tenant, NOW + 3_000) == []  # of something that all were sent
+        others = set(DEVICES).difference(mine)
+        store.touch_devices(dict.fromkeys(others, (NOW + 2000, {"last_nack": ""})))
     [done] = tick(town.tenant, NOW + 5_000)
     assert (done.state, done.looks[-1].number) == ("rolled back", 0)
     assert f"{len(mine)} of {len(mine)} devices refuse it" in done.looks[-1].why

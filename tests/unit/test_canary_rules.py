@@ -101,10 +101,20 @@ def test_what_is_broken_goes_back_whatever_succeeds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "covered", "back"), [(0, 5, False), (1, 1, False), (2, 5, True), (2, 100, False)]
+    ("refused", "covered", "usual", "back"),
+    [
+        (0, 5, 0.0, False),
+        (1, 1, 0.0, False),
+        (2, 5, 0.0, True),
+        (2, 100, 0.0, False),
+        (5, 10, 0.5, False),  # others have refused as much, of something else
+        (8, 10, 0.5, True),
+    ],
 )
-def test_what_devices_refuse_goes_back(refused: int, covered: int, back: bool) -> None:
-    seen = Seen((), (), covered, refused)
+def test_what_devices_refuse_goes_back(
+    refused: int, covered: int, usual: float, back: bool
+) -> None:
+    seen = Seen((), (), covered, refused, usual)
     verdict = judge(seen, Bounds(), look=1, elapsed_ms=FIRST_LOOK_MS)
     assert (verdict.action is Action.ROLL_BACK) is back
 

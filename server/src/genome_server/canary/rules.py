@@ -56,12 +56,14 @@ class Tally(NamedTuple):
 
 class Seen(NamedTuple):
     """What is known at a look. `covered`: devices that the canary is meant for and that were heard
-    of since; `refused`: those of them that refuse it."""
+    of since; `refused`: those of them that have not taken it and say that they refused something.
+    `usual`: the share of the other devices that say so, of something else."""
 
     canary: Sequence[Tally]
     others: Sequence[Tally]
     covered: int
     refused: int
+    usual: float = 0.0
 
 
 class Difference(NamedTuple):
@@ -164,7 +166,8 @@ def judge(seen: Seen, bounds: Bounds, *, look: int, elapsed_ms: int) -> Verdict:
 
 def refusal(seen: Seen, bounds: Bounds) -> Verdict | None:
     """Whether too many devices refuse it, which needs no look: nothing is left to chance in it."""
-    if seen.refused >= bounds.least_refusing and seen.refused >= bounds.refusing * seen.covered:
+    many = (bounds.refusing + seen.usual) * seen.covered
+    if seen.refused >= max(bounds.least_refusing, many):
         return Verdict(Action.ROLL_BACK, f"{seen.refused} of {seen.covered} devices refuse it")
     return None
 

@@ -177,20 +177,21 @@ def begin_of(log: LogReader, since_ms: int) -> int:
         many *= 4
 
 
-def heard(row: ReleaseRow, devices: Iterable[DeviceRow], since_ms: int) -> tuple[int, int]:
-    """How many devices the canary is meant for that were heard of since, and how many refuse it."""
-    meant = [
-        device
-        for device in devices
-        if device.channel == row.channel and row.covers(device.id)
-        and not device.revoked and device.seen_ms >= since_ms
-    ]  # fmt: skip
-    refusing = [
-        device
-        for device in meant
-        if device.status.get("last_nack") and device.status.get("release") != row.version
-    ]
-    return len(meant), len(refusing)
+def heard(row: ReleaseRow, devices: Iterable[DeviceRow], since_ms: int) -> tuple[int, int, float]:
+    """How many devices the canary is meant for that were heard of since, how many of them refused
+    something and have not taken it, and the share of the others that refused something.
+
+    What a device refused last it says until it takes a release: it may be older than the canary.
+    """
+    meant, others = [], []
+    for device in devices:
+        if device.channel == row.channel and not device.revoked and device.seen_ms >= since_ms:
+            refusing = bool(device.status.get("last_nack"))
+            if not row.covers(device.id):
+                others.append(refusing)
+            else:
+                meant.append(refusing and device.status.get("release") != row.version)
+    return len(meant), sum(meant), sum(others) / max(len(others), 1)
 
 
 def seen(
