@@ -335,3 +335,12 @@ def test_a_build_leaves_it_as_it_is(street: Street) -> None:
         read_anew(store)
     assert street.count() == 1
     assert street.rows() == {(ANN, "taxi", "view")}
+
+
+def test_who_comes_back_to_an_audience_brings_what_counts(store: SqliteStore) -> None:
+    store.set_members("lobby", [ANN, BOB])
+    store.add_cap_events([away(ANN, b"1"), away(BOB, b"2")])
+    before = store.cap_stamps()["lobby"]
+    store.set_members("lobby", [BOB])
+    store.set_members("lobby", [ANN, BOB])  # the audience has a stamp already
+    assert store.cap_stamps()["lobby"] > before

@@ -1,4 +1,5 @@
-"""The step of `genome_server.store.migrations` that knows since when devices hold whose row."""
+"""The steps of `genome_server.store.migrations` that know since when devices hold whose row, and
+what is stamped anew for who comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from sqlite_utils.migrations import Migrations
 
 
 def register(migrations: Migrations) -> None:
-    """Add the step at the end."""
+    """Add the steps at the end."""
 
     @migrations()
     def m0019_stays(db: Database) -> None:
@@ -56,3 +57,24 @@ def register(migrations: Migrations) -> None:
             "UPDATE members SET since = new.changed, ended = new.changed "
             "WHERE subject = new.subject AND since > 0; END"
         )
+
+    @migrations()
+    def m0020_returns(db: Database) -> None:
+        """Who comes back to an audience that has heard of caps.
+
+        In a trigger OR REPLACE gives way to what the statement says that fires it, and the one
+        that lets somebody return says ABORT. What is written out holds whatever fires it.
+        """
+        known = "EXISTS (SELECT 1 FROM cap_events WHERE subject = new.subject)"
+        for name, event, before in (
+            ("joins", "INSERT", ""),
+            ("returns", "UPDATE OF standing", "old.standing <> 0 AND "),
+        ):
+            db.execute(f"DROP TRIGGER cap_member_{name}")
+            db.execute(
+                f"CREATE TRIGGER cap_member_{name} AFTER {event} ON members "
+                f"WHEN new.standing = 0 AND {before}{known} BEGIN "
+                "UPDATE cap_events SET stamp = new.stamp WHERE subject = new.subject; "
+                "INSERT INTO cap_stamps VALUES (new.audience, new.stamp) "
+                "ON CONFLICT (audience) DO UPDATE SET stamp = excluded.stamp; END"
+            )
