@@ -12,20 +12,22 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.dna.genome import NOBODY
+from edge_sdk.dna.schema import HOUR_MS
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
 from genome_server.canary.kept import Canary, canaries
-from genome_server.canary.rules import FIRST_LOOK_MS, HOUR_MS, Bounds
+from genome_server.canary.rules import FIRST_LOOK_MS, Bounds
 from genome_server.canary.watch import tick
-from genome_server.home import Tenant
+from genome_server.home import Home, Tenant
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.towers import random_towers
 from genome_server.log import Committer
 from genome_server.models.shelf import current_model, keep_model, promote_model, promotions
 from genome_server.releases.manage import promote, rollback
 from genome_server.releases.publish import publish
+from genome_server.services import live
 from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow
-from tests.serving import AGREED, offer
+from tests.serving import AGREED, offer, serving, until
 from tests.unit.releasing import built_tenant
 from tests.unit.server_shell import Shell
 
@@ -39,13 +41,14 @@ _numbers = itertools.count(1)
 class Town:
     """A tenant with screens, a release that all have, and a canary for some of them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, models: bool = True) -> None:
         self.tenant: Tenant = built_tenant(root)
         with closing(self.tenant.open_store()) as store:
             for name in DEVICES:
                 store.put_device(DeviceRow(name, name, "all", bytes(32), seen_ms=NOW + 1))
-        self.take_model(1)
-        self.first = publish(self.tenant, now_ms=NOW - HOUR_MS).release
+        if models:
+            self.take_model(1)
+        self.first = publish(self.tenant, untrained=not models, now_ms=NOW - HOUR_MS).release
         self.take_model(2)
         self.second = publish(self.tenant, share=0.4, watch=BOUNDS, now_ms=NOW).release
 
@@ -150,6 +153,63 @@ def test_one_that_falls_goes_back_with_its_model(town: Town) -> None:
     assert publish(town.tenant, now_ms=NOW + 2 * FIRST_LOOK_MS).unchanged
 
 
+def test_what_was_trained_meanwhile_is_not_taken_either(town: Town) -> None:
+    with closing(town.tenant.open_store()) as store:
+        good = promotions(store).standing[0]
+    town.take_model(3)  # never released
+    with closing(town.tenant.open_store()) as store:
+        store.put_documents("offer", [offer("bus", "service:bus")])
+    now = NOW + 1_000
+    town.second = publish(town.tenant, share=0.4, watch=BOUNDS, now_ms=now).release
+    town.decide(20, 0.05, 0.5, NOW + 60_000)
+    assert [one.state for one in tick(town.tenant, now + FIRST_LOOK_MS)] == [
+        "ended",
+        "rolled back",
+    ]
+    with closing(town.tenant.open_store()) as store:
+        assert promotions(store).current == good
+
+
+def test_where_no_model_stood_before_it_is_said(tmp_path: Path) -> None:
+    made = Town(tmp_path, models=False)
+    made.decide(20, 0.05, 0.5, NOW + 60_000)
+    [done] = tick(made.tenant, NOW + FIRST_LOOK_MS)
+    assert done.state == "rolled back"
+    assert "the next release would take model" in done.looks[-1].why
+
+
+def test_what_cannot_be_done_is_said_once_and_tried_again(town: Town) -> None:
+    kept = town.tenant.release_key_path.read_bytes()
+    town.tenant.release_key_path.unlink()
+    with closing(town.tenant.open_store()) as store:
+        facts = {"release": town.first.version, "last_nack": "MODEL: it is cut"}
+        mine = [name for name in DEVICES if town.second.covers(name)]
+        store.touch_devices(dict.fromkeys(mine, (NOW + 1_000, facts)))
+    [said] = tick(town.tenant, NOW + 2_000)
+    assert "roll back, which failed:" in said.looks[-1].why
+    assert tick(town.tenant, NOW + 3_000) == []
+    town.tenant.release_key_path.write_bytes(kept)
+    assert [one.state for one in tick(town.tenant, NOW + 4_000)] == ["rolled back"]
+
+
+def test_a_served_canary_that_is_refused_goes_back(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CANARIES_S", 0.05)
+    with closing(town.tenant.open_store()) as store:
+        facts = {"release": town.first.version, "last_nack": "MODEL: it is cut"}
+        mine = [name for name in DEVICES if town.second.covers(name)]
+        store.touch_devices(dict.fromkeys(mine, (NOW + 1_000, facts)))
+    with serving(Home(tmp_path)):
+        until(lambda: town.canary().state == "rolled back", "it goes back by itself")
+
+
+def test_publishing_what_is_out_already_watches_nothing(town: Town) -> None:
+    again = publish(town.tenant, share=0.4, watch=BOUNDS, now_ms=NOW + 1)
+    assert again.unchanged
+    assert f"release {again.release.version} is not watched anew" in again.notes[-1]
+
+
 def test_what_is_broken_goes_back(town: Town) -> None:
     town.decide(20, 0.25, 0.25, NOW + 60_000, reason="UNSCORED")
     [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
@@ -231,6 +291,26 @@ def test_whoever_decides_otherwise_ends_the_watch(town: Town, how: str) -> None:
 
 
 def test_the_command_shows_the_looks_and_the_moment(tmp_path: Path) -> None:
+    town, shell = Town(tmp_path / "home"), Shell(tmp_path, made=False)
+    town.decide(20, 0.25, 0.25, NOW + 60_000)
+    tick(town.tenant, NOW + FIRST_LOOK_MS)
+    said = shell.json("releases", "canary")
+    assert (said["version"], said["state"], said["looks"][0]["number"]) == (2, "watched", 1)
+    devices = sum(town.second.covers(one) for one in DEVICES)
+    assert said["now"]["canary"] == {
+        "devices": devices, "decisions": 20 * devices, "successes": 5 * devices,
+        "shown": 20 * devices, "unscored": 0,
+    }  # fmt: skip
+    assert said["now"]["action"] == "promote"
+    shown = shell.call("releases", "canary", 2).output
+    assert "If this were a look: promote, because it is not worse" in shown
+    assert town.canary().state == "watched"  # looking changes nothing
+    assert (
+        "was not watched; those that were: 2" in shell.call("releases", "canary", 1, code=1).output
+    )
+
+
+def test_watching_needs_others_to_compare_with(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     assert "no release was watched" in shell.call("releases", "canary", code=1).output
     shell.call("publish", "--watch", code=2)

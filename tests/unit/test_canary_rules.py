@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from edge_sdk.dna.schema import HOUR_MS
 from genome_server.canary.rules import (
     ERROR,
     FIRST_LOOK_MS,
-    HOUR_MS,
     Action,
     Bounds,
     Seen,

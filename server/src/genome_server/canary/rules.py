@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from edge_sdk.dna.schema import HOUR_MS
+
 FIRST_LOOK_MS: Final = 15 * 60_000
 """After so long the first look is due; each further one after twice the time of the one before."""
 ERROR: Final = 0.05
-HOUR_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from genome_edge.v1 import event_pb2
 from genome_server.canary.kept import Canary
 from genome_server.canary.rules import Seen, Tally
 from genome_server.genomes.events import time_of
+from genome_server.learning.outcomes import Outcomes, Verdict
 from genome_server.log.reader import LogBatch, LogReader
 from genome_server.store.protocol import CONSENT_LEARNING, DeviceRow, ReleaseRow, Store
 from genome_server.times import DAY_MS
@@ -50,6 +51,7 @@ class _Made(NamedTuple):
     device: str
     at_ms: int
     after: bool
+    slots: int
     shown: bool
     unscored: bool
 
@@ -88,8 +90,7 @@ def count(
     horizon = horizon_of(now_ms - canary.since_ms)
     until = now_ms - horizon
     made: dict[bytes, _Made] = {}
-    # An outcome may stand before its decision: another device may have reported it.
-    succeeded: dict[bytes, int] = {}
+    outcomes = Outcomes()
     for frame in chain.from_iterable(batch.frames(_KINDS) for batch in batches):
         rest()
         if frame.kind == FrameKind.DECISION and frame.device not in of:
@@ -101,9 +102,9 @@ def count(
         at_ms = time_of(event, frame)
         if event.HasField("outcome"):
             outcome = event.outcome
-            if schema.has_kind(outcome.kind) and schema.kind(outcome.kind).label > 0:
-                known = succeeded.get(outcome.decision_id)
-                succeeded[outcome.decision_id] = at_ms if known is None else min(known, at_ms)
+            label = schema.kind(outcome.kind).label if schema.has_kind(outcome.kind) else 0
+            if label > 0:
+                outcomes.add(outcome.decision_id, outcome.slot, label, at_ms)
             continue
         record = event.decision
         if (
@@ -123,14 +124,25 @@ def count(
                 frame.device,
                 at_ms,
                 after,
+                len(record.slots),
                 not reasons.isdisjoint(_SHOWN),
                 Reason.UNSCORED.name in reasons,
             ),
         )
     before, since = _Counts(), _Counts()
     for decision, one in made.items():
-        at_success = succeeded.get(decision)
-        success = at_success is not None and at_success <= one.at_ms + horizon
+        verdicts = (
+            outcomes.verdict(
+                decision,
+                slot,
+                decided_ms=one.at_ms,
+                window_ms=horizon,
+                shown_on_view=False,
+                now_ms=now_ms,
+            )
+            for slot in range(one.slots)
+        )
+        success = Verdict.SUCCESS in verdicts
         counts = (since if one.after else before)[one.device]
         for place, counted in enumerate((True, success, one.shown, one.unscored)):
             counts[place] += counted
@@ -166,8 +178,8 @@ def _expectation(before: _Counts) -> Callable[[str], float]:
 
 
 def begin_of(log: LogReader, since_ms: int) -> int:
-    """Where in the log to begin reading for a canary: behind nothing of the time before it that
-    counts, as far as it was received in time."""
+    """Where in the log to begin reading: before all that was received in `BEFORE_MS` before one
+    that went out at `since_ms`, or later."""
     many = 256
     while True:
         start = log.start_of_last(many)

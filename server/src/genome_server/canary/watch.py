@@ -10,7 +10,7 @@ from edge_sdk.errors import EdgeError
 from genome_server.canary.kept import Canary, State, canaries, keep
 from genome_server.canary.rules import Action, Seen, Verdict, judge, looks_due, refusal
 from genome_server.canary.tally import begin_of, heard, seen
-from genome_server.errors import Refused
+from genome_server.errors import GenomeServerError, Refused
 from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.log.reader import LogReader
@@ -62,30 +62,40 @@ def _look(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> Canary |
     if verdict.action is Action.WAIT:
         return _keep(store, canary.after(due, now_ms, verdict))
     try:
-        _act(tenant, store, canary, verdict, now_ms)
-    except EdgeError as error:
-        # Said once for each look: it is taken again at the next one.
-        log.error("tenant %s: release %d: %s", tenant.name, canary.version, error)
+        said = verdict._replace(why=verdict.why + _act(tenant, store, canary, verdict, now_ms))
+    except (EdgeError, GenomeServerError) as error:
         failed = Verdict(Action.WAIT, f"{verdict.action.value}, which failed: {error}")
-        return _keep(store, canary.after(max(due, 1), now_ms, failed))
-    return _keep(store, canary.after(due, now_ms, verdict, _STATES[verdict.action]))
-
-
-def _act(tenant: Tenant, store: Store, canary: Canary, verdict: Verdict, now_ms: int) -> None:
+        if canary.looks and canary.looks[-1].why == failed.why:
+            return None  # refusals are looked for all the time: said once
+        log.error("tenant %s: release %d: %s", tenant.name, canary.version, failed.why)
+        return _keep(store, canary.after(due, now_ms, failed))
     log.warning(
         "tenant %s: release %d of channel %s: %s, because %s",
-        tenant.name, canary.version, canary.channel, verdict.action.value, verdict.why,
+        tenant.name, canary.version, canary.channel, said.action.value, said.why,
     )  # fmt: skip
+    return _keep(store, canary.after(due, now_ms, said, _STATES[said.action]))
+
+
+def _act(tenant: Tenant, store: Store, canary: Canary, verdict: Verdict, now_ms: int) -> str:
+    """Promote or roll back; what else there is to say of it."""
     if verdict.action is Action.PROMOTE:
         promote(tenant, canary.version, now_ms=now_ms)
-        return
+        return ""
     row = store.release(canary.version)
     moved = rollback(tenant, channel=canary.channel, now_ms=now_ms)
-    bad = model_in(manifest_of(row)) if row is not None else ""
-    if bad == promotions(store).current and bad != model_in(manifest_of(moved.row)):
-        # Or the next release would bring it again.
-        reason = f"release {canary.version} was rolled back: {verdict.why}"
+    bad, good = (model_in(manifest_of(one)) if one is not None else "" for one in (row, moved.row))
+    if bad == good or bad != promotions(store).current:
+        return ""
+    # Or the next release would bring it again. What devices have now may lie several models back.
+    reason = f"release {canary.version} was rolled back: {verdict.why}"
+    while good in promotions(store).standing[:-1] and promotions(store).current != good:
         roll_back_model(tenant.models_dir, store, reason=reason, now_ms=now_ms)
+    if promotions(store).current == good:
+        return ""
+    return (
+        f"; but the next release would take model {bad} again: what devices have now was never "
+        "promoted (genome-server train, or models promote ID)"
+    )
 
 
 def _over(store: Store, row: ReleaseRow | None) -> str | None:

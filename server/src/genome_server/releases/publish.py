@@ -146,6 +146,8 @@ def publish(
                     f"release {before.version} is out for {before.share * 100:.4g}% of the "
                     f"channel; for more: genome-server releases promote {before.version}",
                 )
+            if watch is not None:
+                notes += (f"nothing new is out, so release {before.version} is not watched anew",)
             return Published(before, known, (), True, model_name, notes, lacking)
         if dry_run:
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
