@@ -33,6 +33,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def handout(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `models examples` writes of the town, for models that are made elsewhere."""
+    folder = tmp_path_factory.mktemp("handout")
+    House(prepared).server("models", "examples", folder)
+    return folder
+
+
 @pytest.fixture
 def house(prepared: Path, tmp_path: Path) -> Iterator[House]:
     """A house of one's own, with the town published and no server running yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
@@ -41,18 +42,17 @@ def contrary(handout: Handout) -> bytes:
     return lightgbm_trees.export(Booster(), handout, asked, offered)
 
 
-def test_a_model_from_outside_decides_and_is_rolled_back(house: House) -> None:
+def test_a_model_from_outside_decides_and_is_rolled_back(house: House, handout: Path) -> None:
     house.start()
     store = house.enrol("lobby")
-    folder, file = house.root / "handout", house.root / "ours.onnx"
+    file = house.root / "ours.onnx"
     with EdgeClient(store, house.address) as edge:
         assert edge.wait_ready(20)
         first = shown(edge)
         assert first[0] == "taxi-to-airport"
         before = said_by(house, "models", "list")["current"]
 
-        said_by(house, "models", "examples", folder)
-        file.write_bytes(contrary(Handout.read(folder)))
+        file.write_bytes(contrary(Handout.read(handout)))
         ours = said_by(house, "models", "import", file)["model"]
         assert said_by(house, "models", "promote", ours)["was"] == before
         said = said_by(house, "publish")

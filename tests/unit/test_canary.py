@@ -135,6 +135,17 @@ def test_one_that_does_as_well_is_promoted(town: Town) -> None:
     assert tick(town.tenant, NOW + 100 * FIRST_LOOK_MS) == []
 
 
+def test_the_first_look_comes_when_it_was_asked_for(tmp_path: Path) -> None:
+    town, shell = Town(tmp_path / "home"), Shell(tmp_path, made=False)
+    with closing(town.tenant.open_store()) as store:
+        store.put_documents("offer", [offer("bus", "service:bus")])
+    shell.call("publish", "--share", "40%", "--watch", "--first-look", "1.5")
+    since = town.canary().since_ms
+    assert [one.version for one in tick(town.tenant, since + 89_999)] == [2]  # which has ended
+    assert [one.looks[-1].number for one in tick(town.tenant, since + 90_000)] == [1]
+    assert [one.looks[-1].number for one in tick(town.tenant, since + 180_000)] == [2]
+
+
 def test_one_that_falls_goes_back_with_its_model(town: Town) -> None:
     town.decide(20, 0.05, 0.5, NOW + 60_000)
     done = tick(town.tenant, NOW + FIRST_LOOK_MS)

@@ -37,6 +37,7 @@ def test_looks_come_at_doubling_times_and_err_little_together() -> None:
     due = [looks_due(FIRST_LOOK_MS * 2**n) for n in range(12)]
     assert due == list(range(1, 13))
     assert looks_due(FIRST_LOOK_MS * 4 - 1) == 2
+    assert [looks_due(ms, 2_000) for ms in (1_999, 2_000, 3_999, 4_000)] == [0, 1, 1, 2]
     assert sum(error_of(look) for look in range(1, 10_000)) <= ERROR
 
 

@@ -23,14 +23,15 @@ from typing import Final, NamedTuple
 from edge_sdk.dna.schema import HOUR_MS
 
 FIRST_LOOK_MS: Final = 15 * 60_000
-"""After so long the first look is due; each further one after twice the time of the one before."""
+"""Unless a bound says otherwise the first look is due after so long."""
 ERROR: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Bounds:
     """When a canary goes which way. `margin`: the share of the others' rate of success that the
-    canary may lack and still be promoted."""
+    canary may lack and still be promoted. `first_look_ms`: after so long the first look is due;
+    each further one after twice the time of the one before."""
 
     margin: float = 0.1
     least_hours: float = 24.0
@@ -41,6 +42,7 @@ class Bounds:
     least_refusing: int = 2
     # The share of decisions by which failures of the model, or empty slots, may be more frequent.
     broken: float = 0.02
+    first_look_ms: int = FIRST_LOOK_MS
 
 
 class Tally(NamedTuple):
@@ -92,9 +94,9 @@ class Verdict(NamedTuple):
     why: str
 
 
-def looks_due(elapsed_ms: int) -> int:
-    """How many looks are due after so long; 0 before the first."""
-    return 0 if elapsed_ms < FIRST_LOOK_MS else 1 + int(math.log2(elapsed_ms / FIRST_LOOK_MS))
+def looks_due(elapsed_ms: int, first_ms: int = FIRST_LOOK_MS) -> int:
+    """How many looks are due after so long; 0 before the first, which comes after `first_ms`."""
+    return 0 if elapsed_ms < first_ms else 1 + int(math.log2(elapsed_ms / first_ms))
 
 
 def error_of(look: int) -> float:

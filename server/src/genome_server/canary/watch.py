@@ -42,7 +42,7 @@ def look_now(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> tuple
         raise Refused(f"there is no release {canary.version}")
     elapsed_ms = now_ms - canary.since_ms
     found = _seen(tenant, store, canary, row, now_ms)
-    look = max(1, looks_due(elapsed_ms))
+    look = max(1, looks_due(elapsed_ms, canary.bounds.first_look_ms))
     return found, judge(found, canary.bounds, look=look, elapsed_ms=elapsed_ms)
 
 
@@ -52,7 +52,7 @@ def _look(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> Canary |
     if row is None or why is not None:
         return _keep(store, canary.ended(now_ms, why or "the release is gone"))
     elapsed_ms = now_ms - canary.since_ms
-    due = looks_due(elapsed_ms)
+    due = looks_due(elapsed_ms, canary.bounds.first_look_ms)
     verdict = refusal(Seen((), (), *heard(row, store.devices(), canary.since_ms)), canary.bounds)
     if verdict is None and due > canary.looked:
         found = _seen(tenant, store, canary, row, now_ms)

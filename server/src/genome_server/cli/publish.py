@@ -48,6 +48,15 @@ if TYPE_CHECKING:
     help="With --watch: not promoted before.",
 )
 @click.option(
+    "--first-look",
+    type=click.FloatRange(min=0.05, max=60 * 24 * 7),
+    default=15,
+    show_default=True,
+    metavar="MINUTES",
+    help="With --watch: when it is looked at first, and then after twice the time each; successes "
+    "within a quarter of the time count.",
+)
+@click.option(
     "--expires-days",
     type=click.FloatRange(min=0, min_open=True, max=3650),
     default=30,
@@ -78,6 +87,7 @@ def command(
     watch: bool,
     margin: float,
     least_hours: float,
+    first_look: float,
     expires_days: float,
     untrained: bool,
     dry_run: bool,
@@ -106,6 +116,9 @@ def command(
         raise click.UsageError("--bundle writes a file; leave it out of a --dry-run")
     if bundle is not None and not bundle.absolute().parent.is_dir():
         raise click.UsageError(f"--bundle: there is no folder {bundle.parent}")
+    bounds = Bounds(
+        margin=margin, least_hours=least_hours, first_look_ms=round(first_look * 60_000)
+    )
     tenant = console.tenant()
     with console.progress("publish") as advance:
         done = publish(
@@ -116,7 +129,7 @@ def command(
             untrained=untrained,
             dry_run=dry_run,
             leave_out=leave_out,
-            watch=Bounds(margin=margin, least_hours=least_hours) if watch else None,
+            watch=bounds if watch else None,
             progress=advance,
         )
     written = None
