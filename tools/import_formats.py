@@ -47,6 +47,9 @@ the extension, or by `--format`. `genome-server schema KIND` prints the JSON Sch
   is short for `attributes.age`.
 - **Times** have an offset: `2026-03-01T18:05:00+01:00`. Those of an offer with a `zone` may leave
   it out.
+- **What an offer teaches** is said by its placement: when it counts as shown, for how long
+  something is credited to it, and what becomes of a purchase that names no decision
+  ([outcomes](outcomes.md)).
 - **Ids** may be numbers and are kept as text.
 - **Coordinates** become H3 cells while a row is read, keys of links become keyed hashes. Neither is
   in any file of the server, the rejects included.

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from genome_server.learning import evaluate as evaluating
 from genome_server.learning import network
+from genome_server.learning import train as training
 from genome_server.learning.evaluate import _folds_by_person, evaluate
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.export import ModelFacts, Probe, prove_parity, tower_model
-from genome_server.learning.metrics import auc
+from genome_server.learning.metrics import auc, calibration_error, log_loss
 from genome_server.learning.probes import random_probes, real_probes
-from genome_server.learning.towers import Shape, Towers
+from genome_server.learning.towers import Floats, Shape, Towers
 from genome_server.learning.train import Settings, predict, score, train
 
 SMALL = Settings(
@@ -186,3 +189,43 @@ def test_an_evaluation_of_coin_flips_finds_nothing() -> None:
 def test_an_evaluation_needs_persons() -> None:
     with pytest.raises(ValueError, match="5 persons"):
         evaluate(made(4, 20), SMALL)
+
+
+def test_figures_count_an_example_for_as_many_as_it_stands_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    stands_for = rng.choice([1.0, 8.0], len(EXAMPLES)).astype(np.float32)
+    said = rng.random(len(EXAMPLES)).astype(np.float32)
+    monkeypatch.setattr(evaluating, "train", lambda *_: None)
+    monkeypatch.setattr(evaluating, "predict", lambda _, __, rows, **___: said[rows])
+    kept = replace(EXAMPLES, stands_for=stands_for)
+    found = evaluate(kept, SMALL).by_person.cold
+    everything = (EXAMPLES.label, said)
+    assert found.auc == pytest.approx(auc(*everything, stands_for))
+    assert found.log_loss == pytest.approx(log_loss(*everything, stands_for), rel=1e-5)
+    assert found.calibration_error == pytest.approx(
+        calibration_error(*everything, stands_for), abs=1e-3
+    )
+    plain = evaluate(EXAMPLES, SMALL).by_person.cold
+    assert plain.calibration_error == pytest.approx(calibration_error(*everything), abs=1e-6)
+    assert plain.auc != pytest.approx(found.auc)
+    assert found.auc_low is not None
+    assert found.auc_low != pytest.approx(plain.auc_low or 0)
+
+
+def test_how_long_to_train_counts_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Floats] = []
+
+    def noted(label: Floats, score: Floats, weight: Floats) -> float:
+        asked.append(weight)
+        return log_loss(label, score, weight)
+
+    learner = SimpleNamespace(run=lambda steps: range(10, steps + 10, 10), towers=lambda: None)
+    monkeypatch.setattr(training, "_Learner", lambda *_: learner)
+    monkeypatch.setattr(training, "predict", lambda _, __, rows, **___: np.full(len(rows), 0.5))
+    monkeypatch.setattr(training, "log_loss", noted)
+    stands_for = np.where(EXAMPLES.person % 2, 8.0, 1.0).astype(np.float32)
+    train(replace(EXAMPLES, stands_for=stands_for), None, SMALL)
+    assert asked
+    assert all(set(weight.tolist()) == {1.0, 8.0} for weight in asked)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.engine.offer_check import check_fit, check_offer
-from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
+from edge_sdk.engine.offers import InvalidDocument
 from genome_edge.v1 import release_pb2
+from genome_server.documents import offer_spec, placement_spec
 from genome_server.errors import ImportRefused
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.canonical import canonical
@@ -119,7 +120,7 @@ class Known:
 
 def known_names(store: Store) -> Known:
     """What offers may name."""
-    placements = [placement_from_document(document) for _, document in store.documents("placement")]
+    placements = [placement_spec(document) for _, document in store.documents("placement")]
     return Known(placements, Names.of((), placements, store.documents("place")))
 
 
@@ -133,7 +134,7 @@ def _offer(path: Path, raw: RawRow, seen: Repeats) -> release_pb2.OfferSpec | No
         return None
     assets = take_assets(row, path.parent, None)
     try:
-        return offer_from_document({**row, "assets": assets})
+        return offer_spec({**row, "assets": assets})
     except InvalidDocument as error:
         raise row_error(error) from error
 

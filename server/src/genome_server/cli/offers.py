@@ -73,8 +73,8 @@ def show(console: Console, offer: str) -> None:
     """Show one OFFER as it was imported, and what is wrong with it now."""
     import yaml
 
-    from edge_sdk.engine.offers import offer_from_document
     from genome_server.cli.offer_files import known_names
+    from genome_server.documents import offer_spec
     from genome_server.ingest.nearest import KnownIds
     from genome_server.releases.stops import stops as stopped_now
 
@@ -84,7 +84,7 @@ def show(console: Console, offer: str) -> None:
             known = KnownIds("offer", (name for name, _ in store.documents("offer")))
             raise Refused(known.unknown(offer))
         now_ms = time.time_ns() // 1_000_000
-        spec = offer_from_document(document, taken=True)
+        spec = offer_spec(document, taken=True)
         names = known_names(store)
         problems = names.problems(spec, now_ms)
         notes = list(names.notes(spec))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from genome_server.documents import offer_spec, placement_spec
 from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
 from genome_server.ingest.loose_ends import Names, loose_ends
@@ -92,8 +92,8 @@ def import_files(
 def notes_of(store: Store) -> list[str]:
     """What is loose in all offers and placements that are imported, the first few."""
     documents = store.documents("offer")
-    offers = [offer_from_document(document, taken=True) for _, document in documents]
-    placements = [placement_from_document(document) for _, document in store.documents("placement")]
+    offers = [offer_spec(document, taken=True) for _, document in documents]
+    placements = [placement_spec(document) for _, document in store.documents("placement")]
     notes = loose_ends(offers, placements, Names.of(offers, placements, store.documents("place")))
     if len(notes) > _SHOWN_NOTES:
         notes[_SHOWN_NOTES:] = [f"and {len(notes) - _SHOWN_NOTES} more of this kind"]

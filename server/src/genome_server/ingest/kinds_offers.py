@@ -158,6 +158,12 @@ OFFERS: Final = kind_of(
             "transport",
             maxLength=128,
         ),
+        "products": list_(
+            "The products that it is for: where a placement says so (`credit`), who buys one of "
+            "them took the offer. Devices are not told.",
+            WORD,
+            "p-espresso",
+        ),
         "consent": field(
             "string",
             "Shown only to customers who agreed to this.",
@@ -230,6 +236,14 @@ PLACEMENTS: Final = kind_of(
         "floor": number("squarecb: least share of the decisions spread evenly.", 0.1, 0, 1),
         "outcome_window_hours": whole(
             "Hours in which what follows is credited to a decision.", 24, 1, 24 * 366
+        ),
+        "credit": field(
+            "string",
+            "What becomes of a purchase that names no decision: `none` (if left out) credits none; "
+            "`last-shown` the last one here that showed the person what the purchase is of, within "
+            "`outcome_window_hours`. Devices are not told.",
+            "last-shown",
+            enum=["none", "last-shown"],
         ),
         "sizes": list_("Sizes that fit; left out: any.", WORD, "300x250"),
         "holdout": number(

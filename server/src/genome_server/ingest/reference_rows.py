@@ -10,9 +10,10 @@ from edge_sdk.dna.markers import marker
 from edge_sdk.engine.cells import format_cell, parse_cell
 from edge_sdk.engine.covers import compacted
 from edge_sdk.engine.offer_check import check_offer
-from edge_sdk.engine.offers import InvalidDocument, offer_from_document, placement_from_document
+from edge_sdk.engine.offers import InvalidDocument
 from edge_sdk.errors import InvalidContext, InvalidMarker
 from genome_server.dna_file import read_things
+from genome_server.documents import offer_spec, placement_spec
 from genome_server.ingest.areas import DEFAULT_RADIUS_M, disk
 from genome_server.ingest.assets import take_assets
 from genome_server.ingest.check import RowError
@@ -87,7 +88,7 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
     if document.pop("assets", None):
         document["assets"] = take_assets(row, folder, parts)
     try:
-        spec = offer_from_document(document)
+        spec = offer_spec(document)
     except InvalidDocument as error:
         raise row_error(error) from error
     for problem in beyond_offer(spec):
@@ -120,7 +121,7 @@ def placement(row: Mapping[str, Any]) -> tuple[Document, list[str]]:
     """The document of a placement, and its markers. Raises RowError."""
     document = dict(row)
     try:
-        spec = placement_from_document(document)
+        spec = placement_spec(document)
     except InvalidDocument as error:
         raise row_error(error) from error
     for problem in beyond_placement(spec):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from genome_server.derived import NAMESPACE
 from genome_server.dna_file import add_profile_namespaces, load_schema, read_schema
+from genome_server.documents import PRODUCTS
+from genome_server.genomes.dna import known_thing
 from genome_server.genomes.events import FUTURE_MS
 from genome_server.ingest import reference_rows
 from genome_server.ingest.audiences import refresh
@@ -114,13 +116,23 @@ class OfferSink(DocumentSink):
         convert = functools.partial(reference_rows.offer, folder=folder, parts=parts)
         super().__init__(store, "offer", convert)
         self._cells = [0, 0]
+        self._products: KnownIds | None = None
 
     def prepare(self, row: Row) -> tuple[dict[str, Any], list[str]]:
         """The document, and the markers that it needs."""
         document, names = super().prepare(row)
+        for at, product in enumerate(document.get(PRODUCTS, ())):
+            if not known_thing(self._store, product):
+                raise RowError(f"{PRODUCTS}[{at}]", self._unknown(product))
         for at, one in enumerate((row, document)):
             self._cells[at] += reference_rows.count_cells(one)
         return document, names
+
+    def _unknown(self, product: str) -> str:
+        if self._products is None:
+            known = (name for name, _ in self._store.documents("product"))
+            self._products = KnownIds("product", known)
+        return self._products.unknown(product)
 
     def close(self) -> Sequence[str]:
         """Say how many cells became how many."""

@@ -12,13 +12,15 @@ Rules.
 - Examples see the person as devices do: through the same rows, see `history`.
 - Only subjects who agreed to LEARNING give examples, or a history to those that they are
   linked to. What nobody in particular did is nobody's data and stays.
+- A purchase that a decision is credited with (see `credit`) is no answer of its own beside it; it
+  is one of an id that agreed to LEARNING, and so is the decision.
 - Memory stays bounded: the log is read once to survey it and then once for each part
   of the persons; nothing is written in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,6 +33,7 @@ from edge_sdk.dna.markers import Vocabulary, split
 from edge_sdk.dna.schema import HOUR_MS
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Effect, Imprint, interaction_key
+from genome_server.learning.credit import Bought, Credited, Showing
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.history import History, PastImprint
 from genome_server.learning.outcomes import Verdict
@@ -54,6 +57,8 @@ class Counts:
     answers: int = 0
     decisions: int = 0
     successes: int = 0
+    # Purchases without a decision's id that a decision is credited with.
+    credited: int = 0
     persons: int = 0
     # Left out, and why.
     without_consent: int = 0
@@ -86,12 +91,25 @@ class _Moment(NamedTuple):
     stands_for: float = 1.0
 
 
+class _Told(NamedTuple):
+    """A decision, or an interaction that may be an answer or a purchase; `number` counts the log.
+
+    `stands_for` is how many such events it stands for, see `thinned`.
+    """
+
+    subject: bytes
+    event: event_pb2.Event
+    at_ms: int
+    number: int
+    stands_for: float
+
+
 @dataclass
 class _Life:
     """All that the log says about one person, in the order of the log."""
 
     imprints: list[tuple[bytes, PastImprint]] = field(default_factory=list)
-    moments: list[_Moment] = field(default_factory=list)
+    told: list[_Told] = field(default_factory=list)
     ids: set[bytes] = field(default_factory=set)
 
 
@@ -165,18 +183,55 @@ class _Loader:
             if isinstance(effect, Imprint):
                 past = PastImprint(at_ms, effect.hour, effect.votes)
                 life.imprints.append((frame.subject, past))
-            moment = self._moment(frame.subject, event, at_ms)
-            if moment is not None:
-                if not moment.answer:
-                    moment = moment._replace(stands_for=self._survey.thinned.stands_for(frame))
-                life.moments.append(moment)
+            if event.HasField("decision"):
+                stands_for = self._survey.thinned.stands_for(frame)
+                life.told.append(_Told(frame.subject, event, at_ms, number, stands_for))
+            elif label_of(event.interaction, self._sources.schema) or self._bought(event):
+                life.told.append(_Told(frame.subject, event, at_ms, number, 1.0))
         anonymous = lives.pop(NOBODY, _Life())
         for root in sorted(lives):
             yield lives[root]
-        for moment in anonymous.moments:
-            yield _Life(moments=[moment])
+        for told in anonymous.told:
+            yield _Life(told=[told])
 
-    def _moment(self, subject: bytes, event: event_pb2.Event, at_ms: int) -> _Moment | None:
+    def _bought(self, event: event_pb2.Event) -> Collection[str]:
+        """The offers that an interaction is a purchase of, as far as purchases are credited."""
+        said, schema = event.interaction, self._sources.schema
+        if not schema.has_kind(said.kind) or schema.kind(said.kind).label <= 0:
+            return ()
+        return self._sources.credit.bought(said.product, said.offer)
+
+    def _credit(self, life: _Life, agreed: Collection[bytes]) -> list[Credited]:
+        """The purchases of one person that their decisions are credited with."""
+        showing, purchases = Showing(), []
+        for told in life.told:
+            if told.subject == NOBODY or told.subject not in agreed:
+                continue
+            record = told.event.decision
+            placement = self._sources.placements.get(record.placement)
+            if not told.event.HasField("decision"):
+                if offers := self._bought(told.event):
+                    purchases.append(Bought(told.at_ms, told.number, told.number, offers))
+            elif placement is not None and record.placement in self._sources.credit.placements:
+                for number, slot in enumerate(record.slots):
+                    if not slot.offer:
+                        continue
+                    seen_ms: int | None = told.at_ms
+                    if placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW:
+                        seen_ms = self._survey.outcomes.seen_ms(record.decision_id, number)
+                    showing.add(
+                        slot.offer,
+                        record.decision_id,
+                        number,
+                        decided_ms=told.at_ms,
+                        seen_ms=seen_ms,
+                        window_ms=placement.outcome_window_hours * HOUR_MS,
+                        number=told.number,
+                    )
+        return showing.credit(purchases)
+
+    def _moment(self, told: _Told, credited: Collection[tuple[bytes, int]]) -> _Moment | None:
+        subject, event, at_ms = told.subject, told.event, told.at_ms
         if event.HasField("interaction"):
             said = event.interaction
             label = label_of(said, self._sources.schema)
@@ -191,15 +246,20 @@ class _Loader:
             return _Moment(True, subject, at_ms, before_ms, context, True, ((row, label > 0, 1.0),))
         if event.HasField("decision"):
             record = event.decision
-            offered = tuple(self._shown(record, at_ms))
+            offered = tuple(self._shown(record, at_ms, credited))
             context = _saliences(record)
             if offered:
                 used = record.genome_used
-                return _Moment(False, subject, at_ms, at_ms, context, used, offered)
+                return _Moment(
+                    False, subject, at_ms, at_ms, context, used, offered, told.stands_for
+                )
         return None
 
     def _shown(
-        self, record: event_pb2.DecisionRecord, at_ms: int
+        self,
+        record: event_pb2.DecisionRecord,
+        at_ms: int,
+        credited: Collection[tuple[bytes, int]],
     ) -> Iterator[tuple[int, bool, float]]:
         """Yield (offer row, success, propensity) of the slots that teach something."""
         placement = self._sources.placements.get(record.placement)
@@ -219,6 +279,8 @@ class _Loader:
                 shown_on_view=placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
                 now_ms=self._now_ms,
             )
+            if (record.decision_id, number) in credited:
+                verdict = Verdict.SUCCESS
             self._counts.not_viewed += verdict is Verdict.UNSEEN
             self._counts.still_open += verdict is Verdict.OPEN
             if verdict in (Verdict.SUCCESS, Verdict.FAILURE):
@@ -226,15 +288,21 @@ class _Loader:
 
     def _learn(self, life: _Life) -> None:
         """Add the examples of one person: of those of their subjects that agreed."""
-        if not life.moments:
+        if not life.told:
             return
         learned = False
         persons = self._survey.persons
-        members = persons.members(persons.root(life.moments[0].subject))
+        members = persons.members(persons.root(life.told[0].subject))
         known = {s: self._sources.person(s) if s != NOBODY else Person() for s in members}
         agreed = {s: person for s, person in known.items() if s == NOBODY or person.may_learn}
+        found = self._credit(life, agreed)
+        self._counts.credited += len(found)
+        spent = {credit.key for credit in found}
+        credited = {(credit.decision_id, credit.slot) for credit in found}
+        told = (one for one in life.told if one.number not in spent)
+        all_moments = [m for one in told if (m := self._moment(one, credited)) is not None]
         for subject in members:
-            moments = [moment for moment in life.moments if moment.subject == subject]
+            moments = [moment for moment in all_moments if moment.subject == subject]
             if moments and subject not in agreed:
                 self._counts.persons_without_consent += 1
                 self._counts.without_consent += sum(len(moment.offered) for moment in moments)

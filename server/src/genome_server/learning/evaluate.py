@@ -4,7 +4,8 @@ The figure that counts is the AUC *by person*: all examples of a person are held
 together, so that nobody's habits are known from training. The *random* split stands
 beside it to show what such a figure looks like when persons leak into training; it is
 always the more flattering of the two. Both are given for strangers (profile and moment
-only) and for customers with a history of their own.
+only) and for customers with a history of their own. An example counts for as many as it
+stands for (`thinned`).
 """
 
 from __future__ import annotations
@@ -99,12 +100,15 @@ def evaluate(
             warm.append(predict(towers, examples, test, history=True))
         rows = np.concatenate(parts)
         label, person = examples.label[rows], examples.person[rows]
+        weight = None
+        if (examples.stands_for[rows] != 1).any():
+            weight = examples.stands_for[rows]
         return SplitReport(
             folds=held_out,
             examples=len(rows),
             persons=len(np.unique(person)),
-            cold=_figures(label, np.concatenate(cold), person, settings.seed),
-            with_history=_figures(label, np.concatenate(warm), person, settings.seed),
+            cold=_figures(label, np.concatenate(cold), person, weight, settings.seed),
+            with_history=_figures(label, np.concatenate(warm), person, weight, settings.seed),
         )
 
     return Evaluation(by_person=measure(by_person, 0), random=measure(at_random, held_out))
@@ -133,9 +137,15 @@ def _folds_by_person(examples: Examples, rng: np.random.Generator) -> NDArray[np
     return np.asarray(fold_of[group])
 
 
-def _figures(label: Floats, score: Floats, person: NDArray[np.int32], seed: int) -> Figures:
-    interval = auc_interval(label, score, person, seed)
+def _figures(
+    label: Floats, score: Floats, person: NDArray[np.int32], weight: Floats | None, seed: int
+) -> Figures:
+    interval = auc_interval(label, score, person, seed, weight)
     low, high = interval if interval is not None else (None, None)
     return Figures(
-        auc(label, score), low, high, calibration_error(label, score), log_loss(label, score)
+        auc(label, score, weight),
+        low,
+        high,
+        calibration_error(label, score, weight),
+        log_loss(label, score, weight),
     )

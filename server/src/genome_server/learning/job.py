@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.engine.offers import placement_from_document
+from genome_server.documents import placement_spec
 from genome_server.errors import Refused
 from genome_server.genomes.consents import tells_home
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
+from genome_server.learning.credit import CreditRules
 from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.evaluate import Evaluation, evaluate
 from genome_server.learning.examples import Examples
@@ -136,10 +137,10 @@ def sources_of(store: Store, log: LogReader) -> Sources:
         product_dna=dna.product,
         offers={offer: dna.offer(offer) or () for offer, _ in store.documents("offer")},
         placements={
-            name: placement_from_document(document)
-            for name, document in store.documents("placement")
+            name: placement_spec(document) for name, document in store.documents("placement")
         },
         schema=schema,
+        credit=CreditRules.of(store.documents("placement"), store.documents("offer")),
     )
 
 

@@ -36,6 +36,11 @@ class Outcomes:
         """Note an outcome whose kind has this label: +1 success, -1 refusal, 0 neither (a view)."""
         self._by_decision[decision_id].append((slot, label, time_ms))
 
+    def seen_ms(self, decision_id: bytes, slot: int) -> int | None:
+        """When something was first said of a slot, Unix milliseconds: by then it had been seen."""
+        said = self._by_decision.get(decision_id, ())
+        return min((time_ms for at, _, time_ms in said if at == slot), default=None)
+
     def verdict(
         self,
         decision_id: bytes,

@@ -16,6 +16,7 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Dna, EventReader, LinkSaid, time_of
+from genome_server.learning.credit import CreditRules
 from genome_server.learning.outcomes import Outcomes
 from genome_server.learning.persons import Persons
 from genome_server.learning.thinned import Thinned
@@ -36,7 +37,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where examples come from. `frames` gives the whole log anew at each call."""
+    """Where examples come from. `frames` gives the whole log anew at each call.
+
+    `credit` says what becomes of purchases without a decision's id.
+    """
 
     frames: Callable[[], Iterable[LoggedFrame]]
     person: Callable[[bytes], Person]
@@ -44,6 +48,7 @@ class Sources:
     offers: Mapping[str, Dna]
     placements: Mapping[str, release_pb2.PlacementSpec]
     schema: DnaSchema
+    credit: CreditRules = field(default_factory=CreditRules)
 
 
 @dataclass

@@ -218,7 +218,7 @@ def _best_length(
 ) -> int:
     """Return after how many steps on `rows` the examples held back are predicted best."""
     learner = _Learner(examples, rows, size, settings)
-    label = examples.label[held_back]
+    label, weight = examples.label[held_back], examples.stands_for[held_back]
     best, best_loss = _CHUNK, math.inf
     look = max(_LOOK, _in_chunks(len(rows) / size / 2))
     for done in learner.run(longest):
@@ -227,7 +227,7 @@ def _best_length(
             continue
         towers = learner.towers()
         loss = sum(
-            log_loss(label, predict(towers, examples, held_back, history=history))
+            log_loss(label, predict(towers, examples, held_back, history=history), weight)
             for history in (False, True)
         )
         if loss < best_loss - _BETTER:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge_sdk.dna.schema import HOUR_MS
-from edge_sdk.engine.offers import placement_from_document
 from edge_sdk.engine.slates import Slate
+from genome_server.documents import placement_spec
 from genome_server.errors import UsageError
 from genome_server.times import DAY_MS
 
@@ -99,5 +99,5 @@ def _campaign(kind: str, name: str, placements: Documents, offers: Documents) ->
 
 
 def _drawn(name: str, document: Mapping[str, Any]) -> Drawn:
-    spec = placement_from_document({"id": name, **document})
+    spec = placement_spec({"id": name, **document})
     return Drawn(name, spec.holdout_ppm / _MILLION, Slate.of(spec))

@@ -14,10 +14,11 @@ from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.cells import format_cell, parse_cell, resolution
 from edge_sdk.engine.covers import compacted, with_rings
-from edge_sdk.engine.offers import offer_from_document, placement_from_document, rings_of
+from edge_sdk.engine.offers import rings_of
 from edge_sdk.engine.zones import tables_for, zone_trouble
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
+from genome_server.documents import offer_spec, placement_spec
 from genome_server.errors import Refused
 from genome_server.genomes.consents import for_devices
 from genome_server.genomes.dna import StoreDna
@@ -53,7 +54,7 @@ def assemble(
     documents = store.documents("offer")
     dna = StoreDna(store, schema)
     offers = [_offer(document, dna.things) for _, document in documents]
-    placements = [placement_from_document(document) for _, document in store.documents("placement")]
+    placements = [placement_spec(document) for _, document in store.documents("placement")]
     products = list(dna.products())
     places = _place_table(store, _rings_asked(offers), dna.things)
     wanted = [
@@ -85,7 +86,7 @@ def assemble(
 
 def _offer(document: Mapping[str, Any], things: Things) -> release_pb2.OfferSpec:
     """An offer with the DNA that it has to the genomes."""
-    spec = offer_from_document(document, taken=True)
+    spec = offer_spec(document, taken=True)
     if things.settings.offers:
         del spec.dna[:]
         for marker, salience_q8 in things.offer(document):

@@ -1,0 +1,37 @@
+"""Documents of offers and placements: what devices are told of them, and what they are not.
+
+The store keeps what was imported. Some fields say how the server learns from what happens and are
+nobody else's business: they are in no release, and older devices never hear of them. Whoever makes
+the contract's messages of a document does it here, where those fields are set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from edge_sdk.engine.offers import offer_from_document, placement_from_document
+from genome_edge.v1 import release_pb2
+
+CREDIT: Final = "credit"
+PRODUCTS: Final = "products"
+
+
+def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_pb2.OfferSpec:
+    """The offer that a document describes, as `edge_sdk.engine.offers.offer_from_document` makes
+    it; the products that it is for stay here. Raises InvalidDocument."""
+    return offer_from_document(_without(document, PRODUCTS), taken=taken)
+
+
+def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:
+    """The placement that a document describes; how it credits purchases stays here.
+
+    Raises InvalidDocument.
+    """
+    return placement_from_document(_without(document, CREDIT))
+
+
+def _without(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    if field not in document:
+        return document
+    return {name: value for name, value in document.items() if name != field}
