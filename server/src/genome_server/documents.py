@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from genome_edge.v1 import release_pb2
+from genome_server.value.pricing import priced
 
 CREDIT: Final = "credit"
 PRODUCTS: Final = "products"
@@ -19,8 +20,9 @@ PRODUCTS: Final = "products"
 
 def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_pb2.OfferSpec:
     """The offer that a document describes, as `edge_sdk.engine.offers.offer_from_document` makes
-    it; the products that it is for stay here. Raises InvalidDocument."""
-    return offer_from_document(_without(document, PRODUCTS), taken=taken)
+    it, worth what its price, margin and discount come to; those, and the products that it is for,
+    stay here. Raises InvalidDocument."""
+    return offer_from_document(_without(priced(document), PRODUCTS), taken=taken)
 
 
 def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:

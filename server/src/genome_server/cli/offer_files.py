@@ -25,6 +25,7 @@ from genome_server.ingest.readers import RawRow, format_of, read_rows
 from genome_server.ingest.rejects import Reject, line_of
 from genome_server.ingest.repeats import Repeats
 from genome_server.ingest.worth import beyond_offer
+from genome_server.value.pricing import losses
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -73,15 +74,16 @@ def check_files(tenant: Tenant, files: Sequence[Path], format_: str | None) -> C
             for raw in read_rows(path, _OFFERS, format_):
                 checked.rows += 1
                 try:
-                    spec = _offer(path, raw, seen)
+                    read = _offer(path, raw, seen)
                 except RowError as error:
                     checked.problems.append(_at(path, raw, error))
                     continue
-                if spec is None:
+                if read is None:
                     continue
+                row, spec = read
                 found = known.problems(spec, now_ms) if known else problems_of(spec, now_ms)
                 checked.problems += [_at(path, raw, problem_error(one)) for one in found]
-                notes = known.notes(spec) if known else ()
+                notes = [*(known.notes(spec) if known else ()), *losses(row)]
                 checked.notes += [_at(path, raw, problem_error(one)) for one in notes]
         except ImportRefused as error:
             checked.refused.append(str(error))
@@ -124,8 +126,10 @@ def known_names(store: Store) -> Known:
     return Known(placements, Names.of((), placements, store.documents("place")))
 
 
-def _offer(path: Path, raw: RawRow, seen: Repeats) -> release_pb2.OfferSpec | None:
-    """The offer of a row; None where an earlier row of the file said the same. Raises RowError."""
+def _offer(
+    path: Path, raw: RawRow, seen: Repeats
+) -> tuple[dict[str, Any], release_pb2.OfferSpec] | None:
+    """A row and its offer; None where an earlier row of the file said the same. Raises RowError."""
     if raw.error is not None:
         raise raw.error
     check_row(_OFFERS, raw.values)
@@ -134,7 +138,7 @@ def _offer(path: Path, raw: RawRow, seen: Repeats) -> release_pb2.OfferSpec | No
         return None
     assets = take_assets(row, path.parent, None)
     try:
-        return offer_spec({**row, "assets": assets})
+        return row, offer_spec({**row, "assets": assets})
     except InvalidDocument as error:
         raise row_error(error) from error
 

@@ -77,6 +77,7 @@ def show(console: Console, offer: str) -> None:
     from genome_server.documents import offer_spec
     from genome_server.ingest.nearest import KnownIds
     from genome_server.releases.stops import stops as stopped_now
+    from genome_server.value.pricing import losses, worth_of
 
     with closing(console.tenant().open_store()) as store:
         document = store.document("offer", offer)
@@ -87,11 +88,13 @@ def show(console: Console, offer: str) -> None:
         spec = offer_spec(document, taken=True)
         names = known_names(store)
         problems = names.problems(spec, now_ms)
-        notes = list(names.notes(spec))
+        notes = [*names.notes(spec), *losses(document)]
+        worth = worth_of(document)
         stopped = offer in stopped_now(store).offers
 
     def render() -> None:
         console.print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+        console.print(f"# a success is worth {worth:,.6g}, less what it costs")
         for problem in problems:
             console.print(f"# cannot be shown: {problem}")
         for note in notes:
@@ -100,7 +103,14 @@ def show(console: Console, offer: str) -> None:
             console.print("# stopped; see: genome-server offers stops")
 
     console.result(
-        {"offer": document, "problems": problems, "notes": notes, "stopped": stopped}, render
+        {
+            "offer": document,
+            "worth": worth,
+            "problems": problems,
+            "notes": notes,
+            "stopped": stopped,
+        },
+        render,
     )
 
 

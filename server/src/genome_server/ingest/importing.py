@@ -13,6 +13,7 @@ from genome_server.ingest.importer import FileReport, import_file
 from genome_server.ingest.kinds import kind_named
 from genome_server.ingest.loose_ends import Names, loose_ends
 from genome_server.ingest.readers import format_of
+from genome_server.value.pricing import losses, odd_ladders
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -91,10 +92,12 @@ def import_files(
 
 def notes_of(store: Store) -> list[str]:
     """What is loose in all offers and placements that are imported, the first few."""
-    documents = store.documents("offer")
+    documents = list(store.documents("offer"))
     offers = [offer_spec(document, taken=True) for _, document in documents]
     placements = [placement_spec(document) for _, document in store.documents("placement")]
     notes = loose_ends(offers, placements, Names.of(offers, placements, store.documents("place")))
+    notes += [f"offer {name!r}: {one}" for name, doc in documents for one in losses(doc)]
+    notes += odd_ladders(documents)
     if len(notes) > _SHOWN_NOTES:
         notes[_SHOWN_NOTES:] = [f"and {len(notes) - _SHOWN_NOTES} more of this kind"]
     return notes

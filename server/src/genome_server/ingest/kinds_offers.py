@@ -55,6 +55,33 @@ OFFERS: Final = kind_of(
             0,
             1_000_000,
         ),
+        "price": number(
+            "What it is sold for where nothing is taken off. Of price, margin, discount and ladder "
+            "devices are told what follows: a value and a cost.",
+            7.5,
+            0,
+            1_000_000,
+        ),
+        "margin": number(
+            "What remains of the price where nothing is taken off, 0 to 1: where `value` is left "
+            "out it is price x margin.",
+            0.6,
+            0,
+            1,
+        ),
+        "discount": number(
+            "What is taken off the price, 0 to 1: it costs price x discount beside `cost`, and "
+            "becomes DNA, a marker `discount-at-least:…` for each step up to its depth.",
+            0.2,
+            0,
+            1,
+        ),
+        "ladder": text(
+            "Offers of one ladder are the same but for their `discount`; at most one of them is "
+            "shown at a time.",
+            "airport-rides",
+            maxLength=120,
+        ),
         "priority": whole(
             "Higher comes first whatever the score; 0 unless there is a reason.", 0, -1000, 1000
         ),

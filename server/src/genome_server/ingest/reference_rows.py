@@ -27,6 +27,7 @@ from genome_server.ingest.dna import (
 from genome_server.ingest.nearest import KnownIds
 from genome_server.ingest.worth import beyond_offer, beyond_placement
 from genome_server.things.kept import learnt
+from genome_server.value.pricing import with_depth
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -83,7 +84,10 @@ def offer(row: Mapping[str, Any], folder: Path, parts: Path | None) -> tuple[Doc
     Raises RowError for what breaks the format, for a file that cannot be used, and for an offer
     that is worth more than a score holds or can never be shown.
     """
-    document = dict(row)
+    try:
+        document = with_depth(row)
+    except InvalidDocument as error:
+        raise row_error(error) from error
     # Said to have none, as JSON can, it is the same document.
     if document.pop("assets", None):
         document["assets"] = take_assets(row, folder, parts)
