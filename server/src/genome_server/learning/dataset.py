@@ -12,6 +12,7 @@ Rules.
 - Examples see the person as devices do: through the same rows, see `history`.
 - Only subjects who agreed to LEARNING give examples, or a history to those that they are
   linked to. What nobody in particular did is nobody's data and stays.
+- A decision whose window is open weighs what has been heard of such by its age, see `taught`.
 - A purchase that a decision is credited with (see `credit`) is no answer of its own beside it; it
   is one of an id that agreed to LEARNING, and so is the decision.
 - Memory stays bounded: the log is read once to survey it and then once for each part
@@ -45,6 +46,7 @@ from genome_server.learning.survey import (
     label_of,
     read_event,
 )
+from genome_server.learning.taught import Teacher
 
 _EVENTS_PER_PART = 2_000_000
 
@@ -59,6 +61,8 @@ class Counts:
     successes: int = 0
     # Purchases without a decision's id that a decision is credited with.
     credited: int = 0
+    # Slots of decisions whose window is open; they weigh what has been heard of such by their age.
+    early: int = 0
     persons: int = 0
     # Left out, and why.
     without_consent: int = 0
@@ -75,10 +79,11 @@ class Counts:
 
 
 class _Moment(NamedTuple):
-    """A moment in a subject's life and what was offered in it: (offer row, success, propensity).
+    """A moment in a subject's life and what was offered in it.
 
-    `context` holds its markers and their saliences.
-    `stands_for` is how many such moments it stands for, see `thinned`.
+    `offered` is (offer row, success, propensity, weight), see `taught` for the weight. `context`
+    holds its markers and their saliences. `stands_for` is how many such moments it stands for, see
+    `thinned`.
     """
 
     answer: bool
@@ -87,7 +92,7 @@ class _Moment(NamedTuple):
     before_ms: int
     context: Mapping[str, float]
     genome_used: bool
-    offered: tuple[tuple[int, bool, float], ...]
+    offered: tuple[tuple[int, bool, float, float], ...]
     stands_for: float = 1.0
 
 
@@ -139,6 +144,7 @@ class _Loader:
         self._builder = ExamplesBuilder()
         self._counts = Counts(events=found.events)
         self._number = 0
+        self._teacher = Teacher(sources, found, now_ms)
 
     def run(self, on_events: Callable[[int], None] | None) -> tuple[Examples, Counts]:
         parts = 1 + self._survey.events // _EVENTS_PER_PART
@@ -243,7 +249,8 @@ class _Loader:
                 return None
             before_ms = at_ms // HOUR_MS * HOUR_MS
             context = dict.fromkeys(said.context_markers, 1.0)
-            return _Moment(True, subject, at_ms, before_ms, context, True, ((row, label > 0, 1.0),))
+            offer = (row, label > 0, 1.0, 1.0)
+            return _Moment(True, subject, at_ms, before_ms, context, True, (offer,))
         if event.HasField("decision"):
             record = event.decision
             offered = tuple(self._shown(record, at_ms, credited))
@@ -260,8 +267,8 @@ class _Loader:
         record: event_pb2.DecisionRecord,
         at_ms: int,
         credited: Collection[tuple[bytes, int]],
-    ) -> Iterator[tuple[int, bool, float]]:
-        """Yield (offer row, success, propensity) of the slots that teach something."""
+    ) -> Iterator[tuple[int, bool, float, float]]:
+        """Yield (offer row, success, propensity, weight) of the slots that teach something."""
         placement = self._sources.placements.get(record.placement)
         for number, slot in enumerate(record.slots):
             if not slot.offer:
@@ -271,20 +278,13 @@ class _Loader:
                 self._counts.unknown_placement += placement is None
                 self._counts.unknown_offer += placement is not None
                 continue
-            verdict = self._survey.outcomes.verdict(
-                record.decision_id,
-                number,
-                decided_ms=at_ms,
-                window_ms=placement.outcome_window_hours * HOUR_MS,
-                shown_on_view=placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
-                now_ms=self._now_ms,
-            )
-            if (record.decision_id, number) in credited:
-                verdict = Verdict.SUCCESS
-            self._counts.not_viewed += verdict is Verdict.UNSEEN
-            self._counts.still_open += verdict is Verdict.OPEN
-            if verdict in (Verdict.SUCCESS, Verdict.FAILURE):
-                yield row, verdict is Verdict.SUCCESS, slot.propensity
+            slot_credited = (record.decision_id, number) in credited
+            taught = self._teacher.slot(record, number, at_ms, credited=slot_credited)
+            self._counts.not_viewed += taught.verdict is Verdict.UNSEEN
+            self._counts.still_open += taught.verdict is Verdict.OPEN
+            if taught.verdict in (Verdict.SUCCESS, Verdict.FAILURE):
+                self._counts.early += taught.early
+                yield row, taught.verdict is Verdict.SUCCESS, slot.propensity, taught.weight
 
     def _learn(self, life: _Life) -> None:
         """Add the examples of one person: of those of their subjects that agreed."""
@@ -335,7 +335,7 @@ class _Loader:
             index = self._vocabulary.index(name)
             if index is not None:
                 query.append((index, salience, salience))
-        for row, label, propensity in moment.offered:
+        for row, label, propensity, weight in moment.offered:
             self._builder.add(
                 query,
                 offer=row,
@@ -343,7 +343,7 @@ class _Loader:
                 propensity=propensity,
                 person=self._number,
                 time_ms=moment.time_ms,
-                stands_for=moment.stands_for,
+                stands_for=moment.stands_for * weight,
             )
             self._counts.answers += moment.answer
             self._counts.decisions += not moment.answer

@@ -5,7 +5,7 @@ Rules.
 - A refusal is a failure. So is silence, once the window has closed, but only of an offer
   that was seen: where an offer counts as shown when it is viewed, one that nobody
   viewed says nothing about it.
-- While the window is open, silence says nothing yet.
+- While the window is open, silence says nothing yet for certain; `delays` has what it weighs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class Outcomes:
         """When something was first said of a slot, Unix milliseconds: by then it had been seen."""
         said = self._by_decision.get(decision_id, ())
         return min((time_ms for at, _, time_ms in said if at == slot), default=None)
+
+    def refused(self, decision_id: bytes, slot: int) -> bool:
+        """Whether a refusal was said of a slot."""
+        said = self._by_decision.get(decision_id, ())
+        return any(at == slot and label < 0 for at, label, _ in said)
 
     def verdict(
         self,

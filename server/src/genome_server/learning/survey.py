@@ -17,6 +17,7 @@ from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.genomes.events import Dna, EventReader, LinkSaid, time_of
 from genome_server.learning.credit import CreditRules
+from genome_server.learning.delays import Delays
 from genome_server.learning.outcomes import Outcomes
 from genome_server.learning.persons import Persons
 from genome_server.learning.thinned import Thinned
@@ -59,6 +60,7 @@ class Survey:
     outcomes: Outcomes = field(default_factory=Outcomes)
     persons: Persons = field(default_factory=Persons)
     thinned: Thinned = field(default_factory=Thinned)
+    delays: Delays = field(default_factory=Delays)
     markers: Counter[str] = field(default_factory=Counter)
 
     def frequent_markers(self) -> list[str]:
@@ -88,10 +90,14 @@ def survey(sources: Sources, on_events: Callable[[int], None] | None = None) -> 
             if sources.schema.has_kind(outcome.kind):
                 label = sources.schema.kind(outcome.kind).label
                 found.outcomes.add(outcome.decision_id, outcome.slot, label, at_ms)
+                found.delays.heard(outcome.decision_id, label, at_ms, frame.received_ms)
         elif event.HasField("evicted"):
             found.thinned.add(frame, event.evicted)
         elif event.HasField("decision"):
-            found.markers.update(event.decision.context_markers)
+            record = event.decision
+            found.markers.update(record.context_markers)
+            if any(slot.offer for slot in record.slots):
+                found.delays.decided(record.decision_id, record.placement, at_ms, frame.received_ms)
         elif event.HasField("interaction") and label_of(event.interaction, sources.schema):
             found.markers.update(event.interaction.context_markers)
     return found
