@@ -18,6 +18,7 @@ from genome_server.foresee.columns import NOTHING, Events, Ints
 from genome_server.foresee.model import Forecaster, Meet, fit
 from genome_server.foresee.rivals import interval, plain, plain_pauses
 from genome_server.learning.metrics import calibration_error
+from tests.bench import foresee_returns
 from tests.bench import foresee_sets as sets
 from tests.bench.figures import Figures
 
@@ -155,6 +156,7 @@ def run(figures: Figures) -> None:
         one = sets.foursquare()
         measure(one, sets.cuts_of(one.events), figures)
         measure_pauses(one, sets.cuts_of(one.events), figures)
+        foresee_returns.measure(one, sets.cuts_of(one.events), figures)
         for each in sets.moments(one):
             measure_preferred(each, sets.cuts_of(each.events), figures)
     except DataSetMissing as missing:
@@ -165,6 +167,7 @@ def run(figures: Figures) -> None:
         cuts = sets.cuts_of(one.events)
         measure(one, cuts, figures, segment_grocer.meet_of(one, lines, cuts))
         measure_pauses(one, cuts, figures)
+        foresee_returns.measure(one, cuts, figures)
         for each in sets.moments(one):
             measure_preferred(each, sets.cuts_of(each.events), figures)
         one = sets.complete_journey(lines, "department", "complete_journey_department")
@@ -175,6 +178,7 @@ def run(figures: Figures) -> None:
         one = sets.starbucks()
         measure(one, sets.cuts_of(one.events), figures)
         measure_pauses(one, sets.cuts_of(one.events), figures)
+        foresee_returns.measure(one, sets.cuts_of(one.events), figures)
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
     made_up = sets.made_up_channels()

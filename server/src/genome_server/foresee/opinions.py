@@ -25,8 +25,8 @@ CROWD: Final = ("popular", "lately", "after", "after_two")
 OWN: Final = ("own_slow", "own_fast", "own_after")
 TIMED: Final = ("hour", "own_hour")
 
-_SLOW_HOURS: Final = 120 * 24
-_FAST_HOURS: Final = 14 * 24
+SLOW_HOURS: Final = 120 * 24
+FAST_HOURS: Final = 14 * 24
 _LATELY_HOURS: Final = 30 * 24
 # Cases that an opinion gives to the one it leans on.
 _LEAN: Final = 2.0
@@ -111,7 +111,7 @@ def count_crowd(events: Events, until: int, *, timed: bool) -> Crowd:
     hour = np.zeros((0, symbols))
     if timed:
         by_hour = _table(told.slot, told.symbol, HOURS_OF_WEEK, symbols)
-        hour = _leaning(_alike_hours() @ by_hour, popular, _LEAN_CROWD)
+        hour = _leaning(alike_hours() @ by_hour, popular, _LEAN_CROWD)
     return Crowd(
         symbols, states, timed, len(told), popular, crowd.lately, hour, after, pairs, after_two
     )
@@ -127,7 +127,7 @@ def ask(events: Events, crowd: Crowd, wanted: npt.NDArray[np.bool_]) -> Iterator
         two=_places(crowd.pairs, crowd.pair_key(events)),
         slot=events.slot,
         recency=events.recency if crowd.timed else np.zeros(len(events), np.int64),
-        alike=_alike_hours(),
+        alike=alike_hours(),
     )
     starts = events.starts()
     for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
@@ -157,7 +157,7 @@ def _own(events: Events, crowd: Crowd, begin: int, rows: Ints, keys: _Keys) -> A
     age = np.maximum(events.hour[rows][:, None] - events.hour[past], 0)
     one_hot = np.zeros((len(past), crowd.symbols))
     one_hot[np.arange(len(past)), events.symbol[past]] = 1.0
-    slow = earlier * np.exp2(-age / _SLOW_HOURS)
+    slow = earlier * np.exp2(-age / SLOW_HOURS)
     popular = np.broadcast_to(crowd.lately, (len(rows), crowd.symbols))
     opinions = np.empty((len(rows), len(crowd.names), crowd.symbols))
     opinions[:, 0] = crowd.popular
@@ -168,7 +168,7 @@ def _own(events: Events, crowd: Crowd, begin: int, rows: Ints, keys: _Keys) -> A
     opinions[:, 3] = opinions[:, 2]
     opinions[known, 3] = crowd.after_two[pair[known]]
     own = opinions[:, 4] = _leaning(slow @ one_hot, popular, _LEAN)
-    fast = earlier * np.exp2(-age / _FAST_HOURS)
+    fast = earlier * np.exp2(-age / FAST_HOURS)
     opinions[:, 5] = _leaning(fast @ one_hot, own, _LEAN)
     same = events.before[past] == events.before[rows][:, None]
     opinions[:, 6] = _leaning((slow * same) @ one_hot, own, _LEAN)
@@ -202,7 +202,7 @@ def _places(ascending: Ints, wanted: Ints) -> Ints:
     return np.where(ascending[at] == wanted, at, -1)
 
 
-def _alike_hours() -> Floats:
+def alike_hours() -> Floats:
     """How alike two hours of the week are, float64[168, 168]: the time, and the kind of day."""
     hour, day = np.arange(HOURS_OF_WEEK) % 24, np.arange(HOURS_OF_WEEK) // 24
     apart = np.abs(hour[:, None] - hour)
