@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "audiences": Entry("audiences", "Say whose genomes a device may hold."),
     "build": Entry("build", "Build all genomes from the log."),
     "genomes": Entry("genomes", "Look at genomes: show, compare, group, foresee."),
+    "uplift": Entry("uplift", "Say whom showing helps, by who is held out."),
     "train": Entry("train", "Train the offer model from the log."),
     "models": Entry("models", "Check, list, compare, take in and roll back models."),
     "publish": Entry("publish", "Sign and publish a release."),
