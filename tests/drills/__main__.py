@@ -40,6 +40,7 @@ DRILLS = (
     "rules",
     "replay",
     "estimates",
+    "lift",
 )
 _SHOWN = 10
 

@@ -9,7 +9,7 @@ knows no hold-outs, and things that nobody should count.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +145,10 @@ def happened() -> Iterator[Happened]:
     yield did(guest("somebody"), "buy", BEGIN_MS + 30 * DAY_MS, 1)
 
 
-def write(path: Path) -> int:
-    """Write the log to a new file; how many events it has."""
+def write(path: Path, what: Iterable[Happened] | None = None) -> int:
+    """Write the log (or what happened elsewhere) to a new file; how many events it has."""
     events: dict[str, list[Happened]] = {}
-    for one in happened():
+    for one in happened() if what is None else what:
         events.setdefault(one.device, []).append(one)
     with ExitStack() as closing:
         log = closing.enter_context(Committer(path))

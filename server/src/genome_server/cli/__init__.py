@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "uplift": Entry("uplift", "Say whom showing helps, by who is held out."),
     "train": Entry("train", "Train the offer model from the log."),
     "models": Entry("models", "Check, list, compare, take in and roll back models."),
+    "lift": Entry("lift", "Say what a campaign brings, against who is held out."),
     "publish": Entry("publish", "Sign and publish a release."),
     "decide": Entry("decide", "Decide for a list: an e-mail run, receipts, a segment."),
     "releases": Entry("releases", "List and compare releases, promote, roll back."),

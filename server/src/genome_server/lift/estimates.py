@@ -8,6 +8,7 @@ difference's exclude 0. Where people were drawn in several placements with diffe
 group's mean is over the same mixture of placements, and limits add up the same way.
 
 There are two sets of limits, each of 95 %.
+
 - *planned* holds for one look, on a day that was chosen before anything was seen.
 - *always* holds at every look together, however often somebody looks and stops when it pleases:
   an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with the
@@ -31,7 +32,7 @@ from genome_server.offpolicy.intervals import likely_means
 ERROR: Final = 0.05
 TUNED: Final = 2_000
 """At so many persons `reach` is as good as it can be."""
-LEAST_PAYERS: Final = 5
+LEAST_PAYERS: Final = 10
 """Persons of either group with an amount, from which limits of amounts are given."""
 _RHO2: Final = (-2 * math.log(ERROR) + math.log(-2 * math.log(ERROR)) + 1) / TUNED
 _MOST_REACH: Final = 30.0
@@ -220,12 +221,17 @@ def _likely(values: Floats, z: float) -> Limits | None:
     payers = int(np.count_nonzero(values))
     if payers < LEAST_PAYERS or not np.ptp(values) > 0:
         return None
-    # As many degrees of freedom as there are persons who say anything about how amounts differ.
-    low, high = likely_means(values, _student(z, payers - 1) ** 2)
+    # How well the variance is known (Satterthwaite): badly where a few large amounts make it.
+    squares = (values - values.mean()) ** 2
+    tails = float((squares**2).mean() / squares.mean() ** 2) - 1.0
+    freedom = payers - 1.0
+    if tails > 0:
+        freedom = max(2.0, min(freedom, 2.0 * len(values) / tails))
+    low, high = likely_means(values, _student(z, freedom) ** 2)
     return Limits(float(values.mean()), low, high)
 
 
-def _student(z: float, freedom: int) -> float:
+def _student(z: float, freedom: float) -> float:
     """The quantile of Student's t that is as likely to be exceeded as this normal one."""
     from scipy.special import ndtr, stdtrit
 

@@ -101,7 +101,7 @@ def per_day(at_ms: Ints, as_of_ms: int) -> float:
         return 0.0
     since = max(as_of_ms - int(at_ms[0]), 1)
     span = min(max(since // _LATELY, _LEAST_DAYS * DAY_MS), since)
-    return float((at_ms > as_of_ms - span).sum()) * DAY_MS / span
+    return float((at_ms >= as_of_ms - span).sum()) * DAY_MS / span
 
 
 def due(

@@ -51,7 +51,8 @@ class Asked:
     """What is asked of a log. Times in Unix milliseconds.
 
     Decisions before `since_ms` do not count; the log is read as it was at `until_ms` (None: to its
-    end). `kinds` are those of interactions that count, `paid` those in which money counts.
+    end). `kinds` are those of interactions that count, `paid` those in which money counts; with
+    `products` only what was done with one of these counts.
     """
 
     campaign: Campaign
@@ -60,6 +61,7 @@ class Asked:
     window_ms: int
     since_ms: int = 0
     until_ms: int | None = None
+    products: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,7 @@ def read(
     entered = enter(met, _customers(store, met.subjects()), drawn)
     if not len(entered):
         raise Refused(_nobody(asked.campaign, entered, reader.older))
-    done = Done(entered, asked.window_ms, asked.kinds, asked.paid)
+    done = Done(entered, asked.window_ms, asked.kinds, asked.paid, asked.products)
     frames = reader.until(frames_of(log, DONE, stop=end, heard=heard))
     for doing in doings(frames, done.whose, once=done.counts):
         done.take(doing)

@@ -289,15 +289,22 @@ class Rows:
 class Done:
     """Takes doings of the persons who are compared; each once, as `doings.reading` gives them.
 
-    `kinds` are those that count, `paid` those of all kinds in which money counts.
+    `kinds` are those that count, `paid` those of all kinds in which money counts. With `products`
+    only what was done with one of these counts.
     """
 
     def __init__(
-        self, entered: Entered, window_ms: int, kinds: Collection[str], paid: Collection[str]
+        self,
+        entered: Entered,
+        window_ms: int,
+        kinds: Collection[str],
+        paid: Collection[str],
+        products: Collection[str] | None = None,
     ) -> None:
         self._entered = entered
         self._window_ms = window_ms
         self._kinds, self._paid = frozenset(kinds), frozenset(paid)
+        self._products = products
         self._row = {one: row for row, ids in enumerate(entered.ids) for one in ids}
         self._since = entered.at_ms.tolist()
         self._times = np.zeros(len(entered), np.int64)
@@ -324,6 +331,8 @@ class Done:
             return
         if doing.is_outcome:
             self._outcomes += 1
+            return
+        if self._products is not None and said.product not in self._products:
             return
         self._newest_ms = max(self._newest_ms, doing.at_ms)
         amount = said.amount_micros if said.kind in self._paid else 0

@@ -1,0 +1,151 @@
+"""`genome-server lift`: what showing offers brings, against who is held out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from genome_server.cli.output import EXIT_REFUSED, Console, common_options
+
+if TYPE_CHECKING:
+    from genome_server.lift.job import Answer
+
+
+class Moment(click.ParamType[int]):
+    """A date or time, as Unix milliseconds; UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Read a date such as 2026-06-01, or a time."""
+        if isinstance(value, int):
+            return value
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date or time such as 2026-06-01T08:00", param, ctx)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return int(when.timestamp() * 1000)
+
+
+class Effect(click.ParamType[float]):
+    """A lift: 10% or 0.1."""
+
+    name = "share"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a share, above 0."""
+        if isinstance(value, float):
+            return value
+        try:
+            found = float(value.removesuffix("%")) / (100.0 if value.endswith("%") else 1.0)
+        except ValueError:
+            self.fail(f"{value!r} is no share such as 10%", param, ctx)
+        if not 0.001 <= found <= 100:
+            self.fail(f"{value!r} does not lie between 0.1% and 10000%", param, ctx)
+        return found
+
+
+@click.command("lift")
+@click.argument("campaign")
+@click.option("--kind", "kinds", multiple=True, help="What counts.  [default: all successes]")
+@click.option(
+    "--own-products", is_flag=True,
+    help="Only what was done with products that the offers name (`products`).",
+)  # fmt: skip
+@click.option(
+    "--days", type=click.FloatRange(0, 366, min_open=True),
+    help="For so long from the first decision on.  [default: outcome_window_hours, or 7]",
+)  # fmt: skip
+@click.option("--since", type=Moment(), help="When the hold-out began, or was changed last.")
+@click.option("--until", type=Moment(), help="As of this time; later events do not count.")
+@click.option(
+    "--effect", type=Effect(), default=0.1, show_default="10%",
+    help="The lift for which it is told when there will be customers enough.",
+)  # fmt: skip
+@click.option("--by", metavar="NAMESPACE", help="By segment: markers of profiles, such as age.")
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to this file."
+)
+@common_options
+def command(
+    console: Console,
+    campaign: str,
+    kinds: tuple[str, ...],
+    own_products: bool,
+    days: float | None,
+    since: int | None,
+    until: int | None,
+    effect: float,
+    by: str | None,
+    page: Path | None,
+) -> None:
+    """Say what CAMPAIGN brings: a placement with a hold-out, an offer, a campaign of offers.
+
+    Compared are customers who were shown something with those who would have been and were held
+    out: what they did afterwards, whether or not a decision is named. The interval at every look
+    may be looked at daily. It ends with 1 where the groups cannot be a fair draw.
+    """
+    from genome_server.lift.job import Question, ask
+
+    question = Question(campaign, kinds, days, since or 0, until, effect, by, own_products)
+    tenant = console.tenant()
+    with closing(tenant.open_store()) as store:
+        now_ms = time.time_ns() // 1_000_000
+        answer = ask(tenant, store, question, now_ms, console.progress)
+    data = answer.to_json()
+    if page is not None:
+        from genome_server.lift.page import page_of
+        from genome_server.pages import write_private
+
+        write_private(page, page_of(answer))
+        data["page"] = str(page)
+    console.result(data, lambda: _print(console, answer, page))
+    if not answer.verdict.fair:
+        raise click.exceptions.Exit(EXIT_REFUSED)
+
+
+def _print(console: Console, answer: Answer, page: Path | None) -> None:
+    from genome_server.lift import telling
+
+    console.print(telling.headline(answer))
+    for one in telling.warnings(answer):
+        console.print(f"\nDO NOT BELIEVE THIS: {one}.")
+    console.print()
+    columns = len(telling.GROUPS) if answer.money else len(telling.GROUPS) - 1
+    rows = [row[:columns] for row in telling.groups(answer)]
+    console.table(telling.GROUPS[:columns], rows)
+    console.print()
+    if answer.verdict.outcomes:
+        console.table(telling.LIMITS, telling.limits(answer))
+        console.print()
+        for outcome in answer.verdict.outcomes:
+            console.print(telling.picture(outcome))
+        console.print()
+    for one in telling.findings(answer):
+        console.print(one)
+    due = telling.dues(answer)
+    if due:
+        console.print()
+        console.table(telling.DUES, due)
+    if answer.verdict.segments is not None:
+        console.print()
+        rows = telling.segments(answer)
+        if rows:
+            console.table((f"by {answer.question.by}", *telling.SEGMENTS[1:]), rows)
+        console.print(telling.of_segments(answer))
+    console.print()
+    for one in telling.notes(answer):
+        console.print(f"Note: {one}.")
+    if page is not None:
+        console.note(f"page: {page}")
