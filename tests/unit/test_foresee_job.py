@@ -82,9 +82,10 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def ahead(house: House, who: int, now_ms: int = NOW_MS) -> Ahead:
+def ahead(house: House, who: int, now_ms: int = NOW_MS, until: str | None = None) -> Ahead:
     with LogReader(house.tenant.log_path) as log:
-        return Foreseer(house.store, subject(who), now_ms, UTC).ahead(log.frames())
+        foreseer = Foreseer(house.store, subject(who), now_ms, UTC, until=until)
+        return foreseer.ahead(log.frames())
 
 
 def test_habits_are_found_again(town: House) -> None:
@@ -120,6 +121,41 @@ def test_the_time_until_they_come_again_is_what_is_left_of_it(town: House) -> No
     assert sum(one.chance for one in late.weekdays) == pytest.approx(1.0)
     assert late.weekdays[0].chance < 0.4 < ann.weekdays[0].chance
     assert "longer than nearly all" in coming(late, UTC)
+
+
+def test_whether_they_come_at_all_falls_while_they_stay_away(town: House) -> None:
+    ann, late = ahead(town, ANN), ahead(town, ANN, NOW_MS + 60 * 24 * HOUR)
+    assert ann.comes is not None
+    assert late.comes is not None
+    assert ann.comes.within_week > 0.9 > 0.5 > late.comes.within_week
+    assert not ann.comes.overdue
+    assert late.comes.overdue
+    assert ann.comes.within_day <= ann.comes.within_week
+    assert "They are overdue: of such pauses 9" in coming(late, UTC)
+    assert "overdue" not in coming(ann, UTC)
+    assert late.to_json()["comes"] == {
+        "within_a_day": late.comes.within_day,
+        "within_a_week": late.comes.within_week,
+        "had_come_by_now": late.comes.by_now,
+        "overdue": True,
+    }
+
+
+def test_when_they_do_something_next(town: House) -> None:
+    """Dan refused something after he had bought: that is no purchase."""
+    dan, buys = ahead(town, 203), ahead(town, 203, until="buy")
+    assert dan.until_ms == dan.last_ms
+    assert (buys.until_ms or 0) // HOUR == LANDMARK_HOUR + 50
+    assert (buys.until, buys.last_ms) == ("buy", dan.last_ms)
+    assert coming(buys, UTC).startswith(("If they do 'buy' again", "They have been away"))
+    # What else is foretold is that of the next visit, whatever is done in it.
+    assert (buys.actions, buys.dayparts) == (dan.actions, dan.dayparts)
+    never = ahead(town, ANN, until="dismiss")
+    assert never.comes is None
+    assert never.hours is None
+    assert coming(never, UTC) == "They have never done 'dismiss' yet."
+    with pytest.raises(Refused, match="no kind 'by'; did you mean 'buy'"):
+        ahead(town, ANN, until="by")
 
 
 def test_what_has_not_happened_yet_is_not_known(town: House) -> None:

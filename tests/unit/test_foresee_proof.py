@@ -276,7 +276,8 @@ def test_the_command_says_how_far_to_believe_it_and_measures_once(
     club: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = club.json("genomes", "next", "c1", "--zone", "UTC")["accuracy"]
-    assert set(said["scores"]) == {"action", "category", "channel", "daypart", "weekday", "time"}
+    columns = ("action", "category", "channel", "daypart", "weekday", "time", "week")
+    assert tuple(said["scores"]) == columns
     for name in ("channel", "daypart"):
         one = said["scores"][name]
         assert one["ours"] == one["rivals"]["frequency"] == 1.0
@@ -334,7 +335,12 @@ def test_where_it_was_not_measured_the_command_says_why(tmp_path: Path) -> None:
     assert "fewer than 20 customers" in why[2]  # nobody's channel is known
     text = page_of("ann", ahead, UTC)
     assert "action was not measured" in text
-    assert "<table class" not in text
+    # Whether somebody comes is asked of all who were seen, those that stayed away included.
+    week = ahead.accuracy.scores["week"]
+    assert isinstance(week, Score)
+    assert week.customers == 30
+    assert text.count('class="measured"') == 1
+    assert "within a week" in text
 
 
 def test_genomes_of_the_crowd_hold_nothing_of_ids_that_did_not_agree_to_learning(

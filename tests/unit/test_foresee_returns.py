@@ -89,6 +89,10 @@ def test_a_stay_says_nothing_of_how_often_somebody_comes() -> None:
     calm = visits((0, 0), (0, 500), (0, 509))
     assert stays.within(busy, 600, DAY)[0] == pytest.approx(stays.within(calm, 600, DAY)[0])
     assert FLAT.within(busy, 600, DAY)[0] > 1.5 * FLAT.within(calm, 600, DAY)[0]
+    # A pause as long as a stay ends after it, and is time spent after it.
+    ended, spent, _ = stays.came(visits((0, 0), (0, 12)), 20)
+    assert ended[0] == pytest.approx(1)
+    assert spent[0] == pytest.approx(0.005)
     # Within the stay everybody is alike: 3 of the 24 hours are left of it.
     own = visits((0, 0))
     still = np.exp(-0.03) * (2 / 2.21) ** 2
@@ -101,7 +105,7 @@ def test_a_stay_says_nothing_of_how_often_somebody_comes() -> None:
 def test_rates_count_pauses_that_have_not_ended() -> None:
     """A thousand came back after 30 hours; of nine thousand nothing has been heard for 200."""
     rows = [(who, 0) for who in range(10_000)] + [(who, 30) for who in range(1_000)]
-    found = returns._rates(visits(*rows), 200, 1e9, 1e12, 0)
+    found = returns._rates(returns._Pauses.of(visits(*rows), 200, 1e12), 1e9, 1e12, 0)
     assert found is not None
     # Of ten thousand that lasted until then one in ten; those that came were spread over it.
     assert np.diff(found.expected([30, 32]))[0] == pytest.approx(0.1, rel=0.12)

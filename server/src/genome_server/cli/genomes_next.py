@@ -50,6 +50,11 @@ class Zone(click.ParamType[tzinfo]):
     help="The markers that are foretold as categories.",
 )
 @click.option(
+    "--until",
+    metavar="KIND",
+    help="Foretell when they do this next (buy, redeem …).  [default: when they come]",
+)
+@click.option(
     "--html",
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -62,6 +67,7 @@ def command(
     source: str,
     zone: tzinfo | None,
     namespace: str,
+    until: str | None,
     page: Path | None,
 ) -> None:
     """Foresee CUSTOMER: the likeliest action, category, channel, time and moment.
@@ -80,7 +86,7 @@ def command(
     with closing(tenant.open_store()) as store:
         subject = subject_named(store, source, customer)
         agreed_to_be_shown(store, subject)
-        foreseer = Foreseer(store, subject, time.time_ns() // 1_000_000, zone, namespace)
+        foreseer = Foreseer(store, subject, time.time_ns() // 1_000_000, zone, namespace, until)
         if not tenant.log_path.exists():
             raise Refused("nothing has happened yet; import interactions, or let devices report")
         log = LogReader(tenant.log_path)

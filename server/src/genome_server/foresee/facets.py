@@ -67,7 +67,17 @@ class Columns:
     @property
     def visits(self) -> Ints:
         """The rows at which visits end, int64[visits + 1], ascending; the last one is no visit."""
-        return np.append(visits_of(self.who[:-1], self.hour[:-1]), len(self.who) - 1)
+        return np.append(self.visits_with(None), len(self.who) - 1)
+
+    def visits_with(self, kind: str | None) -> Ints:
+        """The rows at which visits end, ascending: as far as something of a kind was done in them
+        (None: anything)."""
+        rows = np.arange(len(self.who) - 1)
+        if kind is not None:
+            did = [event is not None and event.kind == kind for event in self.events[:-1]]
+            rows = np.flatnonzero(np.array(did, bool))
+        found: Ints = rows[visits_of(self.who[rows], self.hour[rows])]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +170,15 @@ def facet(
     )  # fmt: skip
 
 
-def pause_facet(columns: Columns, state: Sequence[str | None]) -> tuple[Facet, Ints]:
+def pause_facet(
+    columns: Columns, state: Sequence[str | None], until: str | None = None
+) -> tuple[Facet, Ints]:
     """The pauses after visits, and their hours int64[visits], -1: not ended.
 
-    `state` has one entry for each row of the columns: what that event leaves behind.
+    `state` has one entry for each row of the columns: what that event leaves behind. `until`: of
+    visits in which something of that kind was done, and until the next such visit.
     """
-    last = columns.visits[:-1]
+    last = columns.visits_with(until)
     after, states = codes(frequent([state[row] for row in last.tolist()]))
     who, hour = columns.who[last], columns.hour[last]
     order = np.lexsort((np.arange(len(last)), hour, who))

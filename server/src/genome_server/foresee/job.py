@@ -16,17 +16,25 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_sdk.dna.markers import nearest_name
 from edge_sdk.dna.schema import HOUR_MS
 from genome_server.compare.telling import roughly
 from genome_server.doings.categories import CATEGORY, strongest
 from genome_server.errors import Refused
-from genome_server.foresee import kept, pauses
+from genome_server.foresee import comes, kept, pauses
 from genome_server.foresee.columns import Ints, codes
 from genome_server.foresee.facets import Columns, Facet, facet, frequent, pause_facet
 from genome_server.foresee.meeting import Meeting, category_dna
 from genome_server.foresee.moments import moments_of, since_then, states_of, visits_of
 from genome_server.foresee.past import Past
-from genome_server.foresee.proof import LEAST_PEOPLE, Accuracy, cut_of, score, score_pauses
+from genome_server.foresee.proof import (
+    LEAST_PEOPLE,
+    Accuracy,
+    cut_of,
+    score,
+    score_comes,
+    score_pauses,
+)
 from genome_server.foresee.reading import (
     MOST_EVENTS,
     MOST_PEOPLE,
@@ -34,6 +42,7 @@ from genome_server.foresee.reading import (
     drawn,
     read_story,
 )
+from genome_server.foresee.returns import Visits
 from genome_server.genomes.consents import counting
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.events import Dna, EventReader
@@ -46,6 +55,7 @@ LEAST_EVENTS: Final = 50
 they are of fewer than LEAST_PEOPLE: the habits of a few would be told as everybody's."""
 
 _MOST_SHOWN: Final = 10
+_OVERDUE: Final = 0.9
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,8 +69,38 @@ class Chance:
 
 
 @dataclass(frozen=True)
+class Coming:
+    """Chances that a customer comes from now on, whether or not they ever come again.
+
+    `by_now` is the chance that they had come by now, as it was right after their last visit.
+    """
+
+    within_day: float
+    within_week: float
+    by_now: float
+
+    @property
+    def overdue(self) -> bool:
+        """Whether of ten such pauses nine would be over."""
+        return self.by_now >= _OVERDUE
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {
+            "within_a_day": self.within_day,
+            "within_a_week": self.within_week,
+            "had_come_by_now": self.by_now,
+            "overdue": self.overdue,
+        }
+
+
+@dataclass(frozen=True)
 class Ahead:
-    """What comes next for a customer; `hours` are from `now_ms` on, None where nothing is known."""
+    """What comes next for a customer; `hours` are from `now_ms` on, None where nothing is known.
+
+    Times are those until the next visit, or until the customer does something of the kind `until`
+    again, which was last at `until_ms`.
+    """
 
     now_ms: int
     own_events: int
@@ -78,6 +118,9 @@ class Ahead:
     accuracy: Accuracy
     came_again: bool = True
     """Whether enough customers came again for it to be said when."""
+    comes: Coming | None = None
+    until: str | None = None
+    until_ms: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain data: what --json prints."""
@@ -101,6 +144,9 @@ class Ahead:
             "hours": when,
             "within_a_day": self.within_day,
             "within_a_week": self.within_week,
+            "until": self.until,
+            "until_ms": self.until_ms,
+            "comes": self.comes.to_json() if self.comes is not None else None,
             "accuracy": self.accuracy.told(),
         }
 
@@ -108,15 +154,21 @@ class Ahead:
 class Foreseer:
     """Answers for one customer of a tenant, as of `now_ms`.
 
-    Hours and days are those of `zone`, or of this machine's. Raises Refused where genomes were
-    never built.
+    Hours and days are those of `zone`, or of this machine's. `until` is a kind of interaction:
+    when it is done next is foretold instead of when they come. Raises Refused where genomes were
+    never built, and where the DNA schema has no such kind.
     """
 
     def __init__(
         self, store: Store, subject: bytes, now_ms: int, zone: tzinfo | None = None,
-        namespace: str = CATEGORY,
+        namespace: str = CATEGORY, until: str | None = None,
     ) -> None:  # fmt: skip
         schema = needed_schema(store)
+        if until is not None and not schema.has_kind(until):
+            near = nearest_name(until, [kind.name for kind in schema.kinds])
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise Refused(f"the DNA schema has no kind {until!r}{hint}")
+        self._until = until
         self._store, self._schema, self._subject = store, schema, subject
         self._now_ms, self._zone, self._namespace = now_ms, zone, namespace
         self._dna = StoreDna(store, schema)
@@ -138,11 +190,17 @@ class Foreseer:
                 f"{LEAST_PEOPLE} customers are needed"
             )
         facets = self._facets(columns)
-        pause, hours = pause_facet(columns, _states(columns))
+        states, now = _states(columns), int(columns.hour[-1])
+        pause, hours = pause_facet(columns, states, self._until)
         mine = np.flatnonzero(columns.own)[:-1]
-        again = _came_again(pause, hours, int(columns.hour[-1]))
+        again = _came_again(pause, hours, now)
         away = _away(columns, pause, again)
         span, day, week = _coming(away)
+        if self._until is not None:  # moments are those of the next visit
+            any_pause, any_hours = pause_facet(columns, states)
+            away = _away(columns, any_pause, _came_again(any_pause, any_hours, now))
+        came = columns.visits_with(self._until)
+        own_visits = came[columns.own[came]]
         return Ahead(
             now_ms=self._now_ms,
             own_events=len(mine),
@@ -159,6 +217,9 @@ class Foreseer:
             within_week=week,
             accuracy=self._accuracy(columns, facets, pause, hours),
             came_again=again,
+            comes=_comes(columns, came) if again else None,
+            until=self._until,
+            until_ms=int(columns.at_ms[own_visits[-1]]) if len(own_visits) else None,
         )
 
     def _accuracy(
@@ -168,12 +229,16 @@ class Foreseer:
         told = columns.crowd & columns.drawn
         events, people = int(told.sum()), len(np.unique(columns.who[told]))
         key = f"{self._namespace} {self._zone or 'local'}"
+        if self._until is not None:
+            key += f" until {self._until}"
         known = kept.read(self._store, key, self._now_ms, events, people)
         if known is not None:
             return known
         cut = cut_of(columns)
         scores: dict[str, Any] = {name: score(one, cut) for name, one in facets.items()}
         scores["time"] = score_pauses(pause, hours, cut)
+        rows = columns.visits_with(self._until)
+        scores["week"] = score_comes(_visits(columns, rows[told[rows]]), cut)
         found = Accuracy(self._now_ms, events, people, scores)
         kept.write(self._store, key, found)
         return found
@@ -304,6 +369,24 @@ def _came_again(pause: Facet, hours: Ints, now: int) -> bool:
     is known is as likely to be of any length."""
     ended = pause.crowd & (hours > 0) & (pause.events.known <= now)
     return len(np.unique(pause.events.who[ended])) >= LEAST_PEOPLE
+
+
+def _visits(columns: Columns, rows: Ints) -> Visits:
+    """Some rows of columns as visits of customers who are numbered anew."""
+    _, who = np.unique(columns.who[rows], return_inverse=True)
+    return Visits.of(who, columns.hour[rows], int(who.max(initial=-1)) + 1)
+
+
+def _comes(columns: Columns, rows: Ints) -> Coming | None:
+    """Whether the asked customer comes, by visits at some rows; None of who was never seen there,
+    or where nobody came twice."""
+    now, own = int(columns.hour[-1]), rows[columns.own[rows]]
+    learned = comes.fit(_visits(columns, rows[columns.crowd[rows]]), now)
+    if learned is None or not len(own):
+        return None
+    mine = _visits(columns, own)
+    day, week = (float(learned.within(mine, now, hours)[0]) for hours in comes.HORIZONS)
+    return Coming(day, max(day, week), float(learned.over(mine, now)[0]))
 
 
 def _away(columns: Columns, pause: Facet, again: bool) -> _Away | None:

@@ -13,7 +13,11 @@ from genome_server.pages import Bar, escape, page, section
 
 _MOST: Final = 6
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_SAID: Final = {"daypart": "part of the day", "time": "time until then"}
+_SAID: Final = {
+    "daypart": "part of the day",
+    "time": "time until then",
+    "week": "within a week",
+}
 _STYLE: Final = (
     ".measured th,.measured td{text-align:left;font-size:.85rem;font-weight:400;"
     "padding:.18rem .5rem .18rem 0}.measured th{color:var(--soft)}"
@@ -65,20 +69,32 @@ def sentence(ahead: Ahead) -> str:
 
 
 def coming(ahead: Ahead, zone: tzinfo | None) -> str:
-    """When they come again, in a sentence."""
-    if ahead.last_ms is None:
+    """When they come again, or do something again, in a sentence or two."""
+    do = f"do {ahead.until!r}" if ahead.until is not None else "come"
+    if ahead.until is None and ahead.last_ms is None:
         return "They have not been seen yet."
+    if ahead.until is not None and ahead.until_ms is None:
+        return f"They have never done {ahead.until!r} yet."
     if not ahead.came_again:
-        return "Too few customers have come again yet to say when they do."
+        did = f"done {ahead.until!r}" if ahead.until is not None else "come"
+        return f"Too few customers have {did} again yet to say when they do."
     if ahead.hours is None:
-        return "They have been away for longer than nearly all who came again."
-    low, median, high = (_after(ahead.now_ms, hours, zone) for hours in ahead.hours)
-    day, week = ahead.within_day or 0.0, ahead.within_week or 0.0
-    return (
-        f"If they come again, then before {median} as likely as after; with 80 % between {low} and "
-        f"{high}. "
-        f"Within a day: {day:.0%}, within a week: {week:.0%}."
-    )
+        said = [f"They have been away for longer than nearly all who {do} again."]
+        if ahead.until is None:
+            said = ["They have been away for longer than nearly all who came again."]
+    else:
+        low, median, high = (_after(ahead.now_ms, hours, zone) for hours in ahead.hours)
+        said = [
+            f"If they {do} again, then before {median} as likely as after; with 80 % between {low} "
+            f"and {high}."
+        ]
+    if ahead.comes is not None:
+        day, week = ahead.comes.within_day, ahead.comes.within_week
+        said.append(f"Within a day: {day:.0%}, within a week: {week:.0%}, again or not.")
+        if ahead.comes.overdue:
+            by_now = min(ahead.comes.by_now, 0.99)
+            said.append(f"They are overdue: of such pauses {by_now:.0%} are over by now.")
+    return " ".join(said)
 
 
 MEASURED: Final = (
@@ -146,8 +162,8 @@ def _known(ahead: Ahead) -> str:
     return (
         f"From {ahead.own_events:,} events of this customer and {ahead.crowd_events:,} of "
         f"about {roughly(ahead.crowd_people):,} customers who agreed to learning. A chance of "
-        "30 % means: of a hundred such cases about thirty come so. Of who never comes again it "
-        "says nothing."
+        "30 % means: of a hundred such cases about thirty come so. What is said of a day and of a "
+        "week holds for everybody; all else speaks of customers who come again."
     )
 
 

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genome_server.compare.telling import roughly
-from genome_server.foresee import pauses
+from genome_server.foresee import comes, pauses
 from genome_server.foresee.columns import NOTHING, Events, Ints
 from genome_server.foresee.facets import Columns, Facet
+from genome_server.foresee.returns import WEEK, Visits, moments
 from genome_server.foresee.rivals import interval, plain, plain_pauses
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +34,8 @@ LEAST_PEOPLE: Final = 20
 
 _OF_EACH: Final = 10
 _MOST_CASES: Final = 2_000
-_FORMAT: Final = 2
+_HALF: Final = 0.5
+_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,46 @@ def score_pauses(facet: Facet, hours: Ints, cut: int) -> Score | str:
         "h", len(true), len(np.unique(who)), float(ours.mean()), means, best, *gain,
         0.8, float(inside.mean()),
     )  # fmt: skip
+
+
+def score_comes(visits: Visits, cut: int) -> Score | str:
+    """How often it was right whether somebody comes within a week, come again or not.
+
+    Of the visits of those among whom it is measured: asked of everybody who was seen by then, at
+    up to eight hours after the cut.
+    """
+    seen = len(np.unique(visits.who[visits.hour <= cut]))
+    if seen < LEAST_PEOPLE:
+        return _too_few("came before the newest fifth of the log")
+    asked = moments(cut, int(visits.hour.max()), WEEK)
+    learned = comes.fit(visits, cut)
+    if not asked or learned is None:
+        return "the newest fifth of the log is shorter than a week, or nobody came again before it"
+    before = comes.came_before(visits, int(visits.hour.min()), cut, WEEK)
+    gap = comes.crowd_gap(visits, cut)
+    parts: list[tuple[Ints, Mask, Floats, Floats]] = []
+    for now in asked:
+        who, came = comes.came_by(visits, now, WEEK)
+        chances = learned.within(visits, now, WEEK)[who]
+        own = -np.expm1(-WEEK / comes.own_gaps(visits, now, gap)[who])
+        parts.append((who, came, chances, own))
+    every = max(1, -(-sum(len(part[0]) for part in parts) // _MOST_CASES))
+    who, came, chances, own = (
+        np.concatenate(column)[::every] for column in zip(*parts, strict=True)
+    )
+    right = {
+        "popularity": (before.share > _HALF) == came,
+        "frequency": (own > _HALF) == came,
+    }
+    shares = {name: float(each.mean()) for name, each in right.items()} | {"uniform": _HALF}
+    best = max(shares, key=lambda name: shares[name])
+    rival = right[best].astype(float) if best in right else np.full(len(came), _HALF)
+    ours = (chances > _HALF) == came
+    low, high = interval(ours - rival, who)
+    said = float(np.maximum(chances, 1 - chances).mean())
+    found = float(ours.mean())
+    people = len(np.unique(who))
+    return Score("share", len(came), people, found, shares, best, low, high, said, found)
 
 
 def _among(facet: Facet) -> tuple[Ints, Events]:

@@ -16,6 +16,7 @@ within a day and within a week.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
@@ -86,12 +87,16 @@ class Visits:
 
 @dataclass(frozen=True, eq=False)
 class _Pauses:
-    """Pauses as of an hour: of whom, how long, how much each counts; open ones are those now."""
+    """Pauses as of an hour: of whom, how long, how much each counts; `last` and `away` of each.
+
+    `following` is the next visit, int64[people], -1: there is none.
+    """
 
     who: Ints
     hours: Ints
     weight: Floats
     last: Ints
+    following: Ints
     away: Ints
 
     @classmethod
@@ -100,10 +105,9 @@ class _Pauses:
         who, hour = visits.who[told], visits.hour[told]
         same = who[1:] == who[:-1]
         weight = np.exp2((hour[1:][same] - now) / half_life)
-        last, _ = visits.at(now)
-        return cls(
-            who[1:][same], (hour[1:] - hour[:-1])[same], weight, last, np.maximum(now - last, 0)
-        )
+        last, following = visits.at(now)
+        away = np.maximum(now - last, 0)
+        return cls(who[1:][same], np.diff(hour)[same], weight, last, following, away)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +133,14 @@ class Returns:
         """How often each came and was expected to, as pauses count, beyond a stay: float64[people]
         each; and how long they are away, int64[people] hours since the last visit."""
         pauses = _Pauses.of(visits, now, self.half_life)
-        ended = np.bincount(
-            pauses.who, pauses.weight * (pauses.hours > self.stay), minlength=visits.people
-        )
+        return *self._came(pauses), pauses.away
+
+    def _came(self, pauses: _Pauses) -> tuple[Floats, Floats]:
+        people = len(pauses.last)
+        counts = pauses.weight * (pauses.hours >= self.stay)
         spent = self.beyond(pauses.hours + _HALF) * pauses.weight
-        past = np.bincount(pauses.who, spent, minlength=visits.people)
-        return ended.astype(float), past.astype(float), pauses.away
+        ended = np.bincount(pauses.who, counts, minlength=people).astype(float)
+        return ended, np.bincount(pauses.who, spent, minlength=people).astype(float)
 
     def beyond(self, hours: npt.ArrayLike) -> Floats:
         """What is expected of the hours after a stay."""
@@ -145,8 +151,13 @@ class Returns:
 
         It says something of who was seen by then.
         """
-        ended, spent, away = self.came(visits, now)
-        return self._chance(ended, spent + self.beyond(away), away, away + hours)
+        return self._within(_Pauses.of(visits, now, self.half_life), (hours,))[0]
+
+    def _within(self, pauses: _Pauses, horizons: Sequence[int]) -> list[Floats]:
+        ended, spent = self._came(pauses)
+        spent = spent + self.beyond(pauses.away)
+        away = pauses.away
+        return [self._chance(ended, spent, away, away + hours) for hours in horizons]
 
     def over(self, visits: Visits, now: int) -> Floats:
         """The chance that each had come by now, as it was right after the last visit."""
@@ -167,12 +178,17 @@ def fit(visits: Visits, until: int) -> Returns | None:
     hours = np.sort(some.hour[some.hour <= until])
     start = int(hours[round(0.8 * len(hours)) - 1]) if len(hours) else until
     asked = moments(start, until, DAY)
+    known = {
+        half_life: [(now, _Pauses.of(some, now, half_life)) for now in (start, *asked)]
+        for half_life in _HALF_LIVES
+    }
     least = np.inf
     prior, stay, half_life = 1.0, 0, _HALF_LIVES[-1]
 
-    def loss_of(prior: float, stay: int, half_life: float) -> float:
-        found = _rates(some, start, prior, half_life, stay)
-        return np.inf if found is None else _loss(found, some, asked, until)
+    def loss_of(prior: float, stay: int, half_life: int) -> float:
+        (_, before), *later = known[half_life]
+        found = _rates(before, prior, half_life, stay)
+        return np.inf if found is None else _loss(found, later, until)
 
     for each in product(_PRIORS, _STAYS):
         loss = loss_of(*each, _HALF_LIVES[1])
@@ -182,7 +198,7 @@ def fit(visits: Visits, until: int) -> Returns | None:
         loss = loss_of(prior, stay, other)
         if loss < least:
             half_life, least = other, loss
-    return _rates(visits, until, prior, half_life, stay)
+    return _rates(_Pauses.of(visits, until, half_life), prior, half_life, stay)
 
 
 def moments(start: int, end: int, within: int) -> list[int]:
@@ -193,16 +209,15 @@ def moments(start: int, end: int, within: int) -> list[int]:
     return sorted({round(one) for one in np.linspace(start, last, _MOMENTS)})
 
 
-def _loss(found: Returns, visits: Visits, asked: list[int], until: int) -> float:
+def _loss(found: Returns, asked: Sequence[tuple[int, _Pauses]], until: int) -> float:
     """The mean log loss over customers and moments, of a day and, where it is known, of a week."""
     losses = []
-    for now in asked:
-        last, following = visits.at(now)
-        seen = last >= 0
-        for hours in (DAY, WEEK):
-            if now + hours <= until:
-                came = (following[seen] >= 0) & (following[seen] <= now + hours)
-                losses.append(log_losses(found.within(visits, now, hours)[seen], came).mean())
+    for now, pauses in asked:
+        seen, following = pauses.last >= 0, pauses.following
+        horizons = [hours for hours in (DAY, WEEK) if now + hours <= until]
+        for hours, chances in zip(horizons, found._within(pauses, horizons), strict=True):
+            came = (following[seen] >= 0) & (following[seen] <= now + hours)
+            losses.append(log_losses(chances[seen], came).mean())
     return float(np.mean(losses)) if losses else 0.0
 
 
@@ -213,27 +228,27 @@ def log_losses(chances: Floats, came: Mask) -> Floats:
     return found
 
 
-def _rates(visits: Visits, now: int, prior: float, half_life: float, stay: int) -> Returns | None:
-    """Everybody's rate as of an hour, and the customers' beside it, in turns."""
-    pauses = _Pauses.of(visits, now, half_life)
+def _rates(pauses: _Pauses, prior: float, half_life: float, stay: int) -> Returns | None:
+    """Everybody's rate, and the customers' beside it, in turns; None where no pause ended."""
     if not len(pauses.who):
         return None
     ended = np.bincount(class_of(pauses.hours), pauses.weight, minlength=CLASSES)
     open_ones = np.flatnonzero(pauses.last >= 0)
-    rate = np.ones(visits.people)
+    everybody = rate = np.ones(len(pauses.last))
+    ended_hours, away = pauses.hours + _HALF, pauses.away[open_ones].astype(float)
     found = Returns(np.zeros(CLASSES + 1), prior, half_life, stay)
     own_rate = EDGES[:-1] >= stay
     for _ in range(_TURNS):
         spent = np.zeros(CLASSES)
-        for each, inside in ((rate, own_rate), (np.ones(visits.people), ~own_rate)):
+        for each, inside in ((rate, own_rate), (everybody, ~own_rate)):
             weighed = pauses.weight * each[pauses.who]
-            spent[inside] += _spent(pauses.hours + _HALF, weighed)[inside]
-            spent[inside] += _spent(pauses.away[open_ones].astype(float), each[open_ones])[inside]
+            spent[inside] += _spent(ended_hours, weighed)[inside]
+            spent[inside] += _spent(away, each[open_ones])[inside]
         overall = float(ended.sum() / max(spent.sum(), _TINY))
         hazard = (ended + _LEAN) / (spent + _LEAN / overall)
         found = replace(found, summed=np.concatenate([[0.0], np.cumsum(hazard * _WIDTH)]))
-        own, past, away = found.came(visits, now)
-        past[open_ones] += found.beyond(away[open_ones])
+        own, past = found._came(pauses)
+        past[open_ones] += found.beyond(away)
         rate = (prior + own) / (prior + past)
     return found
 
