@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genome_server.cli.offer_stops import pause, resume, stops
+from genome_server.cli.offers_ladder import command as ladder
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import Refused
 
@@ -28,6 +29,7 @@ def command() -> None:
 command.add_command(pause)
 command.add_command(resume)
 command.add_command(stops)
+command.add_command(ladder)
 
 
 @command.command("check")
