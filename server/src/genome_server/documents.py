@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from edge_sdk.engine import documents as read
 from edge_sdk.engine.offers import offer_from_document, placement_from_document
 from genome_edge.v1 import release_pb2
 from genome_server.value.pricing import priced
 
 CREDIT: Final = "credit"
 PRODUCTS: Final = "products"
+MODE: Final = "mode"
+#: Modes in which nothing of what is chosen is shown to anybody: devices hold everybody out.
+SILENT: Final = ("apprentice", "log-only")
+
+_MODES: Final = {name: name for name in ("online", *SILENT)}
+_EVERYBODY: Final = 1_000_000
 
 
 def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_pb2.OfferSpec:
@@ -26,14 +33,19 @@ def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_p
 
 
 def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:
-    """The placement that a document describes; how it credits purchases stays here.
-
-    Raises InvalidDocument.
+    """The placement that a document describes; how it credits purchases stays here, and of its mode
+    devices are told what it comes to: that everybody is held out. Raises InvalidDocument.
     """
-    return placement_from_document(_without(document, CREDIT))
+    spec = placement_from_document(_without(document, CREDIT, MODE))
+    mode = read.one_of(document.get(MODE) or "online", MODE, _MODES)
+    if mode != "online":
+        if spec.holdout_ppm:
+            read.fail("holdout", None, f"left out: in mode {mode} everybody is held out")
+        spec.holdout_ppm = _EVERYBODY
+    return spec
 
 
-def _without(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    if field not in document:
+def _without(document: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:
+    if not any(field in document for field in fields):
         return document
-    return {name: value for name, value in document.items() if name != field}
+    return {name: value for name, value in document.items() if name not in fields}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from genome_server.cli.output import Console, common_options
 
 if TYPE_CHECKING:
+    from genome_server.home import Tenant
     from genome_server.learning.evaluate import Figures
     from genome_server.learning.job import TrainingReport
 
@@ -24,8 +26,14 @@ if TYPE_CHECKING:
 @click.option(
     "--quick", is_flag=True, help="Measure on one hold-out of a fifth instead of five folds."
 )
+@click.option(
+    "--if-due",
+    is_flag=True,
+    help="Only where it is due, else say why not: with the first 100 answers, with 1.5 times as "
+    "many as at the last training, or with any new one after a day. For a job of every hour.",
+)
 @common_options
-def command(console: Console, seed: int, quick: bool) -> None:
+def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
     """Train the offer model on the log, measure it, and keep it for the next release.
 
     It learns from answers to offers (imported or reported) and from decisions and what
@@ -36,13 +44,24 @@ def command(console: Console, seed: int, quick: bool) -> None:
 
     The same log and seed give the same model. `genome-server publish` takes it to devices.
     """
+    tenant = console.tenant()
+    if if_due and not _due(console, tenant):
+        return
     from genome_server.learning.job import run_training
     from genome_server.learning.train import Settings
 
-    report = run_training(
-        console.tenant(), Settings(seed=seed), quick=quick, progress=console.progress
-    )
+    report = run_training(tenant, Settings(seed=seed), quick=quick, progress=console.progress)
     console.result(report.to_json(), lambda: _print(console, report))
+
+
+def _due(console: Console, tenant: Tenant) -> bool:
+    """Whether a training is due; says so where it is not."""
+    from genome_server.learning.due import look
+
+    found = look(tenant, time.time_ns() // 1_000_000)
+    if not found.due:
+        console.result(found.to_json(), lambda: console.print(f"No training is due: {found.why}."))
+    return found.due
 
 
 def _print(console: Console, report: TrainingReport) -> None:

@@ -259,8 +259,24 @@ PLACEMENTS: Final = kind_of(
             "squarecb",
             enum=["greedy", "squarecb"],
         ),
-        "gamma": number("squarecb: how fast a lower score becomes rarer.", 100.0, 0, 1_000_000),
-        "floor": number("squarecb: least share of the decisions spread evenly.", 0.1, 0, 1),
+        "mode": field(
+            "string",
+            "`online` (if left out) shows what is chosen; `log-only` and `apprentice` show nothing "
+            "of it and record what would have been shown. As an apprentice, the model learns from "
+            "what the app shows by itself and reports.",
+            "online",
+            enum=["online", "apprentice", "log-only"],
+        ),
+        "gamma": number(
+            "squarecb: how fast a lower score becomes rarer; if left out, it follows from how many "
+            "examples the model was trained on.",
+            100.0,
+            0,
+            1_000_000,
+        ),
+        "floor": number(
+            "squarecb: least share of the decisions spread evenly; 0.01 if left out.", 0.01, 0, 1
+        ),
         "outcome_window_hours": whole(
             "Hours in which what follows is credited to a decision.", 24, 1, 24 * 366
         ),

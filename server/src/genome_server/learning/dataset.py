@@ -56,6 +56,8 @@ class Counts:
     """What became of the moments in the log."""
 
     events: int = 0
+    # Outcomes and interactions in the log that are a success or a refusal.
+    heard: int = 0
     answers: int = 0
     decisions: int = 0
     successes: int = 0
@@ -142,7 +144,7 @@ class _Loader:
         self._now_ms = now_ms
         self._offer_row = {offer: row for row, offer in enumerate(sources.offers)}
         self._builder = ExamplesBuilder()
-        self._counts = Counts(events=found.events)
+        self._counts = Counts(events=found.events, heard=found.answers)
         self._number = 0
         self._teacher = Teacher(sources, found, now_ms)
 

@@ -45,6 +45,8 @@ class ModelFacts:
     # Not the time of training: the same log and seed then give the same file.
     trained_ms: int = 0
     auc_by_person: float | None = None
+    # How many examples it was trained on; 0: not said. How far its scores are trusted follows.
+    examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,18 @@ def model_facts(model: bytes) -> dict[str, str]:
     return facts
 
 
+def examples_of(model: bytes) -> int:
+    """Return how many examples a model says it was trained on; 0 where it does not say.
+
+    What is no model of the contract says nothing; a release with it is refused for that.
+    """
+    try:
+        said = model_facts(model).get("examples", "")
+    except ExportError:
+        return 0
+    return int(said) if said.isdecimal() else 0
+
+
 def _dimension(session: Any) -> int:
     return int(session.get_modelmeta().custom_metadata_map["dimension"])
 
@@ -296,6 +310,7 @@ def _model(
                 if facts.auc_by_person is None
                 else {"auc_by_person": f"{facts.auc_by_person:.4f}"}
             ),
+            **({"examples": str(facts.examples)} if facts.examples else {}),
         },
     )
     try:

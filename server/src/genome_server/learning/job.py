@@ -102,6 +102,7 @@ def run_training(
             vocabulary_size=len(vocabulary),
             trained_ms=examples.newest_ms,
             auc_by_person=evaluation.headline,
+            examples=len(examples),
         )
         model = tower_model(towers, facts)
         probes = chain(

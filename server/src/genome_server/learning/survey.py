@@ -57,6 +57,8 @@ class Survey:
     """What one reading of the log told: everything that is not of a single person."""
 
     events: int = 0
+    # Outcomes and interactions that are a success or a refusal.
+    answers: int = 0
     outcomes: Outcomes = field(default_factory=Outcomes)
     persons: Persons = field(default_factory=Persons)
     thinned: Thinned = field(default_factory=Thinned)
@@ -85,6 +87,7 @@ def survey(sources: Sources, on_events: Callable[[int], None] | None = None) -> 
         event, at_ms = read_event(frame)
         if event is None:
             continue
+        found.answers += is_answer(event, sources.schema)
         if event.HasField("outcome"):
             outcome = event.outcome
             if sources.schema.has_kind(outcome.kind):
@@ -118,6 +121,14 @@ def read_event(frame: LoggedFrame) -> tuple[event_pb2.Event | None, int]:
     except DecodeError:
         return None, 0
     return event, time_of(event, frame)
+
+
+def is_answer(event: event_pb2.Event, schema: DnaSchema) -> bool:
+    """Whether an event says that an offer was taken or refused."""
+    if event.HasField("outcome"):
+        kind = event.outcome.kind
+        return schema.has_kind(kind) and schema.kind(kind).label != 0
+    return event.HasField("interaction") and label_of(event.interaction, schema) != 0
 
 
 def label_of(said: event_pb2.Interaction, schema: DnaSchema) -> int:

@@ -18,11 +18,13 @@ from edge_sdk.engine.offers import rings_of
 from edge_sdk.engine.zones import tables_for, zone_trouble
 from edge_sdk.errors import UsageError
 from genome_edge.v1 import release_pb2
-from genome_server.documents import offer_spec, placement_spec
+from genome_server.documents import offer_spec
 from genome_server.errors import Refused
 from genome_server.genomes.consents import for_devices
 from genome_server.genomes.dna import StoreDna
 from genome_server.ingest.dna import Dna, offer_markers
+from genome_server.learning.export import examples_of
+from genome_server.releases.exploring import explored
 from genome_server.store.protocol import Store
 from genome_server.things.dna import Things
 
@@ -48,13 +50,15 @@ def assemble(
     `dry_run` only in what is returned. The homes of customers have no name in it. `now_ms` and
     `expires_ms` (now, where left out) are those of the release: tables of time zones cover them. An
     offer of a zone that this machine no longer knows is in the parts without a table, see
-    `without_tables`. Raises Refused where rings around places make more cells than there may be.
+    `without_tables`. How much placements explore that do not say it is in `exploring`.
+    Raises Refused where rings around places make more cells than there may be.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     documents = store.documents("offer")
     dna = StoreDna(store, schema)
     offers = [_offer(document, dna.things) for _, document in documents]
-    placements = [placement_spec(document) for _, document in store.documents("placement")]
+    asked = [document for _, document in store.documents("placement")]
+    placements = explored(asked, offers, examples_of(model))
     products = list(dna.products())
     places = _place_table(store, _rings_asked(offers), dna.things)
     wanted = [
