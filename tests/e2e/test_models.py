@@ -55,7 +55,9 @@ def test_a_model_from_outside_decides_and_is_rolled_back(house: House, handout: 
         file.write_bytes(contrary(Handout.read(handout)))
         ours = said_by(house, "models", "import", file)["model"]
         assert said_by(house, "models", "promote", ours)["was"] == before
-        said = said_by(house, "publish")
+        # Nobody has decided often enough for the gate to tell whether it is any good.
+        assert "does not pass the gate" in refused(house, "publish")
+        said = said_by(house, "publish", "--despite-gate", "to see whether it gets there")
         assert (said["version"], said["model"]) == (2, ours)
         until(lambda: edge.status.release == 2, what="our own model is there")
         assert edge.status.cause is None
@@ -78,6 +80,13 @@ def said_by(house: House, *command: object) -> Any:
     done = CliRunner().invoke(cli, ["--home", str(house.home), "--json", *map(str, command)])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
+
+
+def refused(house: House, *command: object) -> str:
+    """What a command says that refuses."""
+    done = CliRunner().invoke(cli, ["--home", str(house.home), *map(str, command)])
+    assert done.exit_code == 1, done.output
+    return done.output
 
 
 def shown(edge: EdgeClient) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""`genome-server models`: check, list, compare, take in, promote and roll back models.
+"""`genome-server models`: check, list, compare, take in, judge, promote and roll back models.
 
 Each command lives in a module of its own, `models_*.py`, whose `command` is the click command.
 """
@@ -17,6 +17,8 @@ COMMANDS: dict[str, Entry] = {
     "examples": Entry("models_examples", "Write what a model of your own is trained on."),
     "check": Entry("models_check", "Say all that is wrong with a model file."),
     "import": Entry("models_import", "Take in a model that was made elsewhere."),
+    "gate": Entry("models_gate", "Say whether a model may be published, and why not."),
+    "limits": Entry("models_limits", "Show and change what a model may take and lose."),
     "promote": Entry("models_promote", "Let the next release take a model."),
     "rollback": Entry("models_rollback", "Let the next release take the model from before."),
 }
@@ -24,7 +26,7 @@ COMMANDS: dict[str, Entry] = {
 
 @click.group("models", cls=LazyGroup, table=COMMANDS)
 def command() -> None:
-    """Check, list, compare, take in, promote and roll back models.
+    """Check, list, compare, take in, judge, promote and roll back models.
 
     A model is one ONNX file that keeps a contract (docs/models.md). ID is a model's id, or as
     much of its beginning as no other has.

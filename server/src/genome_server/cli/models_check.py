@@ -10,7 +10,7 @@ import click
 
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import Refused
-from genome_server.models.findings import BAD, MAX_BYTES, Budgets
+from genome_server.models.findings import BAD, Budgets
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
@@ -21,9 +21,7 @@ file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fal
 budget_option = click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
-    default=MAX_BYTES,
-    show_default=True,
-    help="The largest file that is fit for devices.",
+    help="The largest file that is fit for devices (left out: that of `models limits`).",
 )
 
 
@@ -31,7 +29,7 @@ budget_option = click.option(
 @file_argument
 @budget_option
 @common_options
-def command(console: Console, file: Path, max_bytes: int) -> None:
+def command(console: Console, file: Path, max_bytes: int | None) -> None:
     """Say all that is wrong with the model in FILE, and what to do about each.
 
     It is read, opened and asked as a device would do it, with random queries and with this
@@ -59,16 +57,18 @@ def read(file: Path) -> bytes:
 
 
 def check_file(
-    console: Console, tenant: Tenant, store: Store, content: bytes, max_bytes: int
+    console: Console, tenant: Tenant, store: Store, content: bytes, max_bytes: int | None
 ) -> Checked:
-    """What is wrong with a file for this tenant."""
+    """What is wrong with a file for this tenant; `max_bytes` None: what the tenant allows."""
+    from genome_server.gate.kept import limits
     from genome_server.models.samples import samples_of
     from genome_server.models.trial import check_apart
 
     with console.progress("Checking the model", 2) as advance:
         samples = samples_of(tenant, store)
         advance()
-        checked = check_apart(content, store.vocabulary(), samples, Budgets(max_bytes=max_bytes))
+        budgets = Budgets(max_bytes or limits(store).max_bytes)
+        checked = check_apart(content, store.vocabulary(), samples, budgets)
         advance()
     return checked
 

@@ -23,7 +23,7 @@ from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 @file_argument
 @budget_option
 @common_options
-def command(console: Console, file: Path, max_bytes: int) -> None:
+def command(console: Console, file: Path, max_bytes: int | None) -> None:
     """Take in the model in FILE, where nothing bad is found in it (see `models check`).
 
     It is kept beside those that were trained here, with a report that says where it is from and

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import click
 
+from genome_server.cli.models_gate import told
 from genome_server.cli.models_list import facts, origin, versions, when
 from genome_server.cli.output import Console, common_options
 
@@ -15,7 +16,8 @@ from genome_server.cli.output import Console, common_options
 @click.argument("model", metavar="ID")
 @common_options
 def command(console: Console, model: str) -> None:
-    """Show the model ID: where it is from, its report, when it was promoted, who carried it."""
+    """Show the model ID: where it is from, its report, what the gate said, who carried it."""
+    from genome_server.gate.kept import verdicts
     from genome_server.models.shelf import find_model, list_models, load_model, promotions
 
     tenant = console.tenant()
@@ -26,6 +28,7 @@ def command(console: Console, model: str) -> None:
         history = [
             entry for entry in promotions(store).to_json()["history"] if entry["model"] == name
         ]
+    gate = [told(said) for said in verdicts(tenant.models_dir, name)]
 
     def render() -> None:
         state = {"current": "the next release takes it", "before": "a rollback goes back to it"}
@@ -36,7 +39,13 @@ def command(console: Console, model: str) -> None:
         for entry in history:
             why = f": {entry['reason']}" if entry["reason"] else ""
             console.print(f"          {when(entry['at_ms'])} {entry['kind']}{why}".rstrip())
+        for said in gate:
+            why = f" ({'; '.join(said['reasons'])})" if said["reasons"] else ""
+            all_the_same = f", published all the same: {said['despite']}" if said["despite"] else ""
+            console.print(
+                f"gate      {when(said['at_ms'])} {said['outcome']}{why}{all_the_same}".rstrip()
+            )
         console.print("report")
         console.print(json.dumps(one.report, indent=2, ensure_ascii=False))
 
-    console.result({**facts(one), "history": history, "report": one.report}, render)
+    console.result({**facts(one), "history": history, "gate": gate, "report": one.report}, render)

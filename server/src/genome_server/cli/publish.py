@@ -71,6 +71,12 @@ if TYPE_CHECKING:
     help="Publish without the offers that it would refuse to publish.",
 )
 @click.option(
+    "--despite-gate",
+    metavar="REASON",
+    default="",
+    help="Publish a model that does not pass the gate, and keep why (see `models gate`).",
+)
+@click.option(
     "--bundle",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -92,6 +98,7 @@ def command(
     untrained: bool,
     dry_run: bool,
     leave_out: bool,
+    despite_gate: str,
     bundle: Path | None,
     bundle_audience: str | None,
 ) -> None:
@@ -99,10 +106,11 @@ def command(
 
     Devices that are connected get it at once. Nothing is signed that a device would
     refuse, and no offer that can never be shown or is worth more than a score
-    holds. Where nothing changed the release in force stays. Says which devices lack
-    a feature that the release or one of its offers needs, and which decide without
-    something that the release asks for. genome-server releases canary shows how one
-    that is watched does.
+    holds. A model that devices do not have yet goes out only through the gate
+    (genome-server models gate). Where nothing changed the release in force stays. Says
+    which devices lack a feature that the release or one of its offers needs, and which
+    decide without something that the release asks for. genome-server releases canary
+    shows how one that is watched does.
     """
     from genome_server.canary.rules import Bounds
     from genome_server.releases.bundle import write_bundle
@@ -130,6 +138,7 @@ def command(
             dry_run=dry_run,
             leave_out=leave_out,
             watch=bounds if watch else None,
+            despite_gate=despite_gate,
             progress=advance,
         )
     written = None
@@ -157,6 +166,7 @@ def _json(done: Published, written: BundleFile | None, *, dry_run: bool) -> dict
         "expires_ms": done.release.expires_ms,
         "schema_epoch": done.release.schema_epoch,
         "model": done.model,
+        "gate": done.gate.value if done.gate is not None else None,
         "notes": list(done.notes),
         "lacking": done.lacking.as_json(),
     }

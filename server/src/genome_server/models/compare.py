@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_sdk.dna.markers import Vocabulary
+from edge_sdk.engine.policy import Scorer
 from edge_sdk.engine.scoring import open_scorer
 from genome_server.errors import Refused
 from genome_server.learning.examples import Examples
@@ -50,17 +52,17 @@ def compare_models(
     advance: Callable[..., Any] = lambda *_, **__: None,
 ) -> Compared:
     """Measure two models. Raises Refused where there are too few examples, or a model is unfit."""
-    learned = {one.id: _learned_until(one) for one in (a, b)}
+    learned = {one.id: learned_until(one.content) for one in (a, b)}
     known = [until for until in learned.values() if until is not None]
     newest = max(known, default=0)
     rows = np.flatnonzero(examples.time_ms > newest)
     since: int | None = newest
     notes = []
-    if len(known) < 2 or not _enough(examples, rows):
+    if len(known) < 2 or not enough(examples, rows):
         if len(known) == 2:
             notes.append(f"only {len(rows):,} examples are newer than what the models learned from")
         rows, since = np.arange(len(examples)), None
-    if not _enough(examples, rows):
+    if not enough(examples, rows):
         raise Refused(
             f"too few examples to compare models on: {len(rows)}; needed are {MIN_EXAMPLES} with "
             f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons"
@@ -79,20 +81,24 @@ def compare_models(
     figures = {}
     for name, history in (("strangers", False), ("with_history", True)):
         values = [
-            _values(one, examples, rows, vocabulary, advance, history=history) for one in (a, b)
+            values_of(
+                open_scorer(one.content, vocabulary), examples, rows, advance, history=history
+            )
+            for one in (a, b)
         ]
         figures[name] = paired(label, values[0], values[1], person)
     persons = len(np.unique(person))
     return Compared(len(rows), persons, since, flattered, figures, tuple(notes))
 
 
-def _learned_until(model: Model) -> int | None:
+def learned_until(content: bytes) -> int | None:
     """The time of the newest thing that a model learned from; None where it does not say."""
-    said = model_facts(model.content).get("trained_ms", "")
+    said = model_facts(content).get("trained_ms", "")
     return int(said) if said.isdecimal() else None
 
 
-def _enough(examples: Examples, rows: Indices) -> bool:
+def enough(examples: Examples, rows: Indices) -> bool:
+    """Whether figures of these examples mean something."""
     good = int((examples.label[rows] > 0).sum())
     return (
         len(rows) >= MIN_EXAMPLES
@@ -101,17 +107,20 @@ def _enough(examples: Examples, rows: Indices) -> bool:
     )
 
 
-def _values(
-    model: Model,
+def values_of(
+    scorer: Scorer,
     examples: Examples,
     rows: Indices,
-    vocabulary: Vocabulary,
-    advance: Callable[..., Any],
+    advance: Callable[..., Any] = lambda *_, **__: None,
     *,
-    history: bool,
+    history: bool = True,
+    without: npt.NDArray[np.bool_] | None = None,
 ) -> Floats:
-    """What devices would make of each example, float32 (n,)."""
-    scorer = open_scorer(model.content, vocabulary)
+    """What devices would make of the examples `rows`, float32 (n,).
+
+    `history` says whether the person's own may be looked at; `without` bool (V,) takes markers out
+    of the queries.
+    """
     table = examples.offers
     vectors = scorer.vectors(
         [
@@ -123,10 +132,11 @@ def _values(
     found = np.zeros(len(rows), np.float32)
     for at, row in enumerate(rows.tolist()):
         here = slice(examples.start[row], examples.start[row + 1])
-        weight = weights[here]
-        asked = examples.index[here][weight > 0].astype(np.int64)
+        index, weight = examples.index[here], weights[here]
+        kept = weight > 0 if without is None else (weight > 0) & ~without[index]
         offer = int(examples.offer[row])
-        found[at] = scorer.values(asked, weight[weight > 0], vectors[offer : offer + 1])[0]
+        asked = index[kept].astype(np.int64)
+        found[at] = scorer.values(asked, weight[kept], vectors[offer : offer + 1])[0]
         if at % _STEP == _STEP - 1:
             advance(_STEP)
     advance(len(rows) % _STEP)

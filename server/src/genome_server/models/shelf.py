@@ -148,6 +148,12 @@ def list_models(models_dir: Path, store: Store) -> list[Listed]:
     return sorted(listed, key=lambda one: one.report.get("made_ms", 0), reverse=True)
 
 
+def reports(models_dir: Path) -> list[Mapping[str, Any]]:
+    """The reports of all models, that of the one made last first."""
+    found = [_report(models_dir / name) for name in _names(models_dir)]
+    return sorted(found, key=lambda one: one.get("made_ms", 0), reverse=True)
+
+
 def promotions(store: Store) -> Promotions:
     """Return which models the next release took so far, and since when."""
     said = store.meta(_PROMOTIONS_KEY)

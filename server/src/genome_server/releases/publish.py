@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
@@ -27,7 +28,7 @@ from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
-from genome_server.models.shelf import current_model
+from genome_server.models.shelf import Model, current_model
 from genome_server.releases.assemble import assemble, without_offers
 from genome_server.releases.check import (
     check_parts,
@@ -44,6 +45,9 @@ from genome_server.releases.keyring import ROOT
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 from genome_server.times import DAY_MS
+
+if TYPE_CHECKING:
+    from genome_server.gate.rules import Outcome
 
 DEFAULT_EXPIRES_DAYS = 30
 # SDKs that know nothing of assets count them among the parts, and take no more than these.
@@ -68,6 +72,8 @@ class Published:
     model: str
     notes: tuple[str, ...]
     lacking: Lacking
+    #: What the gate said of the model; None where it was not asked (see `gate.ask`).
+    gate: Outcome | None = None
 
     @property
     def size(self) -> int:
@@ -85,6 +91,7 @@ def publish(
     dry_run: bool = False,
     leave_out: bool = False,
     watch: Bounds | None = None,
+    despite_gate: str = "",
     now_ms: int | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Published:
@@ -92,19 +99,22 @@ def publish(
 
     Nothing is published where nothing changed and the release in force still has half of
     `expires_days` before it and is signed by keys that are in force. With `watch` a release for a
-    share is promoted or rolled back by itself within these bounds, see `canary`. `progress` is
-    called after each step. Raises Refused where genomes were never built, where there is no model
-    (unless `untrained`) or no placement, where an offer can never be shown or is worth more than a
-    score holds (with `leave_out` it is left out and noted instead), where a placement asks for
-    more than that, and where a device would refuse.
+    share is promoted or rolled back by itself within these bounds, see `canary`. A model that is
+    new to the channel goes out only through the `gate`, unless `despite_gate` says why it goes out
+    all the same. `progress` is called after each step. Raises Refused where genomes were never
+    built, where there is no model (unless `untrained`) or no placement, where an offer can never be
+    shown or is worth more than a score holds (with `leave_out` it is left out and noted instead),
+    where a placement asks for more than that, where a device would refuse, and where the gate does.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * DAY_MS)
+    from genome_server.gate.ask import Opened, ask, silence  # it asks this room what is in force
+
     with closing(tenant.open_store()) as store:
         schema = needed_schema(store)
-        model, model_name = _model(tenant, store, untrained=untrained)
+        model = _model(tenant, store, untrained=untrained)
         parts = assemble(
-            store, schema, model, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
+            store, schema, model.content, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
         )
         progress()
         refuse_placements(parts)
@@ -130,8 +140,17 @@ def publish(
         draft.expires_ms = expires_ms
         load_as_device(draft, parts)
         progress()
+        opened = Opened()
+        if not untrained:
+            opened = ask(
+                tenant, store, model, channel=channel, share=share, watched=watch is not None,
+                placements=release_pb2.PlacementList.FromString(parts["placements"]).placements,
+                despite=despite_gate, dry_run=dry_run, now_ms=now_ms,
+                progress=silence,
+            )  # fmt: skip
+            progress()
         left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
-        notes = (*left, *references(parts))
+        notes = (*left, *references(parts), *opened.notes)
         before = store.release(channel=channel)
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
@@ -148,15 +167,16 @@ def publish(
                 )
             if watch is not None:
                 notes += (f"nothing new is out, so release {before.version} is not watched anew",)
-            return Published(before, known, (), True, model_name, notes, lacking)
+            return Published(before, known, (), True, model.id, notes, lacking, opened.outcome)
         if dry_run:
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
-            return Published(row, draft, changed, False, model_name, notes, lacking)
+            return Published(row, draft, changed, False, model.id, notes, lacking, opened.outcome)
         with store.transaction():
             row = issue(tenant, store, draft, share)
             if watch is not None:
                 begin(store, row, watch)
-        return Published(row, manifest_of(row), changed, False, model_name, notes, lacking)
+        manifest = manifest_of(row)
+        return Published(row, manifest, changed, False, model.id, notes, lacking, opened.outcome)
 
 
 def _trusted(tenant: Tenant, store: Store, row: ReleaseRow) -> bool:
@@ -182,12 +202,13 @@ def part_content(tenant: Tenant, part: release_pb2.Part) -> bytes:
     return content
 
 
-def _model(tenant: Tenant, store: Store, *, untrained: bool) -> tuple[bytes, str]:
-    """Return the model to publish and its name."""
+def _model(tenant: Tenant, store: Store, *, untrained: bool) -> Model:
+    """Return the model to publish."""
     vocabulary = store.vocabulary()
     if untrained:
         # It knows no marker, so that it stays the same while the vocabulary grows.
-        return untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0)), "untrained"
+        content = untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0))
+        return Model("untrained", content, {})
     model = current_model(tenant.models_dir, store)
     if model is None:
         raise Refused(
@@ -202,7 +223,7 @@ def _model(tenant: Tenant, store: Store, *, untrained: bool) -> tuple[bytes, str
         raise Refused(
             f"model {model.id} was trained on another vocabulary; run: genome-server train"
         )
-    return model.content, model.id
+    return model
 
 
 def _manifest(

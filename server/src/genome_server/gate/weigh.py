@@ -1,0 +1,202 @@
+"""A candidate beside the model in force, on decisions of the log. Free of I/O.
+
+Which decisions. A policy that learned from what it is judged by looks better than it is. So, in
+this order, the first that suffices to conclude:
+
+1. decisions newer than all that either model learned from;
+2. of a model that `train` made, with its *twins* in its place: the same training, each time without
+   some of the persons, and each twin asked about those that it was trained without (decisions newer
+   than all that the model in force learned from, and else all);
+3. all decisions. What that flatters is said, and nothing is concluded in its favour.
+
+Where the model in force may have learned from them it is judged too kindly: a candidate that is no
+worse all the same has passed a harder test, and one that seems worse may not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genome_server.gate.checks import Offered, Segment, Weighed
+from genome_server.gate.rules import Limits
+from genome_server.offpolicy.estimate import compare, evaluate
+from genome_server.offpolicy.logged import Logged, Policy
+from genome_server.offpolicy.needs import NOTHING
+from genome_server.offpolicy.target import Decisions, Said
+
+_MARKERS: Final = 12
+_COMMON: Final = (0.05, 0.95)
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The weighing, and of what: decisions bool[n], and what the candidate would have done."""
+
+    weighed: Weighed
+    rows: Rows
+    candidate: Said
+
+
+def weigh(
+    decisions: Decisions,
+    candidate: Said,
+    in_force: Said,
+    *,
+    learned: tuple[int | None, int | None],
+    twins: Callable[[], Said | None],
+    limits: Limits,
+) -> Beside:
+    """The candidate beside the model in force; `learned` is up to when each learned (Unix ms; None:
+    it does not say), `twins` makes what the candidate's twins would have done (None: it has none),
+    and is called where they are needed."""
+    ours, theirs = learned
+    everything = np.ones(len(decisions), bool)
+    beyond = decisions.at_ms > theirs if theirs is not None else ~everything
+    newer = beyond & (decisions.at_ms > ours) if ours is not None else ~everything
+    found = _tried(decisions, candidate, in_force, newer, "newer than both models", limits)
+    if found is not None and found.weighed.answer.concludes:
+        return found
+    whole = _tried(decisions, candidate, in_force, everything, "of the log", limits)
+    assert whole is not None
+    if whole.weighed.answer.concludes and (stands_in := twins()) is not None:
+        for rows, where, harder in (
+            (beyond, "newer than the model in force, each by a training without its person", False),
+            (everything, "of the log, each by a training without its person", True),
+        ):
+            found = _tried(decisions, stands_in, in_force, rows, where, limits, harder=harder)
+            if found is not None and found.weighed.answer.concludes:
+                return found
+    return _marked(whole, flattered=not newer.all(), harder=not beyond.all())
+
+
+def _tried(
+    decisions: Decisions,
+    candidate: Said,
+    in_force: Said,
+    rows: Rows,
+    where: str,
+    limits: Limits,
+    *,
+    harder: bool = False,
+) -> Beside | None:
+    if not rows.any():
+        return None
+    logged = decisions.logged.rows(rows)
+    ours, theirs = _of(candidate.policy, rows), _of(in_force.policy, rows)
+    answer = compare(logged, ours, theirs, confidence=limits.confidence)
+    value = evaluate(logged, theirs, needs=NOTHING).estimates
+    by = "dr" if "dr" in value else "snips"
+    amount = value[by].value if by in value else 0.0
+    said = f"on {int(rows.sum()):,} decisions {where}"
+    return Beside(Weighed(answer, amount, said, harder=harder), rows, candidate)
+
+
+def _marked(found: Beside, *, flattered: bool, harder: bool) -> Beside:
+    old = found.weighed
+    weighed = Weighed(old.answer, old.value, old.where, flattered, harder)
+    return Beside(weighed, found.rows, found.candidate)
+
+
+def _of(policy: Policy, rows: Rows) -> Policy:
+    if policy.predicted is None or policy.expected is None:
+        return Policy(policy.chance[rows])
+    return Policy(policy.chance[rows], policy.predicted[rows], policy.expected[rows])
+
+
+def offered(decisions: Decisions, candidate: Said, in_force: Said) -> list[Offered]:
+    """Each offer's share of the decisions in which it could be shown, under both."""
+    return [
+        Offered(
+            name,
+            float(in_force.share[at] / in_force.left[at]),
+            float(candidate.share[at] / in_force.left[at]),
+            float(in_force.left[at]),
+        )
+        for at, name in enumerate(decisions.offers)
+        if in_force.left[at] > 0
+    ]
+
+
+def segments(decisions: Decisions, found: Beside, in_force: Said, limits: Limits) -> list[Segment]:
+    """By how much the value changes in each part of the decisions that is large enough to look at:
+    placements, known persons and strangers, and the commonest markers of moments that not all have.
+
+    The intervals hold for all of them together (Bonferroni).
+    """
+    parts = _parts(decisions, found.rows)
+    sure = 1 - (1 - limits.confidence) / max(1, len(parts))
+    told = []
+    for name, rows in parts.items():
+        answer = compare(
+            decisions.logged.rows(rows),
+            _of(found.candidate.policy, rows),
+            _of(in_force.policy, rows),
+            confidence=sure,
+        )
+        gain = answer.estimates.get("dr") or answer.estimates.get("snips")
+        told.append(Segment(name, int(rows.sum()), gain, found.weighed.harder))
+    return told
+
+
+def _parts(decisions: Decisions, among: Rows) -> dict[str, Rows]:
+    records = [one.past.record for one in decisions.rebuilt]
+    placement = np.array([record.placement for record in records])
+    known = np.array([record.genome_used for record in records])
+    parts: dict[str, Rows] = {}
+    names = np.unique(placement[among]).tolist()
+    if len(names) > 1:
+        parts = {f"placement {name}": among & (placement == name) for name in names}
+    if known[among].any() and not known[among].all():
+        parts["known customers"] = among & known
+        parts["strangers"] = among & ~known
+    times: dict[str, int] = {}
+    for at in np.flatnonzero(among).tolist():
+        for name in records[at].context_markers:
+            times[name] = times.get(name, 0) + 1
+    many = int(among.sum())
+    low, high = _COMMON
+    common = [name for name, n in times.items() if low * many <= n <= high * many]
+    for name in sorted(common, key=lambda name: (-times[name], name))[:_MARKERS]:
+        has = np.array([name in record.context_markers for record in records])
+        parts[name] = among & has
+    return parts
+
+
+def gained(decisions: Decisions, found: Beside, in_force: Said) -> list[dict[str, Any]]:
+    """Where it gained and lost: each offer's part of the difference by decision (SNIPS), and its
+    share of what is shown before and after. The parts add up to the whole difference."""
+    rows = found.rows
+    logged = decisions.logged.rows(rows)
+    ours = _earned(logged, _of(found.candidate.policy, rows))
+    theirs = _earned(logged, _of(in_force.policy, rows))
+    shown = decisions.shown[rows]
+    times = float(decisions.logged.stands_for.sum())
+    parts = []
+    for at, name in enumerate(decisions.offers):
+        mine = shown == at
+        before, after = in_force.share[at] / times, found.candidate.share[at] / times
+        if before or after:
+            parts.append(
+                {
+                    "offer": name,
+                    "gain": float((ours - theirs)[mine].sum()),
+                    "before": float(before),
+                    "after": float(after),
+                }
+            )
+    return sorted(parts, key=lambda one: -abs(one["gain"]))
+
+
+def _earned(logged: Logged, policy: Policy) -> NDArray[np.float64]:
+    """What each slot adds to the SNIPS value of a policy over all decisions, float64[n, K]."""
+    weight = np.multiply.accumulate(policy.chance / logged.chance, axis=1)
+    each = weight * logged.stands_for[:, None]
+    total = each.sum(axis=0)
+    return np.asarray(each * logged.reward / np.where(total > 0, total, 1.0))

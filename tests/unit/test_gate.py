@@ -1,0 +1,271 @@
+"""The gate on a tenant whose log was made by the real engine; the four plainest are in e2e."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from genome_server.cli import cli
+from genome_server.documents import placement_spec
+from genome_server.errors import Refused
+from genome_server.gate import ask as asking
+from genome_server.gate import run, twins
+from genome_server.gate.kept import Said, limits, page_path, verdicts
+from genome_server.gate.rules import Outcome, Verdict
+from genome_server.home import Tenant
+from genome_server.learning.examples import Examples
+from genome_server.learning.job import sources_of
+from genome_server.learning.survey import survey
+from genome_server.learning.towers import Towers, random_towers
+from genome_server.learning.train import Settings
+from genome_server.log import LogReader
+from genome_server.models.shelf import load_model, roll_back_model
+from genome_server.offpolicy.past import fold_number
+from genome_server.releases.publish import publish
+from tests.gate_town import (
+    HALF,
+    NOW,
+    OFFERS,
+    SCREEN,
+    TRAINED,
+    TRUTH,
+    Likes,
+    copy_town,
+    take,
+)  # fmt: skip
+
+FLAT = Likes(base=-0.9, match=0.0)
+
+
+@pytest.fixture
+def tenant(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Tenant:
+    return copy_town(tmp_path, tmp_path_factory)
+
+
+def verdict(tenant: Tenant, model: str) -> Verdict:
+    with closing(tenant.open_store()) as store:
+        placements = [placement_spec(document) for _, document in store.documents("placement")]
+        said = asking.verdict_on(
+            tenant, store, load_model(tenant.models_dir, model), channel="stable",
+            placements=placements, now_ms=NOW, progress=asking.silence,
+        )  # fmt: skip
+    return said.verdict
+
+
+def words(found: Verdict) -> dict[str, str]:
+    return {one.name: one.state.value for one in found.checks}
+
+
+def reason(found: Verdict, name: str) -> str:
+    return next(one.reason for one in found.checks if one.name == name)
+
+
+def test_a_better_model_passes_with_figures_and_pictures(tenant: Tenant) -> None:
+    model = take(tenant, TRUTH)
+    found = verdict(tenant, model)
+    assert found.outcome is Outcome.PASSED, found.reasons()
+    assert set(words(found).values()) == {"pass"}
+    assert not found.first
+    gain = next(one for one in found.checks if one.name == "off-policy").figures
+    assert gain["estimates"]["dr"]["low"] > 0, "it is shown to be better"
+    assert gain["confidence"] == 0.95
+    counts = found.pictures["decisions"]
+    assert counts["come_out"] == counts["in_the_log"], "every decision is done again to the digit"
+    offers = found.pictures["offers"]
+    snips = gain["estimates"]["snips"]["value"]
+    assert sum(one["gain"] for one in offers) == pytest.approx(snips), "the parts add up"
+    assert sum(one["after"] for one in offers) == pytest.approx(1)
+    page = page_path(tenant.models_dir, model).read_text()
+    assert page.count("<svg") == 3
+    for told in ("It passes the gate.", "known customers", *OFFERS):
+        assert told in page
+
+
+def test_one_that_starves_offers_is_stopped(tenant: Tenant) -> None:
+    # The same placement with an explorer that hardly explores: what is not best is not shown.
+    with closing(tenant.open_store()) as store:
+        store.put_documents("placement", [("screen", {**SCREEN, "gamma": 1e6, "floor": 0})])
+    found = verdict(tenant, take(tenant, replace(TRUTH, never="spa")))
+    assert words(found)["starvation"] == "stop"
+    told = reason(found, "starvation")
+    assert "1 of 4 offers would practically never be shown again: 'spa'" in told
+
+
+def test_one_that_is_too_large_is_stopped_by_the_limit_of_the_tenant(tenant: Tenant) -> None:
+    root = ["--home", str(tenant.dir.parent.parent)]
+    take(tenant, TRUTH)
+    done = CliRunner().invoke(cli, [*root, "models", "limits", "--max-bytes", "3000"])
+    assert done.exit_code == 0, done.output
+    assert "3,000" in done.output
+    said = CliRunner().invoke(cli, [*root, "publish"])
+    assert said.exit_code == 1
+    assert "size: 3," in said.output
+    assert "bytes; 3,000 are allowed" in said.output
+    with closing(tenant.open_store()) as store:
+        assert limits(store).max_bytes == 3000
+    checked = CliRunner().invoke(
+        cli, [*root, "models", "check", str(next(tenant.models_dir.glob("*/model.onnx")))]
+    )
+    assert "bad     size" in checked.output, "models check goes by the same"
+
+
+def imported(tenant: Tenant, trained_ms: int, made_ms: int, likes: Likes = TRUTH) -> str:
+    return take(
+        tenant, likes, trained_ms=trained_ms, origin="imported", made_ms=made_ms, name="own.onnx"
+    )
+
+
+def test_one_from_outside_that_learned_everything_cannot_be_judged(tenant: Tenant) -> None:
+    found = verdict(tenant, imported(tenant, NOW, NOW))
+    assert found.outcome is Outcome.CANNOT_TELL
+    told = words(found)
+    assert (told["leak"], told["calibration"], told["off-policy"]) == ("cannot tell",) * 3
+    assert "it may have learned nearly all examples" in reason(found, "leak")
+    assert "may have learned from every decision" in reason(found, "off-policy")
+
+
+def test_one_from_outside_that_knows_what_it_says_it_has_not_learned_leaks(tenant: Tenant) -> None:
+    # The model that `train` made here reached .75 for persons whom it had not seen.
+    figures = {"auc": 0.75, "auc_high": 0.78, "calibration_error": 0.02}
+    evaluation = {"by_person": {"examples": 900, "with_history": figures}}
+    take(tenant, HALF, evaluation=evaluation)
+    # By heart: as if each answer of the log were known, though it says that it learned before.
+    cheat = replace(TRUTH, more={"answer:yes": 6.0, "answer:no": -6.0})
+    honest = verdict(tenant, imported(tenant, TRAINED, NOW))
+    assert words(honest)["leak"] == "pass", reason(honest, "leak")
+    found = verdict(tenant, imported(tenant, NOW - 3 * 3_600_000, NOW, cheat))
+    assert words(found)["leak"] == "stop"
+
+
+def test_what_was_said_lately_is_gone_by(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    judge = run.judge
+
+    def counting(*args: Any, **named: Any) -> Verdict:
+        asked.append(args[2].id)
+        return judge(*args, **named)
+
+    monkeypatch.setattr(asking, "judge", counting)
+    model = take(tenant, TRUTH)
+    dry = publish(tenant, dry_run=True, now_ms=NOW)
+    assert dry.gate is Outcome.PASSED
+    assert not verdicts(tenant.models_dir, model), "a dry run writes nothing"
+    assert publish(tenant, share=0.1, now_ms=NOW).gate is Outcome.PASSED
+    assert len(asked) == 2
+    offer = {"id": "taxi", "dna": ["service:taxi"]}
+    with closing(tenant.open_store()) as store:
+        store.put_documents("offer", [("taxi", {**offer, "value": 2.0})])
+    whole = publish(tenant, now_ms=NOW)
+    assert (whole.gate, whole.release.share) == (Outcome.PASSED, 1)
+    assert len(asked) == 2, "it passed a moment ago"
+    # From here on all devices have it, and offers go out without a word from the gate.
+    with closing(tenant.open_store()) as store:
+        store.put_documents("offer", [("taxi", offer)])
+    assert publish(tenant, now_ms=NOW).gate is None
+    # And the way back is open.
+    with closing(tenant.open_store()) as store:
+        roll_back_model(tenant.models_dir, store)
+    back = publish(tenant, now_ms=NOW)
+    assert (back.gate, back.changed[0]) == (None, "model")
+    assert len(asked) == 2
+
+
+def test_what_cannot_be_told_goes_out_to_a_watched_share_only(tenant: Tenant) -> None:
+    from genome_server.canary.rules import Bounds
+
+    imported(tenant, NOW, NOW)
+    with pytest.raises(Refused, match="let a watched canary find out"):
+        publish(tenant, now_ms=NOW)
+    with pytest.raises(Refused, match="does not pass the gate"):
+        publish(tenant, share=0.1, now_ms=NOW)
+    done = publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+    assert done.gate is Outcome.CANNOT_TELL
+    assert any("the gate cannot tell of off-policy" in note for note in done.notes)
+    take(tenant, FLAT)
+    with pytest.raises(Refused, match="off-policy: it is worse than what is in force"):
+        publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+
+
+def test_what_is_published_all_the_same_is_remembered(tenant: Tenant) -> None:
+    root = ["--home", str(tenant.dir.parent.parent)]
+    model = take(tenant, FLAT)
+    dry = CliRunner().invoke(cli, [*root, "publish", "--dry-run", "--despite-gate", "a trial"])
+    assert dry.exit_code == 0, dry.output
+    assert not verdicts(tenant.models_dir, model)
+    done = CliRunner().invoke(cli, [*root, "publish", "--despite-gate", "a trial of ours"])
+    assert done.exit_code == 0, done.output
+    assert "despite the gate: off-policy: it is worse" in done.output
+    shown = CliRunner().invoke(cli, [*root, "--json", "models", "show", model])
+    kept = json.loads(shown.stdout)["gate"]
+    assert [(one["outcome"], one["despite"]) for one in kept] == [("stopped", "a trial of ours")]
+    text = CliRunner().invoke(cli, [*root, "models", "show", model]).output
+    assert "published all the same: a trial of ours" in text
+
+
+def test_twins_learn_without_those_whom_they_are_asked_about(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Examples] = []
+
+    def train(examples: Examples, rows: None, settings: Settings) -> Towers:
+        assert rows is None
+        seen.append(examples)
+        return random_towers(settings.seed, examples.vocabulary_size)
+
+    monkeypatch.setattr(twins, "train", train)
+    with closing(tenant.open_store()) as store, LogReader(tenant.log_path) as log:
+        sources = sources_of(store, log)
+        found, vocabulary = survey(sources), store.vocabulary()
+        made = twins.train_twins(sources, found, vocabulary, Settings(), now_ms=NOW)
+        assert made is not None
+        whole = sum(1 for frame in log.frames() if frame.kind in twins._ANONYMOUS)
+        times: list[set[int]] = [set() for _ in range(twins.TWINS)]
+        for frame in log.frames():
+            if frame.kind in twins._ANONYMOUS:
+                times[fold_number(frame, found) % twins.TWINS].add(frame.time_ms)
+    assert len(made) == twins.TWINS
+    for part, examples in enumerate(seen):
+        assert not times[part] & set(examples.time_ms.tolist())
+    # Each moment is left out of one training, and in all others.
+    assert sum(len(examples) for examples in seen) == (twins.TWINS - 1) * whole
+    assert min(len(part) for part in times) > whole / twins.TWINS / 2
+    assert np.unique([len(examples) for examples in seen]).size > 1
+
+
+def test_how_a_model_was_trained_is_known_from_its_report() -> None:
+    from dataclasses import asdict
+
+    settings = Settings(seed=4, epochs=3)
+    report = {"origin": "trained", "settings": json.loads(json.dumps(asdict(settings)))}
+    assert twins.settings_of(report) == settings
+    assert twins.settings_of({**report, "origin": "imported"}) is None
+    assert twins.settings_of({}) is None
+    assert twins.settings_of({"settings": {"shape": {}, "older": 1}}) is None
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said(Verdict("m", "f", False, NOW, ()), "state", 10)
+
+
+def test_a_verdict_holds_while_nothing_changed(said: Said) -> None:
+    day = 24 * 3_600_000
+    assert said.holds("state", 10, NOW + 100 * day)
+    assert not said.holds("other", 10, NOW)
+    assert said.holds("state", 11, NOW + day - 1), "one that passed may be a day behind the log"
+    assert not said.holds("state", 11, NOW + day)
+    unknown = replace(said.verdict, checks=(asking_check(),))
+    assert not replace(said, verdict=unknown).holds("state", 11, NOW)
+
+
+def asking_check() -> Any:
+    from genome_server.gate.rules import Check, State
+
+    return Check("leak", State.CANNOT_TELL, "")
