@@ -35,6 +35,7 @@ SECTIONS = (
     "neighbours",
     "segments",
     "foresee",
+    "towers",
     "segment",
     "things",
     "offpolicy",

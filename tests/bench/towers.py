@@ -26,8 +26,9 @@ from tests.bench import foresee_sets as sets
 from tests.bench.figures import Figures
 
 FAILURES: Final = 6
-LEARNED: Final = 40_000
-ASKED: Final = 2_000
+# Events that are learned from and asked about; of a short look, fewer.
+LONG: Final = (40_000, 2_000)
+SHORT: Final = (4_000, 400)
 _STRONGEST: Final = 24
 _TINY: Final = 1e-12
 
@@ -117,18 +118,18 @@ def _softened(logits: Array, happened: Ints) -> Array:
     return best
 
 
-def _asked_and_learned(events: Events, cuts: sets.Cuts) -> tuple[Ints, Ints]:
+def _learned_and_asked(events: Events, cuts: sets.Cuts, form: tuple[int, int]) -> tuple[Ints, Ints]:
     there = events.symbol != NOTHING
     learned = np.flatnonzero(there & (events.hour <= cuts.fitting))
-    newest = np.argsort(events.hour[learned], kind="stable")[-LEARNED:]
+    newest = np.argsort(events.hour[learned], kind="stable")[-form[0] :]
     late = np.flatnonzero(there & (events.hour > cuts.fitting) & (events.hour <= cuts.test))
-    return np.sort(learned[newest]), late[:: max(1, len(late) // ASKED)]
+    return np.sort(learned[newest]), late[:: max(1, len(late) // form[1])]
 
 
 def measure(one: sets.Set, cuts: sets.Cuts, figures: Figures) -> None:
     """Accuracy and log loss of both, and the interval of the difference of the losses."""
     events = one.events
-    learned, asked = _asked_and_learned(events, cuts)
+    learned, asked = _learned_and_asked(events, cuts, LONG if figures.long else SHORT)
     wanted = np.zeros(len(events), bool)
     wanted[asked] = True
     hours = np.sort(events.hour[events.hour <= cuts.fitting])
@@ -152,17 +153,17 @@ def measure(one: sets.Set, cuts: sets.Cuts, figures: Figures) -> None:
     happened = events.symbol[asked]
     told = {"counts": counts, "towers": _softened(np.array(logits), happened)}
     losses = {}
-    figures.add(f"foresee.{one.name}.before_test.cases", len(asked), "cases")
+    figures.add(f"towers.{one.name}.cases", len(asked), "cases")
     for name, chances in told.items():
         right = chances.argmax(axis=1) == happened
         given = np.maximum(chances[np.arange(len(asked)), happened], _TINY)
         losses[name] = -np.log(given)
-        prefix = f"foresee.{one.name}.before_test"
+        prefix = f"towers.{one.name}"
         figures.add(f"{prefix}.accuracy_at_1.{name}", float(right.mean()), "share")
         figures.add(f"{prefix}.log_loss.{name}", float(losses[name].mean()), "nats")
     low, high = interval(losses["towers"] - losses["counts"], events.who[asked])
-    figures.add(f"foresee.{one.name}.before_test.counts_gain.low", low, "nats")
-    figures.add(f"foresee.{one.name}.before_test.counts_gain.high", high, "nats")
+    figures.add(f"towers.{one.name}.counts_gain.low", low, "nats")
+    figures.add(f"towers.{one.name}.counts_gain.high", high, "nats")
 
 
 def run(figures: Figures) -> None:
