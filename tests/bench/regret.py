@@ -4,12 +4,12 @@
     python -m tests.bench --only regret --long    three seeds: the figures of the documentation
 
 Regret is exact: the chance of the best offer less that of the one shown, in acceptances lost per
-1,000 decisions. The plot goes to build/regret.svg.
+1,000 decisions. The plot goes to build/regret.svg. What was played is kept, see `regret_runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,21 +17,10 @@ import numpy as np
 
 from examples.datasets import DataSetMissing
 from tests.bench.figures import ROOT, Figures
-from tests.bench.regret_house import DEFAULT, GREEDY, NOTHING, ONLY_SEGMENTS, House
-from tests.bench.regret_loop import Judge, Oracle, Policy, Random, play
 from tests.bench.regret_plot import plot
-from tests.bench.regret_wabbit import Setting, Wabbit
-from tests.bench.world import coupon, rewards
-from tests.bench.world.covariates import Covariates, Floats
-from tests.bench.world.stream import make_stream
-from tests.bench.world.truth import make_world
+from tests.bench.regret_runs import POLICIES, Run, played
+from tests.bench.world.covariates import Floats
 
-BEGIN_MS: Final = 1_772_409_600_000  # 2026-03-02, a Monday
-PEOPLE, DEVICES = 300, 200
-#: Not a default: what becomes of ours where it explores a tenth as much.
-CALMER: Final = {"explorer": "squarecb", "gamma": 1000.0, "floor": 0.01}
-#: What the rival was set up with was found on the world of another seed, see the documentation.
-BEST_OF_WABBIT: Final = Setting()
 PLOT: Final = ROOT / "build" / "regret.svg"
 
 
@@ -47,34 +36,18 @@ class Form:
 SHORT: Final = Form((1,), 3, 300)
 OTHER: Final = Form((1,), 7, 700)
 LONG: Final = Form((1, 2, 3), 7, 700)
-
-POLICIES: Final[Mapping[str, Callable[[Judge], Policy]]] = {
-    "oracle": Oracle,
-    "random": Random,
-    "vw": lambda judge: Wabbit(judge, BEST_OF_WABBIT),
-    "ours": lambda judge: House(judge, DEFAULT),
-    "segments": lambda judge: House(judge, DEFAULT, ONLY_SEGMENTS),
-    "nothing": lambda judge: House(judge, DEFAULT, NOTHING),
-    "greedy": lambda judge: House(judge, GREEDY),
-    "calmer": lambda judge: House(judge, CALMER),
-}
+FEWER: Final = ("random", "vw", "ours", "segments", "nothing")
 
 
-def played(
-    form: Form,
-    names: Sequence[str] = tuple(POLICIES),
-    covariates: Callable[[], Covariates] = coupon.covariates,
+def lost_by(
+    form: Form, names: Sequence[str] = tuple(POLICIES), world: str = "coupon"
 ) -> dict[str, list[Floats]]:
     """What each policy lost in each moment of each seed, float64[n]. Raises DataSetMissing."""
-    found: dict[str, list[Floats]] = {name: [] for name in names}
-    real = covariates()
-    for seed in form.seeds:
-        world = make_world(real, seed, BEGIN_MS, form.days)
-        judge = Judge.of(make_stream(world, seed, form.per_day, PEOPLE, DEVICES))
-        for name in names:
-            found[name].append(judge.regret(play(judge, POLICIES[name](judge))))
-            print(f"    seed {seed} {name:<10} {1000 * found[name][-1].mean():8.1f}", flush=True)
-    return found
+    runs = [
+        Run(world, seed, form.days, form.per_day, name) for seed in form.seeds for name in names
+    ]
+    found = played(runs)
+    return {name: [found[run] for run in runs if run.policy == name] for name in names}
 
 
 def tell(figures: Figures, world: str, found: Mapping[str, Sequence[Floats]]) -> None:
@@ -108,7 +81,7 @@ def run(figures: Figures) -> None:
     """Play all policies on the same streams."""
     form = LONG if figures.long else SHORT
     try:
-        found = played(form)
+        found = lost_by(form)
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
         return
@@ -117,7 +90,7 @@ def run(figures: Figures) -> None:
     if not figures.long:
         return
     try:
-        found = played(OTHER, ("random", "vw", "ours", "segments", "nothing"), rewards.covariates)
+        found = lost_by(OTHER, FEWER, "rewards")
     except DataSetMissing as missing:
         print(f"  left out: {missing}")
         return

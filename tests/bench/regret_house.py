@@ -1,12 +1,14 @@
 """Our side of the closed loop: a real home of a server, and hundreds of devices.
 
-Every night the server builds the genomes out of its log, trains on it, and publishes; a device
-takes that when it next has a line. So a decision is made by a model of last night or older, and the
-genome of its person knows what was heard at that device since. Nothing here knows the truth.
+What a device sends is in the log when it has a line. Every hour the server asks whether a training
+is due (`train --if-due`), and where it is builds genomes out of its log, trains and publishes; so
+it does every night, trained or not, for the genomes and the offers of tomorrow. A device takes that
+when it next has a line: it decides by a model of hours ago, and the genome of its person knows what
+was heard at that device since. Nothing here knows the truth.
 
-Left out of what a real house does: the evaluation beside each training (it changes nothing that is
-published), and the stream by which answers elsewhere reach a device within a second; here they come
-with the rows of the night.
+Left out of what a real house does: the evaluation beside each training and the gate that asks it
+(they decide whether a model is published, and never change one), and the stream by which answers
+elsewhere reach a device within a second; here they come with the rows of a release.
 """
 
 from __future__ import annotations
@@ -31,23 +33,26 @@ from genome_server.dna_file import add_profile_namespaces
 from genome_server.dna_words import default_text
 from genome_server.errors import Refused
 from genome_server.genomes.build import build
+from genome_server.genomes.rows import needed_schema
 from genome_server.home import Home
 from genome_server.learning import job
+from genome_server.learning.due import Trained, count_answers
+from genome_server.learning.due import judge as judge_due
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.train import Settings, train
-from genome_server.log import Batch, Committer, LogReader
+from genome_server.log import Committer, LogReader
 from genome_server.models.shelf import save_model
 from genome_server.releases.check import load_as_device
 from genome_server.releases.publish import part_content, publish
 from genome_server.setup import set_up
 from genome_server.store.rows import CustomerRow
 from tests.bench.regret_devices import AGREED, PLACEMENT, Device, Published, Shown
-from tests.bench.regret_loop import Judge
+from tests.bench.regret_loop import Judge, is_night
 from tests.bench.world.covariates import Ints
 from tests.bench.world.truth import DAY_MS, Offer
 
-#: As the documents about placements show it: the default slope, and a tenth spread evenly.
-DEFAULT: Final[Mapping[str, Any]] = {"explorer": "squarecb", "gamma": 100.0, "floor": 0.1}
+#: What a placement gets that says that it explores and nothing of how.
+DEFAULT: Final[Mapping[str, Any]] = {"explorer": "squarecb"}
 GREEDY: Final[Mapping[str, Any]] = {"explorer": "greedy"}
 SEGMENTS: Final = 8
 _FULL_Q8: Final = 256
@@ -89,7 +94,7 @@ class House:
         set_up(self._tenant)
         self._now_ms = world.begin_ms
         self._committer = Committer(self._tenant.log_path, now_ms=lambda: self._now_ms)
-        self._arrived: list[Batch] = []
+        self._trained: Trained | None = None
         people = world.real.people
         self._subjects = [_subject(number) for number in range(len(people))]
         self._contexts: dict[int, Context] = {}
@@ -107,6 +112,8 @@ class House:
                 for subject, markers in zip(self._subjects, facts, strict=True)
             )
         newest = self._publish(trained=False)
+        with closing(self._tenant.open_store()) as store:
+            self._schema = needed_schema(store)
         personal = self.knows != NOTHING
         self._devices = [
             Device(f"device-{number}", number, newest, personal, self.knows.history)
@@ -131,15 +138,14 @@ class House:
         """The device reports, and takes what is newest."""
         batch = self._devices[device].sync(self._newest, at_ms)
         if batch is not None:
-            self._arrived.append(batch)
+            self._now_ms = at_ms
+            self._committer.submit(batch).result()
 
-    def night(self, at_ms: int) -> None:
-        """Build, train, publish."""
+    def hour(self, at_ms: int) -> None:
+        """Train where it is due; build and publish then, and every night."""
         self._now_ms = at_ms
-        for done in [self._committer.submit(batch) for batch in self._arrived]:
-            done.result()
-        self._arrived.clear()
-        self._publish(trained=self._train())
+        if self._train() or is_night(at_ms):
+            self._publish(trained=self._trained is not None)
 
     def close(self) -> None:
         """Remove the home."""
@@ -155,7 +161,12 @@ class House:
         return [(f"segment:{label}",) for label in segments_of(people)]
 
     def _train(self) -> bool:
-        """Learn from the log; False where there is too little to learn from."""
+        """Learn from the log where that is due; False where it is not, or there is too little."""
+        with LogReader(self._tenant.log_path) as log:
+            answers = count_answers(log, self._schema, self._trained)
+            events = log.end()
+        if not judge_due(answers, self._trained, self._now_ms).due:
+            return False
         with closing(self._tenant.open_store()) as store:
             self._build(store)
             examples, counts, vocabulary = job._gather(
@@ -170,9 +181,10 @@ class House:
                 vocabulary_lineage=vocabulary.lineage,
                 vocabulary_size=len(vocabulary),
                 trained_ms=examples.newest_ms,
-                auc_by_person=None,
+                examples=len(examples),
             )
             save_model(self._tenant.models_dir, store, tower_model(towers, facts), {})
+        self._trained = Trained(self._now_ms, answers, events)
         return True
 
     def _build(self, store: Any) -> None:

@@ -1,7 +1,7 @@
 """One policy over one stream: it decides, answers come late or never, and regret is exact.
 
 A policy is told no truth. It is asked for an offer among those that are there; later it hears what
-became of it at the device that showed it, is told when a device has a line, and that it is night.
+became of it at the device that showed it, is told when a device has a line, and of each full hour.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from tests.bench.world.covariates import Floats, Ints
 from tests.bench.world.stream import Stream
-from tests.bench.world.truth import DAY_MS, HOUR_MS
+from tests.bench.world.truth import HOUR_MS
 
-#: When the server builds, trains and publishes.
-NIGHT_MS: Final = 3 * HOUR_MS
-_NIGHT, _SYNC, _HEARD, _MOMENT = range(4)
+#: The quiet hour of a server: what it does once a day, it does then.
+NIGHT: Final = 3
+_HOUR, _SYNC, _HEARD, _MOMENT = range(4)
 
 
 class Policy(Protocol):
@@ -39,8 +39,8 @@ class Policy(Protocol):
         """A device has a line."""
         ...
 
-    def night(self, at_ms: int) -> None:
-        """The server has its quiet hour."""
+    def hour(self, at_ms: int) -> None:
+        """An hour is full."""
         ...
 
     def close(self) -> None:
@@ -92,16 +92,14 @@ def play(judge: Judge, policy: Policy) -> Ints:
         (at, _MOMENT, next(order), moment, "") for moment, at in enumerate(stream.at_ms.tolist())
     ]
     due += [(at, _SYNC, next(order), device, "") for at, device in stream.syncs]
-    due += [
-        (at, _NIGHT, next(order), 0, "") for at in range(begin + NIGHT_MS + DAY_MS, end, DAY_MS)
-    ]
+    due += [(at, _HOUR, next(order), 0, "") for at in range(begin + HOUR_MS, end, HOUR_MS)]
     heapq.heapify(due)
     shown = np.full(len(stream), -1, np.int64)
     try:
         while due:
             at, what, _, which, kind = heapq.heappop(due)
-            if what == _NIGHT:
-                policy.night(at)
+            if what == _HOUR:
+                policy.hour(at)
             elif what == _SYNC:
                 policy.sync(which, at)
             elif what == _HEARD:
@@ -119,6 +117,11 @@ def play(judge: Judge, policy: Policy) -> Ints:
     return shown
 
 
+def is_night(at_ms: int) -> bool:
+    """Whether the quiet hour of the server begins."""
+    return at_ms // HOUR_MS % 24 == NIGHT
+
+
 class Deaf:
     """A policy that learns nothing."""
 
@@ -128,7 +131,7 @@ class Deaf:
     def sync(self, device: int, at_ms: int) -> None:
         """Nothing."""
 
-    def night(self, at_ms: int) -> None:
+    def hour(self, at_ms: int) -> None:
         """Nothing."""
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edge_sdk.dna.markers import time_markers
 from tests.bench.regret_history import Histories
-from tests.bench.regret_loop import Judge
+from tests.bench.regret_loop import Judge, is_night
 from tests.bench.world.covariates import Ints
 from tests.bench.world.stream import TAKEN
 from tests.bench.world.truth import DAY_MS, HOUR_MS
@@ -108,10 +108,11 @@ class Wabbit:
             if moment not in self._settled and heard_ms <= shown_ms + WINDOW_MS:
                 self._learn(moment, taken=kind == TAKEN)
 
-    def night(self, at_ms: int) -> None:
-        """Learn all of it again, where it is set up so."""
+    def hour(self, at_ms: int) -> None:
+        """Learn all of it again at night, where it is set up so."""
         self._close_windows(at_ms)
-        if not self._setting.replays:
+        first_day = at_ms < self._world.begin_ms + DAY_MS
+        if first_day or not self._setting.replays or not is_night(at_ms):
             return
         self._model.finish()
         self._model = self._fresh()

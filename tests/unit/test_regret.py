@@ -13,7 +13,7 @@ from tests.bench.regret_house import (
     House,
     segments_of,
 )
-from tests.bench.regret_loop import Deaf, Judge, Oracle, Random, play
+from tests.bench.regret_loop import Deaf, Judge, Oracle, Random, is_night, play
 from tests.bench.regret_plot import plot
 from tests.bench.world.covariates import Ints
 from tests.bench.world.stream import make_stream
@@ -33,8 +33,8 @@ class First(Deaf):
     def hear(self, moment: int, kind: str, at_ms: int) -> None:
         self.told.append(("hear", at_ms))
 
-    def night(self, at_ms: int) -> None:
-        self.told.append(("night", at_ms))
+    def hour(self, at_ms: int) -> None:
+        self.told.append(("hour", at_ms))
 
 
 class Wrong(First):
@@ -72,7 +72,9 @@ def test_a_policy_is_told_in_order_of_time_and_not_before_it_happened(judge: Jud
     times = [at for _, at in first.told]
     assert times == sorted(times)
     assert sum(what == "decide" for what, _ in first.told) == len(judge.stream)
-    assert sum(what == "night" for what, _ in first.told) == 5
+    hours = [at for what, at in first.told if what == "hour"]
+    assert len(hours) == 6 * 24 - 1
+    assert sum(map(is_night, hours)) == 6
     assert any(what == "hear" for what, _ in first.told)
 
 

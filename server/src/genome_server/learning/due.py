@@ -83,14 +83,14 @@ def look(tenant: Tenant, now_ms: int) -> Due:
         schema = needed_schema(store)
         last = last_trained(model.report for model in list_models(tenant.models_dir, store))
         try:
-            answers = _answers(log, schema, last)
+            answers = count_answers(log, schema, last)
         except ValueError:  # another log: it has no batch that ends where the last one was read to
             last = Trained(last.at_ms, 0, 0) if last is not None else None
-            answers = _answers(log, schema, last)
+            answers = count_answers(log, schema, last)
     return judge(answers, last, now_ms)
 
 
-def _answers(log: LogReader, schema: DnaSchema, last: Trained | None) -> int:
+def count_answers(log: LogReader, schema: DnaSchema, last: Trained | None) -> int:
     """The answers in the log, counting from where the last training had read to."""
     if last is not None and last.events > log.end():
         raise ValueError("the log is shorter than it was")
