@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from edge_sdk.dna.schema import HOUR_MS
 from examples.adapters import coupon
 from examples.datasets import DataSetMissing
 from genome_server.home import Home
@@ -62,13 +63,14 @@ class Asked(_Loader):
     known = 0
 
     def _learn(self, life: _Life) -> None:
-        moments = sorted(life.moments, key=lambda moment: moment.time_ms)
-        asked = moments[max(AFTER) : max(AFTER) + _ASKED]
+        answers = sorted(life.told, key=lambda one: one.at_ms)
+        asked = answers[max(AFTER) : max(AFTER) + _ASKED]
         if not asked:
             self._number += 1  # persons keep their numbers
             return
         imprints = sorted(life.imprints, key=lambda one: one[1].visible_ms)
-        before = [one for one in imprints if one[1].visible_ms < asked[0].before_ms]
+        hour_ms = asked[0].at_ms // HOUR_MS * HOUR_MS
+        before = [one for one in imprints if one[1].visible_ms < hour_ms]
         if len(before) < max(AFTER):
             raise ValueError("an answer that left no imprint, or two in one hour")
         super()._learn(_Life(before[len(before) - self.known :], asked, life.ids))
