@@ -175,8 +175,9 @@ def test_options_choose_what_counts_and_when(shop: Shop) -> None:
     early = shop.json("lobby", "--kind", "buy", "--until", "2026-06-08T20:00")
     assert sum(persons(early)) == pytest.approx(PEOPLE // 2, abs=1)
     assert early["under_way"] == pytest.approx(PEOPLE // 2, abs=1)
-    known = shop.json("lobby", "--kind", "buy", "--until", "2026-06-02T14:00", "--days", "0.5")
-    assert known["shown"]["did"] == 0, "what was done afterwards is not known yet"
+    then = shop.json("lobby", "--kind", "buy", "--until", "2026-06-01T20:00", "--days", "0.25")
+    assert (sum(persons(then)), then["under_way"]) == (PEOPLE // 4 + 1, PEOPLE // 4 - 1)
+    assert then["balance"][0]["persons"] == PEOPLE // 2, "nobody else has come by then"
     assert shop.json("lobby", "--kind", "buy", "--own-products")["shown"]["did"] > 0
 
 

@@ -96,8 +96,9 @@ def test_linked_ids_are_one_person_with_the_doings_of_both() -> None:
 
 def test_only_what_ids_did_that_agreed_to_learning_counts() -> None:
     log = Log()
-    for name in ("ann", "bob", "card", "eve"):
+    for name in ("ann", "bob", "eve"):
         log.met(name, 1)
+    log.met("card", 0.5, held=True)
     log.link("ann", "card")
     customers = agreed("ann") | {
         who("bob"): CustomerRow(who("bob"), consents=CONSENT_PERSONALISATION),
