@@ -112,7 +112,7 @@ def test_a_model_that_falls_is_taken_back_by_itself(house: House, handout: Path)
         model = said_by(house, "models", "import", file)["model"]
         own = said_by(house, "models", "promote", model)["was"]
         # What guests accept here they accept at once: a first look after some seconds will do.
-        watched = ("--share", "50%", "--watch", "--first-look", 0.06)
+        watched: tuple[object, ...] = ("--share", "50%", "--watch", "--first-look", 0.06)
         # The gate finds out beforehand; here it is the canary's turn.
         watched += ("--despite-gate", "to see the canary take it back")
         said = said_by(house, "publish", *watched)
