@@ -63,7 +63,7 @@ $(VENV)/.rivals: $(VENV)/.done pyproject.toml constraints.txt
 	@touch $@
 
 # Builds are measured on Spark, too, where Java is.
-bench: $(VENV)/.rivals $(if $(filter build,$(or $(ONLY),build)),$(if $(shell command -v java),$(VENV)/.spark)) ## figures; LONG=1 for those of many minutes, too; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|regret|model|places|routine|regions|neighbours|segments|foresee|towers|segment|things|offpolicy|build
+bench: $(VENV)/.rivals $(if $(filter build,$(or $(ONLY),build)),$(if $(shell command -v java),$(VENV)/.spark)) ## figures; LONG=1 for those of many minutes, too; ONLY=decide|rivals|during_sync|cold|sync|audience|workers|fanout|ingest|bulk|loop|regret|model|places|routine|regions|neighbours|segments|foresee|towers|segment|things|offpolicy|value|build
 	$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(LONG),--long)
 
 drill: $(VENV)/.done ## faults on purpose; ONLY=name N=rounds SEED=n ROUND=k SHORT=1

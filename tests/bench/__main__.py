@@ -39,6 +39,7 @@ SECTIONS = (
     "segment",
     "things",
     "offpolicy",
+    "value",
     "build",
 )
 #: What a section is taken with: our decisions beside those of what a user would pick instead.

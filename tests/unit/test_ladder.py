@@ -20,6 +20,7 @@ from genome_server.store.protocol import CustomerRow
 from genome_server.value.ladder import LEAST_PERSONS, Showings, enough, told
 from genome_server.value.pricing import Rung
 from genome_server.value.rungs import measure
+from genome_server.value.tiring import ask
 from tests.serving import AGREED, make_home, now_ms
 from tests.unit.server_shell import Shell
 
@@ -155,3 +156,21 @@ def test_the_command_measures_rungs_and_asks_the_model(tmp_path: Path) -> None:
     assert "enough" in shell.call("offers", "ladder", "latte", "--customer", "c1").output
     refused = shell.call("offers", "ladder", "late", code=1).output
     assert "did you mean 'latte'?" in refused
+
+
+def test_the_command_says_what_showing_again_brings(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, made=False)
+    cafe(shell)
+    with closing(shell.tenant.open_store()) as store:
+        later = now_ms() + 86_400_000
+        found = ask(shell.tenant, store, "latte-40", 86_400_000, later, lambda *_, **__: None)
+    assert (found.times[0].showings, found.times[0].persons) == (30, 30)
+    assert found.times[0].chance is not None
+    assert found.times[0].chance[0] == pytest.approx(0.5)
+    assert found.pause_h is None
+    said = shell.json("offers", "saturation", "latte-40")
+    assert [row["least"] for row in said["times"]] == [0, 1, 2, 3, 4, 7]
+    text = shell.call("offers", "saturation", "latte-40").output
+    assert "too few were shown it again" in text
+    assert "latte-400" not in shell.call("offers", "saturation", "latte-4", code=1).output
+    assert "was not shown yet" in shell.call("offers", "saturation", "taxi", code=1).output

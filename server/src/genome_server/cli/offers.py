@@ -11,6 +11,7 @@ import click
 
 from genome_server.cli.offer_stops import pause, resume, stops
 from genome_server.cli.offers_ladder import command as ladder
+from genome_server.cli.offers_saturation import command as saturation
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import Refused
 
@@ -30,6 +31,7 @@ command.add_command(pause)
 command.add_command(resume)
 command.add_command(stops)
 command.add_command(ladder)
+command.add_command(saturation)
 
 
 @command.command("check")

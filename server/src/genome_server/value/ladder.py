@@ -129,14 +129,15 @@ def _measure(rungs: Sequence[Rung], showings: Showings, inside: Flags) -> tuple[
             by_person = np.bincount(where, weights=weight)
             alike = float(by_person.sum() ** 2 / (by_person**2).sum())
             rate = float((weight * showings.success[rows]).sum() / weight.sum())
-            chance = (rate, *_wilson(rate, alike))
+            chance = (rate, *wilson(rate, alike))
             ends = sorted(one * rung.worth for one in chance[1:])
             margin = (rate * rung.worth, ends[0], ends[1])
         found.append(Figure(len(rows), len(persons), successes, chance, margin))
     return tuple(found)
 
 
-def _wilson(rate: float, n: float) -> tuple[float, float]:
+def wilson(rate: float, n: float) -> tuple[float, float]:
+    """Limits of a share that `n` independent trials gave."""
     square = NORMAL**2
     middle = (rate + square / (2 * n)) / (1 + square / n)
     half = NORMAL / (1 + square / n) * math.sqrt(rate * (1 - rate) / n + square / (4 * n * n))
