@@ -63,11 +63,12 @@ ANSWERS: Final = ("answer:yes", "answer:no")
 GUESTS: Final = 250
 DECISIONS: Final = 900
 IMPORTED: Final = 200
+GAMMA, FLOOR = 20, 0.2
 SCREEN: Final = {
     "id": "screen",
     "explorer": "squarecb",
-    "gamma": 20,
-    "floor": 0.2,
+    "gamma": GAMMA,
+    "floor": FLOOR,
     "outcome_window_hours": 2,
 }
 _BATCH: Final = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.engine.policy import ONE, P, Scorer, SquareCB
+from edge_sdk.engine.scoring import open_scorer
 from genome_server.cli import cli
 from genome_server.documents import placement_spec
 from genome_server.errors import Refused
 from genome_server.gate import ask as asking
-from genome_server.gate import run, twins
-from genome_server.gate.kept import Said, limits, page_path, verdicts
-from genome_server.gate.rules import Outcome, Verdict
+from genome_server.gate import kept, run, twins
+from genome_server.gate.heard import releases_of
+from genome_server.gate.kept import limits, page_path, verdicts
+from genome_server.gate.rules import Limits, Outcome, Verdict
+from genome_server.gate.weigh import Beside, weigh
 from genome_server.home import Tenant
 from genome_server.learning.examples import Examples
 from genome_server.learning.job import sources_of
@@ -27,9 +31,12 @@ from genome_server.learning.towers import Towers, random_towers
 from genome_server.learning.train import Settings
 from genome_server.log import LogReader
 from genome_server.models.shelf import load_model, roll_back_model
-from genome_server.offpolicy.past import fold_number
+from genome_server.offpolicy.past import fold_number, read_past
+from genome_server.offpolicy.target import Asked, Decisions, Said, rebuild, scores_of, scoring_of
 from genome_server.releases.publish import publish
 from tests.gate_town import (
+    FLOOR,
+    GAMMA,
     HALF,
     NOW,
     OFFERS,
@@ -38,6 +45,7 @@ from tests.gate_town import (
     TRUTH,
     Likes,
     copy_town,
+    model,
     take,
 )  # fmt: skip
 
@@ -68,8 +76,8 @@ def reason(found: Verdict, name: str) -> str:
 
 
 def test_a_better_model_passes_with_figures_and_pictures(tenant: Tenant) -> None:
-    model = take(tenant, TRUTH)
-    found = verdict(tenant, model)
+    name = take(tenant, TRUTH)
+    found = verdict(tenant, name)
     assert found.outcome is Outcome.PASSED, found.reasons()
     assert set(words(found).values()) == {"pass"}
     assert not found.first
@@ -82,7 +90,7 @@ def test_a_better_model_passes_with_figures_and_pictures(tenant: Tenant) -> None
     snips = gain["estimates"]["snips"]["value"]
     assert sum(one["gain"] for one in offers) == pytest.approx(snips), "the parts add up"
     assert sum(one["after"] for one in offers) == pytest.approx(1)
-    page = page_path(tenant.models_dir, model).read_text()
+    page = page_path(tenant.models_dir, name).read_text()
     assert page.count("<svg") == 3
     for told in ("It passes the gate.", "known customers", *OFFERS):
         assert told in page
@@ -153,10 +161,10 @@ def test_what_was_said_lately_is_gone_by(tenant: Tenant, monkeypatch: pytest.Mon
         return judge(*args, **named)
 
     monkeypatch.setattr(asking, "judge", counting)
-    model = take(tenant, TRUTH)
+    name = take(tenant, TRUTH)
     dry = publish(tenant, dry_run=True, now_ms=NOW)
     assert dry.gate is Outcome.PASSED
-    assert not verdicts(tenant.models_dir, model), "a dry run writes nothing"
+    assert not verdicts(tenant.models_dir, name), "a dry run writes nothing"
     assert publish(tenant, share=0.1, now_ms=NOW).gate is Outcome.PASSED
     assert len(asked) == 2
     offer = {"id": "taxi", "dna": ["service:taxi"]}
@@ -195,18 +203,103 @@ def test_what_cannot_be_told_goes_out_to_a_watched_share_only(tenant: Tenant) ->
 
 def test_what_is_published_all_the_same_is_remembered(tenant: Tenant) -> None:
     root = ["--home", str(tenant.dir.parent.parent)]
-    model = take(tenant, FLAT)
+    name = take(tenant, FLAT)
     dry = CliRunner().invoke(cli, [*root, "publish", "--dry-run", "--despite-gate", "a trial"])
     assert dry.exit_code == 0, dry.output
-    assert not verdicts(tenant.models_dir, model)
+    assert not verdicts(tenant.models_dir, name)
     done = CliRunner().invoke(cli, [*root, "publish", "--despite-gate", "a trial of ours"])
     assert done.exit_code == 0, done.output
     assert "despite the gate: off-policy: it is worse" in done.output
-    shown = CliRunner().invoke(cli, [*root, "--json", "models", "show", model])
-    kept = json.loads(shown.stdout)["gate"]
-    assert [(one["outcome"], one["despite"]) for one in kept] == [("stopped", "a trial of ours")]
-    text = CliRunner().invoke(cli, [*root, "models", "show", model]).output
+    shown = CliRunner().invoke(cli, [*root, "--json", "models", "show", name])
+    found = json.loads(shown.stdout)["gate"]
+    assert [(one["outcome"], one["despite"]) for one in found] == [("stopped", "a trial of ours")]
+    text = CliRunner().invoke(cli, [*root, "models", "show", name]).output
     assert "published all the same: a trial of ours" in text
+
+
+@dataclass
+class Weighing:
+    """Decisions of the town, and what three models would have done in them."""
+
+    decisions: Decisions
+    truth: Said
+    half: Said
+    flat: Said
+    scorers: dict[str, Scorer]
+
+    def of(
+        self, candidate: Said, learned: tuple[int | None, int | None], *twins: Said | None
+    ) -> Beside:
+        made = iter(twins)
+        return weigh(
+            self.decisions, candidate, self.half, learned=learned, limits=Limits(),
+            twins=lambda: next(made, None), twins_in_force=lambda: next(made, None),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weighing(tmp_path_factory: pytest.TempPathFactory) -> Weighing:
+    tenant = copy_town(tmp_path_factory.mktemp("weighing"), tmp_path_factory)
+    with closing(tenant.open_store()) as store, LogReader(tenant.log_path) as log:
+        sources, vocabulary = sources_of(store, log), store.vocabulary()
+        past, _ = read_past(sources, survey(sources), vocabulary, now_ms=NOW)
+        again, _ = rebuild(past, releases_of(tenant, store), vocabulary)
+        decisions = Decisions(again, vocabulary)
+        scorers = {
+            name: open_scorer(model(store, likes), vocabulary)
+            for name, likes in (("truth", TRUTH), ("half", HALF), ("flat", FLAT))
+        }
+        said = [decisions.ask(Asked([scorer], {})) for scorer in scorers.values()]
+    return Weighing(decisions, said[0], said[1], said[2], scorers)
+
+
+def test_what_is_estimated_is_what_is_true(weighing: Weighing) -> None:
+    # The truth is a model, and every offer is worth 1: its scores are what each would earn.
+    decisions, earned = weighing.decisions, {"truth": 0.0, "half": 0.0, "flat": 0.0}
+    explores = SquareCB(GAMMA, FLOOR)
+    release = decisions.rebuilt[0].release
+    scorings = {
+        name: scoring_of(scorer, release, release.vocabulary)
+        for name, scorer in weighing.scorers.items()
+    }
+    for one in decisions.rebuilt:
+        true = scores_of(one, scorings["truth"]) / ONE
+        for name, scoring in scorings.items():
+            odds = explores.distribution(scores_of(one, scoring)) / P
+            earned[name] += float(odds @ true) / len(decisions)
+    for candidate, name in ((weighing.truth, "truth"), (weighing.flat, "flat")):
+        answer = weighing.of(candidate, (TRAINED, TRAINED)).weighed.answer
+        gain = earned[name] - earned["half"]
+        assert abs(gain) > 0.03
+        for by in ("ips", "snips", "dr"):
+            estimate = answer.estimates[by]
+            assert estimate.low <= gain <= estimate.high, by
+
+
+def test_a_model_is_judged_by_what_it_has_not_learned(weighing: Weighing) -> None:
+    truth, half, flat = weighing.truth, weighing.half, weighing.flat
+    found = weighing.of(truth, (TRAINED, TRAINED))
+    assert "newer than both models" in found.weighed.where
+    assert not found.weighed.flattered
+    assert not found.weighed.harder
+    # Nothing is newer than the candidate, and it has no twins.
+    found = weighing.of(truth, (NOW, TRAINED))
+    assert (found.weighed.flattered, found.weighed.harder) == (True, False)
+    found = weighing.of(truth, (None, None))
+    assert (found.weighed.flattered, found.weighed.harder) == (True, True)
+    # Its twins stand in for it, and what they are worse by counts.
+    found = weighing.of(truth, (NOW, TRAINED), flat)
+    assert "newer than the model in force, by trainings" in found.weighed.where
+    assert found.weighed.answer.estimates["dr"].high < 0
+    assert found.candidate is flat
+    assert not found.weighed.flattered
+    # Neither has seen the persons, where the model in force learned from all decisions as well.
+    found = weighing.of(truth, (NOW, NOW), truth, flat)
+    assert "of the log, by trainings of both" in found.weighed.where
+    assert (found.candidate, found.in_force) == (truth, flat)
+    assert not found.weighed.harder
+    found = weighing.of(truth, (NOW, NOW), truth, None)
+    assert (found.in_force, found.weighed.harder, found.weighed.flattered) == (half, True, False)
 
 
 def test_twins_learn_without_those_whom_they_are_asked_about(
@@ -251,11 +344,11 @@ def test_how_a_model_was_trained_is_known_from_its_report() -> None:
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said(Verdict("m", "f", False, NOW, ()), "state", 10)
+def said() -> kept.Said:
+    return kept.Said(Verdict("m", "f", False, NOW, ()), "state", 10)
 
 
-def test_a_verdict_holds_while_nothing_changed(said: Said) -> None:
+def test_a_verdict_holds_while_nothing_changed(said: kept.Said) -> None:
     day = 24 * 3_600_000
     assert said.holds("state", 10, NOW + 100 * day)
     assert not said.holds("other", 10, NOW)

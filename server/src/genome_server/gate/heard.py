@@ -18,6 +18,7 @@ from genome_server.gate import checks
 from genome_server.gate.rules import Check, Limits, State
 from genome_server.gate.run import InForce
 from genome_server.gate.shown_by import examples_checks
+from genome_server.gate.twins import settings_of, train_twins
 from genome_server.gate.weigh import gained, offered, segments, weigh
 from genome_server.home import Tenant
 from genome_server.learning.dataset import load_examples
@@ -26,7 +27,7 @@ from genome_server.learning.job import Progress, sources_of
 from genome_server.learning.survey import Sources, Survey, survey
 from genome_server.log.reader import LogReader
 from genome_server.models.compare import learned_until
-from genome_server.models.shelf import Model
+from genome_server.models.shelf import Model, report_of
 from genome_server.offpolicy.past import Past, PastCounts, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Rebuilt, Said, rebuild
 from genome_server.releases.publish import manifest_of, part_content
@@ -117,7 +118,7 @@ def _weighed(
 ) -> tuple[list[Check], dict[str, Any]]:
     """What the decisions of the log say of it beside the model in force."""
     with progress("Doing decisions again", len(heard.past)) as advance:
-        rebuilt, why = rebuild(heard.past, _releases(tenant, store), vocabulary, advance)
+        rebuilt, why = rebuild(heard.past, releases_of(tenant, store), vocabulary, advance)
     counts = _counted(heard, rebuilt, why)
     choices = len(heard.past) - why[_NO_CHOICE]
     if not rebuilt or len(rebuilt) < _COMES_OUT * choices:
@@ -138,10 +139,19 @@ def _weighed(
         ours,
         theirs,
         learned=(learned_until(model.content), learned_until(content)),
-        twins=_twins(model, heard, vocabulary, decisions, placements, progress),
+        twins=_twins(model.report, heard, vocabulary, decisions, placements, progress),
+        twins_in_force=_twins(
+            report_of(tenant.models_dir, against.model),
+            heard,
+            vocabulary,
+            decisions,
+            _published(tenant, against),
+            progress,
+            then=True,
+        ),
         limits=limits,
     )
-    parts = segments(decisions, beside, theirs, limits)
+    parts = segments(decisions, beside, limits)
     found = [
         checks.starvation(offered(decisions, ours, theirs), len(rebuilt)),
         checks.segments(parts),
@@ -150,35 +160,38 @@ def _weighed(
     pictures = {
         "decisions": counts,
         "segments": found[1].figures["segments"],
-        "offers": gained(decisions, beside, theirs),
+        "offers": gained(decisions, beside),
     }
     return found, pictures
 
 
 def _twins(
-    model: Model,
+    report: Mapping[str, Any],
     heard: _Log,
     vocabulary: Vocabulary,
     decisions: Decisions,
     placements: Sequence[release_pb2.PlacementSpec],
     progress: Progress,
+    *,
+    then: bool = False,
 ) -> Callable[[], Said | None]:
-    def make() -> Said | None:
-        from genome_server.gate.twins import settings_of, train_twins  # only here: it loads JAX
+    """What makes and asks the twins of a model; `then`: from the log as it was when it was made."""
 
-        settings = settings_of(model.report)
-        if settings is None:
+    def make() -> Said | None:
+        settings, made_ms = settings_of(report), report.get("made_ms")
+        if settings is None or (then and not made_ms):
             return None
+        now_ms = int(made_ms or 0) if then else heard.now_ms
         with progress("Training without those who are asked about", None):
             twins = train_twins(
-                heard.sources, heard.survey, vocabulary, settings, now_ms=heard.now_ms
+                heard.sources, heard.survey, vocabulary, settings, now_ms=now_ms, then=then
             )
         return None if twins is None else decisions.ask(Asked(twins, _explorers(placements)))
 
     return make
 
 
-def _releases(tenant: Tenant, store: Store) -> Callable[[int], Release | None]:
+def releases_of(tenant: Tenant, store: Store) -> Callable[[int], Release | None]:
     """Releases by version, each loaded once; None where one is gone or cannot be read."""
     known: dict[int, Release | None] = {}
     alike: dict[tuple[bytes, ...], Release] = {}

@@ -6,7 +6,7 @@ whom it meets next. It has seen fewer than the model has, and so it is no better
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -20,7 +20,7 @@ from genome_server.errors import Refused
 from genome_server.learning.dataset import load_examples
 from genome_server.learning.export import ModelFacts, tower_model
 from genome_server.learning.job import check_enough
-from genome_server.learning.survey import Sources, Survey
+from genome_server.learning.survey import Sources, Survey, survey
 from genome_server.learning.train import Settings, train
 from genome_server.log.reader import LoggedFrame
 from genome_server.offpolicy.past import fold_number
@@ -53,14 +53,27 @@ def _made(kind: Any, said: Any) -> Any:
 
 
 def train_twins(
-    sources: Sources, found: Survey, vocabulary: Vocabulary, settings: Settings, *, now_ms: int
+    sources: Sources,
+    found: Survey,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    *,
+    now_ms: int,
+    then: bool = False,
 ) -> list[Scorer] | None:
     """A scorer for each part of the persons (`Past.fold` modulo their number), trained without it;
-    None where too little is left to train on."""
+    None where too little is left to train on. `found` is the survey of the whole log.
+
+    `then`: from the log as it was at `now_ms` (Unix), when the model was trained.
+    """
+    frames, known = sources.frames, found
+    if then:
+        frames = partial(_received, sources, now_ms)
+        known = survey(replace(sources, frames=frames))
     twins = []
     for part in range(TWINS):
-        some = replace(sources, frames=partial(_others, sources, found, part))
-        examples, counts = load_examples(some, found, vocabulary, now_ms=now_ms)
+        some = replace(sources, frames=partial(_others, frames, found, part))
+        examples, counts = load_examples(some, known, vocabulary, now_ms=now_ms)
         try:
             check_enough(examples, counts)
         except Refused:
@@ -71,9 +84,16 @@ def train_twins(
     return twins
 
 
-def _others(sources: Sources, found: Survey, part: int) -> Iterator[LoggedFrame]:
-    """The log without what the persons of one part did."""
-    for frame in sources.frames():
+def _received(sources: Sources, now_ms: int) -> Iterator[LoggedFrame]:
+    """The log as it was."""
+    return (frame for frame in sources.frames() if frame.received_ms <= now_ms)
+
+
+def _others(
+    frames: Callable[[], Iterable[LoggedFrame]], found: Survey, part: int
+) -> Iterator[LoggedFrame]:
+    """A log without what the persons of one part did."""
+    for frame in frames():
         everybodys = frame.subject == NOBODY and frame.kind not in _ANONYMOUS
         if everybodys or fold_number(frame, found) % TWINS != part:
             yield frame

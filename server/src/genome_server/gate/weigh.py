@@ -5,8 +5,9 @@ this order, the first that suffices to conclude:
 
 1. decisions newer than all that either model learned from;
 2. of a model that `train` made, with its *twins* in its place: the same training, each time without
-   some of the persons, and each twin asked about those that it was trained without (decisions newer
-   than all that the model in force learned from, and else all);
+   some of the persons, and each twin asked about those that it was trained without. Decisions newer
+   than all that the model in force learned from; and else all, with twins of the model in force in
+   its place (made from the log as it was then), or the model itself where it has none;
 3. all decisions. What that flatters is said, and nothing is concluded in its favour.
 
 Where the model in force may have learned from them it is judged too kindly: a candidate that is no
@@ -16,7 +17,7 @@ worse all the same has passed a harder test, and one that seems worse may not be
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,11 +38,16 @@ Rows = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Beside:
-    """The weighing, and of what: decisions bool[n], and what the candidate would have done."""
+    """The weighing, and of what: decisions bool[n], and what both would have done."""
 
     weighed: Weighed
     rows: Rows
     candidate: Said
+    in_force: Said
+
+
+#: Makes what a model's twins would have done; None where it has none.
+Twins = Callable[[], Said | None]
 
 
 def weigh(
@@ -50,44 +56,47 @@ def weigh(
     in_force: Said,
     *,
     learned: tuple[int | None, int | None],
-    twins: Callable[[], Said | None],
+    twins: Twins,
+    twins_in_force: Twins,
     limits: Limits,
 ) -> Beside:
     """The candidate beside the model in force; `learned` is up to when each learned (Unix ms; None:
-    it does not say), `twins` makes what the candidate's twins would have done (None: it has none),
-    and is called where they are needed."""
+    it does not say). Twins are made where they are needed."""
     ours, theirs = learned
     everything = np.ones(len(decisions), bool)
     beyond = decisions.at_ms > theirs if theirs is not None else ~everything
     newer = beyond & (decisions.at_ms > ours) if ours is not None else ~everything
     found = _tried(decisions, candidate, in_force, newer, "newer than both models", limits)
-    if found is not None and found.weighed.answer.concludes:
+    if found is not None:
         return found
-    whole = _tried(decisions, candidate, in_force, everything, "of the log", limits)
-    assert whole is not None
-    if whole.weighed.answer.concludes and (stands_in := twins()) is not None:
-        for rows, where, harder in (
-            (beyond, "newer than the model in force, each by a training without its person", False),
-            (everything, "of the log, each by a training without its person", True),
-        ):
-            found = _tried(decisions, stands_in, in_force, rows, where, limits, harder=harder)
-            if found is not None and found.weighed.answer.concludes:
-                return found
-    return _marked(whole, flattered=not newer.all(), harder=not beyond.all())
+    whole = _weighed(decisions, candidate, in_force, everything, "of the log", limits)
+    if not whole.weighed.answer.concludes or (ours_apart := twins()) is None:
+        return _marked(whole, flattered=not newer.all(), harder=not beyond.all())
+    where = "newer than the model in force, by trainings without their persons"
+    found = _tried(decisions, ours_apart, in_force, beyond, where, limits)
+    if found is None and (theirs_apart := twins_in_force()) is not None:
+        where = "of the log, by trainings of both without their persons"
+        found = _tried(decisions, ours_apart, theirs_apart, everything, where, limits)
+    if found is None:
+        where = "of the log, by trainings without their persons"
+        found = _weighed(decisions, ours_apart, in_force, everything, where, limits)
+        found = _marked(found, flattered=False, harder=not beyond.all())
+    return found
 
 
 def _tried(
-    decisions: Decisions,
-    candidate: Said,
-    in_force: Said,
-    rows: Rows,
-    where: str,
-    limits: Limits,
-    *,
-    harder: bool = False,
+    decisions: Decisions, candidate: Said, in_force: Said, rows: Rows, where: str, limits: Limits
 ) -> Beside | None:
+    """The weighing, where it concludes."""
     if not rows.any():
         return None
+    found = _weighed(decisions, candidate, in_force, rows, where, limits)
+    return found if found.weighed.answer.concludes else None
+
+
+def _weighed(
+    decisions: Decisions, candidate: Said, in_force: Said, rows: Rows, where: str, limits: Limits
+) -> Beside:
     logged = decisions.logged.rows(rows)
     ours, theirs = _of(candidate.policy, rows), _of(in_force.policy, rows)
     answer = compare(logged, ours, theirs, confidence=limits.confidence)
@@ -95,13 +104,11 @@ def _tried(
     by = "dr" if "dr" in value else "snips"
     amount = value[by].value if by in value else 0.0
     said = f"on {int(rows.sum()):,} decisions {where}"
-    return Beside(Weighed(answer, amount, said, harder=harder), rows, candidate)
+    return Beside(Weighed(answer, amount, said), rows, candidate, in_force)
 
 
 def _marked(found: Beside, *, flattered: bool, harder: bool) -> Beside:
-    old = found.weighed
-    weighed = Weighed(old.answer, old.value, old.where, flattered, harder)
-    return Beside(weighed, found.rows, found.candidate)
+    return replace(found, weighed=replace(found.weighed, flattered=flattered, harder=harder))
 
 
 def _of(policy: Policy, rows: Rows) -> Policy:
@@ -124,7 +131,7 @@ def offered(decisions: Decisions, candidate: Said, in_force: Said) -> list[Offer
     ]
 
 
-def segments(decisions: Decisions, found: Beside, in_force: Said, limits: Limits) -> list[Segment]:
+def segments(decisions: Decisions, found: Beside, limits: Limits) -> list[Segment]:
     """By how much the value changes in each part of the decisions that is large enough to look at:
     placements, known persons and strangers, and the commonest markers of moments that not all have.
 
@@ -137,7 +144,7 @@ def segments(decisions: Decisions, found: Beside, in_force: Said, limits: Limits
         answer = compare(
             decisions.logged.rows(rows),
             _of(found.candidate.policy, rows),
-            _of(in_force.policy, rows),
+            _of(found.in_force.policy, rows),
             confidence=sure,
         )
         gain = answer.estimates.get("dr") or answer.estimates.get("snips")
@@ -169,19 +176,19 @@ def _parts(decisions: Decisions, among: Rows) -> dict[str, Rows]:
     return parts
 
 
-def gained(decisions: Decisions, found: Beside, in_force: Said) -> list[dict[str, Any]]:
+def gained(decisions: Decisions, found: Beside) -> list[dict[str, Any]]:
     """Where it gained and lost: each offer's part of the difference by decision (SNIPS), and its
     share of what is shown before and after. The parts add up to the whole difference."""
     rows = found.rows
     logged = decisions.logged.rows(rows)
     ours = _earned(logged, _of(found.candidate.policy, rows))
-    theirs = _earned(logged, _of(in_force.policy, rows))
+    theirs = _earned(logged, _of(found.in_force.policy, rows))
     shown = decisions.shown[rows]
     times = float(decisions.logged.stands_for.sum())
     parts = []
     for at, name in enumerate(decisions.offers):
         mine = shown == at
-        before, after = in_force.share[at] / times, found.candidate.share[at] / times
+        before, after = found.in_force.share[at] / times, found.candidate.share[at] / times
         if before or after:
             parts.append(
                 {

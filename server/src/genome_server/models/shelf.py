@@ -154,6 +154,11 @@ def reports(models_dir: Path) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda one: one.get("made_ms", 0), reverse=True)
 
 
+def report_of(models_dir: Path, name: str) -> Mapping[str, Any]:
+    """The report of a model; bare where there is none."""
+    return _report(models_dir / name)
+
+
 def promotions(store: Store) -> Promotions:
     """Return which models the next release took so far, and since when."""
     said = store.meta(_PROMOTIONS_KEY)
