@@ -258,6 +258,15 @@ def test_what_does_not_count(town: Town) -> None:
     )
 
 
+def test_what_succeeds_is_said_by_the_goal_of_the_placement(town: Town) -> None:
+    with closing(town.tenant.open_store()) as store:
+        screen = {"id": "screen", "slots": 2, "explorer": "greedy", "goal": ["redeem"]}
+        store.put_documents("placement", [("screen", screen)])
+    town.decide(20, 0.05, 0.5, NOW + 60_000)  # they buy
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert said.looks[-1].why == "0 successes so far: 30 are needed"
+
+
 def test_the_past_of_devices_tells_a_small_difference(town: Town) -> None:
     for n, device in enumerate(DEVICES):
         events = []

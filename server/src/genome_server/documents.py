@@ -7,7 +7,7 @@ the contract's messages of a document does it here, where those fields are set a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from edge_sdk.engine import documents as read
@@ -17,6 +17,7 @@ from genome_server.value.pricing import priced
 
 CREDIT: Final = "credit"
 PRODUCTS: Final = "products"
+GOAL: Final = "goal"
 MODE: Final = "mode"
 #: Modes in which nothing of what is chosen is shown to anybody: devices hold everybody out.
 SILENT: Final = ("apprentice", "log-only")
@@ -33,16 +34,27 @@ def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_p
 
 
 def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:
-    """The placement that a document describes; how it credits purchases stays here, and of its mode
-    devices are told what it comes to: that everybody is held out. Raises InvalidDocument.
+    """The placement that a document describes; its goal and how it credits purchases stay here, and
+    of its mode devices are told what it comes to: that everybody is held out. Raises
+    InvalidDocument.
     """
-    spec = placement_from_document(_without(document, CREDIT, MODE))
+    spec = placement_from_document(_without(document, CREDIT, GOAL, MODE))
     mode = read.one_of(document.get(MODE) or "online", MODE, _MODES)
     if mode != "online":
         if spec.holdout_ppm:
             read.fail("holdout", None, f"left out: in mode {mode} everybody is held out")
         spec.holdout_ppm = _EVERYBODY
     return spec
+
+
+def goals_of(placements: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, frozenset[str]]:
+    """By placement the kinds that are a success there, of those that say; others go by the DNA
+    schema alone."""
+    return {
+        name: frozenset(map(str, document[GOAL]))
+        for name, document in placements
+        if document.get(GOAL)
+    }
 
 
 def _without(document: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:

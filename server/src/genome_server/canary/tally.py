@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -30,6 +30,7 @@ from edge_sdk.slices import rest
 from genome_edge.v1 import event_pb2
 from genome_server.canary.kept import Canary
 from genome_server.canary.rules import Seen, Tally
+from genome_server.documents import goals_of
 from genome_server.genomes.events import time_of
 from genome_server.learning.outcomes import Outcomes, Verdict
 from genome_server.log.reader import LogBatch, LogReader
@@ -51,6 +52,7 @@ class _Made(NamedTuple):
     device: str
     at_ms: int
     after: bool
+    placement: str
     slots: int
     shown: bool
     unscored: bool
@@ -81,11 +83,13 @@ def count(
     schema: DnaSchema,
     agreed: Callable[[bytes], bool],
     now_ms: int,
+    goals: Mapping[str, Collection[str]],
 ) -> tuple[list[Tally], list[Tally]]:
     """The tallies of the canary's devices and of the others, of the log as of `now_ms`.
 
     `batches` begin with those of `BEFORE_MS` before the canary. `of` is what `sides` says, and
-    `agreed` whether a subject agreed to learning.
+    `agreed` whether a subject agreed to learning; `goals` by placement which kinds are a success
+    there, where it says.
     """
     horizon = horizon_of(now_ms - canary.since_ms)
     until = now_ms - horizon
@@ -104,7 +108,7 @@ def count(
             outcome = event.outcome
             label = schema.kind(outcome.kind).label if schema.has_kind(outcome.kind) else 0
             if label > 0:
-                outcomes.add(outcome.decision_id, outcome.slot, label, at_ms)
+                outcomes.add(outcome.decision_id, outcome.slot, label, at_ms, outcome.kind)
             continue
         record = event.decision
         if (
@@ -124,6 +128,7 @@ def count(
                 frame.device,
                 at_ms,
                 after,
+                record.placement,
                 len(record.slots),
                 not reasons.isdisjoint(_SHOWN),
                 Reason.UNSCORED.name in reasons,
@@ -139,6 +144,7 @@ def count(
                 window_ms=horizon,
                 shown_on_view=False,
                 now_ms=now_ms,
+                goal=goals.get(one.placement),
             )
             for slot in range(one.slots)
         )
@@ -224,8 +230,9 @@ def seen(
             known[subject] = bool((consents or 0) & CONSENT_LEARNING)
         return known[subject]
 
+    goals = goals_of(store.documents("placement"))
     devices = [device for device in store.devices() if not device.revoked]
-    ours, others = count(batches, canary, sides(row, devices), schema, agreed, now_ms)
+    ours, others = count(batches, canary, sides(row, devices), schema, agreed, now_ms, goals)
     return Seen(ours, others, *heard(row, devices, canary.since_ms))
 
 

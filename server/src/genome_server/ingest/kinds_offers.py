@@ -280,6 +280,14 @@ PLACEMENTS: Final = kind_of(
         "outcome_window_hours": whole(
             "Hours in which what follows is credited to a decision.", 24, 1, 24 * 366
         ),
+        "goal": list_(
+            "The kinds of interaction that are a success here, of those that dna.yaml calls one: "
+            "`buy` alone, where a click is not what counts. Left out: all of them. What else "
+            "dna.yaml calls a success tells no more than that it was seen. Devices are not told.",
+            WORD,
+            "buy",
+            "redeem",
+        ),
         "credit": field(
             "string",
             "What becomes of a purchase that names no decision: `none` (if left out) credits none; "

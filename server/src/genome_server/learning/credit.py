@@ -8,7 +8,8 @@ import, has no such id; a placement says what becomes of it (`credit`):
   offer, within the placement's window.
 
 Rules.
-- A purchase is an interaction of a kind that the DNA schema counts as a success; it is of the
+- A purchase is an interaction of a kind that the DNA schema counts as a success, and that is among
+  the placement's goal where it has one; it is of the
   offer that it names, or of those that are for the product that it names (`products` of an offer).
 - It must be of the person to whom the offer was shown, no earlier than that, and no later than the
   window after the decision.
@@ -51,6 +52,7 @@ class Shown(NamedTuple):
     minus_slot: int
     decision_id: bytes
     until_ms: int
+    goal: Collection[str] | None = None
 
     @property
     def slot(self) -> int:
@@ -65,6 +67,7 @@ class Bought(NamedTuple):
     number: int
     key: Hashable
     offers: Collection[str]
+    kind: str = ""
 
 
 class Credited(NamedTuple):
@@ -128,34 +131,41 @@ class Showing:
         seen_ms: int | None,
         window_ms: int,
         number: int,
+        goal: Collection[str] | None = None,
     ) -> None:
-        """Note a slot of a placement that credits; `seen_ms` None: nobody saw it."""
+        """Note a slot of a placement that credits; `seen_ms` None: nobody saw it. `goal` are the
+        kinds that are a success there; None: all that are one."""
         if seen_ms is not None:
             seen_ms, until_ms = max(seen_ms, decided_ms), decided_ms + window_ms
-            shown = Shown(seen_ms, decided_ms, number, -slot, decision_id, until_ms)
+            shown = Shown(seen_ms, decided_ms, number, -slot, decision_id, until_ms, goal)
             self._by_offer[offer].append(shown)
             self._longest_ms = max(self._longest_ms, window_ms)
 
     def credit(self, purchases: Sequence[Bought]) -> list[Credited]:
         """The purchases that are credited, each once, in order of time."""
         for shown in self._by_offer.values():
-            shown.sort()
+            shown.sort(key=lambda one: one[:6])
         found: list[Credited] = []
         known: set[Hashable] = set()
         for bought in sorted(purchases, key=lambda one: one.number):
             if bought.key in known:
                 continue
             known.add(bought.key)
-            shown_last = (self._last(offer, bought.at_ms) for offer in bought.offers)
-            last = max((one for one in shown_last if one is not None), default=None)
+            shown_last = (self._last(offer, bought) for offer in bought.offers)
+            last = max(
+                (one for one in shown_last if one is not None),
+                key=lambda one: one[:6],
+                default=None,
+            )
             if last is not None:
                 found.append(Credited(bought.key, last.decision_id, last.slot, bought.at_ms))
         return sorted(found, key=lambda one: one.at_ms)
 
-    def _last(self, offer: str, at_ms: int) -> Shown | None:
-        shown = self._by_offer.get(offer, [])
+    def _last(self, offer: str, bought: Bought) -> Shown | None:
+        shown, at_ms = self._by_offer.get(offer, []), bought.at_ms
         for place in range(bisect_right(shown, at_ms, key=lambda one: one.seen_ms) - 1, -1, -1):
-            if at_ms <= shown[place].until_ms:
+            goal = shown[place].goal
+            if at_ms <= shown[place].until_ms and (goal is None or bought.kind in goal):
                 return shown[place]
             if at_ms - shown[place].seen_ms > self._longest_ms:
                 break  # what was seen before it was decided before it, too

@@ -219,7 +219,15 @@ class _Loader:
             placement = self._sources.placements.get(record.placement)
             if not told.event.HasField("decision"):
                 if offers := self._bought(told.event):
-                    purchases.append(Bought(told.at_ms, told.number, told.number, offers))
+                    purchases.append(
+                        Bought(
+                            told.at_ms,
+                            told.number,
+                            told.number,
+                            offers,
+                            told.event.interaction.kind,
+                        )
+                    )
             elif placement is not None and record.placement in self._sources.credit.placements:
                 for number, slot in enumerate(record.slots):
                     if not slot.offer:
@@ -235,6 +243,7 @@ class _Loader:
                         seen_ms=seen_ms,
                         window_ms=placement.outcome_window_hours * HOUR_MS,
                         number=told.number,
+                        goal=self._sources.goals.get(record.placement),
                     )
         return showing.credit(purchases)
 

@@ -29,7 +29,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -105,8 +105,9 @@ class Delays:
 
     most: int = MOST_SAMPLED
     _decided: dict[bytes, _Decided] = field(default_factory=dict)
-    # Of each decision the first success and the first refusal: when it happened and arrived.
-    _heard: dict[bytes, dict[bool, tuple[int, int]]] = field(default_factory=dict)
+    # Of each decision the first success of a kind and the first refusal (None): when it happened
+    # and arrived.
+    _heard: dict[bytes, dict[str | None, tuple[int, int]]] = field(default_factory=dict)
     _halvings: int = 0
 
     def decided(self, decision_id: bytes, placement: str, at_ms: int, received_ms: int) -> None:
@@ -116,16 +117,25 @@ class Delays:
             if len(self._decided) > self.most:
                 self._halve()
 
-    def heard(self, decision_id: bytes, label: int, at_ms: int, received_ms: int) -> None:
+    def heard(
+        self, decision_id: bytes, label: int, at_ms: int, received_ms: int, kind: str = ""
+    ) -> None:
         """Note what was said of a decision: +1 a success, -1 a refusal; 0 is not noted."""
         if label and self._sampled(decision_id):
             said = self._heard.setdefault(decision_id, {})
-            known = said.get(label > 0)
+            what = kind if label > 0 else None
+            known = said.get(what)
             if known is None or received_ms < known[1]:
-                said[label > 0] = (at_ms, received_ms)
+                said[what] = (at_ms, received_ms)
 
-    def looks(self, windows_ms: Mapping[str, int], now_ms: int) -> dict[str, Look]:
-        """What decisions weigh as of `now_ms`, by placement; `windows_ms` says how long each waits.
+    def looks(
+        self,
+        windows_ms: Mapping[str, int],
+        now_ms: int,
+        goals: Mapping[str, Collection[str]] | None = None,
+    ) -> dict[str, Look]:
+        """What decisions weigh as of `now_ms`, by placement; `windows_ms` says how long each waits,
+        `goals` which kinds are a success there, where it says.
 
         Of a placement of which no success is known there is none.
         """
@@ -135,16 +145,16 @@ class Delays:
                 by_placement[one.placement][decision_id] = one
         found = {}
         for placement, mine in by_placement.items():
-            window_ms = windows_ms[placement]
+            window_ms, goal = windows_ms[placement], (goals or {}).get(placement)
             delays, ages, refused = [], [], 0
             for decision_id, one in mine.items():
                 said = self._heard.get(decision_id, {})
-                success = said.get(True)
+                success = _first(said, goal)
                 if success is not None and success[0] <= one.at_ms + window_ms:
                     delays.append(max(success[1] - one.at_ms, 0))
                     ages.append(max(now_ms - one.at_ms, delays[-1]))
                 else:
-                    refused += False in said
+                    refused += None in said
             if not delays:
                 continue
             waited = [max(one.received_ms - one.at_ms, 0) for one in mine.values()]
@@ -165,3 +175,13 @@ class Delays:
         self._halvings += 1
         self._decided = {k: one for k, one in self._decided.items() if self._sampled(k)}
         self._heard = {k: one for k, one in self._heard.items() if self._sampled(k)}
+
+
+def _first(
+    said: Mapping[str | None, tuple[int, int]], goal: Collection[str] | None
+) -> tuple[int, int] | None:
+    """The success that arrived first: when it happened and arrived."""
+    good = [
+        times for kind, times in said.items() if kind is not None and (goal is None or kind in goal)
+    ]
+    return min(good, key=lambda times: times[1], default=None)

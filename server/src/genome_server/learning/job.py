@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
-from genome_server.documents import placement_spec
+from edge_sdk.dna.schema import DnaSchema
+from genome_server.documents import goals_of, placement_spec
 from genome_server.errors import Refused
 from genome_server.genomes.consents import tells_home
 from genome_server.genomes.dna import StoreDna
@@ -142,7 +143,24 @@ def sources_of(store: Store, log: LogReader) -> Sources:
         },
         schema=schema,
         credit=CreditRules.of(store.documents("placement"), store.documents("offer")),
+        goals=checked_goals(store, schema),
     )
+
+
+def checked_goals(store: Store, schema: DnaSchema) -> dict[str, frozenset[str]]:
+    """By placement the kinds that are a success there, where it says.
+
+    Raises Refused for a kind that the schema does not call a success: nothing would ever succeed.
+    """
+    goals = goals_of(store.documents("placement"))
+    good = {rule.name for rule in schema.kinds if rule.label > 0}
+    for placement, goal in goals.items():
+        for kind in sorted(goal - good):
+            raise Refused(
+                f"placement {placement!r}: dna.yaml does not call {kind!r}, its goal, a success; "
+                f"it so calls {', '.join(sorted(good)) or 'no kind'}"
+            )
+    return goals
 
 
 def check_enough(examples: Examples, counts: Counts) -> None:

@@ -40,7 +40,8 @@ class Person:
 class Sources:
     """Where examples come from. `frames` gives the whole log anew at each call.
 
-    `credit` says what becomes of purchases without a decision's id.
+    `credit` says what becomes of purchases without a decision's id, `goals` by placement which
+    kinds are a success there, where it says.
     """
 
     frames: Callable[[], Iterable[LoggedFrame]]
@@ -50,6 +51,7 @@ class Sources:
     placements: Mapping[str, release_pb2.PlacementSpec]
     schema: DnaSchema
     credit: CreditRules = field(default_factory=CreditRules)
+    goals: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -92,8 +94,10 @@ def survey(sources: Sources, on_events: Callable[[int], None] | None = None) -> 
             outcome = event.outcome
             if sources.schema.has_kind(outcome.kind):
                 label = sources.schema.kind(outcome.kind).label
-                found.outcomes.add(outcome.decision_id, outcome.slot, label, at_ms)
-                found.delays.heard(outcome.decision_id, label, at_ms, frame.received_ms)
+                found.outcomes.add(outcome.decision_id, outcome.slot, label, at_ms, outcome.kind)
+                found.delays.heard(
+                    outcome.decision_id, label, at_ms, frame.received_ms, outcome.kind
+                )
         elif event.HasField("evicted"):
             found.thinned.add(frame, event.evicted)
         elif event.HasField("decision"):

@@ -45,7 +45,8 @@ class Teacher:
             for name, placement in sources.placements.items()
             if name not in self._credits
         }
-        self._looks = found.delays.looks(windows, now_ms)
+        self._goals = sources.goals
+        self._looks = found.delays.looks(windows, now_ms, sources.goals)
 
     def slot(
         self, record: event_pb2.DecisionRecord, slot: int, at_ms: int, *, credited: bool
@@ -62,6 +63,7 @@ class Teacher:
             window_ms=window_ms,
             shown_on_view=on_view,
             now_ms=self._now_ms,
+            goal=self._goals.get(record.placement),
         )
         early = self._now_ms < at_ms + window_ms
         if credited:

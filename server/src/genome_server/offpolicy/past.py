@@ -215,7 +215,7 @@ class _Reading:
                 past = PastImprint(at_ms, effect.hour, effect.votes)
                 imprints[root].append((frame.subject, past))
             if offers := self._bought(event):
-                mine = Bought(at_ms, number, number, offers)
+                mine = Bought(at_ms, number, number, offers, event.interaction.kind)
                 bought[root].append((frame.subject, mine))
         return imprints, bought
 
@@ -295,6 +295,7 @@ class _Reading:
                         seen_ms=seen_ms,
                         window_ms=placement.outcome_window_hours * HOUR_MS,
                         number=one.number,
+                        goal=self._sources.goals.get(record.placement),
                     )
         return {(each.decision_id, each.slot) for each in showing.credit(purchases)}
 
@@ -309,6 +310,7 @@ class _Reading:
                 window_ms=placement.outcome_window_hours * HOUR_MS,
                 shown_on_view=placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW,
                 now_ms=self._now_ms,
+                goal=self._sources.goals.get(one.record.placement),
             )
             is Verdict.SUCCESS
             for slot in range(len(one.record.slots))
