@@ -204,8 +204,6 @@ def placements() -> list[Row]:
             "channel": "car",
             "shown": "decide",
             "explorer": "squarecb",
-            "gamma": 50.0,
-            "floor": 0.1,
             "outcome_window_hours": 24,
         }
     ]
