@@ -43,8 +43,8 @@ class Calibration(NamedTuple):
     """The error, what chance makes of it (99 of 100 times less), and the bins behind it.
 
     `overall` is by how much all that was said is off on the whole, too much and too little
-    together, and `overall_chance` what chance makes of that. `left_at_most` is how many times as
-    much would be left over of each answer if nothing but the share of successes were known.
+    together, and `overall_chance` what chance makes of that. `chance_at_most` is what chance would
+    make of the error if nothing but the share of successes were known.
     """
 
     error: float
@@ -52,7 +52,7 @@ class Calibration(NamedTuple):
     bins: tuple[Bin, ...]
     overall: float
     overall_chance: float
-    left_at_most: float
+    chance_at_most: float
 
 
 def calibration_of(label: Floats, said: Floats, person: Persons, weight: Floats) -> Calibration:
@@ -67,16 +67,21 @@ def calibration_of(label: Floats, said: Floats, person: Persons, weight: Floats)
     whole = float(weight.sum())
     _, who = np.unique(person, return_inverse=True)
     # Sums by person and bin, so that a toss is one product.
-    persons = int(who.max()) + 1
-    cells, at = np.unique(who * len(parts) + where, return_inverse=True)
-    sums = np.bincount(at, left)
+    persons, number = int(who.max()) + 1, len(parts)
+    cells, at = np.unique(who * number + where, return_inverse=True)
     signs = np.random.default_rng(0).integers(0, 2, (_TOSSES, persons)) * 2.0 - 1.0
-    tossed = signs[:, cells // len(parts)] * sums
-    by_bin = np.zeros((_TOSSES, len(parts)))
-    for number in range(len(parts)):
-        by_bin[:, number] = tossed[:, cells % len(parts) == number].sum(axis=1)
-    errors = np.abs(by_bin).sum(axis=1) / whole
-    found = float(np.abs(np.bincount(where, left, len(parts))).sum() / whole)
+
+    def tossed(rest: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is left over of each bin, float64[tosses, bins], with persons' signs tossed."""
+        sums = signs[:, cells // number] * np.bincount(at, rest)
+        of_bin = [sums[:, cells % number == each].sum(axis=1) for each in range(number)]
+        return np.stack(of_bin, axis=1) / whole
+
+    def by_chance(sums: NDArray[np.float64]) -> float:
+        return float(np.quantile(np.abs(sums).sum(axis=1), 0.99))
+
+    found = float(np.abs(np.bincount(where, left, number)).sum() / whole)
+    sums = tossed(left)
     bins = tuple(
         Bin(
             float(np.average(said[part], weights=weight[part])),
@@ -87,12 +92,14 @@ def calibration_of(label: Floats, said: Floats, person: Persons, weight: Floats)
         if weight[part].sum() > 0
     )
     share = float(np.average(label, weights=weight))
-    apart = float(np.average((label.astype(np.float64) - said) ** 2, weights=weight))
-    most = max(1.0, share * (1 - share) / apart) ** 0.5 if apart else 1.0
-    overall = abs(float(left.sum())) / whole
-    by_luck = np.abs(tossed.sum(axis=1)) / whole
-    chance, overall_chance = (float(np.quantile(each, 0.99)) for each in (errors, by_luck))
-    return Calibration(found, chance, bins, overall, overall_chance, most)
+    return Calibration(
+        found,
+        by_chance(sums),
+        bins,
+        abs(float(left.sum())) / whole,
+        by_chance(sums.sum(axis=1, keepdims=True)),
+        by_chance(tossed(weight * (label.astype(np.float64) - share))),
+    )
 
 
 class Alone(NamedTuple):

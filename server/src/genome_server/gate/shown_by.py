@@ -95,10 +95,9 @@ def _calibrated(
     by_person = (report.get("evaluation") or {}).get("by_person") if own else None
     if by_person:
         number = int(by_person["examples"])
-        # Of those persons nothing is kept but the error. By chance it falls with the root of how
-        # many examples there are, and grows with what is left over: most, where nothing is known.
-        most = all_of.left_at_most * np.sqrt(len(newest) / max(number, 1))
-        chance = all_of.chance * float(most)
+        # Of those persons nothing is kept but the error. Chance falls with the root of how many
+        # examples there are; how much was left over of each is not known: at most everything.
+        chance = all_of.chance_at_most * float(np.sqrt(len(newest) / max(number, 1)))
         error = float(by_person["with_history"]["calibration_error"])
         where = "of persons who were left out of training"
         found.append(Calibrated(error, chance, number, where))
