@@ -122,9 +122,11 @@ def test_a_model_that_falls_is_taken_back_by_itself(house: House, handout: Path)
         assert takes(others) == {hotel.TAXI, hotel.TRAIN}
         assert [one.edge.flush(10) for one in screens] == [0] * len(screens)
         assert {one.edge.status.release for one in others} == {1}
+        for one in others:
+            one.edge.close()  # what they did has been heard
 
         # Nobody does anything.
-        until(lambda: all(one.edge.status.release == 3 for one in screens), what="it goes back")
+        until(lambda: all(one.edge.status.release == 3 for one in ours), what="it goes back")
         assert takes(ours) == {hotel.TAXI, hotel.TRAIN}
 
     found = said_by(house, "releases", "canary")
