@@ -11,6 +11,7 @@ import pytest
 
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
+from genome_server.dna_file import add_profile_namespaces
 from genome_server.genomes.build import build
 from genome_server.learning.export import ModelFacts, untrained_model
 from genome_server.log import Committer
@@ -64,6 +65,13 @@ def test_a_policy_that_shows_deep_to_whom_it_is_hard_to_win_deceives_nobody() ->
         left = [figure.margin[0] for figure in group.measured if figure.margin is not None]
         assert RUNGS[int(np.argmax(left))].offer == group.enough
     assert ladder.falling == 0.0
+    names = ["rare" if n < 5 else "hard:yes" if hard[n] else None for n in range(n)]
+    easy_ones, hard_ones, few = told("latte", RUNGS, showings, names).segments
+    assert {easy_ones.name, hard_ones.name, few.name} == {None, "hard:yes", "(others)"}
+    if easy_ones.name is not None:
+        easy_ones, hard_ones = hard_ones, easy_ones
+    assert (easy_ones.most, easy_ones.sure, hard_ones.most) == ("none", True, "deep")
+    assert (few.persons, few.most, few.sure) == (5, None, False)
 
 
 def test_few_persons_are_no_figure_however_often_they_were_shown_it() -> None:
@@ -97,7 +105,12 @@ def cafe(shell: Shell) -> None:
         screen = {"id": "screen", "explorer": "greedy", "outcome_window_hours": 1}
         store.put_documents("placement", [("screen", screen)])
         names = store.subjects_of("app", [f"c{n}" for n in range(90)], create=True)
-        store.put_customers(CustomerRow(one, (), LEARNING) for one in names.values())
+        add_profile_namespaces(store, {"tier"})
+        store.extend_vocabulary(["tier:gold"])
+        store.put_customers(
+            CustomerRow(one, (("tier:gold", 256),) if n % 2 else (), LEARNING)
+            for n, one in enumerate(names.values())
+        )
     begin = now_ms() - 86_400_000
     frames: list[bytes] = []
     for n, subject in enumerate(names.values()):
@@ -144,8 +157,13 @@ def test_the_command_measures_rungs_and_asks_the_model(tmp_path: Path) -> None:
         facts = ModelFacts(vocabulary.lineage, len(vocabulary), trained_ms=now_ms())
         name = keep_model(shell.tenant.models_dir, untrained_model(facts), {})
         promote_model(shell.tenant.models_dir, store, name, reason="test")
-    said = shell.json("offers", "ladder", "latte")
+    said = shell.json("offers", "ladder", "latte", "--by", "tier")
     assert said["model"] == name
+    assert {one["name"] for one in said["segments"]} == {None, "tier:gold"}
+    assert sum(one["moments"] for one in said["segments"]) == said["groups"][0]["moments"]
+    assert "tier:gold" in shell.call("offers", "ladder", "latte", "--by", "tier").output
+    nobody = shell.call("offers", "ladder", "latte", "--by", "age", code=1).output
+    assert "had a marker age:…" in nobody
     [group] = said["groups"]  # to whom all depths are alike, the shallowest is enough
     assert (group["enough"], group["moments"]) == ("latte-0", group["persons"])
     assert len(set(group["believed"])) == 1

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 @click.command("ladder")
 @click.argument("ladder")
+@click.option("--by", metavar="NAMESPACE", help="By segment: the customers' markers, such as age.")
 @click.option("--customer", help="Which rung is enough for this customer.")
 @source_option
 @common_options
-def command(console: Console, ladder: str, customer: str | None, source: str) -> None:
+def command(
+    console: Console, ladder: str, by: str | None, customer: str | None, source: str
+) -> None:
     """Say which depth of LADDER is enough: offers that are the same but for their discount.
 
     Of each rung: how often it succeeds and what a showing of it leaves, measured in the log and
@@ -50,7 +53,7 @@ def command(console: Console, ladder: str, customer: str | None, source: str) ->
             console.result(data, lambda: _print_customer(console, told, best))
             return
         with console.progress("Reading the log") as advance:
-            answer = measure(tenant, store, ladder, now_ms, advance)
+            answer = measure(tenant, store, ladder, now_ms, advance, by)
     console.result(_json(answer), lambda: _print(console, answer))
 
 
@@ -66,6 +69,7 @@ def _json(answer: Answer) -> dict[str, Any]:
             for rung, figure in zip(found.rungs, found.measured, strict=True)
         ],
         "groups": [asdict(group) for group in found.groups],
+        "segments": [asdict(segment) for segment in found.segments],
     }
 
 
@@ -99,6 +103,20 @@ def _print(console: Console, answer: Answer) -> None:
             for rung, figure in zip(found.rungs, found.measured, strict=True)
         ],
     )
+    if found.segments:
+        console.print()
+        console.table(
+            ("segment", "customers", *_leaves(found.rungs), "leaves most"),
+            [
+                (
+                    one.name or "(none)",
+                    f"{one.persons:,}",
+                    *(_measured(figure)[1] for figure in one.measured),
+                    "" if one.most is None else f"{one.most}{'' if one.sure else ' (not surely)'}",
+                )
+                for one in found.segments
+            ],
+        )
     if answer.model is None:
         console.note("no model is trained yet: for whom which is enough is not known")
         return
@@ -110,7 +128,7 @@ def _print(console: Console, answer: Answer) -> None:
             "enough",
             "moments",
             "customers",
-            *(f"{rung.discount:.0%} leaves" for rung in found.rungs),
+            *_leaves(found.rungs),
         ),
         [
             (
@@ -131,6 +149,10 @@ def _print(console: Console, answer: Answer) -> None:
         console.note(
             f"in {found.falling:.0%} of the moments the model gives a deeper rung a smaller chance"
         )
+
+
+def _leaves(rungs: Sequence[Rung]) -> list[str]:
+    return [f"{rung.discount:.0%} leaves" for rung in rungs]
 
 
 def _depth(rungs: Sequence[Rung], offer: str) -> float:

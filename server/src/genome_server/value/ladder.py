@@ -15,6 +15,7 @@ Rules.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from genome_server.lift.estimates import Limits, difference
 from genome_server.value.pricing import Rung
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +31,7 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 NORMAL: Final = 1.959964
+OTHERS: Final = "(others)"
 LEAST_PERSONS: Final = 20
 """Fewer persons are told apart by no interval: their chance is not told."""
 
@@ -75,6 +78,23 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Moments of customers with a marker, or with none of its namespace (`name` None; OTHERS: with
+    one that fewer than LEAST_PERSONS have), and what was measured in them.
+
+    `most` is the rung that left the most by showing, None where fewer than two have a figure;
+    `sure`: surely more than each other one (Newcombe).
+    """
+
+    name: str | None
+    moments: int
+    persons: int
+    measured: tuple[Figure, ...]
+    most: str | None
+    sure: bool
+
+
+@dataclass(frozen=True)
 class Ladder:
     """Rungs, the shallowest first, what was measured of each, and for whom which is enough."""
 
@@ -84,6 +104,7 @@ class Ladder:
     groups: tuple[Group, ...]
     falling: float | None
     """The share of moments in which the model gives a deeper rung a smaller chance."""
+    segments: tuple[Segment, ...] = ()
 
 
 def enough(chance: Floats, rungs: Sequence[Rung]) -> Ints:
@@ -92,8 +113,13 @@ def enough(chance: Floats, rungs: Sequence[Rung]) -> Ints:
     return np.asarray(worth.argmax(axis=1), np.int64)  # of equals the first, which is shallowest
 
 
-def told(name: str, rungs: Sequence[Rung], showings: Showings) -> Ladder:
-    """What is to be said of a ladder."""
+def told(
+    name: str,
+    rungs: Sequence[Rung],
+    showings: Showings,
+    segments: Sequence[str | None] | None = None,
+) -> Ladder:
+    """What is to be said of a ladder; `segments` names that of each showing."""
     groups: list[Group] = []
     falling = None
     if showings.chance is not None and len(showings):
@@ -114,7 +140,37 @@ def told(name: str, rungs: Sequence[Rung], showings: Showings) -> Ladder:
                 )
     everywhere = np.ones(len(showings), bool)
     measured = _measure(rungs, showings, everywhere)
-    return Ladder(name, tuple(rungs), measured, tuple(groups), falling)
+    return Ladder(
+        name, tuple(rungs), measured, tuple(groups), falling, _by(rungs, showings, segments or ())
+    )
+
+
+def _by(
+    rungs: Sequence[Rung], showings: Showings, segments: Sequence[str | None]
+) -> tuple[Segment, ...]:
+    """The segments, the largest first."""
+    found = []
+    people = Counter(name for name, _ in set(zip(segments, showings.person.tolist(), strict=False)))
+    told_of = [OTHERS if people[name] < LEAST_PERSONS else name for name in segments]
+    labels = np.array(told_of, object)
+    for name in set(told_of):
+        inside = np.asarray(labels == name, bool)
+        measured = _measure(rungs, showings, inside)
+        left = [
+            (Limits(*figure.margin), rung)
+            for figure, rung in zip(measured, rungs, strict=True)
+            if figure.margin is not None
+        ]
+        best = max(left, key=lambda one: one[0].mean, default=None)
+        most, sure = None, False
+        if best is not None and len(left) > 1:
+            most = best[1].offer
+            sure = all(
+                difference(best[0], one).low > 0 for one, rung in left if rung is not best[1]
+            )
+        persons = len(np.unique(showings.person[inside]))
+        found.append(Segment(name, int(inside.sum()), persons, measured, most, sure))
+    return tuple(sorted(found, key=lambda one: (-one.moments, one.name or "")))
 
 
 def _measure(rungs: Sequence[Rung], showings: Showings, inside: Flags) -> tuple[Figure, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_sdk.dna.genome import Genome
 from edge_sdk.dna.imprint import hour_of
+from edge_sdk.dna.markers import split
 from edge_sdk.engine.scoring import open_scorer
 from genome_server.errors import Refused
 from genome_server.genomes.dna import StoreDna
@@ -18,7 +19,7 @@ from genome_server.ingest.nearest import KnownIds
 from genome_server.learning.export import model_facts
 from genome_server.models.own_examples import read_examples
 from genome_server.models.shelf import Model, current_model
-from genome_server.value.ladder import Floats, Ladder, Showings, enough, told
+from genome_server.value.ladder import Floats, Ints, Ladder, Showings, enough, told
 from genome_server.value.pricing import Rung, ladders
 
 if TYPE_CHECKING:
@@ -49,11 +50,18 @@ def ladder_named(store: Store, name: str) -> list[Rung]:
 
 
 def measure(
-    tenant: Tenant, store: Store, name: str, now_ms: int, advance: Callable[..., Any]
+    tenant: Tenant,
+    store: Store,
+    name: str,
+    now_ms: int,
+    advance: Callable[..., Any],
+    by: str | None = None,
 ) -> Answer:
-    """What the log and the model say of a ladder, as of `now_ms` (Unix).
+    """What the log and the model say of a ladder, as of `now_ms` (Unix); `by` a namespace of
+    markers, by the strongest that a customer had in the moment.
 
-    Raises Refused where there is no such ladder, nothing has happened or no rung was ever shown.
+    Raises Refused where there is no such ladder, nothing has happened, no rung was ever shown, or
+    nobody has a marker of the namespace.
     """
     rungs = ladder_named(store, name)
     examples, _ = read_examples(tenant, store, now_ms, advance)
@@ -76,7 +84,27 @@ def measure(
         person=examples.person[rows].astype(np.int64),
         chance=chance,
     )
-    return Answer(told(name, rungs, showings), model.id if model else None, learned)
+    segments = None if by is None else _segments(store.vocabulary(), examples, rows, by)
+    found = told(name, rungs, showings, segments)
+    return Answer(found, model.id if model else None, learned)
+
+
+def _segments(
+    vocabulary: Vocabulary, examples: Examples, rows: Ints, namespace: str
+) -> list[str | None]:
+    """The strongest marker of a namespace in each moment."""
+    mine = np.array([split(name)[0] == namespace for name in vocabulary], bool)
+    found: list[str | None] = []
+    for row in rows.tolist():
+        here = slice(examples.start[row], examples.start[row + 1])
+        index = examples.index[here]
+        weight = np.where(mine[index], examples.warm[here], 0.0)
+        best = int(weight.argmax()) if len(weight) else 0
+        strong = len(weight) and weight[best] > 0
+        found.append(vocabulary.name(int(index[best])) if strong else None)
+    if not any(found):
+        raise Refused(f"nobody who was shown a rung had a marker {namespace}:… then")
+    return found
 
 
 def for_customer(
@@ -113,7 +141,7 @@ def _believed(
     model: Model,
     vocabulary: Vocabulary,
     examples: Examples,
-    rows: np.ndarray[Any, np.dtype[np.int64]],
+    rows: Ints,
     rungs: list[Rung],
     advance: Callable[..., Any],
 ) -> Floats:
