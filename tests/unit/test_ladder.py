@@ -115,7 +115,10 @@ def cafe(shell: Shell) -> None:
     frames: list[bytes] = []
     for n, subject in enumerate(names.values()):
         slot = event_pb2.SlotRecord(
-            offer=f"latte-{(0, 20, 40)[n % 3]}", reason="EXPLORED", propensity=1 / 3
+            offer=f"latte-{(0, 20, 40)[n % 3]}",
+            reason="EXPLORED",
+            # To whom it was shown the less likely stands for the more.
+            propensity=1 / 6 if n % 15 == 0 else 1 / 3,
         )
         record = event_pb2.DecisionRecord(
             decision_id=subject, placement="screen", slots=[slot], genome_used=True
@@ -145,8 +148,8 @@ def test_the_command_measures_rungs_and_asks_the_model(tmp_path: Path) -> None:
         answer = measure(shell.tenant, store, "latte", later, lambda *_, **__: None)
     figures = answer.ladder.measured
     assert [(one.showings, one.successes) for one in figures] == [(30, 6), (30, 6), (30, 15)]
-    assert [one.chance[0] for one in figures if one.chance] == pytest.approx([0.2, 0.2, 0.5])
-    assert [one.margin[0] for one in figures if one.margin] == pytest.approx([0.6, 0.4, 0.5])
+    assert [one.chance[0] for one in figures if one.chance] == pytest.approx([1 / 3, 0.2, 0.5])
+    assert [one.margin[0] for one in figures if one.margin] == pytest.approx([1, 0.4, 0.5])
     said = shell.json("offers", "ladder", "latte")
     assert [one["offer"] for one in said["rungs"]] == ["latte-0", "latte-20", "latte-40"]
     assert (said["model"], said["groups"]) == (None, [])

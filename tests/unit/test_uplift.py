@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import dna_pb2, event_pb2
@@ -21,6 +22,7 @@ from genome_server.value.ridge import STRENGTHS, fit
 from genome_server.value.uplift import (
     LEAST_OF_EACH,
     LEAST_WITH,
+    NORMAL,
     Floats,
     People,
     Uplift,
@@ -101,6 +103,12 @@ def test_whom_it_helps_is_found() -> None:
     assert last.low < -0.05 < last.high
     assert uplift.markers[0].marker == GOLD
     assert uplift.markers[0].low < 0.3 < uplift.markers[0].high
+    # All intervals of markers hold together.
+    one, columns = uplift.markers[0], len(uplift.columns)
+    halves = [(side.high - side.low) / (2 * NORMAL) for side in (one.having, one.others)]
+    reach = stats.norm.ppf(1 - 0.025 / columns)
+    assert (one.high - one.low) / 2 == pytest.approx(reach * np.hypot(*halves))
+    assert columns == 10
     told = uplift.of(people)
     assert told[truth > 0].mean() == pytest.approx(0.25, abs=0.06)
     assert told[truth < 0].mean() == pytest.approx(-0.05, abs=0.06)
@@ -193,7 +201,8 @@ def lobby(tenant: Tenant, *, gold: float, others: float, fair: bool = True) -> N
         bought = {-DAY, 2 * DAY} | ({3_600_000} if rng.random() < chance else set())
         for after in bought:
             said = event_pb2.Interaction(
-                interaction_id=f"{number}-{after}", kind="buy", product="soap",
+                interaction_id=f"{number}-{after}", kind="buy",
+                product="bread" if after == 3_600_000 else "soap",
                 amount_micros=10_000_000, currency="EUR",
             )  # fmt: skip
             put(subject, FrameKind.INTERACTION, at + after, event_pb2.Event(interaction=said))
@@ -214,8 +223,15 @@ def test_the_command_says_whom_it_helps(tmp_path: Path) -> None:
     assert said["markers"][0]["marker"] == "tier:gold"
     assert said["markers"][0]["having"]["difference"] == pytest.approx(0.5, abs=0.12)
     assert said["none_of"] == []
+    # Who buys bread is only known once it is over.
+    assert "brand:mill" not in {one["marker"] for one in said["markers"]}
+    with closing(shell.tenant.open_store()) as store:
+        assert store.vocabulary().index("brand:mill") is not None
     assert abs(said["customer"]["expected"]) > 0.05
-    text = shell.call("uplift", "screen").output
+    page = tmp_path / "page.html"
+    text = shell.call("uplift", "screen", "--page", page).output
+    assert "<path d=" in page.read_text()
+    assert "tier:gold" in page.read_text()
     assert "It can be told whom: the area of the Qini curve is" in text
     money = shell.json("uplift", "screen", "--of", "amount")
     assert money["currency"] == "EUR"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +15,6 @@ from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_n
 
 if TYPE_CHECKING:
     from genome_server.value.moved import Moved
-    from genome_server.value.uplift import ByMarker, Measured
-
-_MARKERS: Final = 10
 
 
 class Moment(click.ParamType[int]):
@@ -54,6 +52,9 @@ class Moment(click.ParamType[int]):
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws whom is learned from.")
 @click.option("--customer", help="What showing does to this customer.")
 @source_option
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to this file."
+)
 @common_options
 def command(
     console: Console,
@@ -66,6 +67,7 @@ def command(
     seed: int,
     customer: str | None,
     source: str,
+    page: Path | None,
 ) -> None:
     """Say whom CAMPAIGN helps: a placement with a hold-out, an offer, a campaign of offers.
 
@@ -87,7 +89,13 @@ def command(
         data = _json(moved)
         if subject is not None and moved.sure:
             data["customer"] = {"id": customer, "expected": expected(store, moved, subject, now_ms)}
-    console.result(data, lambda: _print(console, moved, data.get("customer")))
+    if page is not None:
+        from genome_server.pages import write_private
+        from genome_server.value.telling import page_of
+
+        write_private(page, page_of(moved))
+        data["page"] = str(page)
+    console.result(data, lambda: _print(console, moved, data.get("customer"), page))
     if not moved.sure:
         raise click.exceptions.Exit(EXIT_REFUSED)
 
@@ -130,64 +138,29 @@ def _json(moved: Moved) -> dict[str, Any]:
     return data
 
 
-def _print(console: Console, moved: Moved, customer: dict[str, Any] | None) -> None:
-    from genome_server.value.uplift import LEAST_OF_EACH, LEAST_WITH
+def _print(
+    console: Console, moved: Moved, customer: dict[str, Any] | None, page: Path | None
+) -> None:
+    from genome_server.value import telling
 
-    found = moved.uplift
-    console.print(f"{moved.campaign}: {moved.shown:,} customers shown, {moved.held:,} held out.")
-    if found is None:
-        console.print(
-            f"Whom showing helps cannot be told: it takes {LEAST_OF_EACH:,} of either group, and "
-            f"markers that {LEAST_WITH:,} of them have and {LEAST_WITH:,} have not."
-        )
-        return
-
-    def said(one: Measured) -> tuple[str, ...]:
-        return f"{one.persons:,}", *(_amount(moved, v) for v in (one.difference, one.low, one.high))
-
-    told = said(found.all)
-    console.print(f"Showing makes a difference of {told[1]} ({told[2]} to {told[3]}) to each.")
-    area = [_amount(moved, value) for value in (found.area, found.low, found.high)]
-    if not moved.sure:
-        console.print(
-            "Whom it helps more than others cannot be told: an order by genomes is no better than "
-            f"none (area of the Qini curve {area[0]}, {area[1]} to {area[2]}). Show it to all, or "
-            "to nobody; with more customers ask again."
-        )
-        return
-    console.print(
-        f"It can be told whom: the area of the Qini curve is {area[0]} ({area[1]} to {area[2]})."
-    )
-    console.print()
-    names = ("most", "2nd", "3rd", "4th", "least")
-    rows = [(name, *said(one)) for name, one in zip(names, found.fifths, strict=True)]
-    console.table(("fifth that it helps", "customers", "difference", "from", "to"), rows)
-    console.print()
-    rows = [_row(moved, one) for one in found.markers[:_MARKERS]]
-    console.table(("marker", "customers", "having it", "others", "apart from", "to"), rows)
-    unmoved = [moved.vocabulary.name(one.marker) for one in found.markers if one.unmoved]
-    if unmoved:
+    for one in telling.sentences(moved):
+        console.print(one)
+    if moved.uplift is not None and moved.sure:
         console.print()
-        console.print(
-            f"It does not help who has {', '.join(unmoved)}. To leave them out, say so in the "
-            f"offers: none_of: [{', '.join(unmoved)}]"
-        )
+        console.table(telling.FIFTHS, telling.fifths(moved, moved.uplift))
+        console.print()
+        console.table(telling.MARKERS, telling.markers(moved, moved.uplift))
+        out = telling.left_out(moved)
+        if out is not None:
+            console.print()
+            console.print(out)
     if customer is not None:
         value = customer["expected"]
+        console.print()
         console.print(
-            "\nThis customer has no genome."
+            "This customer has no genome."
             if value is None
-            else f"\nFor this customer {_amount(moved, value)} is expected."
+            else f"For this customer {telling.amount(moved, value)} is expected."
         )
-
-
-def _row(moved: Moved, one: ByMarker) -> tuple[str, ...]:
-    values = (one.having.difference, one.others.difference, one.low, one.high)
-    name = moved.vocabulary.name(one.marker)
-    return name, f"{one.having.persons:,}", *(_amount(moved, value) for value in values)
-
-
-def _amount(moved: Moved, value: float) -> str:
-    if moved.question.measure == "amount":
-        return f"{value:+,.3f} {moved.currency}".rstrip()
-    return f"{value:+.2%}"
+    if page is not None:
+        console.note(f"page: {page}")
