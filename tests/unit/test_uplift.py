@@ -107,7 +107,7 @@ def test_whom_it_helps_is_found() -> None:
     one, columns = uplift.markers[0], len(uplift.columns)
     halves = [(side.high - side.low) / (2 * NORMAL) for side in (one.having, one.others)]
     reach = stats.norm.ppf(1 - 0.025 / columns)
-    assert (one.high - one.low) / 2 == pytest.approx(reach * np.hypot(*halves))
+    assert (one.high - one.low) / 2 == pytest.approx(reach * np.hypot(halves[0], halves[1]))
     assert columns == 10
     told = uplift.of(people)
     assert told[truth > 0].mean() == pytest.approx(0.25, abs=0.06)
