@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from edge_sdk.engine.release import Release
 from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.learning.credit import CreditRules
-from genome_server.learning.survey import Sources, survey
+from genome_server.learning.survey import survey
 from genome_server.offpolicy.past import NO_GENOME, Past, PastCounts, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Rebuilt, rebuild
 from tests.unit._learning import VOCABULARY, Log, at, decision_id, who
@@ -291,17 +292,17 @@ def test_the_newest_are_taken() -> None:
 
 
 def test_a_purchase_that_is_credited_is_a_success_of_the_last_that_was_shown() -> None:
-    from dataclasses import replace
-
     log = Log()
-    log.agreed(who(1))
+    log.agreed(who(1), who(2))
     told(log, 1, 1, who(1))
     told(log, 2, 2, who(1))
     log.did(who(1), 3, "redeem", offer="taxi")
-    told(log, 3, 990, who(1))  # its window is open, and so a purchase may be its own
-    log.did(who(1), 991, "redeem", offer="taxi")
+    told(log, 3, 2.5, who(2))
+    told(log, 4, 10, who(2))  # its window is open, and the purchase is its own
+    log.did(who(2), 12, "redeem", offer="taxi")
     sources = replace(log.sources(), credit=CreditRules(frozenset({"screen"}), {}))
-    past, _ = read(log, sources=sources)
-    assert [one.success for one in past] == [(False,), (True,)]
-    plain: Sources = log.sources()
-    assert [one.success for one in read(log, sources=plain)[0]] == [(False,), (False,)]
+    past, counts = read(log, hours=27, sources=sources)
+    assert [one.success for one in past] == [(False,), (True,), (False,)]
+    assert counts.left_out == {"whose outcome may still come": 1}
+    plain = read(log, hours=27)[0]
+    assert [one.success for one in plain] == [(False,)] * 3
