@@ -18,7 +18,7 @@ import numpy as np
 from tests.bench.figures import ROOT
 from tests.bench.regret_house import DEFAULT, GREEDY, NOTHING, ONLY_SEGMENTS, House
 from tests.bench.regret_loop import Judge, Oracle, Policy, Random, play
-from tests.bench.regret_wabbit import Setting, Wabbit
+from tests.bench.regret_wabbit import Setting, Wabbit, WabbitAtDevices
 from tests.bench.world import coupon, rewards
 from tests.bench.world.covariates import Covariates, Floats
 from tests.bench.world.stream import make_stream
@@ -40,6 +40,7 @@ POLICIES: Final[Mapping[str, Callable[[Judge], Policy]]] = {
     "oracle": Oracle,
     "random": Random,
     "vw": lambda judge: Wabbit(judge, BEST_OF_WABBIT),
+    "vw-at-devices": lambda judge: WabbitAtDevices(judge, BEST_OF_WABBIT),
     "ours": lambda judge: House(judge, DEFAULT),
     "segments": lambda judge: House(judge, DEFAULT, ONLY_SEGMENTS),
     "nothing": lambda judge: House(judge, DEFAULT, NOTHING),
@@ -70,7 +71,7 @@ def played(runs: Sequence[Run]) -> dict[Run, Floats]:
         answers = pool.imap_unordered(functools.partial(_play, code), runs, chunksize=1)
         for run, lost in answers:
             found[run] = lost
-            told = f"{run.world} seed {run.seed} {run.policy:<10} {1000 * lost.mean():8.1f}"
+            told = f"{run.world} seed {run.seed} {run.policy:<13} {1000 * lost.mean():8.1f}"
             print(f"    {len(found):>3} of {len(runs)}  {told}", flush=True)
     return {run: found[run] for run in runs}
 

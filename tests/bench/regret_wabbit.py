@@ -10,6 +10,7 @@ as the settings say so, who it is and what own answers left in the genome.
 from __future__ import annotations
 
 import random
+import tempfile
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ class Wabbit:
         """Draw from the chances that it gives."""
         self._close_windows(at_ms)
         shared = self._shared(moment, at_ms)
-        chances = self._model.predict([shared, *(self._offers[o] for o in live.tolist())])
+        chances = self._asked(moment).predict([shared, *(self._offers[o] for o in live.tolist())])
         total, number = sum(chances), self._stream.draws[moment]
         at, left = 0, number * total
         while at < len(chances) - 1 and left >= chances[at]:
@@ -125,6 +126,10 @@ class Wabbit:
         """End it."""
         self._model.finish()
 
+    def _asked(self, moment: int) -> Any:
+        """The model that decides."""
+        return self._model
+
     def _fresh(self) -> Any:
         import vowpalwabbit
 
@@ -160,6 +165,46 @@ class Wabbit:
             strengths = self._histories.strengths(person, at_ms)
             parts.append("|g " + " ".join(f"{_word(name)}:{w:.4g}" for name, w in strengths))
         return " ".join(parts)
+
+
+class WabbitAtDevices(Wabbit):
+    """The same at our devices: each decides by the model of when it last had a line.
+
+    It learns as before, in the middle and at once; every hour its model is there to be taken. So
+    it says what a line that never fails is worth.
+    """
+
+    def __init__(self, judge: Judge, setting: Setting) -> None:
+        super().__init__(judge, setting)
+        self._folder = tempfile.TemporaryDirectory()
+        self._newest = self._copy()
+        self._holds = dict.fromkeys(range(judge.stream.devices), self._newest)
+
+    def sync(self, device: int, at_ms: int) -> None:
+        """What it heard is learned, and it takes what is newest."""
+        super().sync(device, at_ms)
+        self._holds[device] = self._newest
+
+    def hour(self, at_ms: int) -> None:
+        """What was learned up to now can be taken."""
+        super().hour(at_ms)
+        self._newest = self._copy()
+
+    def close(self) -> None:
+        """End all of them."""
+        super().close()
+        self._holds.clear()
+        self._folder.cleanup()
+
+    def _asked(self, moment: int) -> Any:
+        return self._holds[int(self._stream.device[moment])]
+
+    def _copy(self) -> Any:
+        import vowpalwabbit
+
+        path = f"{self._folder.name}/model"
+        self._model.save(path)
+        return vowpalwabbit.Workspace(f"-i {path} --quiet")
 
 
 def _word(marker: str) -> str:
