@@ -16,20 +16,34 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine import scoring
 from genome_server.learning.export import ModelFacts, tower_model, untrained_model
 from genome_server.learning.towers import Floats, Indices, Shape, random_towers
-from genome_server.models import check_contract
-from genome_server.models.check import check_model
+from genome_server.models import check, check_contract, trial
 from genome_server.models.check_answers import answer_findings
 from genome_server.models.check_file import NEWEST_IR, NEWEST_OPSETS
 from genome_server.models.findings import Budgets, Checked
 from genome_server.models.samples import Samples
-from genome_server.models.trial import check_apart
 
+# How fast this machine is at the moment is nobody's fault.
+PATIENT = Budgets(latency_us=1e6)
 LINEAGE = bytes(range(16))
 KNOWN = 40
 WORDS = Vocabulary(LINEAGE, [f"m:{n}" for n in range(50)])
 DEFAULT = tower_model(
     random_towers(1, KNOWN, Shape(2, 64, 8, 4)), ModelFacts(LINEAGE, KNOWN, trained_ms=7)
 )
+
+
+def check_model(
+    content: bytes, words: Vocabulary, samples: Samples | None = None, budgets: Budgets = PATIENT
+) -> Checked:
+    return check.check_model(content, words, samples, budgets)
+
+
+def check_apart(
+    content: bytes, words: Vocabulary, samples: Samples | None = None, **more: float
+) -> Checked:
+    return trial.check_apart(content, words, samples, PATIENT, **more)
+
+
 FACTS = {
     "contract": "genome-edge/offer/1",
     "vocabulary_lineage": LINEAGE.hex(),
@@ -220,7 +234,7 @@ def test_what_a_file_must_not_hold(wanted: list[str], content: bytes) -> None:
 
 
 def test_a_large_file_is_told_and_tried_all_the_same() -> None:
-    checked = check_model(made(), WORDS, budgets=Budgets(max_bytes=100))
+    checked = check_model(made(), WORDS, budgets=replace(PATIENT, max_bytes=100))
     assert names(checked) == ["size"]
     assert "the budget is 100" in checked.findings[0].cause
     assert checked.latency_us is not None
