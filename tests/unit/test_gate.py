@@ -177,6 +177,7 @@ def test_what_was_said_lately_is_gone_by(tenant: Tenant, monkeypatch: pytest.Mon
     with closing(tenant.open_store()) as store:
         store.put_documents("offer", [("taxi", offer)])
     assert publish(tenant, now_ms=NOW).gate is None
+    assert publish(tenant, channel="beta", now_ms=NOW).gate is None
     # And the way back is open.
     with closing(tenant.open_store()) as store:
         roll_back_model(tenant.models_dir, store)
@@ -191,6 +192,10 @@ def test_what_cannot_be_told_goes_out_to_a_watched_share_only(tenant: Tenant) ->
     imported(tenant, NOW, NOW)
     with pytest.raises(Refused, match="let a watched canary find out"):
         publish(tenant, now_ms=NOW)
+    root = ["--home", str(tenant.dir.parent.parent)]
+    told = CliRunner().invoke(cli, [*root, "models", "gate"])
+    assert told.exit_code == 1
+    assert "It cannot be told whether it may replace" in told.output
     with pytest.raises(Refused, match="does not pass the gate"):
         publish(tenant, share=0.1, now_ms=NOW)
     done = publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
@@ -215,6 +220,9 @@ def test_what_is_published_all_the_same_is_remembered(tenant: Tenant) -> None:
     assert [(one["outcome"], one["despite"]) for one in found] == [("stopped", "a trial of ours")]
     text = CliRunner().invoke(cli, [*root, "models", "show", name]).output
     assert "published all the same: a trial of ours" in text
+    told = CliRunner().invoke(cli, [*root, "models", "gate"])
+    assert told.exit_code == 0, "it is out, and publish asks no more"
+    assert "But publish does not ask: all devices have it already." in told.output
 
 
 @dataclass

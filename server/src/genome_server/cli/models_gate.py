@@ -45,7 +45,7 @@ def command(console: Console, model: str | None, channel: str) -> None:
     plots is written beside the model. Exit code 1: `publish` would refuse it.
     """
     from genome_server.documents import placement_spec
-    from genome_server.gate.ask import verdict_on
+    from genome_server.gate.ask import verdict_on, why_not_asked
     from genome_server.gate.kept import page_path
     from genome_server.models.shelf import current_model, find_model, load_model
 
@@ -65,10 +65,17 @@ def command(console: Console, model: str | None, channel: str) -> None:
             tenant, store, found, channel=channel, placements=placements,
             now_ms=time.time_ns() // 1_000_000, progress=console.progress, anew=True,
         )  # fmt: skip
+        known = why_not_asked(store, found.id, channel)
     page = page_path(tenant.models_dir, found.id)
-    opens = said.verdict.opens(watched=False)
-    data = {**said.to_json()["verdict"], "opens": opens, "page": str(page)}
-    console.result(data, lambda: say(console, said, page))
+    opens = bool(known) or said.verdict.opens(watched=False)
+    data = {**said.to_json()["verdict"], "opens": opens, "not_asked": known, "page": str(page)}
+
+    def render() -> None:
+        say(console, said, page)
+        if known:
+            console.print(f"But publish does not ask: {known}.")
+
+    console.result(data, render)
     if not opens:
         raise click.exceptions.Exit(EXIT_REFUSED)
 

@@ -1,8 +1,9 @@
 """Who publishes asks the gate here: whether a release may take a model.
 
 The gate is not asked where nothing new would go out: of the model that all devices of the channel
-have, of one that is out already for at least the share that is asked for, and of one that a
-rollback came back to (the way back must always be open, at once). What was said lately is gone by.
+have (or those of "stable", where it has no release of its own), of one that is out already for at
+least the share that is asked for, and of one that a rollback came back to (the way back must always
+be open, at once). What was said lately is gone by.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def ask(
 
     `despite` says why it goes out all the same; that is kept, unless with `dry_run`.
     """
-    if _out_already(store, model.id, channel, share) or _came_back(store, model.id):
+    if why_not_asked(store, model.id, channel, share):
         return Opened()
     said = verdict_on(
         tenant, store, model, channel=channel, placements=placements, now_ms=now_ms,
@@ -130,13 +131,15 @@ def _unknown(verdict: Verdict) -> Iterable[str]:
     return (f"{one.name}: {one.reason}" for one in verdict.checks if one.state == "cannot tell")
 
 
-def _out_already(store: Store, model: str, channel: str, share: float) -> bool:
-    """Whether at least as many devices of the channel have the model already."""
+def why_not_asked(store: Store, model: str, channel: str, share: float = 1.0) -> str:
+    """Why `publish` would not ask the gate about a model; empty: it would."""
     against = in_force(store, channel)
-    if against is not None and against.model == model and against.row.channel == channel:
-        return True
+    if against is not None and against.model == model:
+        return "all devices have it already"
     newest = store.release(channel=channel)
-    return newest is not None and newest.share >= share and model_in(manifest_of(newest)) == model
+    if newest is not None and newest.share >= share and model_in(manifest_of(newest)) == model:
+        return "it is out for as many already"
+    return "a rollback came back to it" if _came_back(store, model) else ""
 
 
 def _came_back(store: Store, model: str) -> bool:
