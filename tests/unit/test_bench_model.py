@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from genome_server.learning.survey import survey
-from tests.bench.model import AFTER, Asked
+from tests.bench.model_data import AFTER, Asked
 from tests.unit._learning import VOCABULARY, Log, at, query, who
 
 

@@ -221,8 +221,12 @@ def test_how_long_to_train_counts_them_too(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(weight)
         return log_loss(label, score, weight)
 
-    learner = SimpleNamespace(run=lambda steps: range(10, steps + 10, 10), towers=lambda: None)
-    monkeypatch.setattr(training, "_Learner", lambda *_: learner)
+    learner = SimpleNamespace(
+        run=lambda steps, _=None: range(10, steps + 10, 10),
+        towers=lambda: None,
+        persons=lambda: None,
+    )
+    monkeypatch.setattr(training, "Learner", lambda *_: learner)
     monkeypatch.setattr(training, "predict", lambda _, __, rows, **___: np.full(len(rows), 0.5))
     monkeypatch.setattr(training, "log_loss", noted)
     stands_for = np.where(EXAMPLES.person % 2, 8.0, 1.0).astype(np.float32)

@@ -342,6 +342,7 @@ class _Loader:
         query = []
         if moment.genome_used:
             query = history.features(moment.time_ms, before_ms=moment.before_ms)
+        of_person = len(query)
         for name, salience in moment.context.items():
             index = self._vocabulary.index(name)
             if index is not None:
@@ -355,6 +356,7 @@ class _Loader:
                 person=self._number,
                 time_ms=moment.time_ms,
                 stands_for=moment.stands_for * weight,
+                of_person=of_person,
             )
             self._counts.answers += moment.answer
             self._counts.decisions += not moment.answer

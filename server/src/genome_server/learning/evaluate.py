@@ -20,6 +20,7 @@ from genome_server.learning.examples import Examples
 from genome_server.learning.metrics import auc, auc_interval, calibration_error, log_loss
 from genome_server.learning.towers import Floats
 from genome_server.learning.train import OnStep, Settings, predict, train
+from genome_server.learning.unfinished import Unfinished
 
 FOLDS = 5
 
@@ -69,11 +70,13 @@ def evaluate(
     *,
     quick: bool = False,
     on_step: OnStep | None = None,
+    left: Unfinished | None = None,
 ) -> Evaluation:
     """Train on parts of the examples and measure on the rest.
 
     Five folds for each split; with `quick` a single hold-out of a fifth. Needs five
-    persons or more (ValueError). `on_step(done, total)` counts trainings' steps.
+    persons or more (ValueError). `on_step(done, total)` counts trainings' steps. Folds that are
+    `left` of an evaluation that was broken off are taken as they are.
     """
     settings = settings or Settings()
     if len(np.unique(examples.person)) < FOLDS:
@@ -89,15 +92,25 @@ def evaluate(
         for fold in range(held_out):
             test = np.flatnonzero(fold_of == fold)
             run = first_run + fold
-            towers = train(
-                examples,
-                np.flatnonzero(fold_of != fold),
-                replace(settings, seed=settings.seed + run),
-                _part_of(on_step, run, runs),
-            )
+            name = f"fold-{run}"
+            said = None if left is None else left.load(name)
+            if said is None:
+                towers = train(
+                    examples,
+                    np.flatnonzero(fold_of != fold),
+                    replace(settings, seed=settings.seed + run),
+                    _part_of(on_step, run, runs),
+                    None if left is None else left.part(name),
+                )
+                said = {
+                    "cold": predict(towers, examples, test, history=False),
+                    "warm": predict(towers, examples, test, history=True),
+                }
+                if left is not None:
+                    left.save(name, said)
             parts.append(test)
-            cold.append(predict(towers, examples, test, history=False))
-            warm.append(predict(towers, examples, test, history=True))
+            cold.append(said["cold"])
+            warm.append(said["warm"])
         rows = np.concatenate(parts)
         label, person = examples.label[rows], examples.person[rows]
         weight = None

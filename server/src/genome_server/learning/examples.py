@@ -2,8 +2,9 @@
 
 An example is one offer in one moment. The query side, who and when, is a ragged
 list of (marker, weight) with two weights for each marker: `warm` as the device
-would have had it, `cold` for the same person without a history of their own. The
-offer side is a row of a table, because few offers stand behind many examples.
+would have had it, `cold` for the same person without a history of their own. Who comes
+first, when after it. The offer side is a row of a table, because few offers stand behind
+many examples.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Examples:
     stands_for: Floats  # (n,) examples like it, where a device could not keep all; else 1
     person: NDArray[np.int32]  # (n,) equal for examples of one person; nobody is alone each time
     time_ms: Indices  # (n,) of the moment, Unix milliseconds
+    of_person: NDArray[np.int32]  # (n,) how many of a query's markers, the first, say who it is
     offers: OfferTable
     fields: NDArray[np.int32]  # (V,) number of each marker's namespace
 
@@ -93,10 +95,16 @@ class Examples:
         differs = np.concatenate([[0], np.cumsum(self.warm != self.cold)])
         return np.asarray(differs[self.start[1:]] > differs[self.start[:-1]])
 
-    def batch(self, rows: Indices) -> Batch:
-        """Return the examples `rows`, padded to `width`."""
+    @property
+    def joint_width(self) -> int:
+        """The most query markers that one's person and another's moment have together."""
+        moment = np.diff(self.start) - self.of_person
+        return int(self.of_person.max(initial=0) + moment.max(initial=0))
+
+    def batch(self, rows: Indices, width: int | None = None) -> Batch:
+        """Return the examples `rows`, padded to `width`; by default to their own."""
         begin, count = self.start[rows], self.start[rows + 1] - self.start[rows]
-        column = np.arange(self.width)
+        column = np.arange(self.width if width is None else width)
         inside = column < count[:, None]
         at = np.where(inside, begin[:, None] + column, 0)
 
@@ -122,6 +130,7 @@ class ExamplesBuilder:
         self._stands_for = array("f")
         self._person = array("i")
         self._time = array("q")
+        self._of_person = array("i")
 
     def __len__(self) -> int:
         return len(self._label)
@@ -136,8 +145,12 @@ class ExamplesBuilder:
         person: int,
         time_ms: int,
         stands_for: float = 1.0,
+        of_person: int = 0,
     ) -> None:
-        """Add one example; `query` holds (marker index, warm weight, cold weight)."""
+        """Add one example; `query` holds (marker index, warm weight, cold weight).
+
+        The first `of_person` of them say who it is, the others when.
+        """
         for index, warm, cold in query:
             self._index.append(index)
             self._warm.append(warm)
@@ -149,6 +162,7 @@ class ExamplesBuilder:
         self._stands_for.append(stands_for)
         self._person.append(person)
         self._time.append(time_ms)
+        self._of_person.append(of_person)
 
     def build(self, offers: OfferTable, fields: NDArray[np.int32]) -> Examples:
         """Return what was added, in order of time (of equal times, in order of addition)."""
@@ -169,6 +183,7 @@ class ExamplesBuilder:
             stands_for=np.array(self._stands_for, np.float32)[order],
             person=np.array(self._person, np.int32)[order],
             time_ms=time_ms[order],
+            of_person=np.array(self._of_person, np.int32)[order],
             offers=offers,
             fields=fields,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
 from itertools import chain
 from typing import Any, Protocol
 
@@ -27,6 +29,7 @@ from genome_server.learning.export import ModelFacts, Parity, prove_parity, towe
 from genome_server.learning.probes import random_probes, real_probes
 from genome_server.learning.survey import Person, Sources, survey
 from genome_server.learning.train import Settings, score, train
+from genome_server.learning.unfinished import AsOf, Unfinished
 from genome_server.log.reader import LogReader
 from genome_server.models.shelf import save_model
 from genome_server.store.protocol import CONSENT_LEARNING, Store
@@ -36,6 +39,7 @@ MIN_EXAMPLES = 50
 MIN_OF_EACH_KIND = 10
 MIN_PERSONS = 10
 _PROBES = 256
+_UNFINISHED = "training"
 
 
 class Advance(Protocol):
@@ -61,6 +65,8 @@ class TrainingReport:
     parity: Parity
     settings: Settings
     seconds: Mapping[str, float]
+    # Whether it went on from where an earlier one was broken off.
+    resumed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data: what --json prints."""
@@ -83,20 +89,28 @@ def run_training(
     """Train on the log of a tenant and keep the model for the next release.
 
     Raises Refused where genomes were never built or examples are too few, and
-    ExportError where the file does not do what the trainer does.
+    ExportError where the file does not do what the trainer does. One that was broken off goes on
+    where it was, see `unfinished`.
     """
     settings = settings or Settings()
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     clock = _Clock()
+    left = Unfinished(tenant.dir / _UNFINISHED)
     with closing(tenant.open_store()) as store:
-        examples, counts, vocabulary = _gather(tenant, store, now_ms, progress)
+        as_of = left.as_of(_identity(settings, quick=quick), AsOf(now_ms, _log_end(tenant)))
+        examples, counts, vocabulary = _gather(
+            tenant, store, as_of.now_ms, progress, stop=as_of.log_end
+        )
         check_enough(examples, counts)
+        resumed = left.accept(examples)
         clock.lap("examples")
         with progress("Evaluating", None) as advance:
-            evaluation = evaluate(examples, settings, quick=quick, on_step=_advancing(advance))
+            evaluation = evaluate(
+                examples, settings, quick=quick, on_step=_advancing(advance), left=left
+            )
         clock.lap("evaluation")
         with progress("Training", None) as advance:
-            towers = train(examples, None, settings, _advancing(advance))
+            towers = train(examples, None, settings, _advancing(advance), left.part("last"))
         clock.lap("training")
         facts = ModelFacts(
             vocabulary_lineage=vocabulary.lineage,
@@ -112,13 +126,16 @@ def run_training(
         )
         parity = prove_parity(model, lambda probe: score(towers, probe), probes)
         clock.lap("export")
-        report = TrainingReport("", len(model), counts, evaluation, parity, settings, clock.seconds)
+        report = TrainingReport(
+            "", len(model), counts, evaluation, parity, settings, clock.seconds, resumed
+        )
         name = save_model(tenant.models_dir, store, model, _report(report))
-    return TrainingReport(name, len(model), counts, evaluation, parity, settings, clock.seconds)
+    left.finish()
+    return replace(report, model_id=name)
 
 
-def sources_of(store: Store, log: LogReader) -> Sources:
-    """Return where the examples of a tenant come from.
+def sources_of(store: Store, log: LogReader, *, stop: int | None = None) -> Sources:
+    """Return where the examples of a tenant come from; of the log, what is before `stop`.
 
     Raises Refused where genomes were never built: their schema is the examples'.
     """
@@ -134,7 +151,7 @@ def sources_of(store: Store, log: LogReader) -> Sources:
         return Person(facts, bool((row.consents or 0) & CONSENT_LEARNING))
 
     return Sources(
-        frames=log.frames,
+        frames=partial(log.frames, stop=stop),
         person=person,
         product_dna=dna.product,
         offers={offer: dna.offer(offer) or () for offer, _ in store.documents("offer")},
@@ -197,14 +214,28 @@ def left_out(counts: Counts) -> str:
     return f"Left out: {', '.join(said)}." if said else "Nothing was left out."
 
 
+def _log_end(tenant: Tenant) -> int:
+    """Return the end of the log; 0 where there is none."""
+    if not tenant.log_path.exists():
+        return 0
+    with LogReader(tenant.log_path) as log:
+        return log.end()
+
+
+def _identity(settings: Settings, *, quick: bool) -> str:
+    """Return all that the weights depend on beside the examples, as text."""
+    versions = [version(name) for name in ("genome-edge-server", "jax", "jaxlib", "numpy", "optax")]
+    return repr((settings, quick, versions))
+
+
 def _gather(
-    tenant: Tenant, store: Store, now_ms: int, progress: Progress
+    tenant: Tenant, store: Store, now_ms: int, progress: Progress, *, stop: int | None = None
 ) -> tuple[Examples, Counts, Vocabulary]:
-    """Read the log. Markers of moments get their indices here."""
+    """Read the log, up to `stop`. Markers of moments get their indices here."""
     if not tenant.log_path.exists():
         raise Refused("nothing has happened yet; run: genome-server import interactions FILE")
     with LogReader(tenant.log_path) as log:
-        sources = sources_of(store, log)
+        sources = sources_of(store, log, stop=stop)
         with progress("Reading the log", 2 * log.end()) as advance:
             found = survey(sources, advance)
             offered = (name for dna in sources.offers.values() for name, _ in dna)
@@ -242,6 +273,7 @@ def _report(report: TrainingReport) -> dict[str, Any]:
         "evaluation": found.to_json(),
         "parity": asdict(report.parity),
         "settings": asdict(report.settings),
+        "resumed": report.resumed,
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
     }
 

@@ -30,6 +30,7 @@ class Rules(NamedTuple):
     weight_decay: float
     field_dropout: float
     history_dropout: float
+    person_dropout: float
     average: float
     fields: int
 
@@ -45,8 +46,9 @@ class State(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Batches for s steps: rows, warm and cold weights (s, n, w); offer, label and how many
-    examples each stands for (s, n)."""
+    """Batches for s steps: rows, warm and cold weights (s, n, w); offer, label (1, 0, or what a
+    teacher expects), how many examples each stands for, person (0: a stranger), and whether it
+    is a lesson, of which nothing is left out (s, n)."""
 
     rows: Any
     warm: Any
@@ -54,12 +56,23 @@ class Steps(NamedTuple):
     offer: Any
     label: Any
     stands_for: Any
+    person: Any
+    lesson: Any
 
 
 def start(
-    seed: int, shape: Shape, tables: Tables, rules: Rules, query_scale: float, offer_scale: float
+    seed: int,
+    shape: Shape,
+    tables: Tables,
+    rules: Rules,
+    query_scale: float,
+    offer_scale: float,
+    persons: int = 0,
 ) -> State:
-    """Return where learning starts. Rows of unknown markers are zero and stay so."""
+    """Return where learning starts. Rows of unknown markers are zero and stay so.
+
+    So many persons have a marker of their own, which starts at zero.
+    """
     key, chance = jax.random.split(jax.random.key(seed))
     keys = jax.random.split(key, 4)
     e, w, h, d = shape.members, shape.width, shape.hidden, shape.dimension
@@ -74,6 +87,8 @@ def start(
         "output_bias": jnp.zeros((e, d + 1)),
         "offer_table": offer * tables.offer_known[:, None, None],
     }
+    if persons:
+        params["persons"] = jnp.zeros((persons + 1, e, w))
     average = jax.tree.map(jnp.copy, params)
     return State(params, average, _optimiser(rules).init(params), chance, jnp.zeros(()))
 
@@ -93,16 +108,22 @@ def learn(
 
     def step(state: State, given: tuple[Steps, jax.Array]) -> tuple[State, None]:
         batch, rate = given
-        key, for_history, for_fields = jax.random.split(state.key, 3)
+        key, for_history, for_fields, for_person = jax.random.split(state.key, 4)
         n = batch.rows.shape[0]
         strange = jax.random.bernoulli(for_history, rules.history_dropout, (n, 1))
         kept = jax.random.bernoulli(for_fields, 1 - rules.field_dropout, (n, rules.fields))
         kept = jnp.take_along_axis(kept, field_of_row[batch.rows], axis=1)
-        weight = jnp.where(strange, batch.cold, batch.warm) * kept / (1 - rules.field_dropout)
+        kept = jnp.where(batch.lesson[:, None], 1.0, kept / (1 - rules.field_dropout))
+        weight = jnp.where(strange, batch.cold, batch.warm) * kept
+
+        shown = jax.random.bernoulli(for_person, 1 - rules.person_dropout, (n, 1, 1))
 
         def loss(params: Params) -> jax.Array:
             embedded = embed_offers(params["offer_table"], *offers)[batch.offer]
-            said = logits(params, batch.rows, weight, embedded)
+            own = None
+            if "persons" in params:
+                own = params["persons"][batch.person] * shown / (1 - rules.person_dropout)
+            said = logits(params, batch.rows, weight, embedded, own)
             losses: jax.Array = optax.sigmoid_binary_cross_entropy(said, batch.label[:, None])
             weighed: jax.Array = (losses * batch.stands_for[:, None]).mean(0)
             # Summed over the members, which learn side by side.
@@ -111,7 +132,7 @@ def learn(
         updates, memory = optimiser.update(jax.grad(loss)(state.params), state.memory, state.params)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         # Row 0 stands for every unknown marker and must not learn from padding.
-        for table in ("query_table", "offer_table"):
+        for table in params.keys() & {"query_table", "offer_table", "persons"}:
             params[table] = params[table].at[0].set(0)
         # The average forgets fast at first, when there is little worth remembering.
         share = 1 - jnp.minimum(rules.average, (1 + state.step) / (10 + state.step))
@@ -123,9 +144,12 @@ def learn(
 
 
 @jax.jit
-def probability(params: Params, rows: Any, weight: Any, offers: Any) -> jax.Array:
-    """Return the probability of success, (n,); rows, weight (n, w), offers as embedded."""
-    return jax.nn.sigmoid(logits(params, rows, weight, offers).mean(-1))
+def probability(params: Params, rows: Any, weight: Any, offers: Any, own: Any = None) -> jax.Array:
+    """Return the probability of success, (n,); rows, weight (n, w), offers as embedded.
+
+    `own` is what the persons' own markers add, (n, members, width).
+    """
+    return jax.nn.sigmoid(logits(params, rows, weight, offers, own).mean(-1))
 
 
 @jax.jit
@@ -146,7 +170,9 @@ def embed_offers(table: jax.Array, rows: Any, weight: Any) -> jax.Array:
     return embedded
 
 
-def logits(params: Params, rows: jax.Array, weight: jax.Array, offers: jax.Array) -> jax.Array:
+def logits(
+    params: Params, rows: jax.Array, weight: jax.Array, offers: jax.Array, own: Any = None
+) -> jax.Array:
     """Return each member's log odds, (n, members); rows, weight (n, w), offers as embedded."""
     table = params["query_table"]
     if len(table) <= _DENSE_ROWS:
@@ -155,6 +181,8 @@ def logits(params: Params, rows: jax.Array, weight: jax.Array, offers: jax.Array
         sums = jnp.einsum("nr,rew->new", dense, table)
     else:
         sums = jnp.einsum("nkew,nk->new", table[rows], weight)
+    if own is not None:
+        sums = sums + own
     wide = jax.nn.relu(sums + params["query_bias"])
     hidden = jax.nn.relu(
         jnp.einsum("new,ewh->neh", wide, params["hidden_weight"]) + params["hidden_bias"]

@@ -3,10 +3,14 @@
 Rules.
 - The probabilities must stay calibrated, because offers are chosen by probability ×
   value: classes keep the balance that they have, and the loss is the plain log loss.
+- A forest teaches beside the examples where there are enough persons, see `lessons`.
 - Half of the time an example shows the person's profile without its history, so that
-  one model serves strangers and those who have been here before.
+  one model serves lessons and those who have been here before.
 - Whole namespaces are left out at random: no single field carries a decision.
 - A marker that stands in fewer than `min_count` of the examples stays unknown (row 0).
+- A person may have a marker of their own, which starts at zero and is left out at random. What
+  is trained beside it has less reason to learn persons; a stranger has exactly zero of it. It is
+  no part of the towers.
 - Same examples, same settings, same machine: same weights.
 
 How long to train depends on the data by a factor of ten: people repeat themselves, and a
@@ -19,28 +23,28 @@ that count are a running average, which stands still where single steps do not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from genome_server.learning import network
+from genome_server.learning.correction import Correction
 from genome_server.learning.examples import Examples
 from genome_server.learning.export import Probe
+from genome_server.learning.learner import CHUNK, Learner
+from genome_server.learning.lessons import Forest
 from genome_server.learning.metrics import log_loss
-from genome_server.learning.tables import Tables
-from genome_server.learning.towers import Floats, Indices, Shape, Towers
+from genome_server.learning.settings import Settings as Settings
+from genome_server.learning.towers import Floats, Indices, Towers
+from genome_server.learning.unfinished import Unfinished
 
 # Called with (steps done, steps in all) now and then. Most trainings end before all.
 OnStep = Callable[[int, int], None]
 
-# Steps between two returns from the compiled loop, and between two looks at the persons
-# held back.
-_CHUNK = 10
+# Steps between two looks at the persons held back.
 _LOOK = 20
 _MAX_HELD_BACK = 10_000
 _MIN_HELD_BACK = 30
@@ -48,46 +52,32 @@ _BETTER = 1e-4
 _PREDICT_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train. The defaults were found on public data; see the decision record 0004.
-
-    `epochs` bounds the search for the length of a training, `steps` is the length
-    where there are too few persons to search with.
-    """
-
-    seed: int = 0
-    epochs: int = 100
-    steps: int = 300
-    # Looks without getting better after which the search ends.
-    patience: int = 5
-    held_back: float = 0.15
-    # The largest batch; small sets get smaller ones, so that an epoch has 12 steps or more.
-    batch: int = 512
-    learning_rate: float = 2e-3
-    warm_up: int = 20
-    average: float = 0.98
-    weight_decay: float = 1.0
-    field_dropout: float = 0.2
-    history_dropout: float = 0.5
-    min_count: int = 3
-    query_scale: float = 0.1
-    offer_scale: float = 0.3
-    shape: Shape = field(default_factory=Shape)
-
-    def batch_size(self, examples: int) -> int:
-        """Return the batch size for so many examples: a power of two."""
-        fitting = 1 << max(4, int(math.log2(max(examples, 1) / 12)))
-        return min(self.batch, fitting)
-
-
 def train(
     examples: Examples,
     rows: Indices | None = None,
     settings: Settings | None = None,
     on_step: OnStep | None = None,
+    left: Unfinished | None = None,
 ) -> Towers:
-    """Train on the examples `rows` (all by default). Raises ValueError where there are none."""
+    """Train on the examples `rows` (all by default). Raises ValueError where there are none.
+
+    What is `left` of the same training that was broken off is gone on with.
+    """
+    return train_with_persons(examples, rows, settings, on_step, left)[0]
+
+
+def train_with_persons(
+    examples: Examples,
+    rows: Indices | None = None,
+    settings: Settings | None = None,
+    on_step: OnStep | None = None,
+    left: Unfinished | None = None,
+) -> tuple[Towers, Floats | None]:
+    """Train as `train` does; return what the persons' own markers learned, too.
+
+    That is float32 (persons + 1, members, width), row 0 for strangers: what `predict` takes as
+    `persons`; None where nobody has a marker.
+    """
     settings = settings or Settings()
     rows = np.arange(len(examples)) if rows is None else rows
     if not len(rows):
@@ -100,20 +90,53 @@ def train(
             on_step(done, 2 * longest)
 
     kept, held_back = _split(examples, rows, settings)
+    forest, lessons = None, None
+    teaching = settings.teaching
+    persons = len(np.unique(examples.person[rows]))
+    if len(rows) >= teaching.least_examples and persons >= teaching.least_persons:
+        seed, least = settings.seed, settings.min_count
+        forest = Forest(examples, rows, held_back, teaching, least, seed)
     steps = _in_chunks(settings.steps)
+    right: Correction | None = None
     if len(held_back):
-        steps = _best_length(examples, kept, held_back, size, longest, settings, report)
-    learner = _Learner(examples, rows, size, settings)
-    for done in learner.run(steps):
+        if forest is not None:
+            lessons = forest.lessons(examples, kept, blind=True)
+        learner = Learner(examples, kept, size, settings, lessons)
+        look = max(_LOOK, _in_chunks(len(kept) / size / 2))
+        search = None if left is None else left.part("length")
+        steps, said = _best_length(
+            learner, examples, held_back, look, longest, settings, report, search
+        )
+        if forest is not None:
+            label, weight = examples.label[held_back], examples.stands_for[held_back]
+            twice = [np.tile(each.astype(np.float64), 2) for each in (label, weight)]
+            # Without the shift: how often those few said yes is their own affair.
+            right = replace(Correction.of(said, twice[0], twice[1]), shift=0.0)
+    if forest is not None:
+        lessons = forest.lessons(examples, rows, blind=False)
+    learner = Learner(examples, rows, size, settings, lessons)
+    last = None if left is None else left.load("training")
+    for done in learner.run(steps, last):
         report(longest + done)
+        if left is not None and left.due:
+            left.save("training", learner.state(done))
     report(2 * longest)
-    return learner.towers()
+    towers = learner.towers()
+    return towers if right is None else right.towers(towers), learner.persons()
 
 
-def predict(towers: Towers, examples: Examples, rows: Indices, *, history: bool) -> Floats:
+def predict(
+    towers: Towers,
+    examples: Examples,
+    rows: Indices,
+    *,
+    history: bool,
+    persons: Floats | None = None,
+) -> Floats:
     """Return the probability of success of each of the examples `rows`, float32 (n,).
 
-    `history` says whether the person's own history may be looked at.
+    `history` says whether the person's own history may be looked at; `persons` is what
+    `train_with_persons` gave, for persons that were in the training.
     """
     params = network.params_of(towers)
     result = np.zeros(len(rows), np.float32)
@@ -129,7 +152,8 @@ def predict(towers: Towers, examples: Examples, rows: Indices, *, history: bool)
         batch = examples.batch(padded)
         weight = batch.warm if history else batch.cold
         rows_of_batch = towers.query_row[batch.index].astype(np.int32)
-        values = network.probability(params, rows_of_batch, weight, offers[batch.offer])
+        own = None if persons is None else persons[examples.person[padded] + 1]
+        values = network.probability(params, rows_of_batch, weight, offers[batch.offer], own)
         result[begin : begin + len(some)] = np.asarray(values)[: len(some)]
     return result
 
@@ -150,96 +174,62 @@ def score(towers: Towers, probe: Probe) -> Floats:
     return np.asarray(values, np.float32)[:m]
 
 
-class _Learner:
-    """One training on some examples, as many steps as one likes."""
-
-    def __init__(self, examples: Examples, rows: Indices, size: int, settings: Settings) -> None:
-        self._examples = examples
-        self._settings = settings
-        self._tables = tables = Tables.of(examples, rows, settings.min_count)
-        self._rules = network.Rules(
-            settings.weight_decay,
-            settings.field_dropout,
-            settings.history_dropout,
-            settings.average,
-            tables.fields,
-        )
-        self._offers = (
-            jnp.asarray(tables.offer_row[examples.offers.index], jnp.int32),
-            jnp.asarray(examples.offers.weight),
-        )
-        self._field_of_row = jnp.asarray(tables.field_of_row)
-        self._chunks = _chunks(rows, size, settings.seed)
-        self._state = network.start(
-            settings.seed,
-            settings.shape,
-            tables,
-            self._rules,
-            settings.query_scale,
-            settings.offer_scale,
-        )
-
-    def run(self, steps: int) -> Iterator[int]:
-        """Take this many steps, a multiple of a chunk; yields how many are done now and then."""
-        for done in range(0, steps, _CHUNK):
-            rise = (np.arange(done, done + _CHUNK) + 1) / self._settings.warm_up
-            rates = self._settings.learning_rate * np.minimum(rise, 1.0)
-            self._state = network.learn(
-                self._state,
-                self._steps(next(self._chunks)),
-                jnp.asarray(rates, jnp.float32),
-                self._offers,
-                self._field_of_row,
-                rules=self._rules,
-            )
-            yield done + _CHUNK
-
-    def towers(self) -> Towers:
-        """Return what was learned so far."""
-        weights = network.weights_of(self._state.average)
-        return self._tables.towers(self._settings.shape, weights)
-
-    def _steps(self, chunk: Indices) -> network.Steps:
-        batch = self._examples.batch(chunk.reshape(-1))
-        rows = self._tables.query_row[batch.index].astype(np.int32)
-        columns = (rows, batch.warm, batch.cold, batch.offer, batch.label, batch.stands_for)
-        shaped = [column.reshape(*chunk.shape, *column.shape[1:]) for column in columns]
-        return network.Steps(*jax.tree.map(jnp.asarray, shaped))
-
-
 def _best_length(
+    learner: Learner,
     examples: Examples,
-    rows: Indices,
     held_back: Indices,
-    size: int,
+    look: int,
     longest: int,
     settings: Settings,
     report: Callable[[int], None],
-) -> int:
-    """Return after how many steps on `rows` the examples held back are predicted best."""
-    learner = _Learner(examples, rows, size, settings)
+    left: Unfinished | None = None,
+) -> tuple[int, NDArray[np.float64]]:
+    """Return after how many steps the examples held back are predicted best, and what is said then.
+
+    That is (2 · held back,): first of them as strangers. It looks every `look` steps.
+    """
     label, weight = examples.label[held_back], examples.stands_for[held_back]
-    best, best_loss = _CHUNK, math.inf
-    look = max(_LOOK, _in_chunks(len(rows) / size / 2))
-    for done in learner.run(longest):
+    best, best_loss, best_said = CHUNK, math.inf, np.full(2 * len(held_back), 0.5)
+    last = None if left is None else left.load("search")
+    if last is not None:
+        best, best_loss, best_said = int(last["best"]), float(last["best_loss"]), last["best_said"]
+        if "leaf0" not in last:  # it was over
+            return best, best_said
+    for done in learner.run(longest, last):
         report(done)
         if done % look:
             continue
         towers = learner.towers()
-        loss = sum(
-            log_loss(label, predict(towers, examples, held_back, history=history), weight)
+        persons = None if settings.hold_back_persons else learner.persons()
+        said = [
+            predict(towers, examples, held_back, history=history, persons=persons)
             for history in (False, True)
-        )
+        ]
+        loss = sum(log_loss(label, each, weight) for each in said)
         if loss < best_loss - _BETTER:
             best, best_loss = done, loss
+            best_said = np.concatenate(said).astype(np.float64)
         elif done - best >= settings.patience * look:
             break
-    return best
+        if left is not None and left.due:
+            found = {"best": best, "best_loss": best_loss, "best_said": best_said}
+            left.save("search", {**learner.state(done), **_arrays(found)})
+    if left is not None:
+        found = {"best": best, "best_loss": best_loss, "best_said": best_said}
+        left.save("search", _arrays(found))
+    return best, best_said
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(value) for name, value in values.items()}
 
 
 def _split(examples: Examples, rows: Indices, settings: Settings) -> tuple[Indices, Indices]:
     """Return the rows to train on and those of persons held back; none where they are too few."""
     rng = np.random.default_rng(settings.seed)
+    if not settings.hold_back_persons:
+        held_back = np.sort(rng.choice(rows, int(len(rows) * settings.held_back), replace=False))
+        return np.setdiff1d(rows, held_back), held_back[:_MAX_HELD_BACK]
     persons = rng.permutation(np.unique(examples.person[rows]))
     chosen = persons[: int(len(persons) * settings.held_back)]
     out = np.isin(examples.person[rows], chosen)
@@ -249,19 +239,8 @@ def _split(examples: Examples, rows: Indices, settings: Settings) -> tuple[Indic
     return rows[~out], held_back
 
 
-def _chunks(rows: Indices, size: int, seed: int) -> Iterator[Indices]:
-    """Yield (chunk, size) rows without end: one shuffled pass after the other."""
-    rng = np.random.default_rng(seed)
-    waiting = np.zeros(0, np.int64)
-    while True:
-        while len(waiting) < _CHUNK * size:
-            waiting = np.concatenate([waiting, rng.permutation(rows)])
-        yield waiting[: _CHUNK * size].reshape(_CHUNK, size)
-        waiting = waiting[_CHUNK * size :]
-
-
 def _in_chunks(steps: float) -> int:
-    return math.ceil(steps / _CHUNK) * _CHUNK
+    return math.ceil(steps / CHUNK) * CHUNK
 
 
 def _up(number: int, step: int) -> int:
