@@ -30,6 +30,7 @@ from genome_server.learning.metrics import auc, auc_interval, calibration_error
 from genome_server.learning.probes import random_probes, real_probes
 from genome_server.learning.train import Settings, predict, score, train
 from tests.bench import model_nested as nested
+from tests.bench import model_rewards
 from tests.bench.figures import Figures, durations
 from tests.bench.model_data import AFTER, Array, Data, load
 from tests.bench.model_rivals import BY_PERSON, RANDOM
@@ -58,6 +59,10 @@ def run(figures: Figures) -> None:
     for split in (BY_PERSON, RANDOM):
         beside(data, split, seeds, figures)
     after(data, seeds, figures)
+    try:
+        model_rewards.run(figures)
+    except DataSetMissing as missing:
+        print(f"  left out: {missing}")
 
 
 def beside(data: Data, split: str, seeds: Sequence[int], figures: Figures) -> None:

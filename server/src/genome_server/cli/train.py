@@ -42,7 +42,8 @@ def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
     holding examples back: "by person" says what to expect of people that the model has
     never seen; "random" shows how much kinder the figure gets when it has.
 
-    The same log and seed give the same model. `genome-server publish` takes it to devices.
+    The same log and seed give the same model. A training that was killed less than a
+    day ago goes on where it was. `genome-server publish` takes it to devices.
     """
     tenant = console.tenant()
     if if_due and not _due(console, tenant):
@@ -74,6 +75,8 @@ def _print(console: Console, report: TrainingReport) -> None:
         f"({counts.answers:,} answers, {counts.decisions:,} decisions), {share:.0%} successes."
     )
     console.print(left_out(counts))
+    if report.resumed:
+        console.print("It went on with a training that had been broken off.")
     console.print()
     person, random = found.by_person, found.random
     console.table(
