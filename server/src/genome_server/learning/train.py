@@ -48,6 +48,10 @@ OnStep = Callable[[int, int], None]
 _LOOK = 20
 _MAX_HELD_BACK = 10_000
 _MIN_HELD_BACK = 30
+# Few say little about the length, and a training that is too long harms most where there is little
+# to learn from: so many are held back, but no more than this share of all.
+_ENOUGH_HELD_BACK = 150
+_MOST_HELD_BACK = 0.35
 _BETTER = 1e-4
 _PREDICT_ROWS = 1024
 
@@ -227,11 +231,12 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 def _split(examples: Examples, rows: Indices, settings: Settings) -> tuple[Indices, Indices]:
     """Return the rows to train on and those of persons held back; none where they are too few."""
     rng = np.random.default_rng(settings.seed)
+    share = max(settings.held_back, min(_MOST_HELD_BACK, _ENOUGH_HELD_BACK / len(rows)))
     if not settings.hold_back_persons:
-        held_back = np.sort(rng.choice(rows, int(len(rows) * settings.held_back), replace=False))
+        held_back = np.sort(rng.choice(rows, int(len(rows) * share), replace=False))
         return np.setdiff1d(rows, held_back), held_back[:_MAX_HELD_BACK]
     persons = rng.permutation(np.unique(examples.person[rows]))
-    chosen = persons[: int(len(persons) * settings.held_back)]
+    chosen = persons[: int(len(persons) * share)]
     out = np.isin(examples.person[rows], chosen)
     held_back = rows[out][:_MAX_HELD_BACK]
     if len(held_back) < _MIN_HELD_BACK:
