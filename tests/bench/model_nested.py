@@ -48,6 +48,20 @@ DRAWS: Final = 1000
 _data: Data | None = None
 
 
+def _digest(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(inspect.getsource(part).encode())
+    return digest.hexdigest()
+
+
+# Of the code as it was loaded: somebody may change it while this runs.
+_DIGEST: Final = _digest(model_data, model_rivals)
+_OURS_DIGEST: Final = _digest(
+    model_data, model_rivals, train, network, forest, lessons, correction, learner, settings
+)
+
+
 @dataclass(frozen=True)
 class Fold:
     """One contender in one fold."""
@@ -60,13 +74,8 @@ class Fold:
     @property
     def file(self) -> Path:
         """Where its scores are kept."""
-        digest = hashlib.sha256()
-        parts: list[Any] = [model_data, model_rivals]
-        if self.contender == "ours":
-            parts += [train, network, forest, lessons, correction, learner, settings]
-        for part in parts:
-            digest.update(inspect.getsource(part).encode())
-        name = f"{self.split}-{self.seed}-{self.fold}-{self.contender}-{digest.hexdigest()[:12]}"
+        digest = _OURS_DIGEST if self.contender == "ours" else _DIGEST
+        name = f"{self.split}-{self.seed}-{self.fold}-{self.contender}-{digest[:12]}"
         return KEPT / f"{name}.npz"
 
 
