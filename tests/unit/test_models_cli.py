@@ -260,24 +260,32 @@ def test_figures_of_two_models_are_those_of_training() -> None:
     label = (rng.random(200) < 0.4).astype(np.float32)
     good = np.clip(label * 0.4 + rng.random(200) * 0.5, 0, 1).astype(np.float32)
     luck = rng.random(200).astype(np.float32)
-    found = paired(label, luck, good, person)
+    once = np.ones(200, np.float32)
+    found = paired(label, luck, good, person, once)
+    thinned = rng.choice([1, 1, 4], 200).astype(np.float32)
+    weighed = paired(label, luck, good, person, thinned)
     for name, measure in (
         ("auc", auc), ("log_loss", log_loss), ("calibration_error", calibration_error),
     ):  # fmt: skip
-        assert found[name].a == pytest.approx(measure(label, luck))
-        assert found[name].b == pytest.approx(measure(label, good))
+        assert found[name].a == pytest.approx(measure(label, luck, once))
+        assert found[name].b == pytest.approx(measure(label, good, once))
+        # What a device could not keep all of counts for what it stands for.
+        assert weighed[name].a == pytest.approx(measure(label, luck, thinned))
+        assert weighed[name].b != pytest.approx(found[name].b)
     better = found["auc"]
     assert better.low is not None
     assert better.low > 0, "the interval excludes that they are alike"
-    same = paired(label, good, good, person)["auc"]
+    same = paired(label, good, good, person, once)["auc"]
     assert (same.difference, same.low, same.high) == (0, 0, 0)
-    one_kind = paired(np.ones(200, np.float32), luck, good, person)["auc"]
+    one_kind = paired(once, luck, good, person, once)["auc"]
     assert (one_kind.a, one_kind.difference) == (None, None)
     # Examples of one person that are all alike are worth one: the interval is wider.
     copies = np.repeat(np.arange(20), 10)
-    few = paired(label[copies], luck[copies], good[copies], copies.astype(np.int32))["auc"]
+    few = paired(
+        label[copies], luck[copies], good[copies], copies.astype(np.int32), once
+    )["auc"]  # fmt: skip
     alone = paired(
-        label[copies], luck[copies], good[copies], np.arange(200, dtype=np.int32)
+        label[copies], luck[copies], good[copies], np.arange(200, dtype=np.int32), once
     )["auc"]  # fmt: skip
     assert few.high is not None
     assert few.low is not None

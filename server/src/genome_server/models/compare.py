@@ -86,7 +86,7 @@ def compare_models(
             )
             for one in (a, b)
         ]
-        figures[name] = paired(label, values[0], values[1], person)
+        figures[name] = paired(label, values[0], values[1], person, examples.stands_for[rows])
     persons = len(np.unique(person))
     return Compared(len(rows), persons, since, flattered, figures, tuple(notes))
 

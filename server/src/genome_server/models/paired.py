@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from genome_server.learning.metrics import auc, calibration_error, log_loss
 from genome_server.learning.towers import Floats
 
 _RESAMPLES: Final = 200
 _BINS: Final = 15
 
 Weights = NDArray[np.float64]
+_Measure = Callable[[Weights], float | None]
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,39 @@ class Figure:
 
 
 def paired(
-    label: Floats, a: Floats, b: Floats, person: NDArray[np.int32], seed: int = 0
+    label: Floats,
+    a: Floats,
+    b: Floats,
+    person: NDArray[np.int32],
+    stands_for: Floats,
+    seed: int = 0,
 ) -> dict[str, Figure]:
     """Return AUC, log loss and calibration error of two models on n examples.
 
-    `label` is 0 or 1, `a` and `b` are probabilities, all float32 (n,) with n > 0.
+    `label` is 0 or 1, `a` and `b` are probabilities, `stands_for` says for how many examples each
+    stands (1 where a device kept all), all float32 (n,) with n > 0.
     """
     _, group = np.unique(person, return_inverse=True)
     persons = int(group.max()) + 1
-    measures = {name: (make(label, a), make(label, b)) for name, make in _MEASURES.items()}
+    each = stands_for.astype(np.float64)
+    measures: dict[str, tuple[_Measure, _Measure]] = {
+        "auc": (_Auc(label, a), _Auc(label, b)),
+        "log_loss": (_LogLoss(label, a), _LogLoss(label, b)),
+        "calibration_error": (_Calibration(label, a, each), _Calibration(label, b, each)),
+    }
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(_RESAMPLES):
         times = np.bincount(rng.integers(0, persons, persons), minlength=persons)
-        weight = times[group].astype(np.float64)
+        weight = times[group] * each
         for name, (one, other) in measures.items():
             found, against = one(weight), other(weight)
             if found is not None and against is not None:
                 drawn[name].append(against - found)
-    plain = {
-        "auc": (auc(label, a), auc(label, b)),
-        "log_loss": (log_loss(label, a), log_loss(label, b)),
-        "calibration_error": (calibration_error(label, a), calibration_error(label, b)),
+    return {
+        name: _figure(one(each), other(each), drawn[name])
+        for name, (one, other) in measures.items()
     }
-    return {name: _figure(*plain[name], drawn[name]) for name in plain}
 
 
 def _figure(a: float | None, b: float | None, drawn: list[float]) -> Figure:
@@ -96,22 +105,16 @@ class _LogLoss:
 
 
 class _Calibration:
-    """The calibration error for any weights, in bins that hold as many of all examples each."""
+    """The calibration error for any weights, in bins for which as many of all examples stand."""
 
-    def __init__(self, label: Floats, score: Floats) -> None:
+    def __init__(self, label: Floats, score: Floats, stands_for: Weights) -> None:
         order = np.argsort(score, kind="stable")
+        ends = np.cumsum(stands_for[order])
+        middle = (ends - stands_for[order] / 2) / ends[-1]
         self._bin = np.zeros(len(score), np.int64)
-        for number, part in enumerate(np.array_split(order, _BINS)):
-            self._bin[part] = number
+        self._bin[order] = np.minimum((middle * _BINS).astype(np.int64), _BINS - 1)
         self._off = label.astype(np.float64) - score
 
     def __call__(self, weight: Weights) -> float | None:
         off = np.bincount(self._bin, weight * self._off, _BINS)
         return float(np.abs(off).sum() / weight.sum())
-
-
-_MEASURES: Final[dict[str, Callable[[Floats, Floats], Callable[[Weights], float | None]]]] = {
-    "auc": _Auc,
-    "log_loss": _LogLoss,
-    "calibration_error": _Calibration,
-}
