@@ -52,6 +52,7 @@ def run(figures: Figures) -> None:
         report = house.server_json("train", "--seed", str(SEEDS[0]))
     figures.add("model.coupon.train_s", sum(report["seconds"].values()), "s")
     figures.add("model.coupon.onnx_kb", report["bytes"] / 1000, "KB")
+    data = nested.kept(data)
     costs(data, figures)
     seeds = SEEDS if figures.long else SEEDS[:1]
     nested.run_all(data, seeds, workers=len(os.sched_getaffinity(0)) if figures.long else 1)
