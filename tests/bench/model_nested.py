@@ -88,7 +88,7 @@ def kept(data: Data) -> Data:
     KEPT.mkdir(parents=True, exist_ok=True)
     file = KEPT / f"data-{_DIGEST[:12]}.pickle"
     if file.exists():
-        found: Data = pickle.loads(file.read_bytes())  # noqa: S301 what this bench wrote itself
+        found: Data = pickle.loads(file.read_bytes())
         return found
     unfinished = file.with_suffix(".new")
     unfinished.write_bytes(pickle.dumps(data))
