@@ -136,6 +136,7 @@ def test_the_command_prints_both_splits(house: House) -> None:
     assert found is not None
     assert f"Model {found.id}" in done.output
     assert f"{found.report['auc_by_person']['cold']:.3f} (" in done.output
+    assert found.report["settings"]["teaching"]["trees"] == 0, "nothing teaches a quick one"
 
 
 def test_the_command_refuses_with_a_sentence(house: House) -> None:

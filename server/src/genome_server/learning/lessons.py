@@ -42,7 +42,7 @@ _ASKED_AT_ONCE = 8192
 class Teaching:
     """How a forest teaches. Fewer examples or persons than the least have no forest."""
 
-    # Half of them for strangers.
+    # Half of them for strangers; 0: nothing is taught.
     trees: int = 80
     growth: Growth = field(default_factory=Growth)
     # Of the persons, those that a tree sees.

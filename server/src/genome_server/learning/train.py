@@ -97,7 +97,8 @@ def train_with_persons(
     forest, lessons = None, None
     teaching = settings.teaching
     persons = len(np.unique(examples.person[rows]))
-    if len(rows) >= teaching.least_examples and persons >= teaching.least_persons:
+    enough = len(rows) >= teaching.least_examples and persons >= teaching.least_persons
+    if teaching.trees and enough:
         seed, least = settings.seed, settings.min_count
         forest = Forest(examples, rows, held_back, teaching, least, seed)
     steps = _in_chunks(settings.steps)
