@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.moment import Moment
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.errors import Refused
 
@@ -127,16 +127,21 @@ def replay(console: Console, commit: bool) -> None:
     help="What the files hold: tables, or one JSON object in each line.",
 )
 @click.option("--kind", "kinds", type=click.Choice(_KINDS), multiple=True, help="Only this kind.")
-@click.option("--since", metavar="TIME", help="Events from this time on, for example 2026-05-01.")
-@click.option("--until", metavar="TIME", help="Events before this time.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    type=Moment(),
+    help="Events from this time on, for example 2026-05-01.",
+)
+@click.option("--until", metavar="TIME", type=Moment(), help="Events before this time.")
 @common_options
 def export_(
     console: Console,
     folder: Path,
     format_: str,
     kinds: tuple[str, ...],
-    since: str | None,
-    until: str | None,
+    since: int | None,
+    until: int | None,
 ) -> None:
     """Write events to FOLDER, in parts; an export that was cut goes on where it ended.
 
@@ -146,7 +151,7 @@ def export_(
     from genome_server.log.export import KINDS, Choice, export
 
     chosen = frozenset(KINDS[name] for name in kinds) or None
-    choice = Choice(chosen, _time("--since", since), _time("--until", until))
+    choice = Choice(chosen, since, until)
     tenant = _initialised(console)
     with _open(tenant) as log, console.progress("Exporting", log.end()) as advance:
         done = export(log, folder, choice, format_, advance)
@@ -187,18 +192,3 @@ def _rehearse(tenant: Tenant, log: LogReader, advance: Any) -> BuildReport:
         copy.dna_path.write_bytes(tenant.dna_path.read_bytes())
         with closing(copy.open_store()) as store:
             return build(store, log, copy.dna_path, progress=advance)
-
-
-def _time(option: str, text: str | None) -> int | None:
-    """Unix milliseconds of an ISO date or time; UTC unless it says otherwise."""
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(
-            f"{option}: {text!r} is no date or time such as 2026-05-01T08:00"
-        ) from None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return int(when.timestamp() * 1000)

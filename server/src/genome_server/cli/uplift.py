@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from genome_server.cli.moment import Moment
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
 from genome_server.cli.whose import agreed_to_be_shown, source_option, subject_named
 
 if TYPE_CHECKING:
     from genome_server.value.moved import Moved
-
-
-class Moment(click.ParamType[int]):
-    """A date or time, as Unix milliseconds; UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Read a date such as 2026-06-01, or a time."""
-        if isinstance(value, int):
-            return value
-        try:
-            when = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no date or time such as 2026-06-01T08:00", param, ctx)
-        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-        return int(when.timestamp() * 1000)
 
 
 @click.command("uplift")

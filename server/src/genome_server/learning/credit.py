@@ -30,7 +30,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from edge_sdk.dna.schema import HOUR_MS
+from genome_edge.v1 import event_pb2, release_pb2
 from genome_server.documents import CREDIT, PRODUCTS
+from genome_server.learning.outcomes import Outcomes
 
 
 class Credit(Enum):
@@ -140,6 +143,33 @@ class Showing:
             shown = Shown(seen_ms, decided_ms, number, -slot, decision_id, until_ms, goal)
             self._by_offer[offer].append(shown)
             self._longest_ms = max(self._longest_ms, window_ms)
+
+    def add_decision(
+        self,
+        record: event_pb2.DecisionRecord,
+        placement: release_pb2.PlacementSpec,
+        outcomes: Outcomes,
+        *,
+        at_ms: int,
+        number: int,
+        goal: Collection[str] | None = None,
+    ) -> None:
+        """Note all that a decision showed at `at_ms`, in a placement that credits."""
+        for slot, shown in enumerate(record.slots):
+            seen_ms: int | None = at_ms
+            if placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW:
+                seen_ms = outcomes.seen_ms(record.decision_id, slot)
+            if shown.offer:
+                self.add(
+                    shown.offer,
+                    record.decision_id,
+                    slot,
+                    decided_ms=at_ms,
+                    seen_ms=seen_ms,
+                    window_ms=placement.outcome_window_hours * HOUR_MS,
+                    number=number,
+                    goal=goal,
+                )
 
     def credit(self, purchases: Sequence[Bought]) -> list[Credited]:
         """The purchases that are credited, each once, in order of time."""

@@ -32,7 +32,7 @@ from edge_sdk.dna.genome import NOBODY
 from edge_sdk.dna.imprint import profile_strengths
 from edge_sdk.dna.markers import Vocabulary, split
 from edge_sdk.dna.schema import HOUR_MS
-from genome_edge.v1 import event_pb2, release_pb2
+from genome_edge.v1 import event_pb2
 from genome_server.genomes.events import Effect, Imprint, interaction_key
 from genome_server.learning.credit import Bought, Credited, Showing
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
@@ -229,22 +229,14 @@ class _Loader:
                         )
                     )
             elif placement is not None and record.placement in self._sources.credit.placements:
-                for number, slot in enumerate(record.slots):
-                    if not slot.offer:
-                        continue
-                    seen_ms: int | None = told.at_ms
-                    if placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW:
-                        seen_ms = self._survey.outcomes.seen_ms(record.decision_id, number)
-                    showing.add(
-                        slot.offer,
-                        record.decision_id,
-                        number,
-                        decided_ms=told.at_ms,
-                        seen_ms=seen_ms,
-                        window_ms=placement.outcome_window_hours * HOUR_MS,
-                        number=told.number,
-                        goal=self._sources.goals.get(record.placement),
-                    )
+                showing.add_decision(
+                    record,
+                    placement,
+                    self._survey.outcomes,
+                    at_ms=told.at_ms,
+                    number=told.number,
+                    goal=self._sources.goals.get(record.placement),
+                )
         return showing.credit(purchases)
 
     def _moment(self, told: _Told, credited: Collection[tuple[bytes, int]]) -> _Moment | None:

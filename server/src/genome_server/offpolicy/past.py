@@ -280,23 +280,15 @@ class _Reading:
         for one in decisions:
             record = one.record
             placement = self._sources.placements.get(record.placement)
-            if placement is None:
-                continue
-            for slot, shown in enumerate(record.slots):
-                seen_ms: int | None = one.at_ms
-                if placement.shown == release_pb2.PlacementSpec.SHOWN_ON_VIEW:
-                    seen_ms = self._survey.outcomes.seen_ms(record.decision_id, slot)
-                if shown.offer:
-                    showing.add(
-                        shown.offer,
-                        record.decision_id,
-                        slot,
-                        decided_ms=one.at_ms,
-                        seen_ms=seen_ms,
-                        window_ms=placement.outcome_window_hours * HOUR_MS,
-                        number=one.number,
-                        goal=self._sources.goals.get(record.placement),
-                    )
+            if placement is not None:
+                showing.add_decision(
+                    record,
+                    placement,
+                    self._survey.outcomes,
+                    at_ms=one.at_ms,
+                    number=one.number,
+                    goal=self._sources.goals.get(record.placement),
+                )
         return {(each.decision_id, each.slot) for each in showing.credit(purchases)}
 
     def _successes(self, one: _Found, credited: Collection[tuple[bytes, int]]) -> tuple[bool, ...]:
