@@ -163,6 +163,19 @@ def test_towers_that_were_taught_are_right_and_calibrated(settings: Settings) ->
     assert not np.array_equal(said, plain)
 
 
+def test_with_no_trees_nothing_is_taught(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grown(*_: object) -> None:
+        raise AssertionError("a forest was grown")
+
+    monkeypatch.setattr("genome_server.learning.train.Forest", grown)
+    few = replace(settings, teaching=replace(TEACHING, trees=0), epochs=1, steps=10)
+    train(made(60, 4), None, few)
+    with pytest.raises(AssertionError, match="was grown"):
+        train(made(60, 4), None, replace(few, teaching=TEACHING))
+
+
 def test_a_correction_is_found_and_becomes_part_of_the_file() -> None:
     rng = np.random.default_rng(5)
     logit = rng.normal(0, 1, 20_000)
