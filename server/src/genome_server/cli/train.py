@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--quick",
     is_flag=True,
     help="Without the forest that teaches, and measured on one hold-out of a fifth instead of five "
-    "folds: some twenty times faster, and a little worse.",
+    "folds: far faster, and a little worse.",
 )
 @click.option(
     "--if-due",
