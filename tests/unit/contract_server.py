@@ -326,7 +326,9 @@ class _Sync(sync_pb2_grpc.SyncServiceServicer):
 
         def play() -> None:
             try:
-                house.script(stream)
+                # Who is killed between its call and its Hello is met by no script.
+                if stream.wait_for(lambda message: message.HasField("hello")) is not None:
+                    house.script(stream)
             finally:
                 stream.out.put(None)
 
