@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
+# Processes that tests run in: one for each core. 0: this one, for a debugger.
+JOBS   ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long test-spark check format proto bench drill clean
@@ -26,8 +28,8 @@ $(VENV)/.done: pyproject.toml constraints.txt edge_sdk/pyproject.toml server/pyp
 demo: $(VENV)/.done ## the whole loop: a hotel guest is offered the taxi, online and offline
 	@$(PY) -m examples.demo
 
-test: $(VENV)/.done ## every test but the long ones and those of Spark
-	$(PY) -m pytest -m "not long and not spark" $(ARGS)
+test: $(VENV)/.done ## every test but the long ones and those of Spark (JOBS=0 ARGS=... for a few)
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile -m "not long and not spark" $(ARGS)
 
 test-long: $(VENV)/.done ## the long tests
 	$(PY) -m pytest -m long $(ARGS)
