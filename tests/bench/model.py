@@ -167,7 +167,7 @@ def in_floats(data: Data) -> Examples:
             time_ms=moment.time_ms,
             of_person=of_person,
         )
-    return builder.build(data.examples.offers, data.examples.fields)
+    return builder.build(data.examples.offers, data.examples.fields, data.examples.kin)
 
 
 def _features(genome: Genome, hour: int) -> dict[int, float]:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.schema import DnaSchema
@@ -38,6 +39,8 @@ AFTER: Final = (0, 2, 5, 10, 20)
 ASKED: Final = 2
 #: What answers of the past are summed up by, beside the coupon.
 _ALIKE: Final = ("coupon", "destination", "passanger", "expiration", "time", "weather")
+#: The same of the moment, as it stands in markers.
+REMEMBERED: Final = ("destination", "company", "coupon-expires", "survey-time", "weather")
 
 Array = npt.NDArray[Any]
 Row = Mapping[str, str]
@@ -156,7 +159,19 @@ class Pasts:
                 time_ms=moment.time_ms,
                 of_person=of_person,
             )
-        return builder.build(examples.offers, examples.fields)
+        return builder.build(examples.offers, examples.fields, examples.kin)
+
+
+def remember_moments(dna: Path) -> None:
+    """Let answers imprint their moment, too, as LightGBM's table of answers has it.
+
+    What was taken gets a prefix, so that "home, now" and "took it at home" are two markers.
+    """
+    document = yaml.safe_load(dna.read_text(encoding="utf-8"))
+    for kind, more in (("redeem", {"prefix": "took-"}), ("dismiss", {})):
+        document["kinds"][kind].update(beside=list(REMEMBERED), **more)
+    document["max_markers"] = 128  # the profile of this survey alone has 50
+    dna.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
 def load(root: Path) -> tuple[Data, House]:
@@ -164,6 +179,7 @@ def load(root: Path) -> tuple[Data, House]:
     house = House(root)
     written = coupon.write(house.root / "coupon")
     house.server("init")
+    remember_moments(Home(house.home).tenant().dna_path)
     for kind, file in written.in_import_order():
         house.server("import", kind, file)
     house.server("build")

@@ -26,9 +26,11 @@ from typing import Any, Final
 import numpy as np
 
 from genome_server.learning import (
+    columns,
     correction,
     evaluate,
     forest,
+    kin,
     learner,
     lessons,
     network,
@@ -59,8 +61,9 @@ def _digest(*parts: Any) -> str:
 # Of the code as it was loaded: somebody may change it while this runs.
 _DIGEST: Final = _digest(model_data, model_rivals)
 _OURS_DIGEST: Final = _digest(
-    model_data, model_rivals, train, network, forest, lessons, correction, learner, settings
-)
+    model_data, model_rivals, train, network, forest, lessons, correction, learner, settings,
+    columns, kin,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Ours:
     _strangers = (
         Settings(),
         Settings(teaching=replace(_teaching, trees=160)),
-        Settings(teaching=_no_forest),
+        Settings(teaching=replace(_teaching, trees=160, lessons_per_example=8)),
     )
     _known = Settings(
         person_dropout=0.5, history_dropout=0.2, hold_back_persons=False, teaching=_no_forest

@@ -37,6 +37,7 @@ from genome_server.genomes.events import Effect, Imprint, interaction_key
 from genome_server.learning.credit import Bought, Credited, Showing
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.history import History, PastImprint
+from genome_server.learning.kin import Kin
 from genome_server.learning.outcomes import Verdict
 from genome_server.learning.survey import (
     Person,
@@ -164,7 +165,8 @@ class _Loader:
                 for offer, dna in self._sources.offers.items()
             }
         )
-        return self._builder.build(table, _fields(self._vocabulary)), self._counts
+        kin = Kin.build(self._sources.schema, self._vocabulary)
+        return self._builder.build(table, _fields(self._vocabulary), kin), self._counts
 
     def _lives(
         self, part: int, parts: int, on_events: Callable[[int], None] | None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genome_server.learning.kin import Kin
 from genome_server.learning.towers import Floats, Indices
 
 
@@ -70,6 +71,7 @@ class Examples:
     of_person: NDArray[np.int32]  # (n,) how many of a query's markers, the first, say who it is
     offers: OfferTable
     fields: NDArray[np.int32]  # (V,) number of each marker's namespace
+    kin: Kin | None = None  # which markers mean others; None: each means itself alone
 
     def __len__(self) -> int:
         return len(self.label)
@@ -164,7 +166,9 @@ class ExamplesBuilder:
         self._time.append(time_ms)
         self._of_person.append(of_person)
 
-    def build(self, offers: OfferTable, fields: NDArray[np.int32]) -> Examples:
+    def build(
+        self, offers: OfferTable, fields: NDArray[np.int32], kin: Kin | None = None
+    ) -> Examples:
         """Return what was added, in order of time (of equal times, in order of addition)."""
         start = np.array(self._start, np.int64)
         time_ms = np.array(self._time, np.int64)
@@ -186,4 +190,5 @@ class ExamplesBuilder:
             of_person=np.array(self._of_person, np.int32)[order],
             offers=offers,
             fields=fields,
+            kin=kin,
         )

@@ -10,8 +10,7 @@ Rules.
 - Strangers have trees of their own, so that every split of a tree is about what it may know.
 - Half of the trees see nobody who is held back, so that the length of a training can be
   found by people of whom neither trees nor towers know anything.
-- A forest takes the examples of as many persons as fit into `_MAX_ROWS`, and the markers that
-  most of them have, `_MAX_COLUMNS` at the most.
+- A forest takes the examples of as many persons as fit into `_MAX_ROWS`.
 
 Trees find what holds for few people better than towers do, and towers what holds for all; see
 the decision record 0037. Devices know of no forest: what is exported are towers.
@@ -25,15 +24,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from genome_server.learning.columns import Columns
 from genome_server.learning.correction import Correction
 from genome_server.learning.examples import Examples
 from genome_server.learning.forest import Bools, Growth, Reals, Tree, grow
-from genome_server.learning.towers import Floats, Indices
+from genome_server.learning.towers import Indices
 
-# Strengths at which trees may ask, beside whether there is any: as so many who have it are below.
-_CUTS = (0.25, 0.5, 0.75)
 _MAX_ROWS = 20_000
-_MAX_COLUMNS = 400
 _MAX_LESSONS = 40_000
 _ASKED_AT_ONCE = 8192
 
@@ -55,57 +52,6 @@ class Teaching:
     history_dropout: float = 0.3
     least_examples: int = 1000
     least_persons: int = 50
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What trees may ask: whether a marker is stronger than a cut; whether an offer has one."""
-
-    marker: Indices  # (c,)
-    cut: Floats  # (c,)
-    offers: Bools  # (m, d) of the offer table
-
-    @classmethod
-    def of(cls, examples: Examples, rows: Indices, min_count: int) -> Columns:
-        """Return the columns for the examples `rows`: a marker's presence and strengths."""
-        flat = _flat(examples.start[rows], examples.start[rows + 1])
-        index, weight = examples.index[flat], examples.warm[flat]
-        index, weight = index[weight > 0], weight[weight > 0]
-        count = np.bincount(index, minlength=examples.vocabulary_size)
-        known = np.flatnonzero(count >= min_count)
-        frequent = known[np.argsort(-count[known], kind="stable")][:_MAX_COLUMNS]
-        marker, cut = list(frequent), [0.0] * len(frequent)
-        order = np.argsort(index, kind="stable")
-        ends = np.cumsum(count)
-        for one in frequent:
-            weights = np.sort(weight[order[ends[one] - count[one] : ends[one]]])
-            for share in _CUTS:
-                at = float(weights[int(len(weights) * share)]) * 0.99
-                if weights[0] < at and at > cut[-1] * (marker[-1] == one):
-                    marker.append(one)
-                    cut.append(at)
-        table = examples.offers
-        dna = np.zeros((len(table.ids), examples.vocabulary_size), bool)
-        np.logical_or.at(dna, (np.arange(len(dna))[:, None], table.index), table.weight > 0)
-        differs = dna.any(0) & ~dna.all(0)
-        chosen = np.flatnonzero(differs)[:_MAX_COLUMNS]
-        return cls(np.array(marker, np.int64), np.array(cut, np.float32), dna[:, chosen])
-
-    def table(self, examples: Examples, rows: Indices, cold: Bools) -> Bools:
-        """Return the columns of the examples `rows`, (n, c + d); `cold` (n,): as a stranger."""
-        place = np.full(examples.vocabulary_size, -1)
-        markers = np.unique(self.marker)
-        place[markers] = np.arange(len(markers))
-        begin, end = examples.start[rows], examples.start[rows + 1]
-        flat = _flat(begin, end)
-        row = np.repeat(np.arange(len(rows)), end - begin)
-        weight = np.where(cold[row], examples.cold[flat], examples.warm[flat])
-        column = place[examples.index[flat]]
-        inside = column >= 0
-        strength = np.zeros((len(rows), len(markers)), np.float32)
-        np.add.at(strength, (row[inside], column[inside]), weight[inside])
-        asked = strength[:, place[self.marker]] > self.cut
-        return np.concatenate([asked, self.offers[examples.offer[rows]]], axis=1)
 
 
 class _Grown(NamedTuple):
@@ -239,10 +185,3 @@ def _some_persons(examples: Examples, rows: Indices, rng: np.random.Generator) -
     place[persons] = np.arange(len(persons))
     order = np.argsort(place[examples.person[rows]], kind="stable")
     return np.sort(rows[order[:_MAX_ROWS]])
-
-
-def _flat(begin: Indices, end: Indices) -> NDArray[np.int64]:
-    """Return all positions of the slices begin … end, one after the other."""
-    count = end - begin
-    before = np.cumsum(count) - count
-    return np.repeat(begin - before, count) + np.arange(int(count.sum()))

@@ -23,7 +23,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from genome_server.learning.examples import Examples
+from genome_server.learning.examples import Examples, OfferTable
+from genome_server.learning.kin import Kin
 from genome_server.times import DAY_MS
 
 _BEGUN: Final = "begun.json"
@@ -122,7 +123,13 @@ def _digest(examples: Examples) -> str:
     digest = hashlib.sha256()
     for one in fields(examples):
         value = getattr(examples, one.name)
-        parts = (value.index, value.weight) if one.name == "offers" else (value,)
+        parts: tuple[Any, ...] = (value,)
+        if isinstance(value, OfferTable):
+            parts = (value.index, value.weight)
+        elif isinstance(value, Kin):
+            parts = (value.of, value.sign, value.met)
+        elif value is None:
+            parts = ()
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
