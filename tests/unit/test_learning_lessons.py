@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
+from genome_server.learning.columns import Columns
 from genome_server.learning.correction import Correction
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.export import ModelFacts, prove_parity, tower_model
 from genome_server.learning.forest import Growth, grow
-from genome_server.learning.lessons import Columns, Forest, Teaching, _joined
+from genome_server.learning.lessons import Forest, Teaching, _joined
 from genome_server.learning.metrics import auc, calibration_error
 from genome_server.learning.probes import random_probes
 from genome_server.learning.towers import Shape, random_towers
