@@ -28,6 +28,7 @@ def make(out: Path, folder: Path) -> int:
     """Make a bundle of the town with a server in `folder`; its bytes. Raises `StepFailedError`."""
     from genome_server.home import Home
     from genome_server.learning.job import run_training
+    from genome_server.learning.lessons import Teaching
     from genome_server.learning.towers import Shape
     from genome_server.learning.train import Settings
 
@@ -37,7 +38,8 @@ def make(out: Path, folder: Path) -> int:
     server.load(scene.files)
     server.add_audience()
     server.run("build")
-    small = Settings(seed=1, shape=Shape(members=1, width=64, hidden=32, dimension=8))
+    shape = Shape(members=1, width=64, hidden=32, dimension=8)
+    small = Settings(seed=1, shape=shape, teaching=Teaching(trees=0))  # as `train --quick`
     run_training(Home(server.home).tenant(), small, quick=True)
     published = server.run("publish", "--bundle", out, "--expires-days", str(EXPIRES_DAYS))
     size = int(published["bundle"]["bytes"])

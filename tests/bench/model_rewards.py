@@ -27,9 +27,11 @@ FOLDS: Final = 5
 SEED: Final = 1
 _SHORT: Final = 3_000
 _STEPS: Final = {
-    "age": (25, 35, 45, 55, 65, 75, 85),
+    "age": tuple(range(20, 95, 5)),
     "income": (40_000, 50_000, 60_000, 70_000, 80_000, 90_000, 100_000),
 }
+#: Quarters of years since 1970 in which people became members.
+_QUARTERS: Final = range(175, 195)
 _GENDERS: Final = ("f", "m", "o", "none")
 _FACTS: Final = ("type", "reward", "difficulty", "duration")
 _CHANNELS: Final = ("email", "mobile", "social", "web")
@@ -139,7 +141,9 @@ def examples_of(cases: Cases, rows: Array) -> Examples:
 
 def _profile(said: Array) -> list[str]:
     age, gender, income, since = said.tolist()
+    quarter = int(since // 91.3125)
     names = [f"gender:{_GENDERS[int(gender)]}", f"since:{int(since // 365)}"]
+    names += [f"since-at-least:{step}" for step in _QUARTERS if quarter >= step]
     for name, value in (("age", age), ("income", income)):
         if np.isnan(value):
             names.append(f"{name}:none")
