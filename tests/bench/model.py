@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ import numpy as np
 
 from edge_sdk.dna.genome import Genome, PendingImprint
 from edge_sdk.dna.imprint import hour_of
+from edge_sdk.dna.markers import Vocabulary
 from examples.datasets import DataSetMissing
 from genome_server.learning.examples import Examples, ExamplesBuilder
 from genome_server.learning.export import (
@@ -26,18 +28,21 @@ from genome_server.learning.export import (
     prove_parity,
     tower_model,
 )
+from genome_server.learning.history import History
 from genome_server.learning.metrics import auc, auc_interval, calibration_error
 from genome_server.learning.probes import random_probes, real_probes
 from genome_server.learning.train import Settings, predict, score, train
 from tests.bench import model_nested as nested
 from tests.bench import model_rewards
 from tests.bench.figures import Figures, durations
-from tests.bench.model_data import AFTER, Array, Data, load
+from tests.bench.model_data import AFTER, Array, Data, Past, load
 from tests.bench.model_rivals import BY_PERSON, RANDOM
 
 SEEDS: Final = (1, 2, 3, 4, 5)
 _RIVALS: Final = ("lightgbm", "forest", "vw")
 _OFFERS: Final = 1000
+# Strengths of four bits, as new tenants have them, and of eight.
+_QUANTISERS: Final = {2: "quantised", 1: "quantised_8_bits"}
 _PROBES: Final = {False: 3_200, True: 100_000}
 
 
@@ -109,10 +114,9 @@ def after(data: Data, seeds: Sequence[int], figures: Figures) -> None:
 
 
 def costs(data: Data, figures: Figures) -> None:
-    """Parity of the file, what 8-bit strengths cost, and the time of 1,000 offers."""
+    """Parity of the file, the time of 1,000 offers, and what rounded strengths cost."""
     examples = data.examples
     fold_of = nested.folds_of(data, BY_PERSON, SEEDS[0])
-    ask = np.flatnonzero(fold_of == 0)
     towers = train(examples, np.flatnonzero(fold_of != 0), Settings(seed=SEEDS[0]))
     model = tower_model(towers, ModelFacts(bytes(16), examples.vocabulary_size))
     count = _PROBES[figures.long]
@@ -120,10 +124,6 @@ def costs(data: Data, figures: Figures) -> None:
     proof = prove_parity(model, lambda probe: score(towers, probe), probes)
     figures.add("model.parity.inputs", proof.probes, "inputs")
     figures.add("model.parity.max_difference", proof.max_difference, "probability")
-    label = examples.label[ask]
-    coarse = auc(label, predict(towers, examples, ask, history=True)) or 0.0
-    fine = auc(label, predict(towers, in_floats(data), ask, history=True)) or 0.0
-    figures.add("model.coupon.quantised.auc_difference", abs(coarse - fine), "AUC")
     session = open_session(model)
     width = towers.shape.vector
     rng = np.random.default_rng(1)
@@ -136,15 +136,46 @@ def costs(data: Data, figures: Figures) -> None:
     }
     taken = durations(lambda _: session.run(["value"], inputs), 5000)
     figures.quantiles("model.score.1000", taken)
+    fine = in_floats(data)
+    for quantiser, name in _QUANTISERS.items():
+        as_kept, as_floats = judged_by(rounded(data, quantiser), fine, fold_of)
+        figures.add(f"model.coupon.{name}.auc", as_kept, "AUC")
+        figures.add(f"model.coupon.{name}.auc_difference", abs(as_kept - as_floats), "AUC")
+
+
+def judged_by(examples: Examples, fine: Examples, fold_of: Array) -> tuple[float, float]:
+    """AUC with history of models of `examples`, by person: asked of those, and of `fine`."""
+    said = np.zeros((2, len(examples)))
+    for fold in range(nested.FOLDS):
+        ask = np.flatnonzero(fold_of == fold)
+        towers = train(examples, np.flatnonzero(fold_of != fold), Settings(seed=SEEDS[0]))
+        for row, asked in zip(said, (examples, fine), strict=True):
+            row[ask] = predict(towers, asked, ask, history=True)
+    as_kept, as_floats = (auc(examples.label, row) or 0.0 for row in said)
+    return as_kept, as_floats
+
+
+def rounded(data: Data, quantiser: int) -> Examples:
+    """The examples with genomes as rows of this quantiser hold them."""
+    schema = replace(data.pasts.schema, quantiser=quantiser)
+    vocabulary, builder = data.pasts.vocabulary, ExamplesBuilder()
+    for past in data.pasts.kept:
+        history = History(past.profile, past.imprints, schema, vocabulary)
+        moment = past.moment
+        query = history.features(moment.time_ms, before_ms=moment.before_ms)
+        _add(builder, past, query, vocabulary)
+    examples = data.examples
+    return builder.build(examples.offers, examples.fields, examples.kin)
 
 
 def in_floats(data: Data) -> Examples:
     """The examples with genomes whose strengths are not rounded and of which nothing is cut."""
     schema, vocabulary, builder = data.pasts.schema, data.pasts.vocabulary, ExamplesBuilder()
-    for person, moment, profile, imprints in data.pasts.kept:
+    for kept in data.pasts.kept:
+        moment = kept.moment
         hour = hour_of(moment.time_ms)
-        told = [PendingImprint(hour, tuple(profile.items()))]
-        for past in imprints:
+        told = [PendingImprint(hour, tuple(kept.profile.items()))]
+        for past in kept.imprints:
             if past.visible_ms < moment.before_ms:
                 votes = [(vocabulary.index(name), vote) for name, _, vote in past.votes]
                 known = tuple((at, vote) for at, vote in votes if at is not None)
@@ -152,22 +183,28 @@ def in_floats(data: Data) -> Examples:
         warm = _features(Genome(None, schema, vocabulary, told), hour)
         cold = _features(Genome(None, schema, vocabulary, told[:1]), hour)
         query = [(at, warm.get(at, 0.0), cold.get(at, 0.0)) for at in sorted(warm)]
-        of_person = len(query)
-        for name in moment.context:
-            index = vocabulary.index(name)
-            if index is not None:
-                query.append((index, 1.0, 1.0))
-        ((row, label, propensity, _),) = moment.offered
-        builder.add(
-            query,
-            offer=row,
-            label=label,
-            propensity=propensity,
-            person=person,
-            time_ms=moment.time_ms,
-            of_person=of_person,
-        )
+        _add(builder, kept, query, vocabulary)
     return builder.build(data.examples.offers, data.examples.fields, data.examples.kin)
+
+
+def _add(
+    builder: ExamplesBuilder, past: Past, query: list[tuple[int, float, float]], names: Vocabulary
+) -> None:
+    moment, of_person = past.moment, len(query)
+    for name in moment.context:
+        index = names.index(name)
+        if index is not None:
+            query.append((index, 1.0, 1.0))
+    ((row, label, propensity, _),) = moment.offered
+    builder.add(
+        query,
+        offer=row,
+        label=label,
+        propensity=propensity,
+        person=past.person,
+        time_ms=moment.time_ms,
+        of_person=of_person,
+    )
 
 
 def _features(genome: Genome, hour: int) -> dict[int, float]:
