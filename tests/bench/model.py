@@ -19,7 +19,6 @@ import numpy as np
 
 from edge_sdk.dna.genome import Genome, PendingImprint
 from edge_sdk.dna.imprint import hour_of
-from edge_sdk.dna.markers import Vocabulary
 from examples.datasets import DataSetMissing
 from genome_server.learning.examples import Examples, ExamplesBuilder
 from genome_server.learning.export import (
@@ -35,7 +34,7 @@ from genome_server.learning.train import Settings, predict, score, train
 from tests.bench import model_nested as nested
 from tests.bench import model_rewards
 from tests.bench.figures import Figures, durations
-from tests.bench.model_data import AFTER, Array, Data, Past, load
+from tests.bench.model_data import AFTER, Array, Data, load
 from tests.bench.model_rivals import BY_PERSON, RANDOM
 
 SEEDS: Final = (1, 2, 3, 4, 5)
@@ -163,7 +162,7 @@ def rounded(data: Data, quantiser: int) -> Examples:
         history = History(past.profile, past.imprints, schema, vocabulary)
         moment = past.moment
         query = history.features(moment.time_ms, before_ms=moment.before_ms)
-        _add(builder, past, query, vocabulary)
+        past.add_to(builder, query, vocabulary)
     examples = data.examples
     return builder.build(examples.offers, examples.fields, examples.kin)
 
@@ -183,28 +182,8 @@ def in_floats(data: Data) -> Examples:
         warm = _features(Genome(None, schema, vocabulary, told), hour)
         cold = _features(Genome(None, schema, vocabulary, told[:1]), hour)
         query = [(at, warm.get(at, 0.0), cold.get(at, 0.0)) for at in sorted(warm)]
-        _add(builder, kept, query, vocabulary)
+        kept.add_to(builder, query, vocabulary)
     return builder.build(data.examples.offers, data.examples.fields, data.examples.kin)
-
-
-def _add(
-    builder: ExamplesBuilder, past: Past, query: list[tuple[int, float, float]], names: Vocabulary
-) -> None:
-    moment, of_person = past.moment, len(query)
-    for name in moment.context:
-        index = names.index(name)
-        if index is not None:
-            query.append((index, 1.0, 1.0))
-    ((row, label, propensity, _),) = moment.offered
-    builder.add(
-        query,
-        offer=row,
-        label=label,
-        propensity=propensity,
-        person=past.person,
-        time_ms=moment.time_ms,
-        of_person=of_person,
-    )
 
 
 def _features(genome: Genome, hour: int) -> dict[int, float]:

@@ -44,6 +44,7 @@ REMEMBERED: Final = ("destination", "company", "coupon-expires", "survey-time", 
 
 Array = npt.NDArray[Any]
 Row = Mapping[str, str]
+Query = Sequence[tuple[int, float, float]]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,21 @@ class Past(NamedTuple):
     profile: Mapping[int, int]
     imprints: Sequence[PastImprint]
 
+    def add_to(self, builder: ExamplesBuilder, query: Query, vocabulary: Vocabulary) -> None:
+        """Add the moment as one example; `query` says of its person (marker, warm, cold)."""
+        when = [vocabulary.index(name) for name in self.moment.context]
+        known = [(index, 1.0, 1.0) for index in when if index is not None]
+        ((row, label, propensity, _),) = self.moment.offered
+        builder.add(
+            [*query, *known],
+            offer=row,
+            label=label,
+            propensity=propensity,
+            person=self.person,
+            time_ms=self.moment.time_ms,
+            of_person=len(query),
+        )
+
 
 @dataclass(frozen=True)
 class Pasts:
@@ -136,29 +152,16 @@ class Pasts:
         pairs = zip(examples.person[known].tolist(), examples.time_ms[known].tolist(), strict=True)
         may, builder = set(pairs), ExamplesBuilder()
         last_ms = int(examples.time_ms.max())
-        for person, moment, profile, all_of_them in self.kept:
+        for past in self.kept:
+            own_ms = past.moment.time_ms
             imprints = [
                 one
-                for one in all_of_them
-                if one.visible_ms != moment.time_ms and (person, one.visible_ms) in may
+                for one in past.imprints
+                if one.visible_ms != own_ms and (past.person, one.visible_ms) in may
             ]
-            now = History(profile, imprints, self.schema, self.vocabulary)
+            now = History(past.profile, imprints, self.schema, self.vocabulary)
             query = now.features(last_ms, before_ms=last_ms + 1)
-            of_person = len(query)
-            for name in moment.context:
-                index = self.vocabulary.index(name)
-                if index is not None:
-                    query.append((index, 1.0, 1.0))
-            ((row, label, propensity, _),) = moment.offered
-            builder.add(
-                query,
-                offer=row,
-                label=label,
-                propensity=propensity,
-                person=person,
-                time_ms=moment.time_ms,
-                of_person=of_person,
-            )
+            past.add_to(builder, query, self.vocabulary)
         return builder.build(examples.offers, examples.fields, examples.kin)
 
 
@@ -170,7 +173,7 @@ def remember_moments(dna: Path) -> None:
     document = yaml.safe_load(dna.read_text(encoding="utf-8"))
     for kind, more in (("redeem", {"prefix": "took-"}), ("dismiss", {})):
         document["kinds"][kind].update(beside=list(REMEMBERED), **more)
-    document["max_markers"] = 128  # the profile of this survey alone has 50
+    document["max_markers"] = 128  # a profile of this survey alone has up to 44
     dna.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 

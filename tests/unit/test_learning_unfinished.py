@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from genome_server.learning.evaluate import evaluate
+from genome_server.learning.kin import Kin
 from genome_server.learning.lessons import Teaching
 from genome_server.learning.settings import Settings
 from genome_server.learning.train import predict, train, train_with_persons
@@ -86,6 +87,11 @@ def test_other_examples_begin_anew(left: Unfinished) -> None:
     label[3] = 1 - label[3]
     assert not left.accept(replace(EXAMPLES, label=label))
     assert left.load("fold-0") is None
+    known = len(EXAMPLES.fields)
+    kin = Kin(np.arange(known)[None], np.ones(1, np.int64), np.full(known, -1))
+    assert not left.accept(replace(EXAMPLES, kin=kin))
+    assert left.accept(replace(EXAMPLES, kin=kin))
+    assert not left.accept(replace(EXAMPLES, kin=replace(kin, sign=-kin.sign)))
 
 
 def test_a_persons_own_marker_is_nothing_to_strangers() -> None:

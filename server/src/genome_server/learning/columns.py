@@ -32,6 +32,7 @@ class Columns:
     marker: Indices  # (c,)
     cut: Floats  # (c,)
     offers: Bools  # (m, d) of the offer table
+    dna: Floats  # (m, V) saliences
     # Column of `meetings` and the strength to be above, (k,) each; none without kin.
     meeting: Indices
     meeting_cut: Floats
@@ -55,14 +56,16 @@ class Columns:
                 if weights[0] < at and at > cut[-1] * (marker[-1] == one):
                     marker.append(one)
                     cut.append(at)
-        dna = _dna(examples) > 0
-        differs = dna.any(0) & ~dna.all(0)
-        chosen = np.flatnonzero(differs)[:_MAX_COLUMNS]
-        meeting, meeting_cut = _cuts(_meetings(examples, rows, np.zeros(len(rows), bool)))
+        dna = _dna(examples)
+        has = dna > 0
+        chosen = np.flatnonzero(has.any(0) & ~has.all(0))[:_MAX_COLUMNS]
+        entries = _entries(examples, rows, np.zeros(len(rows), bool))
+        meeting, meeting_cut = _cuts(_meetings(examples, rows, entries, dna))
         return cls(
             np.array(marker, np.int64),
             np.array(cut, np.float32),
-            dna[:, chosen],
+            has[:, chosen],
+            dna,
             meeting,
             meeting_cut,
         )
@@ -78,7 +81,7 @@ class Columns:
         strength = np.zeros((len(rows), len(markers)), np.float32)
         np.add.at(strength, (entries.row[inside], column[inside]), entries.weight[inside])
         asked = strength[:, place[self.marker]] > self.cut
-        met = _meetings(examples, rows, cold)[:, self.meeting] > self.meeting_cut
+        met = _meetings(examples, rows, entries, self.dna)[:, self.meeting] > self.meeting_cut
         return np.concatenate([asked, self.offers[examples.offer[rows]], met], axis=1)
 
 
@@ -109,11 +112,10 @@ def _dna(examples: Examples) -> Floats:
     return dna
 
 
-def _meetings(examples: Examples, rows: Indices, cold: Bools) -> Floats:
+def _meetings(examples: Examples, rows: Indices, entries: Entries, dna: Floats) -> Floats:
     if examples.kin is None:
         return np.zeros((len(rows), 0), np.float32)
-    offer = examples.offer[rows].astype(np.int64)
-    return meetings(examples.kin, _entries(examples, rows, cold), offer, _dna(examples))
+    return meetings(examples.kin, entries, examples.offer[rows].astype(np.int64), dna)
 
 
 def _cuts(met: Floats) -> tuple[Indices, Floats]:
