@@ -36,10 +36,11 @@ class Learner:
         self._lessons = lessons
         self._settings = settings
         self._tables = tables = Tables.of(examples, rows, settings.min_count)
+        manner = settings if lessons is None else settings.teaching
         self._rules = network.Rules(
-            (settings if lessons is None else settings.teaching).weight_decay,
-            settings.field_dropout,
-            (settings if lessons is None else settings.teaching).history_dropout,
+            manner.weight_decay,
+            manner.field_dropout,
+            manner.history_dropout,
             settings.person_dropout,
             settings.average,
             tables.fields,
