@@ -71,10 +71,12 @@ def start(
 ) -> State:
     """Return where learning starts. Rows of unknown markers are zero and stay so.
 
+    At the start every offer is worth the same to everybody: the vector of a query and the biases
+    are zero. A model of few examples would rank by what was drawn here else.
     So many persons have a marker of their own, which starts at zero.
     """
     key, chance = jax.random.split(jax.random.key(seed))
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 3)
     e, w, h, d = shape.members, shape.width, shape.hidden, shape.dimension
     query = jax.random.normal(keys[0], (len(tables.query_known), e, w)) * query_scale
     offer = jax.random.normal(keys[1], (len(tables.offer_known), e, d + 1)) * offer_scale
@@ -83,9 +85,9 @@ def start(
         "query_bias": jnp.zeros((e, w)),
         "hidden_weight": jax.random.normal(keys[2], (e, w, h)) * (2 / w) ** 0.5,
         "hidden_bias": jnp.zeros((e, h)),
-        "output_weight": jax.random.normal(keys[3], (e, h, d + 1)) * h**-0.5,
+        "output_weight": jnp.zeros((e, h, d + 1)),
         "output_bias": jnp.zeros((e, d + 1)),
-        "offer_table": offer * tables.offer_known[:, None, None],
+        "offer_table": (offer * tables.offer_known[:, None, None]).at[..., d].set(0),
     }
     if persons:
         params["persons"] = jnp.zeros((persons + 1, e, w))
