@@ -90,9 +90,22 @@ def test_the_command_says_why_nothing_is_due(house: House) -> None:
     command = ["train", "--if-due", "--home", home, "--tenant", "test"]
     done = CliRunner().invoke(cli, command)
     assert (done.exit_code, done.output) == (
-        0, "No training is due: there are 5 answers; the first takes 100.\n",
+        0, "No training is due: there are 5 answers; the first takes 20.\n",
     )  # fmt: skip
     told = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     assert told == {
-        "due": False, "why": "there are 5 answers; the first takes 100", "answers": 5,
+        "due": False, "why": "there are 5 answers; the first takes 20", "answers": 5,
     }  # fmt: skip
+
+
+def test_where_answers_are_many_and_examples_few_nothing_is_due_either(house: House) -> None:
+    house.log([answer(number) for number in range(FIRST)])
+    house.build()
+    command = ["train", "--home", str(house.tenant.dir.parent.parent), "--tenant", "test"]
+    done = CliRunner().invoke(cli, [*command, "--if-due"])
+    assert done.exit_code == 0
+    assert done.output.startswith("No training is due: too little to learn from: 0 examples")
+    told = json.loads(CliRunner().invoke(cli, [*command, "--if-due", "--json"]).stdout)
+    assert (told["due"], told["answers"]) == (False, FIRST)
+    # Who asks for it at any rate is refused.
+    assert CliRunner().invoke(cli, command).exit_code == 1

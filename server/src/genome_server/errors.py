@@ -46,6 +46,10 @@ class Refused(GenomeServerError):
     """Understood, and not done."""
 
 
+class TooLittleToLearn(Refused):
+    """There are examples to learn from, and not enough of them."""
+
+
 class SchemaFileError(Refused):
     """dna.yaml does not say what it must."""
 

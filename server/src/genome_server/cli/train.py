@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from genome_server.cli.output import Console, common_options
+from genome_server.errors import TooLittleToLearn
 
 if TYPE_CHECKING:
     from genome_server.home import Tenant
+    from genome_server.learning.due import Due
     from genome_server.learning.evaluate import Figures
     from genome_server.learning.job import TrainingReport
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--if-due",
     is_flag=True,
-    help="Only where it is due, else say why not: with the first 100 answers, with 1.5 times as "
+    help="Only where it is due, else say why not: with the first 20 answers, with 1.5 times as "
     "many as at the last training, or with any new one after a day. For a job of every hour.",
 )
 @common_options
@@ -49,25 +52,37 @@ def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
     day ago goes on where it was. `genome-server publish` takes it to devices.
     """
     tenant = console.tenant()
-    if if_due and not _due(console, tenant):
+    due = _due(console, tenant) if if_due else None
+    if due is not None and not due.due:
         return
     from genome_server.learning.job import run_training
     from genome_server.learning.lessons import Teaching
     from genome_server.learning.train import Settings
 
     settings = Settings(seed=seed, teaching=Teaching(trees=0) if quick else Teaching())
-    report = run_training(tenant, settings, quick=quick, progress=console.progress)
+    try:
+        report = run_training(tenant, settings, quick=quick, progress=console.progress)
+    except TooLittleToLearn as few:
+        if due is None:
+            raise
+        _say_why(console, replace(due, due=False, why=str(few)))
+        return
     console.result(report.to_json(), lambda: _print(console, report))
 
 
-def _due(console: Console, tenant: Tenant) -> bool:
-    """Whether a training is due; says so where it is not."""
+def _due(console: Console, tenant: Tenant) -> Due:
+    """Whether a training is due; says why where it is not."""
     from genome_server.learning.due import look
 
     found = look(tenant, time.time_ns() // 1_000_000)
     if not found.due:
-        console.result(found.to_json(), lambda: console.print(f"No training is due: {found.why}."))
-    return found.due
+        _say_why(console, found)
+    return found
+
+
+def _say_why(console: Console, found: Due) -> None:
+    why = found.why.removesuffix(".")
+    console.result(found.to_json(), lambda: console.print(f"No training is due: {why}."))
 
 
 def _print(console: Console, report: TrainingReport) -> None:

@@ -1,7 +1,8 @@
 """Whether a training is due. The rule is free of I/O; `look` asks a tenant.
 
 Rules.
-- The first is due once the log has FIRST answers: fewer teach a model that is worse than none.
+- The first is due once the log has FIRST answers. Where they are too few to learn from, as they are
+  of too few persons, the training itself says so.
 - Another one once there are GROWTH times as many answers as the last one had: what a model can
   still gain is by the share that is new, so that trainings are many at first and few later.
 - Or a day after the last one where there is any new answer: tastes turn, and offers come and go.
@@ -25,7 +26,7 @@ from genome_server.log.reader import LogReader
 from genome_server.models.shelf import list_models
 from genome_server.times import DAY_MS
 
-FIRST: Final = 100
+FIRST: Final = 20
 GROWTH: Final = 1.5
 _HOUR_MS: Final = 3_600_000
 _KINDS: Final = frozenset({FrameKind.OUTCOME, FrameKind.INTERACTION})

@@ -16,7 +16,7 @@ import numpy as np
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
 from edge_sdk.dna.schema import DnaSchema
 from genome_server.documents import goals_of, placement_spec
-from genome_server.errors import Refused
+from genome_server.errors import Refused, TooLittleToLearn
 from genome_server.genomes.consents import tells_home
 from genome_server.genomes.dna import StoreDna
 from genome_server.genomes.rows import needed_schema
@@ -191,7 +191,7 @@ def check_enough(examples: Examples, counts: Counts) -> None:
         and persons >= MIN_PERSONS
     ):
         return
-    raise Refused(
+    raise TooLittleToLearn(
         f"too little to learn from: {counts.examples} examples ({successes} successes, "
         f"{failures} failures) of {persons} persons; needed are {MIN_EXAMPLES} examples with "
         f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons. {left_out(counts)}"
