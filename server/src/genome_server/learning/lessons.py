@@ -50,7 +50,7 @@ class Teaching:
     # Of the towers, where a forest teaches.
     weight_decay: float = 0.3
     history_dropout: float = 0.3
-    # Lessons leave no field out: trees have seen what is worth without each.
+    # Real examples leave no field out either: lessons keep single fields from deciding.
     field_dropout: float = 0.0
     least_examples: int = 1000
     least_persons: int = 50

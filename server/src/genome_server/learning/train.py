@@ -6,7 +6,8 @@ Rules.
 - A forest teaches beside the examples where there are enough persons, see `lessons`.
 - Half of the time an example shows the person's profile without its history, so that
   one model serves lessons and those who have been here before.
-- Whole namespaces are left out at random: no single field carries a decision.
+- Whole namespaces are left out at random, so that no single field carries a decision; not where a
+  forest teaches, whose lessons have seen to that.
 - A marker that stands in fewer than `min_count` of the examples stays unknown (row 0).
 - A person may have a marker of their own, which starts at zero and is left out at random. What
   is trained beside it has less reason to learn persons; a stranger has exactly zero of it. It is
