@@ -130,7 +130,11 @@ def test_no_segment_is_worse_off() -> None:
     assert "of 1 too little is known" in found.reason
     assert checks.segments([*segments, Segment("w", 9, worse)]).state is State.STOP
     harder = Segment("w", 9, worse, flattered=True)
-    assert checks.segments([harder]).state is State.FINE, "the one in force may only seem better"
+    found = checks.segments([*segments, harder])
+    assert found.state is State.CANNOT_TELL, "the one in force may only seem better"
+    assert "1 of 3 segments seem worse off: w (-0.2" in found.reason
+    unsure_too = Segment("w", 9, unsure, flattered=True)
+    assert checks.segments([unsure_too]).state is State.FINE
     assert checks.segments([Segment("z", 9, none)]).state is State.CANNOT_TELL
 
 

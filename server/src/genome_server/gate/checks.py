@@ -260,11 +260,18 @@ def segments(found: Sequence[Segment]) -> Check:
     together."""
     told = [one for one in found if one.gain is not None]
     figures = {"segments": [_segment(one) for one in found]}
-    worse = [one for one in told if one.gain and one.gain.high < 0 and not one.flattered]
-    if worse:
-        named = "; ".join(f"{one.name} ({_gain(one.gain)})" for one in worse[:_NAMED])
-        said = f"{len(worse)} of {len(told)} segments would be worse off: {named}"
-        return Check("segments", State.STOP, said, figures)
+    low = [one for one in told if one.gain and one.gain.high < 0]
+    worse = [one for one in low if not one.flattered]
+    if low:
+        named = "; ".join(f"{one.name} ({_gain(one.gain)})" for one in (worse or low)[:_NAMED])
+        if worse:
+            said = f"{len(worse)} of {len(told)} segments would be worse off: {named}"
+            return Check("segments", State.STOP, said, figures)
+        said = (
+            f"{len(low)} of {len(told)} segments seem worse off: {named}; but the model in force "
+            "may have learned from these decisions and only seem better"
+        )
+        return Check("segments", State.CANNOT_TELL, said, figures)
     if not told:
         return Check("segments", State.CANNOT_TELL, "too little is known of every segment", figures)
     small = f"; of {len(found) - len(told)} too little is known" if len(found) > len(told) else ""
