@@ -103,7 +103,7 @@ def folds_of(data: Data, split: str, seed: int) -> Array:
     """The fold of each example, (n,)."""
     rng = np.random.default_rng([seed, split == RANDOM])
     if split == BY_PERSON:
-        return evaluate._folds_by_person(data.examples, rng)
+        return evaluate.folds_by_person(data.examples.person, rng)
     return rng.permutation(len(data.examples)) % FOLDS
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from genome_server.learning import evaluate as evaluating
 from genome_server.learning import network
 from genome_server.learning import train as training
-from genome_server.learning.evaluate import _folds_by_person, evaluate
+from genome_server.learning.evaluate import evaluate, folds_by_person
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.export import ModelFacts, Probe, prove_parity, tower_model
 from genome_server.learning.metrics import auc, calibration_error, log_loss
@@ -159,7 +159,7 @@ def test_few_persons_train_for_a_fixed_time() -> None:
 
 
 def test_folds_hold_persons_together_and_are_of_one_size() -> None:
-    folds = _folds_by_person(EXAMPLES, np.random.default_rng(0))
+    folds = folds_by_person(EXAMPLES.person, np.random.default_rng(0))
     for person in np.unique(EXAMPLES.person):
         assert len(set(folds[EXAMPLES.person == person])) == 1
     sizes = np.bincount(folds)

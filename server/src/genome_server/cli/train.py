@@ -14,8 +14,9 @@ from genome_server.errors import TooLittleToLearn
 if TYPE_CHECKING:
     from genome_server.home import Tenant
     from genome_server.learning.due import Due
-    from genome_server.learning.evaluate import Figures
+    from genome_server.learning.evaluate import Evaluation, Figures
     from genome_server.learning.job import TrainingReport
+    from genome_server.learning.warm import GoneOn
 
 
 @click.command()
@@ -33,13 +34,19 @@ if TYPE_CHECKING:
     "folds: far faster, and a little worse.",
 )
 @click.option(
+    "--warm",
+    is_flag=True,
+    help="Go on from the model that was trained last, with what is new since: takes seconds, and "
+    "gives no figures by person. Now and then train from scratch.",
+)
+@click.option(
     "--if-due",
     is_flag=True,
     help="Only where it is due, else say why not: with the first 20 answers, with 1.5 times as "
     "many as at the last training, or with any new one after a day. For a job of every hour.",
 )
 @common_options
-def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
+def command(console: Console, seed: int, quick: bool, warm: bool, if_due: bool) -> None:
     """Train the offer model on the log, measure it, and keep it for the next release.
 
     It learns from answers to offers (imported or reported) and from decisions and what
@@ -51,6 +58,8 @@ def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
     The same log and seed give the same model. A training that was killed less than a
     day ago goes on where it was. `genome-server publish` takes it to devices.
     """
+    if quick and warm:
+        raise click.UsageError("--warm measures in a way of its own: leave out --quick")
     tenant = console.tenant()
     due = _due(console, tenant) if if_due else None
     if due is not None and not due.due:
@@ -61,7 +70,7 @@ def command(console: Console, seed: int, quick: bool, if_due: bool) -> None:
 
     settings = Settings(seed=seed, teaching=Teaching(trees=0) if quick else Teaching())
     try:
-        report = run_training(tenant, settings, quick=quick, progress=console.progress)
+        report = run_training(tenant, settings, quick=quick, warm=warm, progress=console.progress)
     except TooLittleToLearn as few:
         if due is None:
             raise
@@ -98,6 +107,38 @@ def _print(console: Console, report: TrainingReport) -> None:
     if report.resumed:
         console.print("It went on with a training that had been broken off.")
     console.print()
+    if found is not None:
+        _print_evaluation(console, found)
+    if report.warm is not None:
+        _print_warm(console, report.warm)
+    console.print()
+    console.print(
+        f"Model {report.model_id}: {report.model_bytes / 1024:,.0f} KB, the file agrees with the "
+        f"trainer to {report.parity.max_difference:.0e} on {report.parity.probes} inputs; "
+        f"{sum(report.seconds.values()):.0f} s in all."
+    )
+
+
+def _print_warm(console: Console, warm: GoneOn) -> None:
+    console.print(
+        f"It went on from model {warm.base} with {warm.examples:,} examples of {warm.persons:,} "
+        "persons that are new since."
+    )
+    console.table(
+        ["new examples of a fifth of the persons", "before", "after"],
+        [
+            ["AUC", _auc(warm.before), _auc(warm.after)],
+            ["log loss", f"{warm.before.log_loss:.4f}", f"{warm.after.log_loss:.4f}"],
+            [
+                "calibration error",
+                f"{warm.before.calibration_error:.3f}",
+                f"{warm.after.calibration_error:.3f}",
+            ],
+        ],
+    )
+
+
+def _print_evaluation(console: Console, found: Evaluation) -> None:
     person, random = found.by_person, found.random
     console.table(
         ["", "strangers", "with own history"],
@@ -113,12 +154,6 @@ def _print(console: Console, report: TrainingReport) -> None:
     )
     folds = f"{person.folds} folds" if person.folds > 1 else "one hold-out of a fifth"
     console.print(f"Measured on {folds}; in brackets 95 % intervals over persons.")
-    console.print()
-    console.print(
-        f"Model {report.model_id}: {report.model_bytes / 1024:,.0f} KB, the file agrees with the "
-        f"trainer to {report.parity.max_difference:.0e} on {report.parity.probes} inputs; "
-        f"{sum(report.seconds.values()):.0f} s in all."
-    )
 
 
 def _auc(figures: Figures) -> str:

@@ -83,7 +83,7 @@ def evaluate(
         raise ValueError(f"an evaluation by person needs {FOLDS} persons or more")
     held_out = 1 if quick else FOLDS
     rng = np.random.default_rng(settings.seed)
-    by_person = _folds_by_person(examples, rng)
+    by_person = folds_by_person(examples.person, rng)
     at_random = rng.permutation(len(examples)) % FOLDS
     runs = 2 * held_out
 
@@ -120,8 +120,8 @@ def evaluate(
             folds=held_out,
             examples=len(rows),
             persons=len(np.unique(person)),
-            cold=_figures(label, np.concatenate(cold), person, weight, settings.seed),
-            with_history=_figures(label, np.concatenate(warm), person, weight, settings.seed),
+            cold=figures_of(label, np.concatenate(cold), person, weight, settings.seed),
+            with_history=figures_of(label, np.concatenate(warm), person, weight, settings.seed),
         )
 
     return Evaluation(by_person=measure(by_person, 0), random=measure(at_random, held_out))
@@ -134,25 +134,26 @@ def _part_of(on_step: OnStep | None, run: int, runs: int) -> OnStep | None:
     return lambda done, total: on_step(run * total + done, runs * total)
 
 
-def _folds_by_person(examples: Examples, rng: np.random.Generator) -> NDArray[np.int64]:
+def folds_by_person(person: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the fold of each example, (n,): persons whole, folds of about equal size.
 
     Persons are dealt in random order, each into the fold that has the fewest examples.
     """
-    _, group = np.unique(examples.person, return_inverse=True)
+    _, group = np.unique(person, return_inverse=True)
     count = np.bincount(group)
     size = [0] * FOLDS
     fold_of = np.zeros(len(count), np.int64)
-    for person in rng.permutation(len(count)):
+    for one in rng.permutation(len(count)):
         fold = size.index(min(size))
-        fold_of[person] = fold
-        size[fold] += int(count[person])
+        fold_of[one] = fold
+        size[fold] += int(count[one])
     return np.asarray(fold_of[group])
 
 
-def _figures(
+def figures_of(
     label: Floats, score: Floats, person: NDArray[np.int32], weight: Floats | None, seed: int
 ) -> Figures:
+    """Return the figures of what was said of n examples, (n,) each; no `weight`: all are alike."""
     interval = auc_interval(label, score, person, seed, weight)
     low, high = interval if interval is not None else (None, None)
     return Figures(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genome_server.errors import Refused
-from genome_server.learning.towers import Floats, Indices, Towers
+from genome_server.learning.towers import Floats, Indices, Shape, Towers
 
 CONTRACT = "genome-edge/offer/1"
 OPSET = 17
@@ -150,6 +150,42 @@ def tower_model(towers: Towers, facts: ModelFacts) -> bytes:
         "axis_2": np.array([2], np.int64),
     }
     return _model(nodes, weights, facts, dimension=shape.vector)
+
+
+def towers_of(model: bytes) -> Towers:
+    """Return the towers that `tower_model` wrote into a file.
+
+    Raises ExportError where the file is of another architecture.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    facts = model_facts(model)
+    graph = onnx.load_model_from_string(model).graph
+    found = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    try:
+        e, width, hidden = found["hidden_weight"].shape
+        d = found["output_weight"].shape[2] - 2
+        offers = found["offer_table"].reshape(-1, e, d + 2) * np.float32(e)
+        towers = Towers(
+            shape=Shape(e, width, hidden, d),
+            query_row=found["query_row"],
+            query_table=found["query_table"].reshape(-1, e, width),
+            query_bias=found["query_bias"].reshape(e, width),
+            hidden_weight=found["hidden_weight"],
+            hidden_bias=found["hidden_bias"][:, 0],
+            output_weight=found["output_weight"][:, :, : d + 1],
+            output_bias=found["output_bias"][:, 0, : d + 1],
+            offer_row=found["offer_row"],
+            offer_table=np.concatenate([offers[:, :, :d], offers[:, :, d + 1 :]], axis=2),
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise ExportError(
+            "this model is not of the default architecture: nothing can go on from it"
+        ) from error
+    if facts.get("vocabulary_size") != str(towers.vocabulary_size):
+        raise ExportError("the model does not know as many markers as it says")
+    return towers
 
 
 def prove_parity(

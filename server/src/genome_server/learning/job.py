@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from edge_sdk.dna.markers import BUILTIN_MARKERS, Vocabulary
-from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.dna.schema import HOUR_MS, DnaSchema
 from genome_server.documents import goals_of, placement_spec
 from genome_server.errors import Refused, TooLittleToLearn
 from genome_server.genomes.consents import tells_home
@@ -25,13 +25,22 @@ from genome_server.learning.credit import CreditRules
 from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.evaluate import Evaluation, evaluate
 from genome_server.learning.examples import Examples
-from genome_server.learning.export import ModelFacts, Parity, prove_parity, tower_model
+from genome_server.learning.export import (
+    ModelFacts,
+    Parity,
+    model_facts,
+    prove_parity,
+    tower_model,
+    towers_of,
+)
 from genome_server.learning.probes import random_probes, real_probes
 from genome_server.learning.survey import Person, Sources, survey
+from genome_server.learning.towers import Indices, Towers
 from genome_server.learning.train import Settings, score, train
 from genome_server.learning.unfinished import AsOf, Unfinished
+from genome_server.learning.warm import GoneOn, judge, new_rows, settings_of
 from genome_server.log.reader import LogReader
-from genome_server.models.shelf import save_model
+from genome_server.models.shelf import Model, list_models, load_model, save_model
 from genome_server.store.protocol import CONSENT_LEARNING, Store
 
 # Below this a figure by person means nothing, and neither does a model.
@@ -61,12 +70,14 @@ class TrainingReport:
     model_id: str
     model_bytes: int
     counts: Counts
-    evaluation: Evaluation
+    # None where it went on from a model; `warm` then says what that was worth.
+    evaluation: Evaluation | None
     parity: Parity
     settings: Settings
     seconds: Mapping[str, float]
     # Whether it went on from where an earlier one was broken off.
     resumed: bool = False
+    warm: GoneOn | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data: what --json prints."""
@@ -83,10 +94,13 @@ def run_training(
     settings: Settings | None = None,
     *,
     quick: bool = False,
+    warm: bool = False,
     now_ms: int | None = None,
     progress: Progress = _silence,
 ) -> TrainingReport:
     """Train on the log of a tenant and keep the model for the next release.
+
+    `warm` goes on from the model that was trained last, with what is new since.
 
     Raises Refused where genomes were never built or examples are too few, and
     ExportError where the file does not do what the trainer does. One that was broken off goes on
@@ -95,43 +109,124 @@ def run_training(
     settings = settings or Settings()
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     clock = _Clock()
-    left = Unfinished(tenant.dir / _UNFINISHED)
     with closing(tenant.open_store()) as store:
-        as_of = left.as_of(_identity(settings, quick=quick), AsOf(now_ms, _log_end(tenant)))
-        examples, counts, vocabulary = _gather(
-            tenant, store, as_of.now_ms, progress, stop=as_of.log_end
-        )
-        check_enough(examples, counts)
-        resumed = left.accept(examples)
-        clock.lap("examples")
-        with progress("Evaluating", None) as advance:
-            evaluation = evaluate(
-                examples, settings, quick=quick, on_step=_advancing(advance), left=left
-            )
-        clock.lap("evaluation")
-        with progress("Training", None) as advance:
-            towers = train(examples, None, settings, _advancing(advance), left.part("last"))
-        clock.lap("training")
+        make = _warmly if warm else _from_scratch
+        made = make(_Work(tenant, store, settings, quick, now_ms, progress, clock))
+        examples = made.examples
         facts = ModelFacts(
-            vocabulary_lineage=vocabulary.lineage,
-            vocabulary_size=len(vocabulary),
+            vocabulary_lineage=made.vocabulary.lineage,
+            vocabulary_size=len(made.vocabulary),
             trained_ms=examples.newest_ms,
-            auc_by_person=evaluation.headline,
+            auc_by_person=None if made.evaluation is None else made.evaluation.headline,
             examples=len(examples),
         )
-        model = tower_model(towers, facts)
+        model = tower_model(made.towers, facts)
         probes = chain(
             random_probes(examples, _PROBES, settings.seed),
             real_probes(examples, _PROBES, settings.seed),
         )
-        parity = prove_parity(model, lambda probe: score(towers, probe), probes)
+        parity = prove_parity(model, lambda probe: score(made.towers, probe), probes)
         clock.lap("export")
         report = TrainingReport(
-            "", len(model), counts, evaluation, parity, settings, clock.seconds, resumed
-        )
+            "", len(model), made.counts, made.evaluation, parity, made.settings, clock.seconds,
+            made.resumed, made.warm,
+        )  # fmt: skip
         name = save_model(tenant.models_dir, store, model, _report(report))
-    left.finish()
+    if not warm:
+        Unfinished(tenant.dir / _UNFINISHED).finish()
     return replace(report, model_id=name)
+
+
+class _Work(NamedTuple):
+    """What a training is given."""
+
+    tenant: Tenant
+    store: Store
+    settings: Settings
+    quick: bool
+    now_ms: int
+    progress: Progress
+    clock: _Clock
+
+
+class _Made(NamedTuple):
+    """Towers, what they learned from, and what is known of them."""
+
+    towers: Towers
+    examples: Examples
+    counts: Counts
+    vocabulary: Vocabulary
+    settings: Settings
+    evaluation: Evaluation | None = None
+    warm: GoneOn | None = None
+    resumed: bool = False
+
+
+def _from_scratch(work: _Work) -> _Made:
+    tenant, settings, quick = work.tenant, work.settings, work.quick
+    left = Unfinished(tenant.dir / _UNFINISHED)
+    as_of = left.as_of(_identity(settings, quick=quick), AsOf(work.now_ms, _log_end(tenant)))
+    gathered = _gather(tenant, work.store, as_of.now_ms, work.progress, stop=as_of.log_end)
+    examples, counts, vocabulary = gathered
+    check_enough(examples, counts)
+    resumed = left.accept(examples)
+    work.clock.lap("examples")
+    with work.progress("Evaluating", None) as advance:
+        evaluation = evaluate(
+            examples, settings, quick=quick, on_step=_advancing(advance), left=left
+        )
+    work.clock.lap("evaluation")
+    with work.progress("Training", None) as advance:
+        towers = train(examples, None, settings, _advancing(advance), left.part("last"))
+    work.clock.lap("training")
+    return _Made(towers, examples, counts, vocabulary, settings, evaluation, resumed=resumed)
+
+
+def _warmly(work: _Work) -> _Made:
+    base = _last_trained(work.tenant, work.store)
+    facts, start = model_facts(base.content), towers_of(base.content)
+    gathered = _gather(work.tenant, work.store, work.now_ms, work.progress)
+    examples, counts, vocabulary = gathered
+    if facts.get("vocabulary_lineage") != vocabulary.lineage.hex():
+        raise Refused(
+            f"model {base.id} is of another vocabulary; train from scratch, without --warm"
+        )
+    windows = [
+        placement_spec(document).outcome_window_hours * HOUR_MS
+        for _, document in work.store.documents("placement")
+    ]
+    rows = new_rows(examples, int(facts.get("trained_ms", "0")), max(windows, default=0))
+    _check_new(examples, rows, base.id)
+    work.clock.lap("examples")
+    settings = settings_of(work.settings)
+    with work.progress("Evaluating", None) as advance:
+        found = judge(examples, rows, start, base.id, settings, _advancing(advance))
+    work.clock.lap("evaluation")
+    with work.progress("Training", None) as advance:
+        towers = train(examples, rows, settings, _advancing(advance), start=start)
+    work.clock.lap("training")
+    return _Made(towers, examples, counts, vocabulary, settings, warm=found)
+
+
+def _last_trained(tenant: Tenant, store: Store) -> Model:
+    """Return the model that was trained last. Raises Refused where there is none."""
+    for one in list_models(tenant.models_dir, store):
+        if one.report.get("origin") == "trained":
+            return load_model(tenant.models_dir, one.id)
+    raise Refused("no model was trained yet that could be gone on from: genome-server train")
+
+
+def _check_new(examples: Examples, rows: Indices, base: str) -> None:
+    """Refuse where what is new is too little to learn from."""
+    good = int(examples.label[rows].sum())
+    persons = len(np.unique(examples.person[rows]))
+    least = min(good, len(rows) - good)
+    if len(rows) < MIN_EXAMPLES or least < MIN_OF_EACH_KIND or persons < MIN_PERSONS:
+        raise TooLittleToLearn(
+            f"too little is new since model {base}: {len(rows)} examples ({good} successes) of "
+            f"{persons} persons; needed are {MIN_EXAMPLES} examples with {MIN_OF_EACH_KIND} of "
+            f"each kind, of {MIN_PERSONS} persons"
+        )
 
 
 def sources_of(store: Store, log: LogReader, *, stop: int | None = None) -> Sources:
@@ -262,15 +357,20 @@ def _advancing(advance: Advance) -> Callable[[int, int], None]:
 
 def _report(report: TrainingReport) -> dict[str, Any]:
     found = report.evaluation
+    measured: dict[str, Any] = {}
+    if found is not None:
+        person, random = found.by_person, found.random
+        measured = {
+            "auc_by_person": {"cold": person.cold.auc, "history": person.with_history.auc},
+            "auc_random": {"cold": random.cold.auc, "history": random.with_history.auc},
+            "evaluation": found.to_json(),
+        }
+    if report.warm is not None:
+        measured["warm"] = report.warm.to_json()
     return {
-        "auc_by_person": {
-            "cold": found.by_person.cold.auc,
-            "history": found.by_person.with_history.auc,
-        },
-        "auc_random": {"cold": found.random.cold.auc, "history": found.random.with_history.auc},
+        **measured,
         "bytes": report.model_bytes,
         "examples": {**asdict(report.counts), "examples": report.counts.examples},
-        "evaluation": found.to_json(),
         "parity": asdict(report.parity),
         "settings": asdict(report.settings),
         "resumed": report.resumed,

@@ -31,11 +31,13 @@ class Learner:
         size: int,
         settings: Settings,
         lessons: Examples | None = None,
+        start: Towers | None = None,
     ) -> None:
         self._examples = examples
         self._lessons = lessons
         self._settings = settings
-        self._tables = tables = Tables.of(examples, rows, settings.min_count)
+        self._shape = settings.shape if start is None else start.shape
+        self._tables = tables = Tables.of(examples, rows, settings.min_count, start)
         manner = settings if lessons is None else settings.teaching
         self._rules = network.Rules(
             manner.weight_decay,
@@ -58,12 +60,13 @@ class Learner:
         known = 0 if settings.person_dropout >= 1 else int(examples.person.max()) + 1
         self._state = network.start(
             settings.seed,
-            settings.shape,
+            self._shape,
             tables,
             self._rules,
             settings.query_scale,
             settings.offer_scale,
             known,
+            None if start is None else tables.weights_in(start),
         )
 
     def run(self, steps: int, state: Arrays | None = None) -> Iterator[int]:
@@ -109,7 +112,7 @@ class Learner:
         """Return what was learned so far."""
         weights = network.weights_of(self._state.average)
         weights.pop("persons", None)
-        return self._tables.towers(self._settings.shape, weights)
+        return self._tables.towers(self._shape, weights)
 
     def persons(self) -> Floats | None:
         """Return what the persons' own markers learned so far, see `train_with_persons`."""

@@ -6,6 +6,7 @@ dimension: they see the same batches and differ in where they start.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -68,12 +69,14 @@ def start(
     query_scale: float,
     offer_scale: float,
     persons: int = 0,
+    known: Mapping[str, Any] | None = None,
 ) -> State:
     """Return where learning starts. Rows of unknown markers are zero and stay so.
 
     At the start every offer is worth the same to everybody: the vector of a query and the biases
     are zero. A model of few examples would rank by what was drawn here else.
-    So many persons have a marker of their own, which starts at zero.
+    So many persons have a marker of their own, which starts at zero. With weights that are `known`
+    it starts from them.
     """
     key, chance = jax.random.split(jax.random.key(seed))
     keys = jax.random.split(key, 3)
@@ -89,6 +92,8 @@ def start(
         "output_bias": jnp.zeros((e, d + 1)),
         "offer_table": (offer * tables.offer_known[:, None, None]).at[..., d].set(0),
     }
+    if known is not None:
+        params = {name: jnp.asarray(known[name]) for name in params}
     if persons:
         params["persons"] = jnp.zeros((persons + 1, e, w))
     average = jax.tree.map(jnp.copy, params)

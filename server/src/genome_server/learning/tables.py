@@ -28,15 +28,20 @@ class Tables:
     fields: int
 
     @classmethod
-    def of(cls, examples: Examples, rows: Indices, min_count: int) -> Tables:
+    def of(
+        cls, examples: Examples, rows: Indices, min_count: int, start: Towers | None = None
+    ) -> Tables:
         """Return the tables for training on `rows`.
 
         A marker is known on the query side where `min_count` of them have it, on the
-        offer side where one has.
+        offer side where one has, and on either where `start` knows it.
         """
         in_query, in_offers = _queried(examples, None), _offered(examples, None)
         query_known = _queried(examples, rows)[in_query > 0] >= min_count
         offer_known = _offered(examples, rows)[in_offers > 0] > 0
+        if start is not None:
+            query_known |= _rows_in(start.query_row, np.flatnonzero(in_query > 0)) > 0
+            offer_known |= _rows_in(start.offer_row, np.flatnonzero(in_offers > 0)) > 0
         field_of_row = examples.fields[np.flatnonzero(in_query > 0)]
         return cls(
             query_row=_numbered(in_query > 0),
@@ -47,6 +52,19 @@ class Tables:
             fields=int(examples.fields.max(initial=0)) + 1,
         )
 
+    def weights_in(self, start: Towers) -> dict[str, Floats]:
+        """Return the weights of `start` in the rows of these tables; zero where it knew nothing."""
+        names = (
+            "query_bias", "hidden_weight", "hidden_bias", "output_weight", "output_bias",
+        )  # fmt: skip
+        query = start.query_table[_rows_in(start.query_row, np.flatnonzero(self.query_row))]
+        offer = start.offer_table[_rows_in(start.offer_row, np.flatnonzero(self.offer_row))]
+        return {
+            **{name: getattr(start, name) for name in names},
+            "query_table": np.concatenate([start.query_table[:1], query]),
+            "offer_table": np.concatenate([start.offer_table[:1], offer]),
+        }
+
     def towers(self, shape: Shape, params: dict[str, Floats]) -> Towers:
         """Return the trained weights with unknown markers sent to row 0."""
         return Towers(
@@ -55,6 +73,11 @@ class Tables:
             offer_row=np.where(self.offer_known[self.offer_row], self.offer_row, 0),
             **params,
         )
+
+
+def _rows_in(row_of: Indices, markers: Indices) -> Indices:
+    """Return the rows of `markers` in older towers, 0 for those that came later, too."""
+    return np.where(markers < len(row_of), row_of[np.minimum(markers, len(row_of) - 1)], 0)
 
 
 def _numbered(wanted: NDArray[np.bool_]) -> Indices:

@@ -63,12 +63,14 @@ def train(
     settings: Settings | None = None,
     on_step: OnStep | None = None,
     left: Unfinished | None = None,
+    start: Towers | None = None,
 ) -> Towers:
     """Train on the examples `rows` (all by default). Raises ValueError where there are none.
 
-    What is `left` of the same training that was broken off is gone on with.
+    What is `left` of the same training that was broken off is gone on with. It goes on from the
+    weights of `start`, see `warm`, or begins anew.
     """
-    return train_with_persons(examples, rows, settings, on_step, left)[0]
+    return train_with_persons(examples, rows, settings, on_step, left, start)[0]
 
 
 def train_with_persons(
@@ -77,6 +79,7 @@ def train_with_persons(
     settings: Settings | None = None,
     on_step: OnStep | None = None,
     left: Unfinished | None = None,
+    start: Towers | None = None,
 ) -> tuple[Towers, Floats | None]:
     """Train as `train` does; return what the persons' own markers learned, too.
 
@@ -107,11 +110,11 @@ def train_with_persons(
     if len(held_back):
         if forest is not None:
             lessons = forest.lessons(examples, kept, blind=True)
-        learner = Learner(examples, kept, size, settings, lessons)
+        learner = Learner(examples, kept, size, settings, lessons, start)
         look = max(_LOOK, _in_chunks(len(kept) / size / 2))
         search = None if left is None else left.part("length")
         steps, said = _best_length(
-            learner, examples, held_back, look, longest, settings, report, search
+            learner, examples, held_back, look, longest, settings, report, search, start is not None
         )
         if forest is not None:
             label, weight = examples.label[held_back], examples.stands_for[held_back]
@@ -120,7 +123,7 @@ def train_with_persons(
             right = replace(Correction.of(said, twice[0], twice[1]), shift=0.0)
     if forest is not None:
         lessons = forest.lessons(examples, rows, blind=False)
-    learner = Learner(examples, rows, size, settings, lessons)
+    learner = Learner(examples, rows, size, settings, lessons, start)
     last = None if left is None else left.load("training")
     for done in learner.run(steps, last):
         report(longest + done)
@@ -189,10 +192,12 @@ def _best_length(
     settings: Settings,
     report: Callable[[int], None],
     left: Unfinished | None = None,
+    known: bool = False,
 ) -> tuple[int, NDArray[np.float64]]:
     """Return after how many steps the examples held back are predicted best, and what is said then.
 
-    That is (2 · held back,): first of them as strangers. It looks every `look` steps.
+    That is (2 · held back,): first of them as strangers. It looks every `look` steps;
+    where the learner goes on from what was `known`, before the first, too.
     """
     label, weight = examples.label[held_back], examples.stands_for[held_back]
     best, best_loss, best_said = CHUNK, math.inf, np.full(2 * len(held_back), 0.5)
@@ -201,10 +206,8 @@ def _best_length(
         best, best_loss, best_said = int(last["best"]), float(last["best_loss"]), last["best_said"]
         if "leaf0" not in last:  # it was over
             return best, best_said
-    for done in learner.run(longest, last):
-        report(done)
-        if done % look:
-            continue
+
+    def asked() -> tuple[float, NDArray[np.float64]]:
         towers = learner.towers()
         persons = None if settings.hold_back_persons else learner.persons()
         said = [
@@ -212,9 +215,18 @@ def _best_length(
             for history in (False, True)
         ]
         loss = sum(log_loss(label, each, weight) for each in said)
+        return loss, np.concatenate(said).astype(np.float64)
+
+    if known and last is None:  # no step at all may be best
+        best = 0
+        best_loss, best_said = asked()
+    for done in learner.run(longest, last):
+        report(done)
+        if done % look:
+            continue
+        loss, said = asked()
         if loss < best_loss - _BETTER:
-            best, best_loss = done, loss
-            best_said = np.concatenate(said).astype(np.float64)
+            best, best_loss, best_said = done, loss, said
         elif done - best >= settings.patience * look:
             break
         if left is not None and left.due:
