@@ -152,6 +152,13 @@ def test_one_from_outside_that_knows_what_it_says_it_has_not_learned_leaks(tenan
     assert words(found)["leak"] == "stop"
 
 
+@pytest.mark.parametrize(("error", "word"), [(0.01, "pass"), (0.2, "stop")])
+def test_what_a_warm_training_left_out_is_gone_by(tenant: Tenant, error: float, word: str) -> None:
+    warm = {"asked": 5_000, "after": {"calibration_error": error}}
+    found = verdict(tenant, take(tenant, TRUTH, trained_ms=NOW, warm=warm))
+    assert words(found)["calibration"] == word, reason(found, "calibration")
+
+
 def test_what_was_said_lately_is_gone_by(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     judge = run.judge

@@ -92,13 +92,12 @@ def _calibrated(
         where = "newer than what it learned from"
         found.append(Calibrated(new.error, new.chance, len(newer), where))
         bins = new.bins
-    by_person = (report.get("evaluation") or {}).get("by_person") if own else None
-    if by_person:
-        number = int(by_person["examples"])
+    left_out = _left_out(report) if own else None
+    if left_out is not None:
+        number, error = left_out
         # Of those persons nothing is kept but the error. Chance falls with the root of how many
         # examples there are; how much was left over of each is not known: at most everything.
         chance = all_of.chance_at_most * float(np.sqrt(len(newest) / max(number, 1)))
-        error = float(by_person["with_history"]["calibration_error"])
         where = "of persons who were left out of training"
         found.append(Calibrated(error, chance, number, where))
     if len(newer) < len(newest):
@@ -108,6 +107,15 @@ def _calibrated(
         error, chance = all_of.overall, all_of.overall_chance
         found.append(Calibrated(error, chance, len(newest), where, seen=True))
     return found, [one._asdict() for one in bins]
+
+
+def _left_out(report: Mapping[str, Any]) -> tuple[int, float] | None:
+    """Of persons whom its training left out: how many examples, and the error on them."""
+    by_person = (report.get("evaluation") or {}).get("by_person")
+    if by_person:
+        return int(by_person["examples"]), float(by_person["with_history"]["calibration_error"])
+    warm = report.get("warm")
+    return (int(warm["asked"]), float(warm["after"]["calibration_error"])) if warm else None
 
 
 def _measured(examples: Examples, said: np.ndarray[Any, Any], rows: Indices) -> Calibration:

@@ -48,12 +48,14 @@ def new_rows(examples: Examples, known_ms: int, window_ms: int) -> Indices:
 class GoneOn:
     """What going on was worth: of a fifth of the persons, what is new, with the history of each.
 
-    `before` is what the model says of them, `after` what one says that went on with the others.
+    `before` is what the model says of them, `after` what one says that went on with the others;
+    `asked` is how many examples they are asked about.
     """
 
     base: str
     examples: int
     persons: int
+    asked: int
     before: Figures
     after: Figures
 
@@ -82,4 +84,4 @@ def judge(
         return figures_of(label, said, person, weight, settings.seed)
 
     persons = len(np.unique(examples.person[rows]))
-    return GoneOn(base, len(rows), persons, figures(start), figures(gone))
+    return GoneOn(base, len(rows), persons, len(asked), figures(start), figures(gone))
