@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 @click.option(
     "--warm",
     is_flag=True,
-    help="Go on from the model that was trained last, with what is new since: takes seconds, and "
-    "gives no figures by person. Now and then train from scratch.",
+    help="Go on from the model that was trained last, with what is new since: without "
+    "the forest that teaches, and without figures by person. Now and then train from scratch.",
 )
 @click.option(
     "--if-due",

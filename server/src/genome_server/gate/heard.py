@@ -23,10 +23,10 @@ from genome_server.gate.weigh import gained, offered, segments, weigh
 from genome_server.home import Tenant
 from genome_server.learning.dataset import load_examples
 from genome_server.learning.examples import Examples
+from genome_server.learning.export import learned_until
 from genome_server.learning.job import Progress, sources_of
 from genome_server.learning.survey import Sources, Survey, survey
 from genome_server.log.reader import LogReader
-from genome_server.models.compare import learned_until
 from genome_server.models.shelf import Model, report_of
 from genome_server.offpolicy.past import Past, PastCounts, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Rebuilt, Said, rebuild

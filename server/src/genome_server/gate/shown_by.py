@@ -15,12 +15,14 @@ from genome_server.gate.checks import Calibrated, Missed, Seen
 from genome_server.gate.measure import Calibration, alone, calibration_of, fall
 from genome_server.gate.rules import Check, Limits
 from genome_server.home import Tenant
+from genome_server.learning.enough import enough
 from genome_server.learning.examples import Examples
+from genome_server.learning.export import learned_until
 from genome_server.learning.job import Progress
 from genome_server.learning.metrics import auc, auc_interval
 from genome_server.learning.survey import Survey
 from genome_server.learning.towers import Indices
-from genome_server.models.compare import enough, learned_until, values_of
+from genome_server.models.compare import values_of
 from genome_server.models.shelf import Model, reports
 from genome_server.offpolicy.past import Past, PastCounts
 

@@ -268,6 +268,12 @@ def model_facts(model: bytes) -> dict[str, str]:
     return facts
 
 
+def learned_until(content: bytes) -> int | None:
+    """The time of the newest thing that a model learned from; None where it does not say."""
+    said = model_facts(content).get("trained_ms", "")
+    return int(said) if said.isdecimal() else None
+
+
 def examples_of(model: bytes) -> int:
     """Return how many examples a model says it was trained on; 0 where it does not say.
 

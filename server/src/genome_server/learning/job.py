@@ -23,11 +23,13 @@ from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.learning.credit import CreditRules
 from genome_server.learning.dataset import Counts, load_examples
+from genome_server.learning.enough import NEEDED, enough
 from genome_server.learning.evaluate import Evaluation, evaluate
 from genome_server.learning.examples import Examples
 from genome_server.learning.export import (
     ModelFacts,
     Parity,
+    learned_until,
     model_facts,
     prove_parity,
     tower_model,
@@ -43,10 +45,6 @@ from genome_server.log.reader import LogReader
 from genome_server.models.shelf import Model, list_models, load_model, save_model
 from genome_server.store.protocol import CONSENT_LEARNING, Store
 
-# Below this a figure by person means nothing, and neither does a model.
-MIN_EXAMPLES = 50
-MIN_OF_EACH_KIND = 10
-MIN_PERSONS = 10
 _PROBES = 256
 _UNFINISHED = "training"
 
@@ -195,7 +193,7 @@ def _warmly(work: _Work) -> _Made:
         placement_spec(document).outcome_window_hours * HOUR_MS
         for _, document in work.store.documents("placement")
     ]
-    rows = new_rows(examples, int(facts.get("trained_ms", "0")), max(windows, default=0))
+    rows = new_rows(examples, learned_until(base.content) or 0, max(windows, default=0))
     _check_new(examples, rows, base.id)
     work.clock.lap("examples")
     settings = settings_of(work.settings)
@@ -218,14 +216,12 @@ def _last_trained(tenant: Tenant, store: Store) -> Model:
 
 def _check_new(examples: Examples, rows: Indices, base: str) -> None:
     """Refuse where what is new is too little to learn from."""
-    good = int(examples.label[rows].sum())
-    persons = len(np.unique(examples.person[rows]))
-    least = min(good, len(rows) - good)
-    if len(rows) < MIN_EXAMPLES or least < MIN_OF_EACH_KIND or persons < MIN_PERSONS:
+    if not enough(examples, rows):
+        good = int((examples.label[rows] > 0).sum())
+        persons = len(np.unique(examples.person[rows]))
         raise TooLittleToLearn(
             f"too little is new since model {base}: {len(rows)} examples ({good} successes) of "
-            f"{persons} persons; needed are {MIN_EXAMPLES} examples with {MIN_OF_EACH_KIND} of "
-            f"each kind, of {MIN_PERSONS} persons"
+            f"{persons} persons; {NEEDED}"
         )
 
 
@@ -280,16 +276,11 @@ def check_enough(examples: Examples, counts: Counts) -> None:
     successes = counts.successes
     failures = counts.examples - successes
     persons = len(np.unique(examples.person))
-    if (
-        counts.examples >= MIN_EXAMPLES
-        and min(successes, failures) >= MIN_OF_EACH_KIND
-        and persons >= MIN_PERSONS
-    ):
+    if enough(examples, np.arange(len(examples))):
         return
     raise TooLittleToLearn(
         f"too little to learn from: {counts.examples} examples ({successes} successes, "
-        f"{failures} failures) of {persons} persons; needed are {MIN_EXAMPLES} examples with "
-        f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons. {left_out(counts)}"
+        f"{failures} failures) of {persons} persons; {NEEDED}. {left_out(counts)}"
     )
 
 

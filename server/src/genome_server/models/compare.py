@@ -13,9 +13,9 @@ from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.policy import Scorer
 from edge_sdk.engine.scoring import open_scorer
 from genome_server.errors import Refused
+from genome_server.learning.enough import NEEDED, enough
 from genome_server.learning.examples import Examples
-from genome_server.learning.export import model_facts
-from genome_server.learning.job import MIN_EXAMPLES, MIN_OF_EACH_KIND, MIN_PERSONS
+from genome_server.learning.export import learned_until
 from genome_server.learning.towers import Floats, Indices
 from genome_server.models.paired import Figure, paired
 from genome_server.models.shelf import Model
@@ -63,10 +63,7 @@ def compare_models(
             notes.append(f"only {len(rows):,} examples are newer than what the models learned from")
         rows, since = np.arange(len(examples)), None
     if not enough(examples, rows):
-        raise Refused(
-            f"too few examples to compare models on: {len(rows)}; needed are {MIN_EXAMPLES} with "
-            f"{MIN_OF_EACH_KIND} of each kind, of {MIN_PERSONS} persons"
-        )
+        raise Refused(f"too few examples to compare models on: {len(rows)}; {NEEDED}")
     oldest = int(examples.time_ms[rows].min())
     flattered = tuple(name for name, until in learned.items() if until is None or until >= oldest)
     for name in flattered:
@@ -89,22 +86,6 @@ def compare_models(
         figures[name] = paired(label, values[0], values[1], person, examples.stands_for[rows])
     persons = len(np.unique(person))
     return Compared(len(rows), persons, since, flattered, figures, tuple(notes))
-
-
-def learned_until(content: bytes) -> int | None:
-    """The time of the newest thing that a model learned from; None where it does not say."""
-    said = model_facts(content).get("trained_ms", "")
-    return int(said) if said.isdecimal() else None
-
-
-def enough(examples: Examples, rows: Indices) -> bool:
-    """Whether figures of these examples mean something."""
-    good = int((examples.label[rows] > 0).sum())
-    return (
-        len(rows) >= MIN_EXAMPLES
-        and min(good, len(rows) - good) >= MIN_OF_EACH_KIND
-        and len(np.unique(examples.person[rows])) >= MIN_PERSONS
-    )
 
 
 def values_of(
