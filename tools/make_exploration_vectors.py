@@ -115,6 +115,24 @@ def is_held_out(placement: str, seed: str, drawn_by: bytes, ppm: int) -> bool:
     return Fraction(int.from_bytes(digest[:4], "big") * 1_000_000 // WHOLE) < ppm
 
 
+def arm_number(placement: str, seed: str, drawn_by: bytes) -> int:
+    """Where in 0 to 999,999 a customer lies among the arms."""
+    key = b"genome-edge/experiment/v1\n" + placement.encode() + b"\n" + seed.encode() + b"\n"
+    digest = hashlib.sha256(key + drawn_by).digest()
+    return int.from_bytes(digest[:4], "big") * 1_000_000 // WHOLE
+
+
+def arm_of(placement: str, seed: str, drawn_by: bytes, arms: Sequence[tuple[str, int]]) -> str:
+    """The placement that decides for a customer, or for nobody of a decision, of 16 bytes; `arms`
+    are names and shares in millionths."""
+    at = arm_number(placement, seed, drawn_by)
+    for name, ppm in arms:
+        if at < ppm:
+            return name
+        at -= ppm
+    return placement
+
+
 def least_score(micros: int) -> int:
     """The least score, in 2^-16, of what is worth so many millionths."""
     return max(-(2**31), math.ceil(Fraction(micros, 1_000_000) * ONE))
@@ -122,7 +140,7 @@ def least_score(micros: int) -> int:
 
 def document() -> dict[str, Any]:
     """The whole file."""
-    rng, other = random.Random(20), random.Random(21)
+    rng, other, third = random.Random(20), random.Random(21), random.Random(22)
     seeds = [0, 1, 42, 2**63, 2**64 - 1]
     edges = [[7], [5, 5, 5], [-(2**31), 2**31 - 1], [0, -1], [65536, 0, 65536, 30000]]
     lists = [*edges, *([rng.randrange(-ONE, 4 * ONE) for _ in range(n)] for n in (2, 3, 10, 100))]
@@ -149,6 +167,7 @@ def document() -> dict[str, Any]:
             *(_slots_case(other, number, rooms=True) for number in range(40, 80)),
         ],
         "held_out": [_held_out_case(rng, number) for number in range(20)],
+        "arms": [_arm_case(third, edge) for edge in (*[None] * 20, 0, 1)],
         "least_score": [
             {"least_worth_micros": micros, "least_score": least_score(micros)}
             for micros in (0, 1, -1, 1_000_000, 250_000, 15, 16, -16, -2_000_000, 32_767_999_984)
@@ -169,6 +188,23 @@ def _held_out_case(rng: random.Random, number: int) -> dict[str, Any]:
         "drawn_by": drawn_by.hex(),
         "holdout_ppm": ppm,
         "held_out": is_held_out(placement, seed, drawn_by, ppm),
+    }
+
+
+def _arm_case(rng: random.Random, edge: int | None) -> dict[str, Any]:
+    """With `edge` the first arm ends so far behind where the customer lies."""
+    placement, seed = rng.choice(("lobby", "Schaufenster-ü")), rng.choice(("", "autumn"))
+    drawn_by = rng.randbytes(16)
+    shares = rng.choice(((500_000,), (200_000, 300_000), (1, 999_999), (333_333, 0, 333_333)))
+    if edge is not None:
+        shares = (arm_number(placement, seed, drawn_by) + edge,)
+    arms = [(f"{placement}-{n}", ppm) for n, ppm in enumerate(shares)]
+    return {
+        "placement": placement,
+        "experiment_seed": seed,
+        "drawn_by": drawn_by.hex(),
+        "arms": [{"placement": name, "share_ppm": ppm} for name, ppm in arms],
+        "drawn": arm_of(placement, seed, drawn_by, arms),
     }
 
 

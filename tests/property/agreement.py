@@ -20,7 +20,16 @@ from edge_sdk.engine.withheld import InForce, Terms, Withholding
 from genome_edge.v1 import event_pb2
 from tests.candidates import candidate_ids
 from tests.property.earth import ZONES, cells, millis, moments
-from tests.property.worlds import CHANNELS, FILES, KNOWN, MARKERS, PLACEMENTS, Made, releases
+from tests.property.worlds import (
+    ARMS,
+    CHANNELS,
+    FILES,
+    KNOWN,
+    MARKERS,
+    PLACEMENTS,
+    Made,
+    releases,
+)
 from tests.reference import decisions as reference
 from tests.reference.calendars import EPOCH
 
@@ -65,7 +74,7 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
             language=draw(st.sampled_from([None, None, "de", "de-CH"])),
             attributes=attributes,
         ),
-        "placement": draw(st.sampled_from([*PLACEMENTS * 6, "nowhere"])),
+        "placement": draw(st.sampled_from([*PLACEMENTS * 6, *ARMS, "nowhere"])),
         "slots": draw(st.integers(1, 4)),
         "seed": draw(st.integers(0, 2**64 - 1)),
         "tier": draw(
@@ -73,6 +82,7 @@ def calls(draw: st.DrawFn) -> dict[str, Any]:
         ),
         "consents": draw(st.sampled_from([0, 2, 6, 14])),
         "genome": draw(st.none() | owned),
+        "subject": draw(st.sampled_from([bytes(16), bytes([1] * 16), bytes([2] * 16)])),
         "decision_id": draw(st.sampled_from([bytes(15) + b"\1", bytes(range(16)), b"x" * 16])),
         "blocked": draw(st.frozensets(st.sampled_from(["o0", "o1", "o4", "ghost"]), max_size=2)),
         "rooms": draw(
@@ -129,6 +139,8 @@ def differences(made: Made, asked: dict[str, Any]) -> list[str]:
     proto = event_pb2.DecisionRecord.FromString(record.to_proto().SerializeToString())
     wanted = reference.decide(made.world, call_of(asked))
     found = [
+        *_apart("placement", decision.placement, wanted.placement),
+        *_apart("experiment", decision.experiment, wanted.experiment),
         *_apart("reason", decision.reason.value, wanted.reason),
         *_apart("slots", slots_of(decision), wanted.slots),
     ]
@@ -142,7 +154,7 @@ def differences(made: Made, asked: dict[str, Any]) -> list[str]:
         for s in proto.instead
     )
     found += _apart("instead", instead, wanted.instead)
-    return found + _again(made, decision, proto, wanted)
+    return found + _again(made, decision, proto, wanted, asked["subject"])
 
 
 def _decided(made: Made, asked: dict[str, Any]) -> Any:
@@ -162,6 +174,7 @@ def _decided(made: Made, asked: dict[str, Any]) -> Any:
         seed=asked["seed"],
         terms=Terms(Tier(asked["tier"]), withholding, asked["offline_ms"]),
         decision_id=asked["decision_id"],
+        subject=asked["subject"],
     )
 
 
@@ -211,10 +224,11 @@ def _again(
     decision: Decision,
     proto: event_pb2.DecisionRecord,
     wanted: reference.Outcome,
+    subject: bytes,
 ) -> list[str]:
     """Replayed and explained from its record alone."""
     found = _apart("replay", replay(made.release, proto), decision) if proto.local_weekday else []
-    found += check_replay(made.release, proto)
+    found += check_replay(made.release, proto, subject)
     if wanted.reason in ("UNKNOWN_PLACEMENT", "EXPIRED"):
         return found
     explanation = explain(made.release, proto)

@@ -24,6 +24,8 @@ PLACES = ["place:hotel", "place:bar"]
 TIMES = ["daypart:morning", "weekday:monday", "weekend:yes", "channel:kiosk", "language:de"]
 CHANNELS = ["kiosk", "app"]
 PLACEMENTS = ["lobby", "feed"]
+#: Placements that may be arms of one of those.
+ARMS = ["bold", "quiet"]
 SIZES = ["300x250", "a4", "voice"]
 CAMPAIGNS = ["", "", "spring", "autumn"]
 GROUPS = ["", "", "", "g", "h"]
@@ -67,7 +69,7 @@ _TARGETING: dict[str, st.SearchStrategy[Any]] = {
     "any_of": _CONDITIONS,
     "none_of": _CONDITIONS,
     "channels": some(CHANNELS),
-    "placements": some(PLACEMENTS),
+    "placements": some([*PLACEMENTS, *ARMS]),
 }
 _OFFER: dict[str, st.SearchStrategy[Any]] = {
     "purpose": st.integers(1, 3),
@@ -127,9 +129,9 @@ def _ask(spec: release_pb2.OfferSpec, name: str, value: Any) -> None:
 
 @st.composite
 def placements(draw: st.DrawFn, ids: Sequence[str]) -> list[release_pb2.PlacementSpec]:
-    """Two placements with rules of their own; `ids` are offers that may be the house default."""
+    """Placements with rules of their own; `ids` are offers that may be the house default."""
     made = []
-    for name in PLACEMENTS:
+    for name in (*PLACEMENTS, *ARMS):
         spec = release_pb2.PlacementSpec(
             id=name,
             max_slots=draw(st.integers(1, 3)),
@@ -147,6 +149,11 @@ def placements(draw: st.DrawFn, ids: Sequence[str]) -> list[release_pb2.Placemen
         if least is not None:
             spec.least_worth_micros = least
         made.append(spec)
+    for name in ARMS:
+        of = draw(st.sampled_from([None, *made[: len(PLACEMENTS)]]))
+        if of is not None:
+            of.arms.add(placement=name, share_ppm=draw(st.sampled_from([0, 500_000, 500_000])))
+            of.experiment_seed = draw(st.sampled_from(["", "again"]))
     return made
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from genome_edge.v1 import release_pb2
-from tests.reference.slates import Candidate, Picked, held_out, slate, worth_enough
+from tests.reference.slates import Candidate, Picked, arm, held_out, slate, worth_enough
 from tests.reference.targeting import (
     FEATURES,
     Situation,
@@ -93,17 +93,30 @@ class Outcome:
     losing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     held_out: bool = False
     instead: tuple[Filled, ...] = ()
+    #: The placement that decided, and the one that was asked for where it has arms.
+    placement: str = ""
+    experiment: str = ""
 
 
 def decide(world: World, call: Call) -> Outcome:
     """The decision."""
+    asked = world.placements.get(call.placement)
+    if asked is None or not asked.arms:
+        return replace(_decide(world, call), placement=call.placement)
+    shares = [(one.placement, one.share_ppm) for one in asked.arms]
+    drawn = arm(asked.id, asked.experiment_seed, call.subject, call.decision_id, shares)
+    outcome = _decide(world, replace(call, placement=drawn))
+    return replace(outcome, placement=drawn, experiment=asked.id)
+
+
+def _decide(world: World, call: Call) -> Outcome:
     if call.placement not in world.placements:
         return Outcome("UNKNOWN_PLACEMENT", (Filled("", "UNKNOWN_PLACEMENT"),) * call.slots)
     placement = world.placements[call.placement]
     if call.tier == "house":
         return Outcome("EXPIRED", _nothing(world, call, placement, "EXPIRED"))
     moment = markers(world, call, placement)
-    now = situation(call, placement, moment)
+    now = situation(world, call, placement, moment)
     losing = {one.id: frozenset({*reasons(one, now), *withheld(one, now)}) for one in world.offers}
     chosen = _choose(world, call, placement, now, moment)
     if not held_out(
@@ -209,8 +222,16 @@ def _presentable(offer: release_pb2.OfferSpec, call: Call) -> bool:
     return known and not validity(offer, call.ms) and not withheld(offer, now)
 
 
-def situation(call: Call, placement: release_pb2.PlacementSpec, moment: Salience) -> Situation:
+def situation(
+    world: World, call: Call, placement: release_pb2.PlacementSpec, moment: Salience
+) -> Situation:
     """What eligibility looks at."""
+    bases = [
+        one.id
+        for one in world.placements.values()
+        for of in one.arms
+        if of.placement == placement.id
+    ]
     agreed = call.genome is not None and bool(call.consents & PERSONALISATION)
     return Situation(
         cell=call.cell,
@@ -219,6 +240,7 @@ def situation(call: Call, placement: release_pb2.PlacementSpec, moment: Salience
         hour=call.hour,
         channel=call.channel or placement.channel,
         placement=call.placement,
+        base=next(iter(bases), ""),
         sizes=frozenset(placement.sizes),
         context=frozenset(moment),
         genome=frozenset(call.genome or ()) if agreed else None,

@@ -92,3 +92,14 @@ def held_out(placement: str, seed: str, subject: bytes, decision_id: bytes, ppm:
     text = f"genome-edge/holdout/v1\n{placement}\n{seed}\n".encode()
     number = int.from_bytes(hashlib.sha256(text + who).digest()[:4], "big")
     return number * MILLION >> 32 < ppm
+
+
+def arm(
+    placement: str, seed: str, subject: bytes, decision_id: bytes, arms: Sequence[tuple[str, int]]
+) -> str:
+    """The placement that decides; `arms` are names and shares in millionths."""
+    who = subject if any(subject) else decision_id
+    text = f"genome-edge/experiment/v1\n{placement}\n{seed}\n".encode()
+    at = int.from_bytes(hashlib.sha256(text + who).digest()[:4], "big") * MILLION // 2**32
+    ends = [sum(ppm for _, ppm in arms[: n + 1]) for n in range(len(arms))]
+    return next((arms[n][0] for n, end in enumerate(ends) if at < end), placement)

@@ -13,6 +13,7 @@ from tests.reference.calendars import HOUR_MS, local
 FEATURES = {
     "assets-1",
     "caps-2",
+    "experiments-1",
     "genome-content-1",
     "offer-model-1",
     "offline-age-1",
@@ -38,6 +39,8 @@ class Situation:
     hour: int = 0
     channel: str = ""
     placement: str = ""
+    #: The placement that `placement` is an arm of.
+    base: str = ""
     sizes: frozenset[str] = frozenset()
     context: frozenset[str] = frozenset()
     genome: frozenset[str] | None = None
@@ -104,7 +107,8 @@ def _place_reasons(offer: release_pb2.OfferSpec, now: Situation) -> set[str]:
         found.add("NEAR_PLACE")
     if len(t.channels) > 0 and now.channel not in list(t.channels):
         found.add("CHANNEL")
-    if len(t.placements) > 0 and now.placement not in list(t.placements):
+    named = [name for name in t.placements if name in (now.placement, now.base)]
+    if len(t.placements) > 0 and not named:
         found.add("PLACEMENT")
     if len(offer.sizes) > 0 and now.sizes and not now.sizes.intersection(offer.sizes):
         found.add("SIZE")

@@ -147,7 +147,8 @@ class Decision:
     `id` (32 hex characters) is valid in any process of this device, hours later. `reason` says how
     slot 0 came about, or why nothing but a house default may be shown. `release` is the version
     decided from (0: none), `seed` reproduces every draw, `genome_used` says whether a genome was
-    read.
+    read. Where the placement that was asked for has arms, `experiment` names it, and `placement` is
+    the one that was drawn for this customer: an arm, or the same.
     """
 
     id: str
@@ -158,6 +159,7 @@ class Decision:
     seed: int
     tier: Tier
     genome_used: bool
+    experiment: str = ""
     _unknown: Callable[[], tuple[Unknown, ...]] | None = field(
         default=None, repr=False, compare=False
     )
@@ -169,6 +171,11 @@ class Decision:
     def offer(self) -> Offer | None:
         """The offer of slot 0."""
         return self.slots[0].offer
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether an arm of the placement that was asked for decided in its place."""
+        return self.experiment not in ("", self.placement)
 
     @property
     def unknown(self) -> tuple[Unknown, ...]:
@@ -189,4 +196,5 @@ class Decision:
         shown = ", ".join(
             f"{slot.offer.id if slot.offer else 'nothing'} ({slot.reason})" for slot in self.slots
         )
-        return f"{self.placement}: {shown}"
+        arm = f", an arm of {self.experiment}" if self.is_arm else ""
+        return f"{self.placement}{arm}: {shown}"

@@ -154,6 +154,7 @@ def as_json(
     data: dict[str, Any] = {
         "id": decision.id,
         "placement": decision.placement,
+        "experiment": decision.experiment,
         "reason": decision.reason.value,
         "release": decision.release,
         "tier": decision.tier.value,
@@ -197,6 +198,8 @@ def as_lines(
         f"decision {decision.id}, release {decision.release or 'none'} ({decision.tier}), "
         f"{'with' if decision.genome_used else 'without'} a genome, seed {decision.seed}"
     )
+    if decision.experiment:
+        lines.append(f"of {decision.experiment} and its arms, {decision.placement} was drawn")
     if explanation is not None:
         lines += explanation_lines(explanation)
     return lines

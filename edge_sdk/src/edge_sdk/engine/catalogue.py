@@ -37,6 +37,7 @@ import numpy as np
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.areas import AreaIndex
+from edge_sdk.engine.arms import bases
 from edge_sdk.engine.blocks import Block, Predicate, Rows
 from edge_sdk.engine.cap_rules import CapRule, rules_of
 from edge_sdk.engine.gates import Gate, Periods, ZoneHours
@@ -78,7 +79,7 @@ class Catalogue:
 
     A row is an offer's position in the part; `ids[row]` names it. `zones` and `placements` are
     those of the release. Raises FormatError where an offer cannot be read, or is of a zone that is
-    not among `zones`.
+    not among `zones`, and where arms of placements cannot be.
     """
 
     def __init__(
@@ -96,7 +97,10 @@ class Catalogue:
         self.row_of: dict[str, int] = {}
         self.zones = zones_of(zones)
         #: By placement: the sizes that fit; those that name none are not here.
-        self.sizes = {one.id: frozenset(one.sizes) for one in placements if one.sizes}
+        placed = list(placements)
+        self.sizes = {one.id: frozenset(one.sizes) for one in placed if one.sizes}
+        #: By arm the placement that it is one of.
+        self.bases = bases(placed)
         self.groups = np.zeros(number, np.int32)
         self.categories = np.zeros(number, np.int32)
         self.caps: dict[str, CapRule] = rules_of(self.offers, self.zones)
@@ -240,6 +244,9 @@ class Catalogue:
             if targeting.zone and targeting.zone not in self.zones:
                 raise FormatError(f"offer {name!r} is of a zone without a table: {targeting.zone}")
             gate = Gate.of(offer, features)
+            arms = [arm for arm, base in self.bases.items() if base in gate.placements]
+            if arms:
+                gate = gate._replace(placements=gate.placements.union(arms))
             gate_ids.append(gates.setdefault(gate, len(gates)))
             predicate = self._predicate(targeting, offer.purpose)
             predicate_ids.append(predicates.setdefault(predicate, len(predicates)))

@@ -342,6 +342,7 @@ def _finish(
         inputs.seed,
         inputs.tier,
         inputs.genome_used,
+        inputs.experiment,
         partial(_unknown, release, unknown) if unknown and release is not None else None,
         partial(_explain, record) if release is not None else None,
     )

@@ -13,6 +13,7 @@ Rules.
   as many as the cap leaves.
 - Of one category a decision shows no more than the placement allows, and nothing that is worth less
   than it asks. Somebody who is held out is shown nothing of what is chosen; see `slates`.
+- Where the placement that is asked for has arms, one of them decides in its place; see `arms`.
 - The house default is shown in slot 0 where nothing else may be, within its own validity. It is
   not drawn, not scored and not a candidate.
 - What `decide` looked at is in the record, so that `replay` gives the same decision from the record
@@ -97,8 +98,8 @@ def decide(
     clock's where left out), `places` a place layer instead of the release's, `why_blocked` why each
     of `blocked` is kept away and until when, for the record alone, `rooms` what caps over campaigns
     leave where that is less than `slots` (see `CapLedger.blocking`), `subject` whom the decision is
-    for (16 bytes), by which a placement may hold out. `stage`, for measurements, is called with the
-    name of each stage when it is done.
+    for (16 bytes), by which a placement may hold out or draw an arm. `stage`, for measurements, is
+    called with the name of each stage when it is done.
 
     Always returns a decision with `slots` entries, and its record. Raises UsageError for a
     context, placement or number of slots that is not one.
@@ -119,6 +120,11 @@ def decide(
     tier = terms.tier if release is not None else Tier.EMPTY
     local = context.local_time(int(time.time() * 1000) if now_ms is None else now_ms)
     placement = release.placements.get(placement_id) if release is not None else None
+    experiment = ""
+    if release is not None and placement is not None and placement.experiment is not None:
+        experiment = placement_id
+        placement_id = placement.experiment.draw(subject, decision_id)
+        placement = release.placements[placement_id]
     language = (context.language or terms.language).lower()
     withheld = NOTHING
     withholding = terms.withholding if release is not None else None
@@ -167,6 +173,7 @@ def decide(
         why_blocked,
         held_out,
         rooms,
+        experiment,
     )
     if stage is not None:
         stage("context")

@@ -49,8 +49,8 @@ def check_replay(
 
     Empty: candidates, caps, choice and propensities are equal, and so are the model's scores: bit
     for bit where the same kind of processor and runtime scored, else within 1e-5 of the worth of a
-    success. With `subject`, whom it was made for (16 bytes), so is who is held out. Raises like
-    `replay`.
+    success. With `subject`, whom it was made for (16 bytes), so are the arm and who is held out.
+    Raises like `replay`.
     """
     made = again(release, record)[1]
     found = made.to_proto()
@@ -68,6 +68,8 @@ def check_replay(
         differences.append(
             "by the release this customer is " + ("not " * record.held_out) + "held out"
         )
+    if subject is not None and (arm := _drawn(release, record, subject)) != record.placement:
+        differences.append(f"by the release this customer is drawn into {arm}")
     if not differences:
         differences += _check_scores(release, made, record.scored_by)
     return differences
@@ -100,6 +102,15 @@ def _holds_out(release: Release, record: event_pb2.DecisionRecord, subject: byte
         and placement.slate is not None
         and placement.slate.holds_out(subject, record.decision_id)
     )
+
+
+def _drawn(release: Release, record: event_pb2.DecisionRecord, subject: bytes) -> str:
+    """The placement by which the release decides for whom a decision was made for."""
+    asked = record.experiment or record.placement
+    placement = release.placements.get(asked)
+    if placement is None or placement.experiment is None:
+        return asked
+    return placement.experiment.draw(subject, record.decision_id)
 
 
 def explain(
@@ -222,6 +233,7 @@ def _inputs(release: Release, record: event_pb2.DecisionRecord) -> Inputs:
         why,
         record.held_out,
         rooms.recorded(release.catalogue, record.rooms),
+        record.experiment,
     )
 
 

@@ -7,7 +7,7 @@ catalogue that decided: the two must agree, which tests hold them to. docs/reaso
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -140,10 +140,11 @@ def failing(
 ) -> list[Reason]:
     """Every reason why an offer as it is written is not eligible; empty where it is.
 
-    `names` are the markers of the moment and of the genome, where one was read; zones and the
-    sizes of placements are those of `catalogue`.
+    `names` are the markers of the moment and of the genome, where one was read; zones, and the
+    sizes and arms of placements, are those of `catalogue`.
     """
     where, targeting = inputs.where, offer.targeting
+    base = catalogue.bases.get(where.placement, where.placement)
     untimely_for = untimely(targeting, where, catalogue.zones)
     cells = [int(cell, 16) for cell in targeting.cells]
     holds = {
@@ -153,7 +154,7 @@ def failing(
         Reason.NEAR_PLACE: _any_of(targeting.near_places, where.places),
         **{reason: reason not in untimely_for for reason in TIME_REASONS},
         Reason.CHANNEL: not targeting.channels or where.channel in targeting.channels,
-        Reason.PLACEMENT: not targeting.placements or where.placement in targeting.placements,
+        Reason.PLACEMENT: _any_of(targeting.placements, {where.placement, base}),
         Reason.SIZE: fits(offer, catalogue.sizes.get(where.placement, ())),
         Reason.CONSENT: not offer.purpose or bool(inputs.consents >> offer.purpose & 1),
         Reason.ALL_OF: names.issuperset(targeting.all_of),
@@ -163,7 +164,7 @@ def failing(
     return [reason for reason, fulfilled in holds.items() if not fulfilled]
 
 
-def _any_of(asked: Collection[str], names: frozenset[str]) -> bool:
+def _any_of(asked: Collection[str], names: Set[str]) -> bool:
     return not asked or not names.isdisjoint(asked)
 
 

@@ -48,7 +48,8 @@ def check_fit(
     Without placements nothing is checked.
     """
     asked = spec.targeting.placements
-    own = [one for one in placements if not asked or one.id in asked]
+    arms = {arm.placement for one in placements if one.id in asked for arm in one.arms}
+    own = [one for one in placements if not asked or one.id in asked or one.id in arms]
     if not placements:
         return []
     if not own:

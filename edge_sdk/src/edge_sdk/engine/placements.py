@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from edge_sdk.engine import documents as read
+from edge_sdk.engine.slates import MILLION
 from genome_edge.v1 import release_pb2
 
 DEFAULT_GAMMA: Final = 100.0
@@ -31,6 +32,7 @@ _FIELDS: Final = (
     "holdout_seed",
     "most_per_category",
     "least_worth",
+    "experiment",
 )
 
 
@@ -38,8 +40,8 @@ def placement_from_document(doc: Mapping[str, Any]) -> release_pb2.PlacementSpec
     """The placement that `doc` describes.
 
     Left out, a placement has one slot, counts an offer as shown when it is decided, chooses
-    greedily, credits outcomes for 24 hours, fits every size, holds nobody out and limits neither
-    categories nor worth. Raises InvalidDocument.
+    greedily, credits outcomes for 24 hours, fits every size, holds nobody out, has no arms and
+    limits neither categories nor worth. Raises InvalidDocument.
     """
     read.known(doc, _FIELDS)
     window = doc.get("outcome_window_hours", DEFAULT_OUTCOME_WINDOW_HOURS)
@@ -54,7 +56,7 @@ def placement_from_document(doc: Mapping[str, Any]) -> release_pb2.PlacementSpec
         floor=read.number(doc.get("floor", 0.0), "floor", 0.0, 1.0),
         outcome_window_hours=read.integer(window, "outcome_window_hours", 1, 24 * 366),
         sizes=read.unique(read.each(doc.get("sizes"), "sizes", read.size)),
-        holdout_ppm=round(read.number(doc.get("holdout", 0.0), "holdout", 0.0, 1.0) * 1_000_000),
+        holdout_ppm=round(read.number(doc.get("holdout", 0.0), "holdout", 0.0, 1.0) * MILLION),
         holdout_seed=read.text(doc, "holdout_seed"),
         most_per_category=read.integer(
             doc.get("most_per_category", 0), "most_per_category", 0, MAX_SLOTS
@@ -62,4 +64,22 @@ def placement_from_document(doc: Mapping[str, Any]) -> release_pb2.PlacementSpec
     )
     if doc.get("least_worth") is not None:
         spec.least_worth_micros = read.money(doc, "least_worth", 0.0, -read.MAX_VALUE)
+    if doc.get("experiment"):
+        _experiment(spec, read.mapping(doc["experiment"], "experiment"))
     return spec
+
+
+def _experiment(spec: release_pb2.PlacementSpec, said: Mapping[str, Any]) -> None:
+    """Put in the arms, in the order of their names, in which stores keep them."""
+    read.known(said, ("seed", "arms"), "experiment.")
+    if said.get("seed"):
+        spec.experiment_seed = read.identifier(said["seed"], "experiment.seed")
+    arms = read.mapping(said.get("arms"), "experiment.arms")
+    for name, share in sorted(arms.items()):
+        field = f"experiment.arms.{name}"
+        if name == spec.id:
+            read.fail(field, name, "another placement")
+        ppm = round(read.number(share, field, 0.0, 1.0) * MILLION)
+        spec.arms.add(placement=read.identifier(name, field), share_ppm=ppm)
+    if not 0 < sum(arm.share_ppm for arm in spec.arms) <= MILLION:
+        read.fail("experiment.arms", said.get("arms"), "shares that come to more than 0, at most 1")

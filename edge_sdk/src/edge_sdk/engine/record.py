@@ -45,7 +45,8 @@ class Inputs(NamedTuple):
     (Unix milliseconds; 2^63 - 1: for ever); `language` the one that offers are shown in, as BCP 47
     in lower case (empty: none was said); `rooms` what caps over campaigns leave, where that is less
     than there are slots; `genome_indices` int64[n] and `genome_weights`
-    float32[n] are empty where no genome was read; `held_out`: nothing of what is chosen is shown.
+    float32[n] are empty where no genome was read; `held_out`: nothing of what is chosen is shown;
+    `experiment` is the placement that was asked for, where it has arms.
     """
 
     decision_id: bytes
@@ -67,6 +68,7 @@ class Inputs(NamedTuple):
     why_blocked: Mapping[str, tuple[str, int]] = NO_REASONS
     held_out: bool = False
     rooms: Rooms = NO_ROOMS
+    experiment: str = ""
 
 
 class Record(NamedTuple):
@@ -127,6 +129,7 @@ class Record(NamedTuple):
             instead=[_slot(slot) for slot in self.instead],
             scored_by=self._scored_by(),
             rooms=self.rooms(),
+            experiment=given.experiment,
         )
 
     def rooms(self) -> list[event_pb2.CampaignRoom]:

@@ -25,6 +25,7 @@ from edge_sdk.decision import Unknown
 from edge_sdk.dna.markers import Vocabulary, nearest_name
 from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.arms import Experiment
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.places import PlaceLayer, PlaceResolver
 from edge_sdk.engine.policy import Explorer, Floats, Indices, Scorer, explorer
@@ -59,7 +60,8 @@ _M = TypeVar("_M", bound=Message)
 @dataclass(frozen=True, slots=True)
 class Placement:
     """A placement, ready to use. `shown_on_view`: an offer counts as shown when it was viewed, not
-    when it was decided. `house` is the row of the house default, `slate` what it asks beyond."""
+    when it was decided. `house` is the row of the house default, `slate` what it asks beyond, and
+    `experiment` has its arms."""
 
     id: str
     max_slots: int
@@ -69,6 +71,7 @@ class Placement:
     explorer: Explorer
     outcome_window_hours: int
     slate: Slate | None = None
+    experiment: Experiment | None = None
 
 
 class Scoring(NamedTuple):
@@ -294,6 +297,7 @@ class Release:
             explorer=explorer(spec.explorer, spec.gamma, spec.floor),
             outcome_window_hours=spec.outcome_window_hours,
             slate=Slate.of(spec),
+            experiment=Experiment.of(spec),
         )
 
     def _open_scorer(self) -> Scoring | TrustError:

@@ -36,7 +36,7 @@ Numbers = npt.NDArray[np.int32]
 Positions = npt.NDArray[np.int64]
 
 _HOLDOUT: Final = "genome-edge/holdout/v1"
-_MILLION: Final = 1_000_000
+MILLION: Final = 1_000_000
 
 
 class Slate(NamedTuple):
@@ -57,7 +57,7 @@ class Slate(NamedTuple):
         """The slate of a placement; None where it asks for nothing of it."""
         least = None
         if spec.HasField("least_worth_micros"):
-            score = -(-spec.least_worth_micros * ONE // _MILLION)  # rounded up
+            score = -(-spec.least_worth_micros * ONE // MILLION)  # rounded up
             least = np.int64(min(max(score, SCORE_MIN), SCORE_MAX + 1))
         if least is None and not spec.most_per_category and not spec.holdout_ppm:
             return None
@@ -68,11 +68,7 @@ class Slate(NamedTuple):
         """Whether a customer (16 bytes; zeros: nobody) is held out of this decision."""
         if not self.holdout_ppm:
             return False
-        from hashlib import sha256  # only where somebody is held out
-
-        drawn_by = decision_id if subject == NOBODY else subject
-        number = int.from_bytes(sha256(self.holdout_key + drawn_by).digest()[:4], "big")
-        return number * _MILLION >> 32 < self.holdout_ppm
+        return millionth(self.holdout_key, subject, decision_id) < self.holdout_ppm
 
     def worthy(self, scores: Scores) -> Positions | None:
         """The positions of the candidates that are worth enough, ascending; None: all of them."""
@@ -80,6 +76,14 @@ class Slate(NamedTuple):
             return None
         enough = scores >= self.least
         return None if enough.all() else np.flatnonzero(enough)
+
+
+def millionth(key: bytes, subject: bytes, decision_id: bytes) -> int:
+    """The number from 0 to 999,999 by which a customer is drawn; nobody (zeros) by the decision."""
+    from hashlib import sha256  # only where somebody is drawn
+
+    drawn_by = decision_id if subject == NOBODY else subject
+    return int.from_bytes(sha256(key + drawn_by).digest()[:4], "big") * MILLION >> 32
 
 
 def select(

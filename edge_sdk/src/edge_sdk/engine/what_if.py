@@ -169,7 +169,7 @@ class _Change:
             self._put(("channel:",), [f"channel:{known.channel}"] if known.channel else ())
             channel = known.channel
         self._where(placement=value, channel=channel)
-        self.inputs = self.inputs._replace(placement=value, held_out=False)
+        self.inputs = self.inputs._replace(placement=value, held_out=False, experiment="")
 
     def slots(self, value: str) -> None:
         """So many slots."""

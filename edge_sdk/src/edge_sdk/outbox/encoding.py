@@ -100,6 +100,7 @@ def _common(record: Record, private: bool) -> tuple[bytes, bytes] | None:
         floor=explorer.floor,
         tier=given.tier.value,
         stop_list_version=given.withheld.stop_list_version,
+        experiment=given.experiment,
     )
     extra = event_pb2.DecisionRecord(
         regions=given.parents,

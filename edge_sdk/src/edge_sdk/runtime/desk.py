@@ -61,7 +61,8 @@ class Desk(Aftermath):
         else:
             self.keeper.put(entry)
         offers = tuple([slot.offer.id if slot.offer is not None else "" for slot in decision.slots])
-        self.made(decision, Made(visitor.subject, placement, offers, visitor.private))
+        made = Made(visitor.subject, decision.placement, offers, visitor.private)
+        self.made(decision, made)
         room.counts.add(decision.reason)
         if (
             visitor.unknown

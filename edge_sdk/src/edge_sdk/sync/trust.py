@@ -73,6 +73,7 @@ FEATURES: tuple[str, ...] = (
     "assets-1",
     "caps-2",
     "counters-1",
+    "experiments-1",
     "genome-content-1",
     "offer-model-1",
     "offline-age-1",

@@ -30,10 +30,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"genome_edge/v1/a
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.authorisation_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=142
-  _globals['_ROLE']._serialized_end=219
-  _globals['_AUTHORISATION']._serialized_start=88
-  _globals['_AUTHORISATION']._serialized_end=140
 # @@protoc_insertion_point(module_scope)

@@ -29,22 +29,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18genome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.dna_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_CONSENTPURPOSE']._serialized_start=970
-  _globals['_CONSENTPURPOSE']._serialized_end=1116
-  _globals['_WEIGHTEDMARKER']._serialized_start=44
-  _globals['_WEIGHTEDMARKER']._serialized_end=97
-  _globals['_VOCABULARY']._serialized_start=99
-  _globals['_VOCABULARY']._serialized_end=145
-  _globals['_LINEAGE']._serialized_start=147
-  _globals['_LINEAGE']._serialized_end=273
-  _globals['_NAMESPACERULE']._serialized_start=276
-  _globals['_NAMESPACERULE']._serialized_end=407
-  _globals['_KINDRULE']._serialized_start=410
-  _globals['_KINDRULE']._serialized_end=560
-  _globals['_DNASCHEMA']._serialized_start=563
-  _globals['_DNASCHEMA']._serialized_end=795
-  _globals['_GENOMEBLOCK']._serialized_start=798
-  _globals['_GENOMEBLOCK']._serialized_end=967
 # @@protoc_insertion_point(module_scope)

@@ -31,18 +31,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egenome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.enrolment_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_ENROLMENTSERVICE'].methods_by_name['Enrol']._loaded_options = None
-  _globals['_ENROLMENTSERVICE'].methods_by_name['Enrol']._serialized_options = b'\272\341\030\003\n\001\001'
-  _globals['_ENROLREQUEST']._serialized_start=116
-  _globals['_ENROLREQUEST']._serialized_end=214
-  _globals['_ENROLRESPONSE']._serialized_start=217
-  _globals['_ENROLRESPONSE']._serialized_end=370
-  _globals['_CREDENTIAL']._serialized_start=372
-  _globals['_CREDENTIAL']._serialized_end=458
-  _globals['_SIGNEDCREDENTIAL']._serialized_start=460
-  _globals['_SIGNEDCREDENTIAL']._serialized_end=517
-  _globals['_ENROLMENTSERVICE']._serialized_start=519
-  _globals['_ENROLMENTSERVICE']._serialized_end=616
 # @@protoc_insertion_point(module_scope)

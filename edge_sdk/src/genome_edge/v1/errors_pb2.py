@@ -30,14 +30,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgenome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.errors_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_ERRORINFO_METADATAENTRY']._loaded_options = None
-  _globals['_ERRORINFO_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_RPCSTATUS']._serialized_start=74
-  _globals['_RPCSTATUS']._serialized_end=155
-  _globals['_ERRORINFO']._serialized_start=158
-  _globals['_ERRORINFO']._serialized_end=309
-  _globals['_ERRORINFO_METADATAENTRY']._serialized_start=262
-  _globals['_ERRORINFO_METADATAENTRY']._serialized_end=309
 # @@protoc_insertion_point(module_scope)

@@ -31,14 +31,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgenome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.identify_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_IDENTIFYSERVICE'].methods_by_name['Identify']._loaded_options = None
-  _globals['_IDENTIFYSERVICE'].methods_by_name['Identify']._serialized_options = b'\272\341\030\003\n\001\002'
-  _globals['_IDENTIFYREQUEST']._serialized_start=111
-  _globals['_IDENTIFYREQUEST']._serialized_end=194
-  _globals['_IDENTIFYRESPONSE']._serialized_start=196
-  _globals['_IDENTIFYRESPONSE']._serialized_end=291
-  _globals['_IDENTIFYSERVICE']._serialized_start=293
-  _globals['_IDENTIFYSERVICE']._serialized_end=398
 # @@protoc_insertion_point(module_scope)

@@ -239,7 +239,7 @@ class PlacementList(_message.Message):
     def __init__(self, placements: _Optional[_Iterable[_Union[PlacementSpec, _Mapping]]] = ...) -> None: ...
 
 class PlacementSpec(_message.Message):
-    __slots__ = ("id", "max_slots", "channel", "shown", "house_offer", "explorer", "gamma", "floor", "outcome_window_hours", "holdout_ppm", "holdout_seed", "most_per_category", "least_worth_micros", "sizes")
+    __slots__ = ("id", "max_slots", "channel", "shown", "house_offer", "explorer", "gamma", "floor", "outcome_window_hours", "holdout_ppm", "holdout_seed", "most_per_category", "least_worth_micros", "sizes", "arms", "experiment_seed")
     class Shown(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SHOWN_UNSPECIFIED: _ClassVar[PlacementSpec.Shown]
@@ -262,7 +262,15 @@ class PlacementSpec(_message.Message):
     most_per_category: int
     least_worth_micros: int
     sizes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., max_slots: _Optional[int] = ..., channel: _Optional[str] = ..., shown: _Optional[_Union[PlacementSpec.Shown, str]] = ..., house_offer: _Optional[str] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., outcome_window_hours: _Optional[int] = ..., holdout_ppm: _Optional[int] = ..., holdout_seed: _Optional[str] = ..., most_per_category: _Optional[int] = ..., least_worth_micros: _Optional[int] = ..., sizes: _Optional[_Iterable[str]] = ...) -> None: ...
+    arms: _containers.RepeatedCompositeFieldContainer[Arm]
+    experiment_seed: str
+    def __init__(self, id: _Optional[str] = ..., max_slots: _Optional[int] = ..., channel: _Optional[str] = ..., shown: _Optional[_Union[PlacementSpec.Shown, str]] = ..., house_offer: _Optional[str] = ..., explorer: _Optional[str] = ..., gamma: _Optional[float] = ..., floor: _Optional[float] = ..., outcome_window_hours: _Optional[int] = ..., holdout_ppm: _Optional[int] = ..., holdout_seed: _Optional[str] = ..., most_per_category: _Optional[int] = ..., least_worth_micros: _Optional[int] = ..., sizes: _Optional[_Iterable[str]] = ..., arms: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., experiment_seed: _Optional[str] = ...) -> None: ...
+
+class Arm(_message.Message):
+    __slots__ = ("placement", "share_ppm")
+    placement: str
+    share_ppm: int
+    def __init__(self, placement: _Optional[str] = ..., share_ppm: _Optional[int] = ...) -> None: ...
 
 class ProductTable(_message.Message):
     __slots__ = ("ids", "counts", "indices", "saliences_q8")

@@ -30,14 +30,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgenome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.report_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['Report']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['Report']._serialized_options = b'\272\341\030\003\n\001\002'
-  _globals['_REPORTREQUEST']._serialized_start=84
-  _globals['_REPORTREQUEST']._serialized_end=228
-  _globals['_REPORTRESPONSE']._serialized_start=230
-  _globals['_REPORTRESPONSE']._serialized_end=339
-  _globals['_REPORTSERVICE']._serialized_start=341
-  _globals['_REPORTSERVICE']._serialized_end=438
 # @@protoc_insertion_point(module_scope)

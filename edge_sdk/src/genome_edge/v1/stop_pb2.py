@@ -30,10 +30,4 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genome_edge/v1
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genome_edge.v1.stop_pb2', _globals)
-if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SIGNEDSTOPLIST']._serialized_start=75
-  _globals['_SIGNEDSTOPLIST']._serialized_end=165
-  _globals['_STOPLIST']._serialized_start=167
-  _globals['_STOPLIST']._serialized_end=246
 # @@protoc_insertion_point(module_scope)
