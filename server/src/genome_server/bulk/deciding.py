@@ -162,7 +162,7 @@ class ListDecider:
                     one.source if one.customer else "",
                     one.customer,
                     decision.id,
-                    one.placement,
+                    decision.placement,
                     number,
                     offer.id if offer is not None else "",
                     self._campaigns.get(offer.id, "") if offer is not None else "",
@@ -179,7 +179,7 @@ class ListDecider:
     def _log(self, one: Asked, decision: Decision, record: Record, done: Decided) -> None:
         body, _ = bodies(record, self._stamp, private=False)
         done.events.append(OwnEvent(one.subject, int(FrameKind.DECISION), self._at_ms, body))
-        placement = self._release.placements[one.placement]
+        placement = self._release.placements[decision.placement]
         shown = any(slot.offer and slot.reason is not Reason.HOUSE for slot in decision.slots)
         if not self._audience or not shown:
             return

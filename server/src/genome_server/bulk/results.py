@@ -26,7 +26,7 @@ _COLUMNS: Final = (
     ("source", pa.string(), "Whose id the customer's is."),
     ("customer", pa.string(), "The customer; null: nobody in particular."),
     ("decision_id", pa.string(), "What an outcome names: 32 hexadecimal characters."),
-    ("placement", pa.string(), "Where it is shown."),
+    ("placement", pa.string(), "Where it is shown; of one with arms, which was drawn."),
     ("slot", pa.int32(), "The slot, from 0."),
     ("offer", pa.string(), "The offer; null: none."),
     ("campaign", pa.string(), "Its campaign, where it has one."),

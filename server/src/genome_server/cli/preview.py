@@ -102,7 +102,7 @@ def preview(
     )
     explained = explain_record(record, decision)
     return Preview(
-        asked,
+        decision.placement,
         repr(context),
         model,
         [

@@ -12,7 +12,8 @@ from genome_server.ingest.terms import Schema
 class Kind:
     """One kind of row: its plural name, what it is for, and its JSON Schema.
 
-    Of `alternatives`, groups of fields that exclude each other, a row has one.
+    Of `alternatives`, groups of fields that exclude each other, a row has one (of an empty one:
+    none).
     """
 
     name: str

@@ -318,5 +318,18 @@ PLACEMENTS: Final = kind_of(
             -1_000_000,
             1_000_000,
         ),
+        "experiment": object_(
+            "Other placements that decide for shares of the customers, so that they are compared.",
+            {
+                "seed": text("Change it to draw others.", "autumn", maxLength=128),
+                "arms": free(
+                    "By placement its share of the customers (of decisions for nobody); the rest "
+                    "stay. An arm is imported in the same file or before, and has none itself.",
+                    {"lobby-screen-2": 0.2},
+                    additionalProperties={"type": "number", "minimum": 0, "maximum": 1},
+                ),
+            },
+        ),
     },
+    alternatives=(("experiment",), ()),
 )

@@ -14,6 +14,7 @@ from genome_server.documents import PRODUCTS
 from genome_server.genomes.dna import known_thing
 from genome_server.genomes.events import FUTURE_MS
 from genome_server.ingest import reference_rows
+from genome_server.ingest.arms import impossible
 from genome_server.ingest.audiences import refresh
 from genome_server.ingest.check import RowError
 from genome_server.ingest.dna import check_names, namespaces, profile_dna
@@ -107,6 +108,19 @@ class DocumentSink:
     def close(self) -> Sequence[str]:
         """Nothing is due."""
         return ()
+
+
+class PlacementSink(DocumentSink):
+    """Placements; arms must be there, or be written with them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "placement", reference_rows.placement)
+
+    def write(self, prepared: Sequence[tuple[dict[str, Any], list[str]]]) -> Written:
+        """Put the documents but those with arms that cannot be."""
+        refused = impossible(self._store, [document for document, _ in prepared])
+        good = [one for at, one in enumerate(prepared) if at not in refused]
+        return Written(super().write(good).put, sorted(refused.items(), key=lambda one: one[0]))
 
 
 class OfferSink(DocumentSink):
@@ -291,7 +305,7 @@ def open_sink(tenant: Tenant, store: Store, kind: str, file: Path, *, create: bo
         case "offers":
             return OfferSink(store, file.parent, tenant.parts_dir)
         case "placements":
-            return DocumentSink(store, "placement", reference_rows.placement)
+            return PlacementSink(store)
         case _:
             return DocumentSink(store, "place", reference_rows.place)
 

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.dna.products import ProductLookup
 from edge_sdk.dna.schema import DnaSchema
+from edge_sdk.engine.arms import bases
 from edge_sdk.engine.catalogue import Catalogue
 from edge_sdk.engine.offer_check import check_fit, check_offer
 from edge_sdk.engine.places import PlaceLayer
@@ -32,8 +33,10 @@ def check_parts(parts: Mapping[str, bytes]) -> None:
         vocabulary.append(Vocabulary.from_proto(dna_pb2.Vocabulary.FromString(content)))
 
     def read_placements(content: bytes) -> None:
-        for placement in release_pb2.PlacementList.FromString(content).placements:
+        placements = release_pb2.PlacementList.FromString(content).placements
+        for placement in placements:
             explorer(placement.explorer, placement.gamma, placement.floor)
+        bases(placements)
 
     def read_offers(content: bytes) -> None:
         Catalogue.compile(release_pb2.OfferCatalogue.FromString(content), vocabulary[0])

@@ -1,8 +1,9 @@
 """Which devices lack a feature that a release, or an offer in it, needs or makes use of.
 
 A device that lacks what a release needs keeps the one before; one that lacks what an offer needs
-does not show that offer. What slates ask for (`SLATES`) keeps nothing away: older devices decide
-without it, as they always did, which is worth knowing before a hold-out is measured.
+does not show that offer. What slates ask for (`SLATES`) and experiments (`EXPERIMENTS`) keep
+nothing away: older devices decide without them, as they always did, which is worth knowing before
+a hold-out or an arm is measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from genome_server.store.protocol import Store
 
 #: Hold-outs, least worths, categories and costs.
 SLATES: Final = "slates-1"
+#: Arms of placements.
+EXPERIMENTS: Final = "experiments-1"
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,13 @@ def needed_features(manifest: release_pb2.Manifest, parts: Mapping[str, bytes]) 
     for offer in catalogue:
         for name in offer.required_features:
             offers[name] = offers.get(name, 0) + 1
-    used = tuple(_beyond_choice(catalogue, placements))
-    names = {*manifest.required_features, *offers, *([SLATES] if used else [])}
+    used = {
+        SLATES: tuple(_beyond_choice(catalogue, placements)),
+        EXPERIMENTS: ("the experiment",) if any(one.arms for one in placements) else (),
+    }
+    names = {*manifest.required_features, *offers, *(name for name, of in used.items() if of)}
     return {
-        name: Need(
-            name in manifest.required_features,
-            offers.get(name, 0),
-            used if name == SLATES else (),
-        )
+        name: Need(name in manifest.required_features, offers.get(name, 0), used.get(name, ()))
         for name in sorted(names)
     }
 

@@ -195,6 +195,7 @@ def _decide(
     offers = tuple(slot.offer.id if slot.offer else "" for slot in decision.slots)
     now_ms = time.time_ns() // 1_000_000
     event = own_event(customer.subject, FrameKind.DECISION, now_ms, decision=record)
+    placement = release.placements[decision.placement]  # which may be an arm
     window_ms = placement.outcome_window_hours * 3_600_000
     remembered = Remembered(who.audience, placement.id, offers, placement.shown_on_view)
     keep = Kept(
