@@ -66,7 +66,7 @@ class World:
             subject=[b""] * n,
             ids=[()] * n,
             at_ms=at_ms,
-            held=held,
+            group=held.astype(np.int64),
             placement=second.astype(np.int64),
             offset=np.arange(n),
             other_ms=np.full(n, NEVER),
@@ -84,7 +84,7 @@ def until(rows: Rows, as_of_ms: int) -> Rows:
             subject=entered.subject[:came],
             ids=entered.ids[:came],
             at_ms=entered.at_ms[:came],
-            held=entered.held[:came],
+            group=entered.group[:came],
             placement=entered.placement[:came],
             offset=entered.offset[:came],
             other_ms=entered.other_ms[:came],
@@ -115,7 +115,7 @@ def linked(dice: np.random.Generator, people: int) -> tuple[Rows, Rows]:
             customers[subject] = CustomerRow(subject, consents=CONSENT_LEARNING)
             at_ms = BEGIN_MS + int(dice.integers(DAY_MS))
             held = bool(dice.random() < 0.2)
-            meetings.meet(0, Met(at_ms, subject, True, number, subject), held=held)
+            meetings.meet(0, Met(at_ms, subject, True, number, subject), group=held)
         if loyal[number]:
             meetings.hear(LinkSaid(ids[0], ids[1], linked=True, time_ms=BEGIN_MS))
     entered = enter(meetings, customers)
@@ -127,7 +127,7 @@ def linked(dice: np.random.Generator, people: int) -> tuple[Rows, Rows]:
         subject=[entered.subject[row] for row in kept.tolist()],
         ids=[entered.ids[row] for row in kept.tolist()],
         at_ms=entered.at_ms[kept],
-        held=entered.held[kept],
+        group=entered.group[kept],
         placement=entered.placement[kept],
         offset=entered.offset[kept],
         other_ms=entered.other_ms[kept],

@@ -39,7 +39,7 @@ def told(events: list[tuple], agreed: dict[bytes, int]) -> Rows:  # type: ignore
         if what == "met":
             subject, at_ms, held, hit, placement = said
             met = Met(at_ms, number.to_bytes(16), hit, number, subject)
-            meetings.meet(placement, met, held=held)
+            meetings.meet(placement, met, group=held)
         elif what == "link":
             one, other, at_ms, linked = said
             meetings.hear(LinkSaid(one, other, linked=linked, time_ms=at_ms))
@@ -81,7 +81,7 @@ def test_the_order_of_the_log_does_not_matter(
     assert one.entered.subject == other.entered.subject
     assert one.entered.ids == other.entered.ids
     assert one.entered.left_out == other.entered.left_out
-    for name in ("at_ms", "held", "placement", "offset", "other_ms", "earlier"):
+    for name in ("at_ms", "group", "placement", "offset", "other_ms", "earlier"):
         assert np.array_equal(getattr(one.entered, name), getattr(other.entered, name)), name
     assert one.times.tolist() == other.times.tolist()
     assert one.amount.tolist() == other.amount.tolist()

@@ -11,7 +11,7 @@ from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.doings.reading import doings
 from genome_server.genomes.events import ConsentSaid, LinkSaid
-from genome_server.lift.rules import NEVER, Done, Entered, Meetings, Met, Rows, enter
+from genome_server.lift.rules import BASE, NEVER, Done, Entered, Meetings, Met, Rows, enter
 from genome_server.log.reader import LoggedFrame
 from genome_server.store.rows import CONSENT_LEARNING, CONSENT_PERSONALISATION, CustomerRow
 from genome_server.times import DAY_MS
@@ -41,7 +41,7 @@ class Log:
         self._number += 1
         at_ms, id_ = T + round(hour * 3_600_000), self._number.to_bytes(16)
         met = Met(at_ms, id_, hit, self._number, who(name))
-        self.meetings.meet(placement, met, held=held)
+        self.meetings.meet(placement, met, group=held)
 
     def link(self, one: str, other: str, hour: float = 0, *, linked: bool = True) -> None:
         time_ms = T + round(hour * 3_600_000)
@@ -154,7 +154,7 @@ def test_placements_without_a_hold_out_say_nothing() -> None:
     log.met("ann", 1)
     log.met("ann", 2, placement=1, held=True)
     assert named(log.enter(agreed("ann"), placements={1})) == {"ann": True}
-    assert log.meetings.placements(held=True) == {1}
+    assert log.meetings.placements(BASE) == {1}
 
 
 def test_decisions_of_before_count_for_nothing_and_are_told() -> None:

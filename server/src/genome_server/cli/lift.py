@@ -1,4 +1,4 @@
-"""`genome-server lift`: what showing offers brings, against who is held out."""
+"""`genome-server lift`: what showing offers brings, against who is held out; what arms bring."""
 
 from __future__ import annotations
 
@@ -57,6 +57,10 @@ class Effect(click.ParamType[float]):
 @click.option(
     "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to this file."
 )
+@click.option(
+    "--arms", is_flag=True,
+    help="Compare each arm of placement CAMPAIGN with the placement itself.",
+)  # fmt: skip
 @common_options
 def command(
     console: Console,
@@ -69,33 +73,50 @@ def command(
     effect: float,
     by: str | None,
     page: Path | None,
+    arms: bool,
 ) -> None:
     """Say what CAMPAIGN brings: a placement with a hold-out, an offer, a campaign of offers.
 
     Compared are customers who were shown something with those who would have been and were held
     out: what they did afterwards, whether or not a decision is named. The interval at every look
     may be looked at daily. It ends with 1 where the groups cannot be a fair draw.
+
+    With --arms, each arm of an experiment is compared in the same way with those who stay with the
+    placement that has the arms.
     """
-    from genome_server.lift.job import Question, ask
+    from genome_server.lift.job import Question, ask, ask_arms
 
     question = Question(campaign, kinds, days, since or 0, until, effect, by, own_products)
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         now_ms = time.time_ns() // 1_000_000
-        answer = ask(tenant, store, question, now_ms, console.progress)
-    data = answer.to_json()
+        if arms:
+            answers = ask_arms(tenant, store, question, now_ms, console.progress)
+        else:
+            answers = [ask(tenant, store, question, now_ms, console.progress)]
+    told = [answer.to_json() for answer in answers]
+    data = {"experiment": answers[0].campaign.experiment, "arms": told} if arms else told[0]
     if page is not None:
         from genome_server.lift.page import page_of
         from genome_server.pages import write_private
 
-        write_private(page, page_of(answer))
+        write_private(page, page_of(*answers))
         data["page"] = str(page)
-    console.result(data, lambda: _print(console, answer, page))
-    if not answer.verdict.fair:
+    console.result(data, lambda: _print(console, answers, page))
+    if not all(answer.verdict.fair for answer in answers):
         raise click.exceptions.Exit(EXIT_REFUSED)
 
 
-def _print(console: Console, answer: Answer, page: Path | None) -> None:
+def _print(console: Console, answers: list[Answer], page: Path | None) -> None:
+    for number, answer in enumerate(answers):
+        if number:
+            console.print()
+        _print_one(console, answer)
+    if page is not None:
+        console.note(f"page: {page}")
+
+
+def _print_one(console: Console, answer: Answer) -> None:
     from genome_server.lift import telling
 
     console.print(telling.headline(answer))
@@ -122,10 +143,8 @@ def _print(console: Console, answer: Answer, page: Path | None) -> None:
         console.print()
         rows = telling.segments(answer)
         if rows:
-            console.table((f"by {answer.question.by}", *telling.SEGMENTS[1:]), rows)
+            console.table(telling.segments_heading(answer), rows)
         console.print(telling.of_segments(answer))
     console.print()
     for one in telling.notes(answer):
         console.print(f"Note: {one}.")
-    if page is not None:
-        console.note(f"page: {page}")

@@ -8,16 +8,19 @@ Rules.
 - The window is what the placement states as its `outcome_window_hours`; of several the longest that
   any states. Where none is stated it is a week: what a decision is credited with within a day (the
   default of placements) is not all that showing does.
+- An experiment is a placement with arms. Each arm is compared with the placement itself, hold-outs
+  of both included, for as long as the longest window of all.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge_sdk.dna.schema import HOUR_MS
+from edge_sdk.engine.arms import Experiment
 from edge_sdk.engine.slates import Slate
 from genome_server.documents import placement_spec
 from genome_server.errors import UsageError
@@ -42,20 +45,49 @@ class Drawn:
         """Whether the document, as it is now, holds a customer out."""
         return self.slate is not None and self.slate.holds_out(subject, b"")
 
+    def draws(self, subject: bytes, *, held: bool) -> bool:
+        """Whether the document, as it is now, draws a customer into this group."""
+        return self.holds_out(subject) == held
+
+
+@dataclass(frozen=True)
+class DrawnArm(Drawn):
+    """An arm; `share` is that of its placement in the two together (0: it is no arm any more)."""
+
+    experiment: Experiment | None = None
+
+    def draws(self, subject: bytes, *, held: bool) -> bool:
+        """Whether the document, as it is now, draws a customer into this arm, or (`held`) lets them
+        stay with the placement."""
+        experiment = self.experiment
+        if experiment is None:
+            return True
+        return experiment.draw(subject, b"") == (experiment.base if held else self.id)
+
 
 @dataclass(frozen=True)
 class Campaign:
-    """What is asked about. `offers` None: everything. The number of a placement is its index."""
+    """What is asked about. `offers` None: everything. The number of a placement is its index.
+
+    `experiment` is the placement with arms where those are asked about, else empty: all of them, or
+    the one that is the campaign's name.
+    """
 
     kind: str
     name: str
     offers: frozenset[str] | None
     placements: tuple[Drawn, ...]
     window_ms: int
+    experiment: str = ""
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        """What the two groups are called: who is told of, and whom they are compared with."""
+        return (self.name, self.experiment) if self.experiment else ("shown", "held out")
 
     def __str__(self) -> str:
         """As a person says it."""
-        return f"{self.kind} {self.name}"
+        return f"{self.kind} {self.name}" + (f" of {self.experiment}" if self.kind == "arm" else "")
 
 
 def find_campaign(said: str, placements: Documents, offers: Documents) -> Campaign:
@@ -90,12 +122,45 @@ def _campaign(kind: str, name: str, placements: Documents, offers: Documents) ->
     else:
         belongs = frozenset(one for one, doc in offers.items() if doc.get("campaign") == name)
     drawn = tuple(_drawn(one, doc) for one, doc in sorted(chosen.items()))
-    stated = [
-        int(doc["outcome_window_hours"]) * HOUR_MS
-        for one, doc in chosen.items()
-        if doc.get("outcome_window_hours") and (kind == "placement" or doc.get("holdout"))
+    window = [one for one, doc in chosen.items() if kind == "placement" or doc.get("holdout")]
+    return Campaign(kind, name, belongs, drawn, _window(window, chosen))
+
+
+def find_experiment(said: str, placements: Documents) -> Campaign:
+    """The experiment of a placement of this name; its `placements` are the arms of the document,
+    which may have none any more. Raises UsageError where there is no such placement, and for one
+    that is an arm."""
+    name = find_campaign(f"placement:{said.removeprefix('placement:')}", placements, {}).name
+    spec = placement_spec({"id": name, **placements[name]})
+    found = Experiment.of(spec)
+    arms = found.arms if found is not None else {}
+    for base, document in placements.items():
+        if name in (document.get("experiment") or {}).get("arms", {}):
+            raise UsageError(f"{name} is an arm of {base}: genome-server lift {base} --arms")
+    rest = _MILLION - sum(arms.values())
+    drawn = tuple(
+        DrawnArm(arm, rest / (rest + ppm) if rest + ppm else 0.0, None, found)
+        for arm, ppm in arms.items()
+    )
+    window_ms = _window((name, *arms), placements)
+    return Campaign("placement", name, None, drawn, window_ms, name)
+
+
+def arms_of(experiment: Campaign, met: Iterable[str]) -> list[Campaign]:
+    """Each arm of an experiment as a campaign: those of the document, and where that has none any
+    more those that were `met`."""
+    drawn = experiment.placements or tuple(DrawnArm(name, 0.0, None) for name in sorted(met))
+    return [
+        replace(experiment, kind="arm", name=one.id, placements=(one,))
+        for one in drawn
+        if one.id != experiment.name
     ]
-    return Campaign(kind, name, belongs, drawn, max(stated, default=WINDOW_MS))
+
+
+def _window(names: Iterable[str], placements: Documents) -> int:
+    """The longest that any of these placements states, in milliseconds."""
+    stated = [placements.get(name, {}).get("outcome_window_hours") for name in names]
+    return max((int(hours) * HOUR_MS for hours in stated if hours), default=WINDOW_MS)
 
 
 def _drawn(name: str, document: Mapping[str, Any]) -> Drawn:

@@ -18,7 +18,7 @@ import numpy as np
 
 from genome_server.lift.balance import Balance, balance
 from genome_server.lift.campaigns import Campaign
-from genome_server.lift.estimates import Contrast, contrast_amounts, contrast_shares
+from genome_server.lift.estimates import ERROR, Contrast, contrast_amounts, contrast_shares
 from genome_server.lift.needs import (
     Due,
     base_of,
@@ -108,11 +108,13 @@ def judge(
     effect: float,
     money: bool,
     by: tuple[str, Sequence[str | None]] | None = None,
+    error: float = ERROR,
 ) -> Verdict:
     """What is said of a campaign as of a moment (Unix ms).
 
     `effect` is the lift (0.1: a tenth more) for which a day is told; `money` whether amounts are
-    compared; `by` a namespace and the segment of each person.
+    compared; `by` a namespace and the segment of each person; `error` the chance with which an
+    interval may err.
     """
     entered = rows.entered
     over = rows.over(as_of_ms)
@@ -120,17 +122,18 @@ def judge(
     held, stratum = entered.held[told], entered.placement[told]
     did, amount = rows.times[told] > 0, rows.amount[told]
     outcomes = []
-    contrast = contrast_shares(did, held, stratum)
+    times = (entered.at_ms, rows.window_ms, as_of_ms)
+    contrast = contrast_shares(did, held, stratum, error)
     if contrast is not None:
         overall = float(did.mean())
         spread = spread_of_shares(overall, effect, held, stratum)
         difference = effect * base_of(overall, effect, held)
-        outcomes.append(_outcome("share", contrast, effect, difference, spread, rows, as_of_ms))
-    contrast = contrast_amounts(amount, held, stratum) if money else None
+        outcomes.append(_outcome("share", contrast, effect, difference, spread, times, error))
+    contrast = contrast_amounts(amount, held, stratum, error) if money else None
     if contrast is not None:
         spread = spread_of_amounts(amount, effect, held, stratum)
         difference = effect * base_of(float(amount.mean()), effect, held)
-        outcomes.append(_outcome("amount", contrast, effect, difference, spread, rows, as_of_ms))
+        outcomes.append(_outcome("amount", contrast, effect, difference, spread, times, error))
     waiting = entered.at_ms[~over]
     segments = None
     if by is not None:
@@ -158,14 +161,13 @@ def _outcome(
     effect: float,
     difference: float,
     spread: float,
-    rows: Rows,
-    as_of_ms: int,
+    times: tuple[Ints, int, int],
+    error: float,
 ) -> Outcome:
-    times = (rows.entered.at_ms, rows.window_ms, as_of_ms)
     seen = None
     if contrast.lift:
-        seen = due(contrast.lift, contrast.difference, contrast.spread, *times)
-    return Outcome(name, contrast, due(effect, difference, spread, *times), seen)
+        seen = due(contrast.lift, contrast.difference, contrast.spread, *times, error)
+    return Outcome(name, contrast, due(effect, difference, spread, *times, error), seen)
 
 
 def _group(rows: Rows, inside: Flags) -> Group:
@@ -201,7 +203,7 @@ def _redrawn(rows: Rows, campaign: Campaign) -> int:
     entered = rows.entered
     return sum(
         campaign.placements[number].share > 0
-        and campaign.placements[number].holds_out(subject) != held
+        and not campaign.placements[number].draws(subject, held=held)
         for subject, held, number in zip(
             entered.subject, entered.held.tolist(), entered.placement.tolist(), strict=True
         )

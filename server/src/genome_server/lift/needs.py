@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from genome_server.lift.estimates import normal, reach
+from genome_server.lift.estimates import ERROR, normal, reach
 from genome_server.lift.rules import Flags, Floats, Ints
 from genome_server.times import DAY_MS
 
@@ -40,14 +40,15 @@ class Due(NamedTuple):
     at_ms: int | None
 
 
-def persons_needed(spread: float, difference: float) -> int | None:
-    """How many persons it takes to tell a difference; None where it is 0 or too small."""
+def persons_needed(spread: float, difference: float, error: float = ERROR) -> int | None:
+    """How many persons it takes to tell a difference by intervals that may err with this chance;
+    None where it is 0 or too small."""
     if not difference:
         return None
     extra = normal(2 * (1 - POWER))
 
     def enough(persons: int) -> bool:
-        z = reach(persons) + extra
+        z = reach(persons, error) + extra
         return bool(z * z * spread <= difference * difference * persons)
 
     high = 1
@@ -105,13 +106,19 @@ def per_day(at_ms: Ints, as_of_ms: int) -> float:
 
 
 def due(
-    effect: float, difference: float, spread: float, at_ms: Ints, window_ms: int, as_of_ms: int
+    effect: float,
+    difference: float,
+    spread: float,
+    at_ms: Ints,
+    window_ms: int,
+    as_of_ms: int,
+    error: float = ERROR,
 ) -> Due | None:
     """When a difference can be told; None where there is none to be told.
 
     `at_ms` int64[n], ascending: when all persons entered, those still under way included.
     """
-    needed = persons_needed(spread, difference)
+    needed = persons_needed(spread, difference, error)
     if needed is None:
         return None
     over = int((at_ms + window_ms <= as_of_ms).sum())

@@ -11,7 +11,6 @@ from genome_server.lift.telling import (
     DUES,
     GROUPS,
     LIMITS,
-    SEGMENTS,
     bounds,
     dues,
     findings,
@@ -21,6 +20,7 @@ from genome_server.lift.telling import (
     notes,
     of_segments,
     segments,
+    segments_heading,
     warnings,
 )
 from genome_server.pages import escape, page
@@ -41,8 +41,15 @@ _READ: Final = (
 )
 
 
-def page_of(answer: Answer) -> str:
-    """The page: UTF-8 text of one file that needs nothing else."""
+def page_of(*answers: Answer) -> str:
+    """The page: UTF-8 text of one file that needs nothing else. Several are of one experiment."""
+    parts = [part for answer in answers for part in _parts(answer)]
+    first = answers[0].campaign
+    what = f"the arms of {first.experiment} bring" if first.experiment else f"{first} brings"
+    return page(f"What {what}", parts, style=_STYLE)
+
+
+def _parts(answer: Answer) -> list[str]:
     parts = [f'<p class="lead">{escape(headline(answer))}</p>']
     parts += [
         f'<p class="loud"><b>Do not believe this:</b> {escape(one)}.</p>'
@@ -58,11 +65,12 @@ def page_of(answer: Answer) -> str:
     if due:
         parts.append(_table("When it can be told", DUES, due))
     if answer.verdict.segments is not None:
-        parts.append(_table(f"By {answer.question.by}", SEGMENTS, segments(answer)))
+        heading = segments_heading(answer)
+        parts.append(_table(f"By {answer.question.by}", ("", *heading[1:]), segments(answer)))
         parts.append(f'<p class="soft">{escape(of_segments(answer))}</p>')
     told = "".join(f"<li>{escape(one)}.</li>" for one in notes(answer))
     parts.append(f'<ul class="soft">{told}</ul>')
-    return page(f"What {answer.campaign} brings", parts, style=_STYLE)
+    return parts
 
 
 def _table(heading: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

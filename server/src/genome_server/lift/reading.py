@@ -27,7 +27,7 @@ from genome_server.genomes.events import (
     time_of,
 )
 from genome_server.lift.campaigns import Campaign
-from genome_server.lift.rules import Done, Entered, Meetings, Met, Rows, enter
+from genome_server.lift.rules import BASE, Done, Entered, Meetings, Met, Rows, enter
 from genome_server.releases.features import SLATES
 
 if TYPE_CHECKING:
@@ -67,12 +67,14 @@ class Asked:
 @dataclass(frozen=True, eq=False)
 class Told:
     """What a log tells of a campaign: its persons, when the log ends (Unix ms), how many decisions
-    were passed over as their devices hold nobody out, and the placements that held somebody out."""
+    were passed over as their devices hold nobody out or draw no arm, the placements that held
+    somebody out, and of an experiment the groups of its placements by name."""
 
     rows: Rows
     as_of_ms: int
     older: int
     drawn: frozenset[int]
+    groups: Mapping[str, int]
 
 
 def read(
@@ -96,7 +98,7 @@ def read(
     for doing in doings(frames, done.whose, once=done.counts):
         done.take(doing)
     as_of_ms = reader.newest_ms if asked.until_ms is None else asked.until_ms
-    return Told(done.rows(), as_of_ms, reader.older, frozenset(drawn))
+    return Told(done.rows(), as_of_ms, reader.older, frozenset(drawn), reader.groups)
 
 
 class _Reader:
@@ -107,10 +109,13 @@ class _Reader:
         self.newest_ms = 0
         self._asked = asked
         self._older = older
+        self._experiment = asked.campaign.experiment
+        #: Of an experiment by placement: the group of those for whom it decides.
+        self.groups = {self._experiment: BASE}
         self._number = {one.id: n for n, one in enumerate(asked.campaign.placements)}
         # A decision of another placement cannot have these bytes: most need not be taken apart.
-        only = [one.id.encode() for one in asked.campaign.placements]
-        self._only = only[0] if len(only) == 1 else b""
+        only = [self._experiment] if self._experiment else list(self._number)
+        self._only = only[0].encode() if len(only) == 1 else b""
         self._words = EventReader(schema, lambda _: None, lambda _: None)
 
     def until(self, frames: Iterator[LoggedFrame]) -> Iterator[LoggedFrame]:
@@ -143,6 +148,9 @@ class _Reader:
         except DecodeError:
             return  # the genomes' consumer says so
         record = event.decision
+        if self._experiment:
+            self._drawn(found, event, frame)
+            return
         placement = self._number.get(record.placement)
         if placement is None or not event.HasField("decision"):
             return
@@ -159,7 +167,17 @@ class _Reader:
         offers = self._asked.campaign.offers
         hit = offers is None or not offers.isdisjoint(chosen)
         met = Met(time_of(event, frame), record.decision_id, hit, frame.offset, frame.subject)
-        found.meet(placement, met, held=record.held_out)
+        found.meet(placement, met, group=BASE if record.held_out else 0)
+
+    def _drawn(self, found: Meetings, event: event_pb2.Event, frame: LoggedFrame) -> None:
+        """Take a decision that drew an arm."""
+        record = event.decision
+        if record.experiment == self._experiment:
+            group = self.groups.setdefault(record.placement, len(self.groups) + BASE)
+            met = Met(time_of(event, frame), record.decision_id, True, frame.offset, frame.subject)
+            found.meet(0, met, group=group)
+        elif record.placement == self._experiment:
+            self.older += 1
 
 
 def _older(store: Store) -> frozenset[str]:
@@ -175,15 +193,17 @@ def _customers(store: Store, subjects: Collection[bytes]) -> Mapping[bytes, Cust
 
 def _drawn(campaign: Campaign, met: Meetings) -> set[int]:
     """The placements in which people are drawn: by their documents, or by what the log has."""
+    if campaign.experiment:
+        return {0}
     declared = {n for n, one in enumerate(campaign.placements) if one.share > 0}
-    return declared | met.placements(held=True)
+    return declared | met.placements(BASE)
 
 
 def _nobody(campaign: Campaign, entered: Entered, older: int) -> str:
     """Why nobody is compared."""
-    if campaign.kind == "placement" and not campaign.placements[0].share:
-        return f"{campaign} holds nobody out: state `holdout` in its document and publish"
-    if not any(one.share for one in campaign.placements):
+    if not campaign.experiment and not any(one.share for one in campaign.placements):
+        if campaign.kind == "placement":
+            return f"{campaign} holds nobody out: state `holdout` in its document and publish"
         return "no placement holds anybody out: state `holdout` in one's document and publish"
     why = []
     if entered.left_out.without_consent:
@@ -191,6 +211,7 @@ def _nobody(campaign: Campaign, entered: Entered, older: int) -> str:
     if entered.left_out.later:
         why.append(f"{entered.left_out.later:,} met it only after their first decision there")
     if older:
-        why.append(f"{older:,} decisions are of devices that hold nobody out")
+        what = "drew no arm" if campaign.experiment else "are of devices that hold nobody out"
+        why.append(f"{older:,} decisions {what}")
     said = ": " + ", ".join(why) if why else " in the time that is asked about"
     return f"nobody is known to have met {campaign}{said}"

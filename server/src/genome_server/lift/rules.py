@@ -1,4 +1,4 @@
-"""Who is compared in a hold-out, and what of their doings counts. Free of I/O.
+"""Who is compared in a hold-out or an experiment, and what of their doings counts. Free of I/O.
 
     meetings = Meetings(since_ms)          # 1. every decision, link and consent of the log
     entered = enter(meetings, customers)   # 2. who is compared: one row for each person
@@ -13,6 +13,8 @@ Rules.
   held out, and belongs to the group of that decision for good. Up to that moment nothing was
   different between the groups, so what is chosen by it (who is compared, from when on) is chosen
   alike. Nothing that comes later may decide who is compared, because later the groups differ.
+- In an experiment they enter with their first decision that was drawn, whatever came of it: what
+  is chosen differs by arm, and may not decide who is compared.
 - So, of a campaign of some offers, those are compared in whose first decision one of its offers was
   chosen. Who met it later met it after their group had been treated differently: caps, dismissals
   and genomes had already been at work. These are counted and left out. Of several placements, each
@@ -35,7 +37,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -56,6 +58,9 @@ Flags = npt.NDArray[np.bool_]
 
 NEVER: Final = 2**62
 """A moment that does not come, in Unix milliseconds."""
+BASE: Final = 1
+"""The group that others are compared with: the held out (0 is shown), or in an experiment those who
+stay with the placement itself (0, 2, 3 … are its arms)."""
 _MICROS: Final = 1e6
 
 
@@ -84,17 +89,17 @@ class Meetings:
         self.words: dict[bytes, dict[int, Word]] = {}
         self.earlier: set[bytes] = set()
         self.hit_ever: set[bytes] = set()
-        # By group (shown, held out): the first decision of a subject in a placement.
-        self._first: tuple[dict[tuple[bytes, int], Met], dict[tuple[bytes, int], Met]] = ({}, {})
+        # By group: the first decision of a subject in a placement.
+        self._first: defaultdict[int, dict[tuple[bytes, int], Met]] = defaultdict(dict)
 
-    def meet(self, placement: int, met: Met, *, held: bool) -> None:
+    def meet(self, placement: int, met: Met, *, group: int) -> None:
         """Take a decision in the placement of this number."""
         if met.at_ms < self.since_ms:
             self.earlier.add(met.subject)
             return
         if met.hit:
             self.hit_ever.add(met.subject)
-        key, firsts = (met.subject, placement), self._first[held]
+        key, firsts = (met.subject, placement), self._first[group]
         known = firsts.get(key)
         if known is None or met < known:
             firsts[key] = met
@@ -109,24 +114,24 @@ class Meetings:
         known = words.get(said.purpose, word)
         words[said.purpose] = max(known, word, key=lambda one: (one[0], not one[1]))
 
-    def placements(self, *, held: bool) -> set[int]:
+    def placements(self, group: int) -> set[int]:
         """Numbers of the placements with decisions of a group."""
-        return {placement for _, placement in self._first[held]}
+        return {placement for _, placement in self._first[group]}
 
     def subjects(self) -> set[bytes]:
         """Everybody who met something, and all who are linked to them."""
-        found = {subject for firsts in self._first for subject, _ in firsts}
+        found = {subject for firsts in self._first.values() for subject, _ in firsts}
         for subject in tuple(found):
             found.update(self.persons.members(self.persons.root(subject)))
         return found
 
-    def by_person(self) -> dict[bytes, dict[int, list[tuple[Met, bool]]]]:
+    def by_person(self) -> dict[bytes, dict[int, list[tuple[Met, int]]]]:
         """By person (the id that stands for them) and placement: first decisions and groups."""
-        found: defaultdict[bytes, dict[int, list[tuple[Met, bool]]]] = defaultdict(dict)
-        for held, firsts in enumerate(self._first):
+        found: defaultdict[bytes, dict[int, list[tuple[Met, int]]]] = defaultdict(dict)
+        for group, firsts in self._first.items():
             for (subject, placement), met in firsts.items():
                 root = self.persons.root(subject)
-                found[root].setdefault(placement, []).append((met, bool(held)))
+                found[root].setdefault(placement, []).append((met, group))
         return found
 
 
@@ -146,15 +151,15 @@ class Entered:
     """n persons who are compared, in the order in which they entered.
 
     `subject` is the id under which one did, `ids` all of theirs that count. `at_ms` int64[n] is
-    when (Unix), `held` bool[n] whether held out, `placement` int64[n] the number of the placement,
-    `offset` int64[n] where in the log the decision is; `other_ms` int64[n] when the other group was
+    when (Unix), `group` int64[n] which group, `placement` int64[n] the number of the placement,
+    `offset` int64[n] where in the log the decision is; `other_ms` int64[n] when another group was
     met first, NEVER if not. `earlier` bool[n]: there were decisions for them before `since_ms`.
     """
 
     subject: list[bytes]
     ids: list[tuple[bytes, ...]]
     at_ms: Ints
-    held: Flags
+    group: Ints
     placement: Ints
     offset: Ints
     other_ms: Ints
@@ -165,10 +170,30 @@ class Entered:
         """How many persons there are."""
         return len(self.subject)
 
+    @property
+    def held(self) -> Flags:
+        """Who is of the group that others are compared with, bool[n]."""
+        return np.asarray(self.group == BASE)
+
+    def only(self, kept: Flags) -> Entered:
+        """Those of `kept`, bool[n]."""
+        at = np.flatnonzero(kept)
+        return Entered(
+            subject=[self.subject[row] for row in at.tolist()],
+            ids=[self.ids[row] for row in at.tolist()],
+            at_ms=self.at_ms[at],
+            group=self.group[at],
+            placement=self.placement[at],
+            offset=self.offset[at],
+            other_ms=self.other_ms[at],
+            earlier=self.earlier[at],
+            left_out=self.left_out,
+        )
+
 
 class _Entry(NamedTuple):
     met: Met
-    held: bool
+    group: int
     placement: int
     other_ms: int
     ids: tuple[bytes, ...]
@@ -208,7 +233,7 @@ def enter(
         subject=[one.met.subject for one in entries],
         ids=[one.ids for one in entries],
         at_ms=np.array([one.met.at_ms for one in entries], np.int64),
-        held=np.array([one.held for one in entries], bool),
+        group=np.array([one.group for one in entries], np.int64),
         placement=np.array([one.placement for one in entries], np.int64),
         offset=np.array([one.met.offset for one in entries], np.int64),
         other_ms=np.array([one.other_ms for one in entries], np.int64),
@@ -240,22 +265,22 @@ def _counting(
 
 def _entry(
     placement: int,
-    firsts: list[tuple[Met, bool]],
+    firsts: list[tuple[Met, int]],
     counted: tuple[bytes, ...],
     silent: frozenset[bytes],
     linked_ms: int,
 ) -> _Entry | None:
     """How a person entered in a placement."""
     mine = [
-        (met, held)
-        for met, held in firsts
+        (met, group)
+        for met, group in firsts
         if met.subject in counted and (met.subject not in silent or met.at_ms >= linked_ms)
     ]
     if not mine:
         return None
-    met, held = min(mine)
-    others = (one.at_ms for one, group in mine if group != held)
-    return _Entry(met, held, placement, min(others, default=NEVER), counted, earlier=False)
+    met, group = min(mine)
+    others = (one.at_ms for one, other in mine if other != group)
+    return _Entry(met, group, placement, min(others, default=NEVER), counted, earlier=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +305,11 @@ class Rows:
     def __len__(self) -> int:
         """How many persons there are."""
         return len(self.entered)
+
+    def only(self, kept: Flags) -> Rows:
+        """The persons of `kept`, bool[n]."""
+        entered = self.entered.only(kept)
+        return replace(self, entered=entered, times=self.times[kept], amount=self.amount[kept])
 
     def over(self, as_of_ms: int) -> Flags:
         """Whose window is over at a moment, bool[n]."""

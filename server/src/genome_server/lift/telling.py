@@ -20,7 +20,7 @@ Row = tuple[str, ...]
 GROUPS: Final = ("", "customers", "did", "share", "per customer")
 LIMITS: Final = ("", "difference", "one planned look", "every look", "lift", "every look")
 DUES: Final = (f"told in {POWER:.0%} of cases", "customers", "more", "on")
-SEGMENTS: Final = ("", "shown", "held out", "difference", "all, every look", "best guess")
+SEGMENTS: Final = ("difference", "all, every look", "best guess")
 _WIDTH: Final = 56
 _LATE: Final = 0.1
 _BALANCED: Final = "The groups are as large as they should be"
@@ -47,7 +47,8 @@ def groups(answer: Answer) -> list[Row]:
         amount = f"{group.amount / n:,.2f}{unit}" if answer.money else ""
         return (name, f"{group.persons:,}", f"{group.did:,}", f"{group.did / n:.1%}", amount)
 
-    return [row("shown", answer.verdict.shown), row("held out", answer.verdict.held)]
+    one, other = answer.campaign.groups
+    return [row(one, answer.verdict.shown), row(other, answer.verdict.held)]
 
 
 def limits(answer: Answer) -> list[Row]:
@@ -94,14 +95,17 @@ def findings(answer: Answer) -> Iterator[str]:
             when += day(verdict.first_over_ms)
         yield f"Nothing can be compared yet{when}."
         return
+    who = "is shown it"
+    if answer.campaign.experiment:
+        who = "has {} instead of {}".format(*answer.campaign.groups)
     for one in verdict.outcomes:
         contrast = one.contrast
         what = _DONE[one.name]
         if contrast.sure:
             more = "more" if contrast.difference > 0 else "less"
-            yield f"Who is shown it {what.format(more)}: that holds at every look."
+            yield f"Who {who} {what.format(more)}: that holds at every look."
         else:
-            yield f"Whether who is shown it {what.format('more')} cannot be told yet."
+            yield f"Whether who {who} {what.format('more')} cannot be told yet."
     if answer.money and verdict.outcome("amount") is None:
         yield "Amounts are not compared: too few customers of a group have any."
 
@@ -129,11 +133,15 @@ def dues(answer: Answer) -> list[Row]:
 def warnings(answer: Answer) -> Iterator[str]:
     """Why nothing of it may be believed; nothing where all is well."""
     verdict = answer.verdict
+    experiment = answer.campaign.experiment
+    whose, do = "", "are held out"
+    if experiment:
+        whose, do = f" and {experiment}", f"stay with {experiment}"
     for one in verdict.balances:
         if not one.fair:
             yield (
-                f"of {one.persons:,} customers of {one.placement} {one.held:,} "
-                f"({one.held / one.persons:.1%}) are held out, where {one.share:.1%} should be. A "
+                f"of {one.persons:,} customers of {one.placement}{whose} {one.held:,} "
+                f"({one.held / one.persons:.1%}) {do}, where {one.share:.1%} should be. A "
                 f"fair draw does that in fewer than {UNFAIR:.1%} of cases: who is compared depends "
                 "on the group, and no difference below means anything. Look for events of one "
                 "group that are lost, and whether the share was changed (--since)"
@@ -141,34 +149,42 @@ def warnings(answer: Answer) -> Iterator[str]:
     if verdict.changed:
         yield (
             f"{verdict.redrawn:,} of {verdict.entered:,} customers are in another group than the "
-            "placement's document draws: its share or seed was changed, or devices do not hold "
-            "out. Begin after the change: --since"
+            "placement's document draws: its share or seed was changed, or devices do not "
+            f"{'draw' if experiment else 'hold out'}. Begin after the change: --since"
         )
 
 
 def notes(answer: Answer) -> Iterator[str]:
     """What else is worth knowing."""
-    verdict = answer.verdict
+    verdict, experiment = answer.verdict, answer.campaign.experiment
     if verdict.balances and all(one.fair for one in verdict.balances):
         said = ", ".join(
             f"{one.held / one.persons:.1%} of {one.persons:,} ({one.share:.1%})"
             for one in verdict.balances
         )
-        yield f"{_BALANCED}: held out are {said}"
+        who = "held out are" if not experiment else f"{experiment} has"
+        yield f"{_BALANCED}: {who} {said}"
     if not verdict.balances:
         yield "the document states no share any more: whether the draw was fair is not known"
     if dues(answer):
         yield f"{verdict.per_day:,.1f} new customers came a day lately; what is seen may be chance"
     if verdict.under_way and verdict.outcomes:
         yield f"{verdict.under_way:,} customers are under way: their {_days(answer.window_ms)} last"
+    older, other = "are of devices that hold nobody out", "the other group"
+    cannot = ", which the held out cannot"
+    if experiment:
+        older, other = "drew no arm (of older devices, or of before the experiment)", "another arm"
+        cannot = ", and only interactions are compared"
+    if answer.among > 1:
+        yield f"the intervals of all {answer.among} arms hold together"
     counts = (
         (answer.without_consent, "customers have not agreed to learning"),
         (answer.later, "customers met it only after their first decision there: left out"),
-        (answer.older, "decisions are of devices that hold nobody out: left out"),
-        (verdict.both, "customers met the other group, too: a true effect is larger than it looks"),
+        (answer.older, f"decisions {older}: left out"),
+        (verdict.both, f"customers met {other}, too: a true effect is larger than it looks"),
         (verdict.earlier, "customers had decisions before --since, and are as those left them"),
         (verdict.one_sided, "customers are of placements where a group has nobody yet: left out"),
-        (answer.outcomes, "outcomes name a decision, which the held out cannot: not counted"),
+        (answer.outcomes, f"outcomes name a decision{cannot}: not counted"),
         (answer.elsewhere, f"payments are not in {answer.currency}: in no amount"),
     )
     for count, what in counts:
@@ -184,8 +200,13 @@ def notes(answer: Answer) -> Iterator[str]:
         )
 
 
+def segments_heading(answer: Answer) -> Row:
+    """What `segments` stands under."""
+    return (f"by {answer.question.by}", *answer.campaign.groups, *SEGMENTS)
+
+
 def segments(answer: Answer) -> list[Row]:
-    """A row for each segment, under SEGMENTS."""
+    """A row for each segment, under `segments_heading`."""
     found = answer.verdict.segments
     return [
         (
