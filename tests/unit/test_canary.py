@@ -41,8 +41,10 @@ _numbers = itertools.count(1)
 class Town:
     """A tenant with screens, a release that all have, and a canary for some of them."""
 
-    def __init__(self, root: Path, *, models: bool = True) -> None:
+    def __init__(self, root: Path, *, models: bool = True, **worth: float) -> None:
+        """`worth` is what offers say that a success is worth."""
         self.tenant: Tenant = built_tenant(root)
+        self.say(**worth)
         with closing(self.tenant.open_store()) as store:
             for name in DEVICES:
                 store.put_device(DeviceRow(name, name, "all", bytes(32), seen_ms=NOW + 1))
@@ -51,6 +53,15 @@ class Town:
         self.first = publish(self.tenant, untrained=not models, now_ms=NOW - HOUR_MS).release
         self.take_model(2)
         self.second = publish(self.tenant, share=0.4, watch=BOUNDS, now_ms=NOW).release
+
+    def say(self, **worth: float) -> None:
+        """Say in the offers' documents what a success is worth."""
+        with closing(self.tenant.open_store()) as store:
+            said = [
+                offer(name, f"service:{name}", value=max(amount, 0), cost=max(-amount, 0))
+                for name, amount in worth.items()
+            ]
+            store.put_documents("offer", said)
 
     def take_model(self, seed: int) -> None:
         with closing(self.tenant.open_store()) as store:
@@ -88,8 +99,11 @@ class Town:
     def decide(
         self, many: int, canary: float, others: float, ms: int, *,
         reason: str = "CHOSEN", subject: bytes = NOBODY, held_out: bool = False,
+        offers: tuple[str, str] = ("taxi", "taxi"), gone_ppm: int = 0,
     ) -> None:  # fmt: skip
-        """Each screen decides so many times from its release; so many of them succeed."""
+        """Each screen decides so many times from its release; so many of them succeed. `offers` are
+        what the canary and the others show. With `gone_ppm` the canary's screens say that they have
+        given up impressions with this probability."""
         events = []
         for device in DEVICES:
             mine = self.second.covers(device) and ms >= NOW
@@ -100,7 +114,11 @@ class Town:
                     decision_id=decision,
                     placement="screen",
                     release_version=self.second.version if mine else self.first.version,
-                    slots=[event_pb2.SlotRecord(offer="taxi", reason=reason if mine else "CHOSEN")],
+                    slots=[
+                        event_pb2.SlotRecord(
+                            offer=offers[not mine], reason=reason if mine else "CHOSEN"
+                        )
+                    ],
                     held_out=held_out,
                 )
                 at = ms + number
@@ -110,6 +128,12 @@ class Town:
                     said = event_pb2.Outcome(decision_id=decision, kind="buy")
                     after = event_pb2.Event(outcome=said)
                     events.append(("till", subject, FrameKind.OUTCOME, at + 1_000, after))
+            if gone_ppm and mine:
+                gone = event_pb2.Evicted(
+                    first_sequence=1, last_sequence=many + 1, events=1, probability_ppm=gone_ppm
+                )
+                event = event_pb2.Event(evicted=gone)
+                events.append((device, NOBODY, FrameKind.EVICTED, ms + many, event))
         self.log(*events)
 
 
@@ -290,6 +314,103 @@ def test_the_past_of_devices_tells_a_small_difference(town: Town) -> None:
     assert done.state == "rolled back", done.looks[-1].why
 
 
+def test_one_that_succeeds_as_often_and_earns_half_goes_back(tmp_path: Path) -> None:
+    town, shell = Town(tmp_path / "home", taxi=2, spa=4), Shell(tmp_path, made=False)
+    town.decide(20, 0.25, 0.25, NOW - HOUR_MS, offers=("spa", "spa"))
+    town.decide(20, 0.25, 0.25, NOW + 60_000, offers=("taxi", "spa"))
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert done.state == "rolled back"
+    assert done.looks[-1].why == (
+        "it is worse: a decision of it earns 0.5, of others 1 (-0.5 to -0.5); "
+        "25.00% of its decisions succeed, 25.00% of others (+0.00% to +0.00%)"
+    )
+    said = shell.json("releases", "canary")["looks"][-1]["figures"]
+    assert said["judged_by"] == "value"
+    assert [said[side]["value_by_decision"] for side in ("canary", "others")] == [0.5, 1.0]
+
+
+def test_one_that_succeeds_less_often_and_earns_more_does_not(tmp_path: Path) -> None:
+    town, shell = Town(tmp_path / "home", taxi=2, spa=20), Shell(tmp_path, made=False)
+    town.decide(40, 0.1, 0.5, NOW + 60_000, offers=("spa", "taxi"))
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert (done.state, done.looks[-1].why) == (
+        "watched", "it does well, and 1 hours are not over"
+    )  # fmt: skip
+    shown = shell.call("releases", "canary", 2).output
+    assert "Judged by what a decision earns." in shown
+    assert "2.0000" in shown
+    assert [one.state for one in tick(town.tenant, NOW + 4 * FIRST_LOOK_MS)] == ["promoted"]
+
+
+def test_an_offer_is_worth_what_the_release_of_the_decision_says(tmp_path: Path) -> None:
+    town = Town(tmp_path, taxi=4)
+    town.say(taxi=2)  # of the same offer half remains
+    now = NOW + 1_000
+    town.second = publish(town.tenant, share=0.4, watch=BOUNDS, now_ms=now).release
+    town.decide(20, 0.5, 0.5, NOW + 60_000)
+    *_, done = tick(town.tenant, now + FIRST_LOOK_MS)
+    assert (done.version, done.state) == (3, "rolled back")
+    assert "a decision of it earns 1, of others 2" in done.looks[-1].why
+
+
+def test_what_succeeds_at_a_loss_is_no_gain(tmp_path: Path) -> None:
+    town = Town(tmp_path, taxi=-2)
+    town.decide(20, 0.5, 0.25, NOW + 60_000)
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert done.state == "rolled back"
+    assert "a decision of it earns -1, of others -0.5" in done.looks[-1].why
+
+
+def test_what_a_release_does_not_have_is_left_out_and_said(tmp_path: Path) -> None:
+    town, shell = Town(tmp_path / "home"), Shell(tmp_path, made=False)
+    town.decide(20, 0.05, 0.9, NOW + 60_000, offers=("nowhere", "nowhere"))
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    many = 20 * len(DEVICES)
+    assert said.looks[-1].why == (
+        "0 devices have decided from it and 0 others did: 5 of each are needed; "
+        f"{many:,} decisions name offers that their releases do not have"
+    )
+    assert f"{many:,} decisions name offers" in shell.call("releases", "canary").output
+    town.decide(20, 0.05, 0.5, NOW + 70_000)  # the others count all the same
+    assert [one.state for one in tick(town.tenant, NOW + 2 * FIRST_LOOK_MS)] == ["rolled back"]
+
+
+def test_a_decision_counts_for_those_that_a_device_could_not_keep(town: Town) -> None:
+    town.decide(20, 0.5, 0.25, NOW + 60_000)
+    town.decide(20, 0.0, 0.25, NOW + 70_000, gone_ppm=750_000)
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    # Of those that arrived a quarter succeeded on either side.
+    assert "it is worse: 10.00% of its decisions succeed, 25.00% of others" in done.looks[-1].why
+    devices = sum(town.second.covers(one) for one in DEVICES)
+    assert done.looks[-1].figures["canary"]["decisions"] == 100 * devices
+    assert done.looks[-1].figures["canary"]["successes"] == 10 * devices
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_where_no_device_is_left_it_says_so(town: Town, mine: bool) -> None:
+    town.decide(20, 0.05, 0.5, NOW + 60_000)
+    with closing(town.tenant.open_store()) as store:
+        for device in store.devices():
+            if town.second.covers(device.id) is mine:
+                store.revoke_device(device.id)
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    which = "no device of the channel is meant to have it" if mine else "the channel has no other"
+    assert said.state == "watched"
+    assert said.looks[-1].why.startswith(which)
+
+
+def test_a_clock_that_went_back_is_said_once_and_does_no_harm(town: Town) -> None:
+    town.decide(20, 0.25, 0.25, NOW + 60_000)
+    assert tick(town.tenant, NOW - 1_000) == []  # set right by a little
+    [said] = tick(town.tenant, NOW - HOUR_MS)
+    assert "clock went back" in said.looks[-1].why
+    assert tick(town.tenant, NOW - HOUR_MS + 5_000) == []
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert (said.looked, said.looks[-1].why) == (1, "it does well, and 1 hours are not over")
+    assert ["clock" in one.looks[-1].why for one in tick(town.tenant, NOW + 60_000)] == [True]
+    assert [one.state for one in tick(town.tenant, NOW + 4 * FIRST_LOOK_MS)] == ["promoted"]
+
+
 @pytest.mark.parametrize("how", ["promoted", "withdrawn", "followed"])
 def test_whoever_decides_otherwise_ends_the_watch(town: Town, how: str) -> None:
     town.decide(20, 0.05, 0.5, NOW + 60_000)
@@ -319,8 +440,10 @@ def test_the_command_shows_the_looks_and_the_moment(tmp_path: Path) -> None:
     devices = sum(town.second.covers(one) for one in DEVICES)
     assert said["now"]["canary"] == {
         "devices": devices, "decisions": 20 * devices, "successes": 5 * devices,
-        "shown": 20 * devices, "unscored": 0,
+        "shown": 20 * devices, "unscored": 0, "value": 5 * devices, "value_by_decision": 0.25,
     }  # fmt: skip
+    assert said["now"]["judged_by"] == "successes"
+    assert said["looks"][0]["figures"]["canary"] == said["now"]["canary"]
     assert said["now"]["action"] == "promote"
     shown = shell.call("releases", "canary", 2).output
     assert "If this were a look: promote, because it is not worse" in shown

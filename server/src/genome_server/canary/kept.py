@@ -7,7 +7,8 @@ finds out why a release went where it went.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from genome_server.canary.rules import Action, Bounds, Verdict
@@ -21,12 +22,14 @@ _MOST_KEPT: Final = 100
 
 @dataclass(frozen=True)
 class Look:
-    """Look number `number` (0: refusals, which are looked for all the time) at `at_ms` (Unix)."""
+    """Look number `number` (0: refusals, which are looked for all the time) at `at_ms` (Unix), and
+    the `figures` it went by (`rules.figures`; empty: none were asked for)."""
 
     number: int
     at_ms: int
     action: str
     why: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,15 @@ class Canary:
         return max((look.number for look in self.looks), default=0)
 
     def after(
-        self, number: int, at_ms: int, verdict: Verdict, state: State | None = None
+        self,
+        number: int,
+        at_ms: int,
+        verdict: Verdict,
+        state: State | None = None,
+        figures: Mapping[str, Any] | None = None,
     ) -> Canary:
         """With one more look, and what came of it."""
-        look = Look(number, at_ms, verdict.action.value, verdict.why)
+        look = Look(number, at_ms, verdict.action.value, verdict.why, figures or {})
         return replace(self, looks=(*self.looks, look), state=state or self.state)
 
     def ended(self, at_ms: int, why: str) -> Canary:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 from edge_sdk.errors import EdgeError
 from genome_server.canary.kept import Canary, State, canaries, keep
-from genome_server.canary.rules import Action, Seen, Verdict, judge, looks_due, refusal
+from genome_server.canary.rules import Action, Seen, Verdict, figures, judge, looks_due, refusal
 from genome_server.canary.tally import begin_of, heard, seen
+from genome_server.canary.worth import worths_of
 from genome_server.errors import GenomeServerError, Refused
 from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
@@ -23,6 +25,9 @@ _STATES: Final[dict[Action, State]] = {
     Action.PROMOTE: "promoted",
     Action.ROLL_BACK: "rolled back",
 }
+
+_CLOCK_MS: Final = 60_000
+"""A clock that is set right by less is not worth a word."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,8 @@ def look_now(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> tuple
     elapsed_ms = now_ms - canary.since_ms
     found = _seen(tenant, store, canary, row, now_ms)
     look = max(1, looks_due(elapsed_ms, canary.bounds.first_look_ms))
-    return found, judge(found, canary.bounds, look=look, elapsed_ms=elapsed_ms)
+    verdict = judge(found, canary.bounds, look=look, elapsed_ms=elapsed_ms)
+    return found, _behind(canary, now_ms) or verdict
 
 
 def _look(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> Canary | None:
@@ -53,27 +59,29 @@ def _look(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> Canary |
         return _keep(store, canary.ended(now_ms, why or "the release is gone"))
     elapsed_ms = now_ms - canary.since_ms
     due = looks_due(elapsed_ms, canary.bounds.first_look_ms)
-    verdict = refusal(Seen((), (), *heard(row, store.devices(), canary.since_ms)), canary.bounds)
+    verdict = refusal(heard(row, store.devices(), canary.since_ms), canary.bounds)
+    saw: Mapping[str, Any] = {}
     if verdict is None and due > canary.looked:
         found = _seen(tenant, store, canary, row, now_ms)
+        saw = figures(found)
         verdict = judge(found, canary.bounds, look=due, elapsed_ms=elapsed_ms)
     if verdict is None:
-        return None
+        behind = _behind(canary, now_ms)
+        if behind is None:
+            return None
+        return _say_once(tenant, store, canary, canary.looked, now_ms, behind)
     if verdict.action is Action.WAIT:
-        return _keep(store, canary.after(due, now_ms, verdict))
+        return _keep(store, canary.after(due, now_ms, verdict, figures=saw))
     try:
         said = verdict._replace(why=verdict.why + _act(tenant, store, canary, verdict, now_ms))
     except (EdgeError, GenomeServerError) as error:
         failed = Verdict(Action.WAIT, f"{verdict.action.value}, which failed: {error}")
-        if canary.looks and canary.looks[-1].why == failed.why:
-            return None  # refusals are looked for all the time: said once
-        log.error("tenant %s: release %d: %s", tenant.name, canary.version, failed.why)
-        return _keep(store, canary.after(due, now_ms, failed))
+        return _say_once(tenant, store, canary, due, now_ms, failed)
     log.warning(
         "tenant %s: release %d of channel %s: %s, because %s",
         tenant.name, canary.version, canary.channel, said.action.value, said.why,
     )  # fmt: skip
-    return _keep(store, canary.after(due, now_ms, said, _STATES[said.action]))
+    return _keep(store, canary.after(due, now_ms, said, _STATES[said.action], saw))
 
 
 def _act(tenant: Tenant, store: Store, canary: Canary, verdict: Verdict, now_ms: int) -> str:
@@ -98,6 +106,25 @@ def _act(tenant: Tenant, store: Store, canary: Canary, verdict: Verdict, now_ms:
     )
 
 
+def _behind(canary: Canary, now_ms: int) -> Verdict | None:
+    """What is said where the clock went back: looks are counted by time, so none is due."""
+    newest_ms = max((look.at_ms for look in canary.looks), default=canary.since_ms)
+    if now_ms >= max(newest_ms, canary.since_ms) - _CLOCK_MS:
+        return None
+    why = "this server's clock went back to before the canary or its last look"
+    return Verdict(Action.WAIT, f"{why}: set it right; no look counts until then")
+
+
+def _say_once(
+    tenant: Tenant, store: Store, canary: Canary, number: int, now_ms: int, verdict: Verdict
+) -> Canary | None:
+    """Remember and log what will be found again at every tick until somebody does something."""
+    if canary.looks and canary.looks[-1].why == verdict.why:
+        return None
+    log.error("tenant %s: release %d: %s", tenant.name, canary.version, verdict.why)
+    return _keep(store, canary.after(number, now_ms, verdict))
+
+
 def _over(store: Store, row: ReleaseRow | None) -> str | None:
     """Why a canary needs no watching any more; None: it does."""
     if row is None:
@@ -114,10 +141,11 @@ def _over(store: Store, row: ReleaseRow | None) -> str | None:
 
 def _seen(tenant: Tenant, store: Store, canary: Canary, row: ReleaseRow, now_ms: int) -> Seen:
     if not tenant.log_path.exists():
-        return Seen((), (), *heard(row, store.devices(), canary.since_ms))
+        return Seen((), (), heard(row, store.devices(), canary.since_ms))
     with LogReader(tenant.log_path) as events:
         batches = events.batches(begin_of(events, canary.since_ms))
-        return seen(batches, store, canary, row, needed_schema(store), now_ms)
+        schema, worths = needed_schema(store), worths_of(tenant, store)
+        return seen(batches, store, canary, row, schema, now_ms, worths)
 
 
 def _keep(store: Store, canary: Canary) -> Canary:

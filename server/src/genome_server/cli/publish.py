@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--margin", type=Share(), default="10%", show_default=True,
-    help="With --watch: how much of the success rate may be lost and it is still promoted.",
+    help="With --watch: how much of what decisions earn (where all offers are worth the same, of "
+    "the success rate) may be lost and it is still promoted.",
 )  # fmt: skip
 @click.option(
     "--least-hours",

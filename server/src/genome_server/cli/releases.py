@@ -14,9 +14,6 @@ from genome_server.cli.share import Share, percent
 from genome_server.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from genome_server.canary.rules import Seen, Tally, Verdict
     from genome_server.releases.manage import Moved
 
 
@@ -142,6 +139,7 @@ def canary(console: Console, version: int | None) -> None:
     import time
 
     from genome_server.canary.kept import canaries
+    from genome_server.canary.rules import figures
     from genome_server.canary.watch import look_now
 
     tenant = console.tenant()
@@ -160,7 +158,8 @@ def canary(console: Console, version: int | None) -> None:
             now = look_now(tenant, store, found, time.time_ns() // 1_000_000)
     data = found.to_json()
     if now is not None:
-        data["now"] = _now_as_json(*now)
+        seen, verdict = now
+        data["now"] = {**figures(seen), "action": verdict.action.value, "why": verdict.why}
 
     def render() -> None:
         console.print(
@@ -174,14 +173,20 @@ def canary(console: Console, version: int | None) -> None:
             )
         if now is not None:
             sides = data["now"]["canary"], data["now"]["others"]
-            headings = ("now", "devices", "decisions", "successes", "shown", "model failed")
+            headings = ("now", "devices", "decisions", "successes", "earned", "shown")
             console.table(
-                headings,
+                (*headings, "model failed", "by decision"),
                 [
-                    (name, *one.values())
+                    (name, *(_figure(value) for value in one.values()))
                     for name, one in zip(("canary", "others"), sides, strict=True)
                 ],
             )
+            if left_out := data["now"]["left_out"]:
+                console.print(
+                    f"{left_out:,} decisions name offers that their releases do not have."
+                )
+            by = {"value": "what a decision earns", "successes": "how many decisions succeed"}
+            console.print(f"Judged by {by[data['now']['judged_by']]}.")
             console.print(f"If this were a look: {now[1].action.value}, because {now[1].why}.")
 
     console.result(data, render)
@@ -246,24 +251,11 @@ def _say(console: Console, moved: Moved) -> None:
     console.result(data, render)
 
 
-def _now_as_json(seen: Seen, verdict: Verdict) -> dict[str, Any]:
-    """What a look would see, and say."""
-
-    def side(tallies: Sequence[Tally]) -> dict[str, int]:
-        fields = ("decisions", "successes", "shown", "unscored")
-        return {
-            "devices": len(tallies),
-            **{name: sum(getattr(one, name) for one in tallies) for name in fields},
-        }
-
-    return {
-        "canary": side(seen.canary),
-        "others": side(seen.others),
-        "covered": seen.covered,
-        "refused": seen.refused,
-        "action": verdict.action.value,
-        "why": verdict.why,
-    }
+def _figure(value: float | None) -> str:
+    """A figure of a canary; none where nothing was decided."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 
 
 def _when(ms: int) -> str:
