@@ -35,6 +35,7 @@ from edge_sdk.engine.release import Release
 from edge_sdk.engine.scoring import open_scorer
 from edge_sdk.outbox.frames import Frame, FrameKind, encode_frame
 from genome_edge.v1 import event_pb2
+from genome_server.dna_file import add_profile_namespaces
 from genome_server.genomes.build import build
 from genome_server.genomes.rows import needed_schema
 from genome_server.home import Home, Tenant
@@ -173,6 +174,7 @@ def make_town(root: Path, seed: int = 1) -> Tenant:
         )
         subjects = store.subjects_of("app", [f"guest-{n}" for n in range(GUESTS)])
         ages = ("age:young", "age:old")
+        add_profile_namespaces(store, ["age"])
         store.put_customers(
             CustomerRow(subject, ((ages[n % 2], 256),), _BOTH)
             for n, subject in enumerate(subjects.values())

@@ -35,6 +35,7 @@ from genome_server.offpolicy.past import fold_number, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Said, rebuild, scores_of, scoring_of
 from genome_server.releases.publish import publish
 from tests.gate_town import (
+    ACTIVITIES,
     FLOOR,
     GAMMA,
     HALF,
@@ -104,6 +105,37 @@ def test_one_that_starves_offers_is_stopped(tenant: Tenant) -> None:
     assert words(found)["starvation"] == "stop"
     told = reason(found, "starvation")
     assert "1 of 4 offers would practically never be shown again: 'spa'" in told
+
+
+@pytest.mark.parametrize(("match", "word"), [(2.4, "pass"), (-2.4, "stop")])
+def test_one_that_starves_a_segment_is_stopped_unless_that_gains(
+    tenant: Tenant, match: float, word: str
+) -> None:
+    # Every offer is shown to somebody; who flies gets the taxi alone, or never again.
+    with closing(tenant.open_store()) as store:
+        store.put_documents("placement", [("screen", {**SCREEN, "gamma": 1e6, "floor": 0})])
+    found = verdict(tenant, take(tenant, replace(TRUTH, match=match)))
+    check = next(one for one in found.checks if one.name == "starvation")
+    assert check.state.value == word, check.reason
+    assert not check.figures["starved"]
+    starved = {one["part"] for one in check.figures["starved_segments"]}
+    assert starved >= set(ACTIVITIES)
+    if word == "stop":
+        assert "segment 'activity:fly': offers 'taxi' are " in check.reason
+
+
+def test_customers_are_segments_by_what_is_known_of_them(tenant: Tenant) -> None:
+    found = verdict(tenant, take(tenant, TRUTH))
+    names = [one["name"] for one in found.pictures["segments"]]
+    assert {"customers of age:young", "customers of age:old", "known customers"} <= set(names)
+    assert {"customers with a history", "customers without a history", *ACTIVITIES} <= set(names)
+    sizes = {one["name"]: one["decisions"] for one in found.pictures["segments"]}
+    assert (
+        sizes["customers of age:young"] + sizes["customers of age:old"]
+        == (sizes["known customers"])
+    )
+    page = page_path(tenant.models_dir, found.model).read_text()
+    assert "customers of age:young" in page
 
 
 def test_one_that_is_too_large_is_stopped_by_the_limit_of_the_tenant(tenant: Tenant) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from genome_server.gate import checks
-from genome_server.gate.checks import Calibrated, Missed, Offered, Seen, Segment, Weighed
+from genome_server.gate.checks import Calibrated, Missed, Seen, Segment, Weighed
 from genome_server.gate.rules import Check, Limits, Outcome, State, Verdict
+from genome_server.gate.starving import Offered, starvation
 from genome_server.models.findings import BAD, WARNING, Checked, Finding
 from genome_server.offpolicy.estimate import Answer, Estimate
 from genome_server.offpolicy.needs import Lack
@@ -111,13 +112,45 @@ def test_no_offer_starves() -> None:
     gone = Offered("b", 0.30, 0.0005, 1_000)
     rare = Offered("c", 0.005, 0.0, 10_000)
     hardly = Offered("d", 0.30, 0.0, 30)
-    assert checks.starvation([kept, rare, hardly], 1_000).state is State.FINE
-    found = checks.starvation([kept, gone], 1_000)
+    assert starvation([kept, rare, hardly], 1_000, {}, ()).state is State.FINE
+    found = starvation([kept, gone], 1_000, {}, ())
     assert found.state is State.STOP
     assert "1 of 2 offers would practically never be shown again: 'b' (30.0% before)" in (
         found.reason
     )
-    assert checks.starvation([kept], 49).state is State.CANNOT_TELL
+    assert starvation([kept], 49, {}, ()).state is State.CANNOT_TELL
+
+
+def test_no_segment_starves() -> None:
+    everybody = [Offered("a", 0.60, 0.70, 1_000), Offered("b", 0.40, 0.30, 1_000)]
+    here = [Offered("a", 0.69, 0.998, 400), Offered("b", 0.31, 0.0009, 400)]
+    less = [Offered("a", 0.76, 0.999, 400), Offered("b", 0.24, 0.0, 400)]
+    few = [Offered("a", 0.5, 1.0, 19), Offered("b", 0.5, 0.0, 19)]
+    lost, won = Estimate(-0.1, -0.4, 0.2), Estimate(0.2, 0.1, 0.3)
+    unsure = Estimate(0.1, -0.2, 0.4)
+
+    def found(gain: Estimate | None, offers: list[Offered] = here, **more: bool) -> Check:
+        gains = [Segment("young", 400, gain, **more)]
+        return starvation(everybody, 1_000, {"young": offers}, gains)
+
+    stopped = found(lost)
+    assert stopped.state is State.STOP
+    assert stopped.reason.startswith(
+        "segment 'young': offers 'b' are 31% of what is shown today, 0.1% under the candidate"
+    )
+    assert found(won).state is State.FINE, "it is served better without"
+    assert "but 1 that gain by it" in found(won).reason
+    assert found(won, doubted=True).state is State.CANNOT_TELL, "it may only seem so"
+    assert found(lost, flattered=True).state is State.CANNOT_TELL
+    assert found(unsure).state is State.CANNOT_TELL
+    assert found(None).state is State.CANNOT_TELL
+    assert starvation(everybody, 1_000, {"young": here}, ()).state is State.CANNOT_TELL
+    assert found(lost, less).state is State.FINE, "a part may do without a little"
+    assert found(lost, few).state is State.FINE, "too few to mean something"
+    # What nobody is shown any more is told once, and not again of each segment.
+    gone = starvation([Offered("b", 0.4, 0, 1_000)], 1_000, {"young": here}, ())
+    assert gone.state is State.STOP
+    assert "young" not in gone.reason
 
 
 def test_no_segment_is_worse_off() -> None:

@@ -28,12 +28,6 @@ MISSED: Final = 0.10
 FALL: Final = 0.05
 #: By how much a file may beat `train` on examples that it says it has not seen.
 BETTER: Final = 0.10
-#: An offer that was shown at least so often, where it could be, and now less often than the second.
-SHOWN: Final = 0.01
-NEVER: Final = 0.001
-#: How often an offer must have been shown, in expectation, for its absence to mean something.
-LEAST_SHOWN: Final = 10.0
-LEAST_DECISIONS: Final = 50
 _NAMED: Final = 5
 
 
@@ -210,49 +204,26 @@ def leak(missed: Sequence[Missed], seen: Seen | None, unproven: str = "") -> Che
 
 
 @dataclass(frozen=True)
-class Offered:
-    """An offer under both policies: its share of the decisions in which it could be shown, and how
-    many decisions these were."""
-
-    offer: str
-    before: float
-    after: float
-    decisions: float
-
-
-def starvation(offers: Sequence[Offered], decisions: int) -> Check:
-    """Whether an offer that was shown would practically never be shown again."""
-    out = [
-        one
-        for one in offers
-        if one.before >= SHOWN and one.after < NEVER and one.before * one.decisions >= LEAST_SHOWN
-    ]
-    figures = {"starved": [asdict(one) for one in out], "offers": len(offers)}
-    if out:
-        out.sort(key=lambda one: -one.before * one.decisions)
-        named = ", ".join(f"{one.offer!r} ({one.before:.1%} before)" for one in out[:_NAMED])
-        more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
-        said = (
-            f"{len(out)} of {len(offers)} offers would practically never be shown again: "
-            f"{named}{more}; a floor (explorer squarecb) keeps each of them tried"
-        )
-        return Check("starvation", State.STOP, said, figures)
-    if decisions < LEAST_DECISIONS:
-        said = f"{decisions:,} decisions with a choice are too few; needed are {LEAST_DECISIONS}"
-        return Check("starvation", State.CANNOT_TELL, said, figures)
-    said = f"each of {len(offers)} offers that was shown would be shown"
-    return Check("starvation", State.FINE, said, figures)
-
-
-@dataclass(frozen=True)
 class Segment:
     """A part of the decisions: by how much the value of one changes in it; no `gain` where too
-    little is known. `flattered`: the model in force may have learned from what it is judged by."""
+    little is known. The model in force (`flattered`) or the candidate (`doubted`) may have learned
+    from what it is judged by."""
 
     name: str
     decisions: int
     gain: Estimate | None
     flattered: bool = False
+    doubted: bool = False
+
+    @property
+    def gains(self) -> bool:
+        """Whether it is shown to be better off."""
+        return self.gain is not None and self.gain.low > 0 and not self.doubted
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is more likely worse off than better, as far as that can be told."""
+        return self.gain is not None and self.gain.value <= 0 and not self.flattered
 
 
 def segments(found: Sequence[Segment]) -> Check:

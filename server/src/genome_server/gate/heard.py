@@ -15,11 +15,13 @@ from edge_sdk.errors import EdgeError
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
 from genome_server.gate import checks
+from genome_server.gate.parts import parts_of
 from genome_server.gate.rules import Check, Limits, State
 from genome_server.gate.run import InForce
 from genome_server.gate.shown_by import examples_checks
+from genome_server.gate.starving import starvation
 from genome_server.gate.twins import settings_of, train_twins
-from genome_server.gate.weigh import gained, offered, segments, weigh
+from genome_server.gate.weigh import gained, offered, offered_in, segments, weigh
 from genome_server.home import Tenant
 from genome_server.learning.dataset import load_examples
 from genome_server.learning.examples import Examples
@@ -126,13 +128,16 @@ def _weighed(
         return _unweighed(said, counts), {"decisions": counts}
     decisions = Decisions(rebuilt, vocabulary)
     content = part_content(tenant, next(p for p in against.manifest.parts if p.name == "model"))
+    parts = parts_of(decisions)
+    rows = list(parts.values())
     with progress("Asking both models", 2 * len(rebuilt)) as advance:
         ours = decisions.ask(
-            Asked([open_scorer(model.content, vocabulary)], _explorers(placements)), advance
+            Asked([open_scorer(model.content, vocabulary)], _explorers(placements)), advance, rows
         )
         theirs = decisions.ask(
             Asked([open_scorer(content, vocabulary)], _explorers(_published(tenant, against))),
             advance,
+            rows,
         )
     beside = weigh(
         decisions,
@@ -151,10 +156,15 @@ def _weighed(
         ),
         limits=limits,
     )
-    parts = segments(decisions, beside, limits)
+    gains = segments(decisions, beside, parts, limits)
     found = [
-        checks.starvation(offered(decisions, ours, theirs), len(rebuilt)),
-        checks.segments(parts),
+        starvation(
+            offered(decisions, ours, theirs),
+            len(rebuilt),
+            offered_in(decisions, ours, theirs, parts),
+            gains,
+        ),
+        checks.segments(gains),
         checks.off_policy(beside.weighed, "", limits),
     ]
     pictures = {

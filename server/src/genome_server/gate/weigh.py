@@ -16,24 +16,21 @@ worse all the same has passed a harder test, and one that seems worse may not be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genome_server.gate.checks import Offered, Segment, Weighed
+from genome_server.gate.checks import Segment, Weighed
+from genome_server.gate.parts import Parts, Rows
 from genome_server.gate.rules import Limits
+from genome_server.gate.starving import Offered
 from genome_server.offpolicy.estimate import compare, evaluate
-from genome_server.offpolicy.logged import Logged, Policy
+from genome_server.offpolicy.logged import Floats, Logged, Policy
 from genome_server.offpolicy.needs import NOTHING
 from genome_server.offpolicy.target import Decisions, Said
-
-_MARKERS: Final = 12
-_COMMON: Final = (0.05, 0.95)
-
-Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -119,28 +116,36 @@ def _of(policy: Policy, rows: Rows) -> Policy:
 
 def offered(decisions: Decisions, candidate: Said, in_force: Said) -> list[Offered]:
     """Each offer's share of the decisions in which it could be shown, under both."""
+    return _offered(decisions.offers, candidate.share, in_force.share, in_force.left)
+
+
+def offered_in(
+    decisions: Decisions, candidate: Said, in_force: Said, parts: Parts
+) -> dict[str, list[Offered]]:
+    """The same by part, of both having been asked about these parts in their order."""
+    sides = zip(parts, candidate.share_in, in_force.share_in, in_force.left_in, strict=True)
+    return {name: _offered(decisions.offers, *columns) for name, *columns in sides}
+
+
+def _offered(names: Sequence[str], after: Floats, before: Floats, left: Floats) -> list[Offered]:
     return [
         Offered(
-            name,
-            float(in_force.share[at] / in_force.left[at]),
-            float(candidate.share[at] / in_force.left[at]),
-            float(in_force.left[at]),
+            names[at], float(before[at] / left[at]), float(after[at] / left[at]), float(left[at])
         )
-        for at, name in enumerate(decisions.offers)
-        if in_force.left[at] > 0
+        for at in np.flatnonzero(left > 0).tolist()
     ]
 
 
-def segments(decisions: Decisions, found: Beside, limits: Limits) -> list[Segment]:
-    """By how much the value changes in each part of the decisions that is large enough to look at:
-    placements, known persons and strangers, and the commonest markers of moments that not all have.
+def segments(decisions: Decisions, found: Beside, parts: Parts, limits: Limits) -> list[Segment]:
+    """By how much the value changes in each part of the decisions that were weighed.
 
     The intervals hold for all of them together (Bonferroni).
     """
-    parts = _parts(decisions, found.rows)
-    sure = 1 - (1 - limits.confidence) / max(1, len(parts))
+    weighed = {name: rows & found.rows for name, rows in parts.items()}
+    weighed = {name: rows for name, rows in weighed.items() if rows.any()}
+    sure = 1 - (1 - limits.confidence) / max(1, len(weighed))
     told = []
-    for name, rows in parts.items():
+    for name, rows in weighed.items():
         answer = compare(
             decisions.logged.rows(rows),
             _of(found.candidate.policy, rows),
@@ -148,32 +153,10 @@ def segments(decisions: Decisions, found: Beside, limits: Limits) -> list[Segmen
             confidence=sure,
         )
         gain = answer.estimates.get("dr") or answer.estimates.get("snips")
-        told.append(Segment(name, int(rows.sum()), gain, found.weighed.harder))
+        told.append(
+            Segment(name, int(rows.sum()), gain, found.weighed.harder, found.weighed.flattered)
+        )
     return told
-
-
-def _parts(decisions: Decisions, among: Rows) -> dict[str, Rows]:
-    records = [one.past.record for one in decisions.rebuilt]
-    placement = np.array([record.placement for record in records])
-    known = np.array([record.genome_used for record in records])
-    parts: dict[str, Rows] = {}
-    names = np.unique(placement[among]).tolist()
-    if len(names) > 1:
-        parts = {f"placement {name}": among & (placement == name) for name in names}
-    if known[among].any() and not known[among].all():
-        parts["known customers"] = among & known
-        parts["strangers"] = among & ~known
-    times: dict[str, int] = {}
-    for at in np.flatnonzero(among).tolist():
-        for name in records[at].context_markers:
-            times[name] = times.get(name, 0) + 1
-    many = int(among.sum())
-    low, high = _COMMON
-    common = [name for name, n in times.items() if low * many <= n <= high * many]
-    for name in sorted(common, key=lambda name: (-times[name], name))[:_MARKERS]:
-        has = np.array([name in record.context_markers for record in records])
-        parts[name] = among & has
-    return parts
 
 
 def gained(decisions: Decisions, found: Beside) -> list[dict[str, Any]]:

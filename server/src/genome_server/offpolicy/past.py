@@ -49,6 +49,8 @@ class Past(NamedTuple):
     `person` is a number, equal for decisions of one person; nobody in particular is alone each
     time. `fold` is a number that follows from the person alone, by which persons are dealt out.
     `genome` are marker indices and weights as `learning.history` has them. `success` is by slot.
+    `profile` are the markers that the person has without any history, and `returning` says whether
+    the genome has any; neither where no genome was used.
     """
 
     record: event_pb2.DecisionRecord
@@ -58,6 +60,8 @@ class Past(NamedTuple):
     stands_for: float
     genome: tuple[Indices, Floats]
     success: tuple[bool, ...]
+    profile: tuple[int, ...] = ()
+    returning: bool = False
 
 
 @dataclass
@@ -135,7 +139,10 @@ class _Reading:
             past += self._of(len(past), root, of_person[root], imprints[root], bought[root])
         for one in alone:
             successes = self._successes(one, ())
-            past.append(self._past(one, len(past), NO_GENOME, successes))
+            past.append(
+                Past(one.record, len(past), one.fold, one.at_ms, one.stands_for, NO_GENOME,
+                     successes)
+            )  # fmt: skip
         return sorted(past, key=lambda one: one.at_ms), self._counts
 
     def _decisions(self) -> deque[_Found]:
@@ -242,7 +249,8 @@ class _Reading:
         histories: dict[bytes, History] = {}
         past = []
         for one in sorted(decisions, key=lambda one: one.at_ms):
-            genome = NO_GENOME
+            genome, returning = NO_GENOME, False
+            profile: tuple[int, ...] = ()
             if one.record.genome_used:
                 if one.subject not in histories:
                     histories[one.subject] = self._history(root, one.subject, imprints, agreed)
@@ -252,7 +260,12 @@ class _Reading:
                     np.array([index for index, _ in warm], np.int64),
                     np.array([weight for _, weight in warm], np.float32),
                 )
-            past.append(self._past(one, number, genome, self._successes(one, credited)))
+                profile = tuple(index for index, _, cold in features if cold)
+                returning = any(weight != cold for _, weight, cold in features)
+            past.append(
+                Past(one.record, number, one.fold, one.at_ms, one.stands_for, genome,
+                     self._successes(one, credited), profile, returning)
+            )  # fmt: skip
         return past
 
     def _history(
@@ -307,14 +320,6 @@ class _Reading:
             is Verdict.SUCCESS
             for slot in range(len(one.record.slots))
         )
-
-    @staticmethod
-    def _past(
-        one: _Found, person: int, genome: tuple[Indices, Floats], success: tuple[bool, ...]
-    ) -> Past:
-        return Past(
-            one.record, person, one.fold, one.at_ms, one.stands_for, genome, success
-        )  # fmt: skip
 
 
 def _once(event: event_pb2.Event, effect: Effect | None) -> bytes | None:

@@ -90,12 +90,15 @@ class Said:
     """What a policy would have done in n decisions.
 
     `share` float64[offers] is how many decisions' slots each offer would have filled, and `left` in
-    how many decisions it could have been shown, both as often as a decision stands for.
+    how many decisions it could have been shown, both as often as a decision stands for. `share_in`
+    and `left_in` float64[parts, offers] are the same of each part that was asked about.
     """
 
     policy: Policy
     share: Floats
     left: Floats
+    share_in: Floats
+    left_in: Floats
 
 
 class Decisions:
@@ -109,7 +112,7 @@ class Decisions:
         if not rebuilt:
             raise ValueError("there is no decision")
         self.rebuilt = rebuilt
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._scorings: dict[tuple[int, int], Scoring] = {}
         numbers: dict[str, int] = {}
         self._number: dict[int, Ints] = {}
@@ -142,12 +145,22 @@ class Decisions:
     def __len__(self) -> int:
         return len(self.rebuilt)
 
-    def ask(self, asked: Asked, advance: Callable[[int], object] = lambda _: None) -> Said:
-        """What a policy would have done. Raises TrustError where a model cannot value an offer."""
+    def ask(
+        self,
+        asked: Asked,
+        advance: Callable[[int], object] = lambda _: None,
+        parts: Sequence[npt.NDArray[np.bool_]] = (),
+    ) -> Said:
+        """What a policy would have done; `parts` are bool[n] each, and may overlap.
+
+        Raises TrustError where a model cannot value an offer.
+        """
         n = len(self)
         chance = np.ones((n, self.slots))
         predicted, expected = np.zeros((n, self.slots)), np.zeros((n, self.slots))
         share, left = np.zeros(len(self.offers)), np.zeros(len(self.offers))
+        share_in, left_in = np.zeros((2, len(parts), len(self.offers)))
+        member = np.array(parts, bool).reshape(len(parts), n)
         for at, one in enumerate(self.rebuilt):
             scorer = asked.scorers[one.past.fold % len(asked.scorers)]
             record = one.past.record
@@ -155,11 +168,14 @@ class Decisions:
             number = self._number[id(one.release)][one.rows]
             scores = scores_of(one, self._scoring(scorer, one.release))
             left[number] += one.past.stands_for
+            among_parts = np.flatnonzero(member[:, at])[:, None]
+            left_in[among_parts, number] += one.past.stands_for
             for slot, draw in enumerate(one.draws):
                 odds = explores.distribution(scores[draw.pool]) / P
                 chance[at, slot] = odds[draw.drawn]
                 among = number[draw.pool]
                 share[among] += one.past.stands_for * odds
+                share_in[among_parts, among] += one.past.stands_for * odds
                 if self._means is not None:
                     fold, mean = self._means
                     told = mean[fold[at], slot * len(self.offers) + among]
@@ -169,14 +185,14 @@ class Decisions:
                 advance(500)
         advance(n % 500)
         if self._means is None:
-            return Said(Policy(chance), share, left)
-        return Said(Policy(chance, predicted, expected), share, left)
+            return Said(Policy(chance), share, left, share_in, left_in)
+        return Said(Policy(chance, predicted, expected), share, left, share_in, left_in)
 
     def _scoring(self, scorer: Scorer, release: Release) -> Scoring:
         key = (id(scorer), id(release))
         known = self._scorings.get(key)
         if known is None:
-            known = self._scorings[key] = scoring_of(scorer, release, self._vocabulary)
+            known = self._scorings[key] = scoring_of(scorer, release, self.vocabulary)
         return known
 
     def _expectations(self) -> tuple[Ints, Floats] | None:

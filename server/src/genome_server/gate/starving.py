@@ -1,0 +1,133 @@
+"""The check that nothing starves: no offer for everybody, no part of the decisions of much that it
+is shown. Free of I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from genome_server.gate.checks import Segment
+from genome_server.gate.rules import Check, State
+
+#: An offer that was shown at least so often, where it could be, and now less often than the second.
+SHOWN: Final = 0.01
+NEVER: Final = 0.001
+#: How often an offer must have been shown, in expectation, for its absence to mean something.
+LEAST_SHOWN: Final = 10.0
+#: A part of the decisions that loses at least so much of what it is shown today is starved.
+LOST: Final = 0.25
+LEAST_DECISIONS: Final = 50
+_NAMED: Final = 5
+_FLOOR: Final = "a floor (explorer squarecb) keeps each of them tried"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """An offer under both policies: its share of the decisions in which it could be shown, and how
+    many decisions these were."""
+
+    offer: str
+    before: float
+    after: float
+    decisions: float
+
+
+@dataclass(frozen=True)
+class Starved:
+    """A part of the decisions that is starved: of which offers, and their share of all that is
+    shown there under both policies."""
+
+    part: str
+    offers: tuple[str, ...]
+    before: float
+    after: float
+
+
+def starvation(
+    offers: Sequence[Offered],
+    decisions: int,
+    parts: Mapping[str, Sequence[Offered]],
+    gains: Sequence[Segment],
+) -> Check:
+    """Whether an offer that was shown would practically never be shown again, to anybody or in one
+    of the `parts`, of whose `gains` some are known.
+
+    A part may well do without offers that somebody else is shown; so it is starved only where they
+    are much of what it sees. One that is shown to gain by that has been served better, one that
+    seems to lose is a stop, and of any other it cannot be told.
+    """
+    out = _gone(offers)
+    starved = _starved(parts, {one.offer for one in out})
+    figures = {
+        "starved": [asdict(one) for one in out],
+        "offers": len(offers),
+        "starved_segments": [asdict(one) for one in starved],
+        "segments": len(parts),
+    }
+    if out:
+        out.sort(key=lambda one: -one.before * one.decisions)
+        named = ", ".join(f"{one.offer!r} ({one.before:.1%} before)" for one in out[:_NAMED])
+        more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
+        said = (
+            f"{len(out)} of {len(offers)} offers would practically never be shown again: "
+            f"{named}{more}; {_FLOOR}"
+        )
+        return Check("starvation", State.STOP, said, figures)
+    known = {one.name: one for one in gains}
+    lost = [one for one in starved if one.part in known and known[one.part].loses]
+    if lost:
+        return Check("starvation", State.STOP, f"{_parts_told(lost)}; {_FLOOR}", figures)
+    unknown = [one for one in starved if one.part not in known or not known[one.part].gains]
+    if unknown:
+        said = f"{_parts_told(unknown)}, and it is not shown to gain by that; {_FLOOR}"
+        return Check("starvation", State.CANNOT_TELL, said, figures)
+    if decisions < LEAST_DECISIONS:
+        said = f"{decisions:,} decisions with a choice are too few; needed are {LEAST_DECISIONS}"
+        return Check("starvation", State.CANNOT_TELL, said, figures)
+    said = f"each of {len(offers)} offers that was shown would be shown"
+    if parts:
+        said += f", and none of {len(parts)} segments would lack what it is shown today"
+    if starved:
+        said += f" but {len(starved)} that gain by it"
+    return Check("starvation", State.FINE, said, figures)
+
+
+def _gone(offers: Sequence[Offered]) -> list[Offered]:
+    """Those that were shown, and practically never would be again."""
+    return [
+        one
+        for one in offers
+        if one.before >= SHOWN and one.after < NEVER and one.before * one.decisions >= LEAST_SHOWN
+    ]
+
+
+def _starved(parts: Mapping[str, Sequence[Offered]], apart: Collection[str]) -> list[Starved]:
+    """The parts that lose much of what they are shown, the worst first; of the offers `apart` all
+    lose them."""
+    found = []
+    for name, offers in parts.items():
+        out = [one for one in _gone(offers) if one.offer not in apart]
+        out.sort(key=lambda one: -one.before * one.decisions)
+        before = sum(one.before * one.decisions for one in offers)
+        after = sum(one.after * one.decisions for one in offers)
+        lost = sum(one.before * one.decisions for one in out)
+        if out and lost >= LOST * before:
+            left = sum(one.after * one.decisions for one in out) / after
+            names = tuple(one.offer for one in out)
+            found.append(Starved(name, names, lost / before, left))
+    return sorted(found, key=lambda one: -one.before)
+
+
+def _parts_told(found: Sequence[Starved]) -> str:
+    told = []
+    for one in found[:_NAMED]:
+        named = ", ".join(map(repr, one.offers[:_NAMED]))
+        more = f" and {len(one.offers) - _NAMED} more" if len(one.offers) > _NAMED else ""
+        told.append(
+            f"segment {one.part!r}: offers {named}{more} are {one.before:.0%} of what is shown "
+            f"today, {one.after:.1%} under the candidate"
+        )
+    more = f"; and {len(found) - _NAMED} more segments" if len(found) > _NAMED else ""
+    return "; ".join(told) + more
