@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.engine.documents import InvalidDocument
 from edge_sdk.engine.policy import ONE, P, Scorer, SquareCB
 from edge_sdk.engine.scoring import open_scorer
 from genome_server.cli import cli
@@ -136,6 +137,19 @@ def test_customers_are_segments_by_what_is_known_of_them(tenant: Tenant) -> None
     )
     page = page_path(tenant.models_dir, found.model).read_text()
     assert "customers of age:young" in page
+
+
+def test_a_placement_says_whether_its_slots_influence_each_other(tenant: Tenant) -> None:
+    name = take(tenant, TRUTH)
+    assert verdict(tenant, name).pictures["decisions"]["judged_by_whole_slates"] == 0
+    with closing(tenant.open_store()) as store:
+        store.put_documents("placement", [("screen", {**SCREEN, "slot_effects": "joint"})])
+    counts = verdict(tenant, name).pictures["decisions"]
+    assert counts["judged_by_whole_slates"] == counts["come_out"], "it was asked anew"
+    plain = placement_spec(SCREEN)
+    assert placement_spec({**SCREEN, "slot_effects": "joint"}) == plain, "devices are not told"
+    with pytest.raises(InvalidDocument, match="slot_effects"):
+        placement_spec({**SCREEN, "slot_effects": "independent"})
 
 
 def test_one_that_is_too_large_is_stopped_by_the_limit_of_the_tenant(tenant: Tenant) -> None:

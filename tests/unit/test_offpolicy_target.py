@@ -20,6 +20,9 @@ from edge_sdk.outbox.frames import FrameKind
 from genome_edge.v1 import event_pb2
 from genome_server.learning.credit import CreditRules
 from genome_server.learning.survey import survey
+from genome_server.offpolicy.estimate import evaluate
+from genome_server.offpolicy.logged import Slate
+from genome_server.offpolicy.needs import NOTHING
 from genome_server.offpolicy.past import NO_GENOME, Past, PastCounts, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Rebuilt, rebuild
 from tests.unit._learning import VOCABULARY, Log, at, decision_id, who
@@ -204,6 +207,45 @@ def test_a_success_is_worth_what_its_offer_is() -> None:
         first, second = one.past.record.slots
         assert logged.reward[row, 0] == (worth[first.offer] if row % 2 == 0 else 0)
         assert logged.reward[row, 1] == worth[second.offer]
+
+
+def test_where_slots_influence_each_other_whole_slates_are_weighed() -> None:
+    release = town()
+    # The first slot succeeds where the last one holds "e": no order of reading explains that.
+    likes = [release.vocabulary.index(name) or 0 for name in ("x:1", "x:2")]
+    past = []
+    for number in range(900):
+        one = decided(release, number, genome=Genome(*likes))
+        success = (one.record.slots[-1].offer == "e", number % 3 == 0, False)
+        past.append(one._replace(success=success[: len(one.record.slots)]))
+    kept, _ = again(release, *past)
+    asked = Asked([Contrary(release.vocabulary)], {})
+    plain, joint = (
+        Decisions(kept, release.vocabulary, names) for names in ((), frozenset({"screen"}))
+    )
+    assert not plain.joint.any()
+    assert joint.joint.all()
+    policy = plain.ask(asked).policy
+    said = evaluate(joint.logged, joint.ask(asked).policy, needs=NOTHING).estimates
+    wanted = evaluate(plain.logged, policy, slate=Slate.JOINT, needs=NOTHING).estimates
+    cascade = evaluate(plain.logged, policy, needs=NOTHING).estimates
+    for by in ("ips", "snips"):
+        assert said[by].value == pytest.approx(wanted[by].value)
+        assert said[by].low == pytest.approx(wanted[by].low, rel=0.02)
+        assert abs(said[by].value - cascade[by].value) > 0.1 * wanted[by].value
+    # What it would show on devices of its own, and what then comes of it.
+    other = town()
+    other._make_scorer = lambda: Contrary(other.vocabulary)
+    worth = {one["id"]: one["value"] for one in OFFERS}
+    earned = []
+    for number in range(2_000):
+        slots = decided(other, number, genome=Genome(*likes)).record.slots
+        first, second = worth[slots[0].offer], worth[slots[1].offer]
+        earned.append(first * (slots[-1].offer == "e") + second / 3)
+    truth = float(np.mean(earned))
+    for by in ("ips", "snips", "dr"):
+        assert said[by].low <= truth <= said[by].high, by
+    assert not cascade["dr"].low <= truth <= cascade["dr"].high
 
 
 # Reading the log --------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ CREDIT: Final = "credit"
 PRODUCTS: Final = "products"
 GOAL: Final = "goal"
 MODE: Final = "mode"
+SLOT_EFFECTS: Final = "slot_effects"
 #: Modes in which nothing of what is chosen is shown to anybody: devices hold everybody out.
 SILENT: Final = ("apprentice", "log-only")
 
 _MODES: Final = {name: name for name in ("online", *SILENT)}
+_EFFECTS: Final = {name: name for name in ("cascade", "joint")}
 _EVERYBODY: Final = 1_000_000
 
 
@@ -34,11 +36,12 @@ def offer_spec(document: Mapping[str, Any], *, taken: bool = False) -> release_p
 
 
 def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:
-    """The placement that a document describes; its goal and how it credits purchases stay here, and
-    of its mode devices are told what it comes to: that everybody is held out. Raises
-    InvalidDocument.
+    """The placement that a document describes; its goal, how it credits purchases and how its slots
+    influence each other stay here, and of its mode devices are told what it comes to: that
+    everybody is held out. Raises InvalidDocument.
     """
-    spec = placement_from_document(_without(document, CREDIT, GOAL, MODE))
+    spec = placement_from_document(_without(document, CREDIT, GOAL, MODE, SLOT_EFFECTS))
+    read.one_of(document.get(SLOT_EFFECTS) or "cascade", SLOT_EFFECTS, _EFFECTS)
     mode = read.one_of(document.get(MODE) or "online", MODE, _MODES)
     if mode != "online":
         if spec.holdout_ppm:
@@ -55,6 +58,12 @@ def goals_of(placements: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, f
         for name, document in placements
         if document.get(GOAL)
     }
+
+
+def joint_placements(placements: Iterable[tuple[str, Mapping[str, Any]]]) -> frozenset[str]:
+    """The placements in which an offer's success may depend on all offers beside it; elsewhere it
+    depends on its own and those before it."""
+    return frozenset(name for name, document in placements if document.get(SLOT_EFFECTS) == "joint")
 
 
 def _without(document: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:

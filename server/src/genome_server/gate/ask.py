@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genome_edge.v1 import release_pb2
+from genome_server.documents import joint_placements
 from genome_server.errors import Refused
 from genome_server.gate.kept import Said, keep, keep_despite, limits, page_path, state_of, verdicts
 from genome_server.gate.page import page_of
@@ -95,7 +96,8 @@ def verdict_on(
     """What the gate says of a model: what it said lately (unless `anew`), or now; kept with its
     page unless with `dry_run`."""
     allowed, against = limits(store), in_force(store, channel)
-    state = state_of(model.id, against.model if against else "", placements, allowed)
+    joint = joint_placements(store.documents("placement"))
+    state = state_of(model.id, against.model if against else "", placements, joint, allowed)
     end = 0
     if tenant.log_path.exists():
         with LogReader(tenant.log_path) as log:

@@ -13,6 +13,7 @@ from edge_sdk.engine.release import Release
 from edge_sdk.engine.scoring import open_scorer
 from edge_sdk.errors import EdgeError
 from genome_edge.v1 import release_pb2
+from genome_server.documents import joint_placements
 from genome_server.errors import Refused
 from genome_server.gate import checks
 from genome_server.gate.parts import parts_of
@@ -126,8 +127,9 @@ def _weighed(
     if not rebuilt or len(rebuilt) < _COMES_OUT * choices:
         said = _told(counts)
         return _unweighed(said, counts), {"decisions": counts}
-    decisions = Decisions(rebuilt, vocabulary)
+    decisions = Decisions(rebuilt, vocabulary, joint_placements(store.documents("placement")))
     content = part_content(tenant, next(p for p in against.manifest.parts if p.name == "model"))
+    counts["judged_by_whole_slates"] = int(decisions.joint.sum())
     parts = parts_of(decisions)
     rows = list(parts.values())
     with progress("Asking both models", 2 * len(rebuilt)) as advance:

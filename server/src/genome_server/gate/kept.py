@@ -72,11 +72,16 @@ def set_limits(store: Store, chosen: Limits) -> None:
 
 
 def state_of(
-    model: str, against: str, placements: Iterable[release_pb2.PlacementSpec], chosen: Limits
+    model: str,
+    against: str,
+    placements: Iterable[release_pb2.PlacementSpec],
+    joint: Iterable[str],
+    chosen: Limits,
 ) -> str:
-    """A name for all that a verdict depends on but the log."""
+    """A name for all that a verdict depends on but the log; `joint` are the placements in which all
+    slots influence each other."""
     parts = [one.SerializeToString(deterministic=True).hex() for one in placements]
-    text = json.dumps([model, against, sorted(parts), asdict(chosen)])
+    text = json.dumps([model, against, sorted(parts), sorted(joint), asdict(chosen)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -167,6 +167,11 @@ def gained(decisions: Decisions, found: Beside) -> list[dict[str, Any]]:
     ours = _earned(logged, _of(found.candidate.policy, rows))
     theirs = _earned(logged, _of(found.in_force.policy, rows))
     shown = decisions.shown[rows]
+    # Where slots are judged together, what they earned is as much one offer's as another's.
+    joint, filled = decisions.joint[rows][:, None], shown >= 0
+    gain = ours - theirs
+    evenly = gain.sum(axis=1, keepdims=True) / filled.sum(axis=1, keepdims=True)
+    gain = np.where(joint, np.where(filled, evenly, 0.0), gain)
     times = float(decisions.logged.stands_for.sum())
     parts = []
     for at, name in enumerate(decisions.offers):
@@ -176,7 +181,7 @@ def gained(decisions: Decisions, found: Beside) -> list[dict[str, Any]]:
             parts.append(
                 {
                     "offer": name,
-                    "gain": float((ours - theirs)[mine].sum()),
+                    "gain": float(gain[mine].sum()),
                     "before": float(before),
                     "after": float(after),
                 }

@@ -296,6 +296,14 @@ PLACEMENTS: Final = kind_of(
             "last-shown",
             enum=["none", "last-shown"],
         ),
+        "slot_effects": field(
+            "string",
+            "What a slot's success may depend on, for estimates of what another policy would have "
+            "earned: `cascade` (if left out) its own offer and those before it, `joint` all offers "
+            "of the decision. Devices are not told.",
+            "cascade",
+            enum=["cascade", "joint"],
+        ),
         "sizes": list_("Sizes that fit; left out: any.", WORD, "300x250"),
         "holdout": number(
             "Share of customers (of decisions for nobody) who are shown nothing of what is chosen "

@@ -22,7 +22,7 @@ campaign left less room than there were slots (its chance does not come out, and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -106,9 +106,17 @@ class Decisions:
 
     `offers` are the ids of all that could be shown, by number; `logged` as in `logged.Logged`, with
     the reward of a success being what the offer was worth.
+
+    In a placement of `joint` all slots' rewards stand in the last slot: what a cascade weighs by
+    the chances up to there is weighed by those of the whole slate, whatever the order of effects.
     """
 
-    def __init__(self, rebuilt: Sequence[Rebuilt], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        rebuilt: Sequence[Rebuilt],
+        vocabulary: Vocabulary,
+        joint: Collection[str] = (),
+    ) -> None:
         if not rebuilt:
             raise ValueError("there is no decision")
         self.rebuilt = rebuilt
@@ -137,6 +145,10 @@ class Decisions:
                 chance[at, slot] = record.propensity
                 if one.past.success[slot]:
                     reward[at, slot] = one.release.catalogue.worth[row] / ONE
+        self.joint = np.array([one.past.record.placement in joint for one in rebuilt], bool)
+        last = np.array([len(one.draws) - 1 for one in rebuilt])
+        whole = np.where(np.arange(self.slots) == last[:, None], reward.sum(axis=1)[:, None], 0.0)
+        reward = np.where(self.joint[:, None], whole, reward)
         person = np.array([one.past.person for one in rebuilt], np.int64)
         stands_for = np.array([one.past.stands_for for one in rebuilt], np.float64)
         self.logged = Logged(reward, chance, person, stands_for)
