@@ -27,6 +27,7 @@ from edge_sdk.errors import FormatError, UsageError
 from edge_sdk.sync.trust import Refusal
 from edge_sdk.testing import FakeEdge
 from genome_edge.v1 import event_pb2, release_pb2
+from tests.unit.test_compiled import frozen
 from tests.unit.test_engine import shown
 from tests.unit.test_policy import VECTORS
 from tests.unit.test_release import refused
@@ -245,6 +246,22 @@ def test_a_fake_edge_has_arms_and_what_follows_names_them() -> None:
     assert {one.decision: one.placement for one in edge.reports} == drawn
     records = [one.decision for one in edge.events if one.HasField("decision")]
     assert {one.experiment for one in records} == {"p"}
+
+
+def test_a_compiled_release_has_the_same_arms() -> None:
+    offers: list[dict[str, Any]] = [
+        {"id": "a", "placements": ["p"]},
+        {"id": "b", "placements": ["bold"]},
+    ]
+    release = market(offers, bold={"slots": 2})
+    again = frozen(release, {"model": b""})
+    for one in PEOPLE[:60]:
+        found = [
+            decide(made, ANYWHERE, "p", 2, subject=one, seed=1)[0] for made in (release, again)
+        ]
+        names = [sorted(filter(None, shown(decision))) for decision in found]
+        assert found[0].placement == found[1].placement
+        assert names[0] == names[1] == (["a", "b"][: 1 + (found[0].placement == "bold")])
 
 
 # -- what cannot be
