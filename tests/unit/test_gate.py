@@ -20,7 +20,6 @@ from genome_server.documents import placement_spec
 from genome_server.errors import Refused
 from genome_server.gate import ask as asking
 from genome_server.gate import kept, run, twins
-from genome_server.gate.heard import releases_of
 from genome_server.gate.kept import limits, page_path, verdicts
 from genome_server.gate.rules import Limits, Outcome, Verdict
 from genome_server.gate.weigh import Beside, weigh
@@ -32,6 +31,7 @@ from genome_server.learning.towers import Towers, random_towers
 from genome_server.learning.train import Settings
 from genome_server.log import LogReader
 from genome_server.models.shelf import load_model, roll_back_model
+from genome_server.offpolicy.again import releases_of
 from genome_server.offpolicy.past import fold_number, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Said, rebuild, scores_of, scoring_of
 from genome_server.releases.publish import publish

@@ -15,9 +15,18 @@ from genome_server.errors import UsageError
 
 if TYPE_CHECKING:
     from genome_server.models.compare import Compared
+    from genome_server.models.earned import Earned
     from genome_server.models.paired import Figure
     from genome_server.models.shelf import Model
+    from genome_server.offpolicy.estimate import Estimate
 
+_OVERLAP = (
+    ("effective decisions", "effective_decisions", ",.0f"),
+    ("effective persons", "effective_persons", ",.0f"),
+    ("effective answers", "effective_answers", ",.0f"),
+    ("largest weight", "largest_weight", ".1f"),
+    ("mean weight", "mean_weight", ".3f"),
+)
 _SPOKEN = {"auc": "AUC", "log_loss": "log loss", "calibration_error": "calibration error"}
 
 
@@ -31,10 +40,16 @@ def command(console: Console, one: str, other: str) -> None:
     Taken are examples newer than anything that either has learned from. Where those are too few
     all are taken, and it is said whom that flatters. The interval (95 %) is that of B less A,
     drawn by person.
+
+    Then the decisions of the log are done again: what would each have earned (IPS, SNIPS, DM, DR)?
+    Where the log says too little of one, it says of what there is too little, and no number.
     """
+    from genome_server.documents import placement_spec
     from genome_server.models.compare import compare_models
-    from genome_server.models.own_examples import read_examples
+    from genome_server.models.earned import earned
+    from genome_server.models.own_examples import read_decisions_too
     from genome_server.models.shelf import find_model, load_model
+    from genome_server.offpolicy.again import done_again, explorers_of
 
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
@@ -43,14 +58,28 @@ def command(console: Console, one: str, other: str) -> None:
             raise UsageError(f"both are model {names[0]}; name two models")
         a, b = (load_model(tenant.models_dir, name) for name in names)
         with console.progress("Reading the log") as advance:
-            examples, _ = read_examples(tenant, store, time.time_ns() // 1_000_000, advance)
+            now_ms = time.time_ns() // 1_000_000
+            examples, past, counts = read_decisions_too(tenant, store, now_ms, advance)
+        vocabulary = store.vocabulary()
         with console.progress("Comparing") as advance:
-            found = compare_models(a, b, examples, store.vocabulary(), advance)
+            found = compare_models(a, b, examples, vocabulary, advance)
+        with console.progress("Doing decisions again", len(past)) as advance:
+            again = done_again(tenant, store, past, counts, advance)
+        explorers = explorers_of(placement_spec(one) for _, one in store.documents("placement"))
+        with console.progress("Asking both models") as advance:
+            told = earned(a, b, again, explorers, vocabulary, advance)
     data = {
         "models": [{"id": each.id, "report": each.report} for each in (a, b)],
         **found.to_json(),
+        "off_policy": told.to_json(),
     }
-    console.result(data, lambda: _print(console, a, b, found))
+
+    def render() -> None:
+        _print(console, a, b, found)
+        console.print()
+        _print_earned(console, a, b, told)
+
+    console.result(data, render)
 
 
 def _print(console: Console, a: Model, b: Model, found: Compared) -> None:
@@ -75,6 +104,38 @@ def _print(console: Console, a: Model, b: Model, found: Compared) -> None:
     console.table(("", a.id, b.id, "difference (95 %)"), rows)
     for note in found.notes:
         console.print(f"Note: {note}.")
+
+
+def _print_earned(console: Console, a: Model, b: Model, told: Earned) -> None:
+    if told.a is None or told.b is None or told.difference is None:
+        console.print(f"Nothing is known of what they would have earned: {told.why_not}.")
+        return
+    newer = f" after {when(told.since_ms)}" if told.since_ms else ""
+    console.print(
+        f"What each would have earned by decision, on {told.decisions:,} decisions of "
+        f"{told.persons:,} persons{newer} (off-policy, 95 %):"
+    )
+    rows: list[tuple[str, ...]] = []
+    for name in ("ips", "snips", "dm", "dr"):
+        alone = [_estimate(one.estimates.get(name), ".4f") for one in (told.a, told.b)]
+        apart = _estimate(told.difference.estimates.get(name), "+.4f")
+        rows.append((name.upper(), *alone, apart))
+    overlaps = [one.overlaps[0] for one in (told.a, told.b)]
+    for spoken, field, form in _OVERLAP:
+        rows.append((spoken, *(format(getattr(one, field), form) for one in overlaps), ""))
+    console.table(("", a.id, b.id, "difference"), rows)
+    for whose, one in ((f"model {a.id}", told.a), (f"model {b.id}", told.b)):
+        if one.lacks:
+            lacks = "; ".join(map(str, one.lacks))
+            console.print(f"Nothing is concluded of {whose}: {lacks}.")
+    for name in told.flattered:
+        console.print(f"Note: model {name} may have learned from some of these decisions.")
+
+
+def _estimate(one: Estimate | None, form: str) -> str:
+    if one is None:
+        return "–"
+    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
 def _rows(who: str, figures: Mapping[str, Figure]) -> list[tuple[Any, ...]]:

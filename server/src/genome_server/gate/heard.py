@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from edge_sdk.dna.markers import Vocabulary
-from edge_sdk.engine.policy import Explorer, explorer
-from edge_sdk.engine.release import Release
 from edge_sdk.engine.scoring import open_scorer
-from edge_sdk.errors import EdgeError
 from genome_edge.v1 import release_pb2
-from genome_server.documents import joint_placements
-from genome_server.errors import Refused
 from genome_server.gate import checks
 from genome_server.gate.parts import parts_of
 from genome_server.gate.rules import Check, Limits, State
@@ -31,14 +25,11 @@ from genome_server.learning.job import Progress, sources_of
 from genome_server.learning.survey import Sources, Survey, survey
 from genome_server.log.reader import LogReader
 from genome_server.models.shelf import Model, report_of
+from genome_server.offpolicy.again import done_again, explorers_of
 from genome_server.offpolicy.past import Past, PastCounts, read_past
-from genome_server.offpolicy.target import Asked, Decisions, Rebuilt, Said, rebuild
-from genome_server.releases.publish import manifest_of, part_content
+from genome_server.offpolicy.target import Asked, Decisions, Said
+from genome_server.releases.publish import part_content
 from genome_server.store.protocol import Store
-
-#: So many of the decisions that had a choice must come out again, or none of them is believed.
-_COMES_OUT: Final = 0.5
-_NO_CHOICE: Final = "it had no choice"
 
 
 @dataclass(frozen=True)
@@ -121,23 +112,19 @@ def _weighed(
 ) -> tuple[list[Check], dict[str, Any]]:
     """What the decisions of the log say of it beside the model in force."""
     with progress("Doing decisions again", len(heard.past)) as advance:
-        rebuilt, why = rebuild(heard.past, releases_of(tenant, store), vocabulary, advance)
-    counts = _counted(heard, rebuilt, why)
-    choices = len(heard.past) - why[_NO_CHOICE]
-    if not rebuilt or len(rebuilt) < _COMES_OUT * choices:
-        said = _told(counts)
-        return _unweighed(said, counts), {"decisions": counts}
-    decisions = Decisions(rebuilt, vocabulary, joint_placements(store.documents("placement")))
+        again = done_again(tenant, store, heard.past, heard.counts, advance)
+    decisions, counts = again.decisions, dict(again.counts)
+    if decisions is None:
+        return _unweighed(again.why_not, counts), {"decisions": counts}
     content = part_content(tenant, next(p for p in against.manifest.parts if p.name == "model"))
-    counts["judged_by_whole_slates"] = int(decisions.joint.sum())
     parts = parts_of(decisions)
     rows = list(parts.values())
-    with progress("Asking both models", 2 * len(rebuilt)) as advance:
+    with progress("Asking both models", 2 * len(decisions)) as advance:
         ours = decisions.ask(
-            Asked([open_scorer(model.content, vocabulary)], _explorers(placements)), advance, rows
+            Asked([open_scorer(model.content, vocabulary)], explorers_of(placements)), advance, rows
         )
         theirs = decisions.ask(
-            Asked([open_scorer(content, vocabulary)], _explorers(_published(tenant, against))),
+            Asked([open_scorer(content, vocabulary)], explorers_of(_published(tenant, against))),
             advance,
             rows,
         )
@@ -162,7 +149,7 @@ def _weighed(
     found = [
         starvation(
             offered(decisions, ours, theirs),
-            len(rebuilt),
+            len(decisions),
             offered_in(decisions, ours, theirs, parts),
             gains,
         ),
@@ -198,65 +185,11 @@ def _twins(
             twins = train_twins(
                 heard.sources, heard.survey, vocabulary, settings, now_ms=now_ms, then=then
             )
-        return None if twins is None else decisions.ask(Asked(twins, _explorers(placements)))
+        return None if twins is None else decisions.ask(Asked(twins, explorers_of(placements)))
 
     return make
-
-
-def releases_of(tenant: Tenant, store: Store) -> Callable[[int], Release | None]:
-    """Releases by version, each loaded once; None where one is gone or cannot be read."""
-    known: dict[int, Release | None] = {}
-    alike: dict[tuple[bytes, ...], Release] = {}
-
-    def load(version: int) -> Release | None:
-        row = store.release(version)
-        if row is None:
-            return None
-        manifest = manifest_of(row)
-        parts = [part for part in manifest.parts if not part.asset]
-        key = tuple(part.sha256 for part in parts if part.name != "golden")
-        if key not in alike:
-            try:
-                contents = {part.name: part_content(tenant, part) for part in parts}
-                alike[key] = Release.from_parts(manifest, contents)
-            except (Refused, EdgeError):
-                return None
-        return alike[key]
-
-    def release_of(version: int) -> Release | None:
-        if version not in known:
-            known[version] = load(version)
-        return known[version]
-
-    return release_of
 
 
 def _published(tenant: Tenant, release: InForce) -> Sequence[release_pb2.PlacementSpec]:
     part = next(one for one in release.manifest.parts if one.name == "placements")
     return release_pb2.PlacementList.FromString(part_content(tenant, part)).placements
-
-
-def _explorers(placements: Sequence[release_pb2.PlacementSpec]) -> dict[str, Explorer]:
-    return {one.id: explorer(one.explorer, one.gamma, one.floor) for one in placements}
-
-
-def _counted(heard: _Log, rebuilt: Sequence[Rebuilt], why: Counter[str]) -> dict[str, Any]:
-    return {
-        "in_the_log": heard.counts.decisions,
-        "left_out": dict(heard.counts.left_out),
-        "asked_about": len(heard.past),
-        "come_out": len(rebuilt),
-        "do_not_come_out": dict(why),
-    }
-
-
-def _told(counts: Mapping[str, Any]) -> str:
-    """Why decisions cannot be gone by, in a sentence."""
-    reasons = {**counts["left_out"], **counts["do_not_come_out"]}
-    said = ", ".join(f"{number:,}: {why}" for why, number in sorted(
-        reasons.items(), key=lambda pair: -pair[1]))  # fmt: skip
-    told = f" ({said})" if said else ""
-    return (
-        f"of {counts['in_the_log']:,} decisions in the log {counts['come_out']:,} can be done again"
-        f"{told}"
-    )

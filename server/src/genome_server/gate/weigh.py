@@ -95,7 +95,7 @@ def _weighed(
     decisions: Decisions, candidate: Said, in_force: Said, rows: Rows, where: str, limits: Limits
 ) -> Beside:
     logged = decisions.logged.rows(rows)
-    ours, theirs = _of(candidate.policy, rows), _of(in_force.policy, rows)
+    ours, theirs = candidate.policy.rows(rows), in_force.policy.rows(rows)
     answer = compare(logged, ours, theirs, confidence=limits.confidence)
     value = evaluate(logged, theirs, needs=NOTHING).estimates
     by = "dr" if "dr" in value else "snips"
@@ -106,12 +106,6 @@ def _weighed(
 
 def _marked(found: Beside, *, flattered: bool, harder: bool) -> Beside:
     return replace(found, weighed=replace(found.weighed, flattered=flattered, harder=harder))
-
-
-def _of(policy: Policy, rows: Rows) -> Policy:
-    if policy.predicted is None or policy.expected is None:
-        return Policy(policy.chance[rows])
-    return Policy(policy.chance[rows], policy.predicted[rows], policy.expected[rows])
 
 
 def offered(decisions: Decisions, candidate: Said, in_force: Said) -> list[Offered]:
@@ -148,8 +142,8 @@ def segments(decisions: Decisions, found: Beside, parts: Parts, limits: Limits) 
     for name, rows in weighed.items():
         answer = compare(
             decisions.logged.rows(rows),
-            _of(found.candidate.policy, rows),
-            _of(found.in_force.policy, rows),
+            found.candidate.policy.rows(rows),
+            found.in_force.policy.rows(rows),
             confidence=sure,
         )
         gain = answer.estimates.get("dr") or answer.estimates.get("snips")
@@ -164,8 +158,8 @@ def gained(decisions: Decisions, found: Beside) -> list[dict[str, Any]]:
     share of what is shown before and after. The parts add up to the whole difference."""
     rows = found.rows
     logged = decisions.logged.rows(rows)
-    ours = _earned(logged, _of(found.candidate.policy, rows))
-    theirs = _earned(logged, _of(found.in_force.policy, rows))
+    ours = _earned(logged, found.candidate.policy.rows(rows))
+    theirs = _earned(logged, found.in_force.policy.rows(rows))
     shown = decisions.shown[rows]
     # Where slots are judged together, what they earned is as much one offer's as another's.
     joint, filled = decisions.joint[rows][:, None], shown >= 0

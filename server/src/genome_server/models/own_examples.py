@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from genome_server.home import Tenant
 from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.examples import Examples
 from genome_server.learning.job import sources_of
-from genome_server.learning.survey import survey
+from genome_server.learning.survey import Sources, Survey, survey
 from genome_server.log.reader import LogReader
+from genome_server.offpolicy.past import Past, PastCounts, read_past
 from genome_server.store.protocol import Store
 
 
@@ -30,13 +32,35 @@ def read_examples(
 
     Raises Refused where nothing has happened, or genomes were never built.
     """
+    with _surveyed(tenant, store, advance, readings=2) as (sources, found):
+        return load_examples(sources, found, store.vocabulary(), now_ms=now_ms, on_events=advance)
+
+
+def read_decisions_too(
+    tenant: Tenant, store: Store, now_ms: int, advance: Callable[..., Any]
+) -> tuple[Examples, list[Past], PastCounts]:
+    """Return the examples as `read_examples` does, and the decisions that can be asked about.
+
+    `advance` moves a bar over four readings.
+    """
+    vocabulary = store.vocabulary()
+    with _surveyed(tenant, store, advance, readings=4) as (sources, found):
+        examples, _ = load_examples(sources, found, vocabulary, now_ms=now_ms, on_events=advance)
+        past, counts = read_past(sources, found, vocabulary, now_ms=now_ms, on_events=advance)
+    return examples, past, counts
+
+
+@contextmanager
+def _surveyed(
+    tenant: Tenant, store: Store, advance: Callable[..., Any], *, readings: int
+) -> Iterator[tuple[Sources, Survey]]:
+    """The log of a tenant, read for the first time of so many."""
     if not tenant.log_path.exists():
         raise Refused("nothing has happened yet; run: genome-server import interactions FILE")
     with LogReader(tenant.log_path) as log:
         sources = sources_of(store, log)
-        advance(0, total=2 * log.end())
-        found = survey(sources, advance)
-        return load_examples(sources, found, store.vocabulary(), now_ms=now_ms, on_events=advance)
+        advance(0, total=readings * log.end())
+        yield sources, survey(sources, advance)
 
 
 def write_examples(folder: Path, store: Store, examples: Examples) -> dict[str, int]:

@@ -101,6 +101,12 @@ class Policy:
                     raise ValueError("a model gives one value for each slot")
                 _finite("a model's values", values)
 
+    def rows(self, kept: npt.NDArray[np.bool_]) -> Policy:
+        """What it would have done in some of the decisions, bool[n]."""
+        if self.predicted is None or self.expected is None:
+            return Policy(self.chance[kept])
+        return Policy(self.chance[kept], self.predicted[kept], self.expected[kept])
+
 
 def weights(logged: Logged, policy: Policy, slate: Slate) -> tuple[Floats, Floats]:
     """The weights of the rewards and those of what a model expects, float64[n, K] each.

@@ -53,6 +53,8 @@ from genome_server.offpolicy.past import Past
 SCORE_TOLERANCE: Final = 1e-4
 #: And a chance, as a share of itself.
 CHANCE_TOLERANCE: Final = 0.01
+#: Why a decision is not asked about that could not have been another.
+NO_CHOICE: Final = "it had no choice"
 
 Features = tuple[tuple[Indices, Weights], ...]
 
@@ -289,7 +291,7 @@ def _rebuilt(past: Past, release: Release | None, vocabulary: Vocabulary) -> Reb
     if draws is None:
         return "it shows what was not to choose from"
     if all(len(draw.pool) == 1 for draw in draws):
-        return "it had no choice"
+        return NO_CHOICE
     genome = (past.genome,) if record.genome_used else ()
     one = Rebuilt(past, release, rows, (*genome, _moment(record, vocabulary)), draws)
     scores = scores_of(one, scoring)
