@@ -24,7 +24,7 @@ from genome_server.learning.towers import random_towers
 from genome_server.log import Committer
 from genome_server.models.shelf import current_model, keep_model, promote_model, promotions
 from genome_server.releases.manage import promote, rollback
-from genome_server.releases.publish import publish
+from genome_server.releases.publish import manifest_of, publish
 from genome_server.services import live
 from genome_server.store.protocol import CustomerRow, DeviceRow, ReleaseRow
 from tests.serving import AGREED, offer, serving, until
@@ -373,6 +373,35 @@ def test_what_a_release_does_not_have_is_left_out_and_said(tmp_path: Path) -> No
     assert f"{many:,} decisions name offers" in shell.call("releases", "canary").output
     town.decide(20, 0.05, 0.5, NOW + 70_000)  # the others count all the same
     assert [one.state for one in tick(town.tenant, NOW + 2 * FIRST_LOOK_MS)] == ["rolled back"]
+
+
+def test_where_the_offers_of_a_release_are_gone_it_is_said(town: Town) -> None:
+    town.decide(20, 0.05, 0.5, NOW + 60_000)
+    parts = manifest_of(town.second).parts
+    [digest] = [part.sha256.hex() for part in parts if part.name == "offers"]
+    (town.tenant.parts_dir / digest).unlink()
+    [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    assert "decisions name offers that their releases do not have" in said.looks[-1].why
+
+
+def test_a_decision_earns_what_all_its_slots_earn(tmp_path: Path) -> None:
+    town = Town(tmp_path, taxi=2, spa=4)
+    slots = [event_pb2.SlotRecord(offer=name, reason="CHOSEN") for name in ("taxi", "spa")]
+    for number, device in enumerate(DEVICES):
+        made = number.to_bytes(16)
+        version = 2 if town.second.covers(device) else 1
+        record = event_pb2.DecisionRecord(decision_id=made, release_version=version, slots=slots)
+        events = [(device, NOBODY, FrameKind.DECISION, NOW + 1, event_pb2.Event(decision=record))]
+        for slot in (0, 1, 1, 2):  # said twice, and of a slot that is not there
+            said = event_pb2.Event(
+                outcome=event_pb2.Outcome(decision_id=made, slot=slot, kind="buy")
+            )
+            events.append(("till", NOBODY, FrameKind.OUTCOME, NOW + 2, said))
+        town.log(*events)
+    [done] = tick(town.tenant, NOW + FIRST_LOOK_MS)
+    for side in ("canary", "others"):
+        found = done.looks[-1].figures[side]
+        assert (found["successes"], found["value_by_decision"]) == (found["devices"], 6.0)
 
 
 def test_a_decision_counts_for_those_that_a_device_could_not_keep(town: Town) -> None:
