@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,43 @@ class Handout:
             success=np.array(rows["success"], np.bool_),
             person=np.array(rows["person"], np.int64),
         )
+
+
+def probes(handout: Handout, number: int = 24) -> Handout:
+    """Questions to write down with their answers: random markers about real offers.
+
+    No real query is among them, because what is written beside a file goes wherever the file goes.
+    """
+    rng = np.random.default_rng(0)
+    queries = []
+    for row in range(number):
+        markers = rng.choice(handout.size, min(row, handout.size), replace=False)
+        queries.append((markers.astype(np.int64), rng.exponential(1, len(markers)).astype("f")))
+    offers = [handout.offers[row] for row in rng.integers(0, len(handout.offers), number)]
+    nobody = np.zeros(number, np.int64)
+    return replace(
+        handout, queries=queries, offers=offers, success=nobody.astype(bool), person=nobody
+    )
+
+
+def write(out: str, content: bytes, asked: Handout, values: npt.ArrayLike) -> None:
+    """Write the file, and beside it golden vectors: what the library says to each of `asked`.
+
+    `genome-server models check` and `import` hold the file to them.
+    """
+    Path(out).write_bytes(content)
+    vectors = [
+        {"query": _bag(query), "offers": [_bag(offer)], "values": [float(value)]}
+        for query, offer, value in zip(
+            asked.queries, asked.offers, np.asarray(values, np.float64), strict=True
+        )
+    ]
+    Path(f"{out}.golden.json").write_text(json.dumps({"vectors": vectors}), "utf-8")
+    print(f"{len(content):,} bytes in {out}; next: genome-server models import {out}")
+
+
+def _bag(bag: tuple[Indices, Floats]) -> dict[str, Any]:
+    return {"index": bag[0].tolist(), "weight": bag[1].tolist()}
 
 
 def frequent(bags: Bags, size: int, most: int) -> Indices:

@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from examples.models.contract import Floats, Graph, Handout, Indices, columns, frequent
+from examples.models.contract import (
+    Floats,
+    Graph,
+    Handout,
+    Indices,
+    columns,
+    frequent,
+    probes,
+    write,
+)
 
 QUERY_COLUMNS = 64
 OFFER_COLUMNS = 32
@@ -126,8 +135,8 @@ def main(folder: str, out: str) -> None:
     handout = Handout.read(Path(folder))
     booster, asked, offered = fit(handout)
     content = export(booster, handout, asked, offered)
-    Path(out).write_bytes(content)
-    print(f"{len(content):,} bytes in {out}; next: genome-server models import {out}")
+    questions = probes(handout)
+    write(out, content, questions, booster.predict(features(questions, asked, offered)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from examples.models.contract import Bags, Graph, Handout
+from examples.models.contract import Bags, Graph, Handout, probes, write
 
 WIDTH = 32
 DIMENSION = 8
@@ -125,9 +125,9 @@ def export(state: State, handout: Handout) -> bytes:
 def main(folder: str, out: str) -> None:
     """Fit and write."""
     handout = Handout.read(Path(folder))
-    content = export(fit(handout), handout)
-    Path(out).write_bytes(content)
-    print(f"{len(content):,} bytes in {out}; next: genome-server models import {out}")
+    state, questions = fit(handout), probes(handout)
+    told = predict(state, questions.queries, questions.offers)
+    write(out, export(state, handout), questions, told)
 
 
 if __name__ == "__main__":

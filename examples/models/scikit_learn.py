@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from examples.models.contract import Floats, Graph, Handout, Indices, columns, frequent
+from examples.models.contract import (
+    Floats,
+    Graph,
+    Handout,
+    Indices,
+    columns,
+    frequent,
+    probes,
+    write,
+)
 
 QUERY_COLUMNS = 48
 OFFER_COLUMNS = 24
@@ -70,8 +79,9 @@ def main(folder: str, out: str) -> None:
     handout = Handout.read(Path(folder))
     model, asked, offered = fit(handout)
     content = export(model, handout, asked, offered)
-    Path(out).write_bytes(content)
-    print(f"{len(content):,} bytes in {out}; next: genome-server models import {out}")
+    questions = probes(handout)
+    told = model.predict_proba(features(questions, asked, offered))[:, 1]
+    write(out, content, questions, told)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine import scoring
+from edge_sdk.sync.worker import TIMEOUT_S
 from genome_server.learning.export import ModelFacts, tower_model, untrained_model
 from genome_server.learning.towers import Floats, Indices, Shape, random_towers
 from genome_server.models import check, check_contract, trial
@@ -39,9 +40,12 @@ def check_model(
 
 
 def check_apart(
-    content: bytes, words: Vocabulary, samples: Samples | None = None, **more: float
+    content: bytes,
+    words: Vocabulary,
+    samples: Samples | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Checked:
-    return trial.check_apart(content, words, samples, PATIENT, **more)
+    return trial.check_apart(content, words, samples, PATIENT, timeout_s=timeout_s)
 
 
 FACTS = {
@@ -410,3 +414,70 @@ def test_a_model_that_ends_its_process_is_told() -> None:
     assert {"fails", "ends-the-process"} & set(names(checked))
     late = check_apart(made(), WORDS, timeout_s=0.01)
     assert "not done within 0.01 s" in late.findings[0].cause
+
+
+def sums(indices: list[int], offer: list[int]) -> float:
+    """What the model of sums says, by hand."""
+    table = np.linspace(-0.05, 0.05, KNOWN)
+    return float(1 / (1 + np.exp(-table[indices].sum() * table[offer].sum())))
+
+
+def golden(off: float = 0.0, known: int = KNOWN) -> str:
+    """Three questions of the model of sums, with answers that are off by so much."""
+    vectors = []
+    for query, offers in (([], [[1]]), ([0, 1], [[0, 2, 3], [], [39]]), ([known - 1], [[38]])):
+        bags = [{"index": one, "weight": [1.0] * len(one)} for one in (query, *offers)]
+        values = [sums(query, one) + off for one in offers]
+        vectors.append({"query": bags[0], "offers": bags[1:], "values": values})
+    return json.dumps({"vectors": vectors})
+
+
+def test_golden_vectors_are_played_wherever_they_are() -> None:
+    inside = made(facts={"golden_vectors": golden()})
+    assert (names(check_model(inside, WORDS)), check_model(inside, WORDS).golden) == ([], 3)
+    wrong = check_model(made(facts={"golden_vectors": golden(1.1e-5)}), WORDS)
+    assert names(wrong) == ["golden"]
+    assert "3 of 3 golden vectors in its metadata_props are off" in wrong.findings[0].cause
+    assert names(check_model(made(facts={"golden_vectors": golden(0.9e-5)}), WORDS)) == []
+    # Beside the file, here and in a process of its own; and both.
+    for beside, told in ((golden(), []), (golden(0.1), ["golden"])):
+        here = check.check_model(inside, WORDS, None, PATIENT, beside=beside)
+        apart = trial.check_apart(inside, WORDS, None, PATIENT, beside=beside)
+        assert names(here) == names(apart) == told
+        assert here.golden == apart.golden == 6
+    # A model that gives no answers is not asked for these; that has been told.
+    broken = made("root = Sqrt(logit)", "value = Sigmoid(root)", facts={"golden_vectors": golden()})
+    assert names(check_model(broken, WORDS)) == ["not-a-number"]
+
+
+BAG: dict[str, Any] = {"index": [1], "weight": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("{", "Expecting"),
+        ("[" * 100_000, "nested too deeply"),
+        ("{}", "no list of vectors"),
+        ('{"vectors": []}', "no list of vectors"),
+        ('{"vectors": [3]}', "vector 0 is no object"),
+        ({"offers": []}, "no lists of offers and values"),
+        ({"values": [0.5, 0.5]}, "1 offers and 2 values"),
+        ({"values": ["0.5"]}, "'0.5' is no number"),
+        ({"values": [float("nan")]}, "nan is no number"),
+        ({"values": [10**400]}, "is no number"),
+        ({"query": {"index": [1], "weight": []}}, "of one length"),
+        ({"query": {"index": [KNOWN], "weight": [1]}}, f"{KNOWN} is no index of the {KNOWN}"),
+        ({"offers": [{"index": [True], "weight": [1]}]}, "offer 0: True is no index"),
+        (" " * 4_000_001, "4,000,000 are read"),
+    ],
+)
+def test_what_is_no_golden_vector_is_told_with_its_place(text: Any, cause: str) -> None:
+    if isinstance(text, dict):
+        one = {"query": BAG, "offers": [BAG], "values": [0.5], **text}
+        text = json.dumps({"vectors": [one]})
+    checked = check.check_model(made(), WORDS, None, PATIENT, beside=text)
+    assert names(checked) == ["golden-unreadable"]
+    assert cause in checked.findings[0].cause
+    assert not checked.fit
+    assert checked.golden == 0

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_sdk.engine.scoring import open_scorer
 from examples.models import pytorch_towers
-from examples.models.contract import Handout
+from examples.models.contract import Handout, probes, write
 from genome_server.cli import cli
 from genome_server.cli.models_list import versions
 from genome_server.learning.export import ModelFacts, tower_model
@@ -25,7 +26,7 @@ from genome_server.learning.towers import Shape, random_towers
 from genome_server.models import trial
 from genome_server.models.check import check_model
 from genome_server.models.paired import paired
-from genome_server.models.shelf import save_model
+from genome_server.models.shelf import keep_golden, load_model, save_model
 from tests.unit._genomes import House
 from tests.unit.test_learning_job import with_answers
 from tests.unit.test_models_examples import random_state
@@ -128,7 +129,55 @@ def test_a_worked_example_goes_from_the_log_to_the_shelf(
     said = person.json("import", out)
     assert said["imported"]
     assert {one["name"] for one in said["findings"]} <= {"slow"}
+    assert said["golden"] == 24, "the answers of the library came with it, and hold"
     assert person.json("promote", said["model"])["model"] == said["model"]
+
+
+def test_what_a_file_should_answer_is_held_against_it_and_kept(person: Person) -> None:
+    file = own(person)
+    handout = probes(Handout.read(person.root / "handout"))
+    content = file.read_bytes()
+    scorer = open_scorer(content, person.house.store.vocabulary())
+    told = [
+        scorer.values(*query, scorer.vectors([list(zip(*offer, strict=True))]))[0]
+        for query, offer in zip(handout.queries, handout.offers, strict=True)
+    ]
+    beside = file.with_name("own.onnx.golden.json")
+    write(str(file), content, handout, told)
+    assert person.json("check", file)["golden"] == 24
+    assert "24 golden vectors hold" in person.call("models", "check", file).output
+    off = [value + 2e-5 * (row == 7) for row, value in enumerate(told)]
+    write(str(file), content, handout, off)
+    refused = person.call("models", "import", file, code=1).output
+    assert "bad     golden: 1 of 24 golden vectors beside it are off, by up to 2e-05" in refused
+    assert "vector 7, offer 0: it answers" in refused
+    assert person.json("list")["models"] == []
+    beside.write_text('{"vectors": [{"query": {}}]}')
+    said = person.json("check", file, code=1)
+    assert [one["name"] for one in said["findings"] if one["severity"] == "bad"] == [
+        "golden-unreadable"
+    ]
+    beside.write_bytes(b"\xff")
+    assert "is not text" in person.call("models", "check", file, code=1).output
+    with beside.open("wb") as sparse:
+        sparse.truncate(5_000_000)
+    assert "fewer vectors tell as much" in person.call("models", "check", file, code=1).output
+    # They are kept, and the gate asks them again.
+    write(str(file), content, handout, told)
+    name = person.json("import", file)["model"]
+    models = person.house.tenant.models_dir
+    assert person.json("show", name)["report"]["golden"] == 24
+    assert load_model(models, name).golden == beside.read_text()
+    assert "24 golden" in person.call("models", "import", file).output, "again, and no other"
+    gate = ("gate", name)
+    checks = {one["name"]: one for one in person.json(*gate)["checks"]}
+    assert checks["contract"]["state"] == "pass"
+    keep_golden(models, name, json.dumps({"vectors": [
+        {"query": {"index": [], "weight": []}, "offers": [{"index": [], "weight": []}],
+         "values": [2.0]}]}))  # fmt: skip
+    checks = {one["name"]: one for one in person.json(*gate, code=1)["checks"]}
+    assert checks["contract"]["state"] == "stop"
+    assert "golden: 1 of 1 golden vectors" in checks["contract"]["reason"]
 
 
 def test_a_file_is_checked_and_everything_wrong_is_told(person: Person) -> None:

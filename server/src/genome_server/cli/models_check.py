@@ -33,12 +33,14 @@ def command(console: Console, file: Path, max_bytes: int | None) -> None:
     """Say all that is wrong with the model in FILE, and what to do about each.
 
     It is read, opened and asked as a device would do it, with random queries and with this
-    tenant's own genomes and offers, in a process of its own. What is bad keeps it from devices
-    (exit code 1); a warning does not. The time for 1,000 offers is measured, not judged.
+    tenant's own genomes and offers, in a process of its own. Golden vectors in it or beside it
+    (FILE.golden.json: questions and the answers that are expected) have to hold to 1e-5. What is
+    bad keeps it from devices (exit code 1); a warning does not. The time for 1,000 offers is
+    measured, not judged.
     """
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
-        checked = check_file(console, tenant, store, read(file), max_bytes)
+        checked = check_file(console, tenant, store, read(file), read_beside(file), max_bytes)
     console.result(
         {"file": str(file), **checked.to_json()}, lambda: say_checked(console, file, checked)
     )
@@ -56,10 +58,32 @@ def read(file: Path) -> bytes:
     return file.read_bytes()
 
 
+def read_beside(file: Path) -> str | None:
+    """The golden vectors beside a model file, None without any. Raises Refused for what is no text
+    or too long."""
+    from genome_server.models.golden import MAX_LENGTH, SUFFIX
+
+    beside = file.with_name(file.name + SUFFIX)
+    if not beside.is_file():
+        return None
+    if beside.stat().st_size > MAX_LENGTH:
+        raise Refused(f"{beside} has more than {MAX_LENGTH:,} bytes; fewer vectors tell as much")
+    try:
+        return beside.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{beside} is not text: {error}") from None
+
+
 def check_file(
-    console: Console, tenant: Tenant, store: Store, content: bytes, max_bytes: int | None
+    console: Console,
+    tenant: Tenant,
+    store: Store,
+    content: bytes,
+    beside: str | None,
+    max_bytes: int | None,
 ) -> Checked:
-    """What is wrong with a file for this tenant; `max_bytes` None: what the tenant allows."""
+    """What is wrong with a file for this tenant, golden vectors `beside` it included; `max_bytes`
+    None: what the tenant allows."""
     from genome_server.gate.kept import limits
     from genome_server.models.samples import samples_of
     from genome_server.models.trial import check_apart
@@ -68,7 +92,7 @@ def check_file(
         samples = samples_of(tenant, store)
         advance()
         budgets = Budgets(max_bytes or limits(store).max_bytes)
-        checked = check_apart(content, store.vocabulary(), samples, budgets)
+        checked = check_apart(content, store.vocabulary(), samples, budgets, beside=beside)
         advance()
     return checked
 
@@ -91,7 +115,8 @@ def verdict(file: Path, checked: Checked) -> str:
         return (
             f"{file.name} is not fit for devices: {bad} bad, {_warnings(warnings)} ({size}{took})."
         )
-    return f"{file.name} keeps the contract, {_warnings(warnings)} ({size}{took})."
+    held = f", {checked.golden:,} golden vectors hold" if checked.golden else ""
+    return f"{file.name} keeps the contract, {_warnings(warnings)}{held} ({size}{took})."
 
 
 def findings_json(checked: Checked) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def judge(
     """
     vocabulary = store.vocabulary()
     samples = samples_of(tenant, store)
-    checked = _checked(model.content, vocabulary, samples, limits)
+    checked = _checked(model, vocabulary, samples, limits)
     name = against.model if against is not None else ""
     untrained = model_id(untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0)))
     first = name in ("", untrained)
@@ -96,15 +96,15 @@ def judge(
     )
 
 
-def _checked(content: bytes, vocabulary: Vocabulary, samples: Samples, limits: Limits) -> Checked:
+def _checked(model: Model, vocabulary: Vocabulary, samples: Samples, limits: Limits) -> Checked:
     """What is wrong with the file, and the least time of three that it took: other work on this
     machine only ever adds to it."""
     budgets = Budgets(limits.max_bytes, limits.latency_us)
-    best = check_model(content, vocabulary, samples, budgets)
+    best = check_model(model.content, vocabulary, samples, budgets, beside=model.golden)
     for _ in range(_TRIES - 1):
         if best.latency_us is None or best.latency_us <= limits.latency_us:
             break
-        again = check_model(content, vocabulary, samples, budgets)
+        again = check_model(model.content, vocabulary, samples, budgets, beside=model.golden)
         if again.latency_us is not None and again.latency_us < best.latency_us:
             best = again
     return best

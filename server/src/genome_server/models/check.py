@@ -17,7 +17,7 @@ from edge_sdk.engine.policy import CONTRACT
 from edge_sdk.engine.scoring import open_scorer
 from edge_sdk.engine.scoring_towers import TowerScorer
 from edge_sdk.errors import TrustError
-from genome_server.models.check_answers import answer_findings, measure_latency
+from genome_server.models.check_answers import answer_findings, golden_findings, measure_latency
 from genome_server.models.check_contract import (
     MAX_DIMENSION,
     Declared,
@@ -29,6 +29,7 @@ from genome_server.models.check_contract import (
 )
 from genome_server.models.check_file import file_findings, parse
 from genome_server.models.findings import BAD, WARNING, Budgets, Checked, Finding
+from genome_server.models.golden import FACT, read_golden, unreadable
 from genome_server.models.samples import Samples
 
 _SAID: Final = 300
@@ -40,18 +41,20 @@ def check_model(
     samples: Samples | None = None,
     budgets: Budgets | None = None,
     *,
+    beside: str | None = None,
     only_file: bool = False,
 ) -> Checked:
     """Return all that is wrong with a file for devices of the tenant with this vocabulary.
 
-    It runs the model in this process: for a file from somewhere else see `trial`. `only_file`:
-    look at the bytes alone, and run nothing.
+    It runs the model in this process: for a file from somewhere else see `trial`. `beside` are
+    golden vectors that are not in the file, see `golden`. `only_file`: look at the bytes alone, and
+    run nothing.
     """
     found = Checked(len(content), hashlib.sha256(content).hexdigest(), ())
     findings: list[Finding] = []
     try:
         for part in _look(
-            content, vocabulary, samples or Samples(), budgets or Budgets(), only_file
+            content, vocabulary, samples or Samples(), budgets or Budgets(), beside, only_file
         ):
             findings += part.pop("findings", ())
             found = replace(found, **part)
@@ -63,7 +66,12 @@ def check_model(
 
 
 def _look(
-    content: bytes, vocabulary: Vocabulary, samples: Samples, budgets: Budgets, only_file: bool
+    content: bytes,
+    vocabulary: Vocabulary,
+    samples: Samples,
+    budgets: Budgets,
+    beside: str | None,
+    only_file: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield fields of `Checked` as they become known; of `findings` those that are new."""
     proto = parse(content)
@@ -87,20 +95,26 @@ def _look(
     if tried is None:
         yield {"findings": [_not_tried()]}
         return
-    more, architecture, latency = _try(tried, vocabulary, samples, budgets)
-    yield {"findings": more, "architecture": architecture, "latency_us": latency}
+    texts = {"in its metadata_props": facts.get(FACT), "beside it": beside}
+    golden = {where: text for where, text in texts.items() if text is not None}
+    yield from _try(tried, vocabulary, samples, budgets, golden)
 
 
 def _try(
-    model: bytes, vocabulary: Vocabulary, samples: Samples, budgets: Budgets
-) -> tuple[list[Finding], str, float | None]:
+    model: bytes,
+    vocabulary: Vocabulary,
+    samples: Samples,
+    budgets: Budgets,
+    golden: Mapping[str, str],
+) -> Iterator[dict[str, Any]]:
     """What is wrong with what it answers, its architecture and its latency in microseconds."""
     try:
         scorer: Any = open_scorer(model, vocabulary)
     except TrustError as error:
         # What else could be wrong has been told; this is the devices' word all the same.
         found = Finding("refused", BAD, f"devices refuse it: {error}", "see docs/models.md")
-        return [found], "", None
+        yield {"findings": [found]}
+        return
     default = isinstance(scorer, TowerScorer)
     findings = list(answer_findings(scorer, scorer.vocabulary_size, samples))
     latency = None
@@ -108,7 +122,22 @@ def _try(
         latency = round(measure_latency(scorer, scorer.vocabulary_size, samples), 1)
         if latency > budgets.latency_us and not default:
             findings.append(_slow(latency, budgets))
-    return findings, "default" if default else "other", latency
+        yield from _play(scorer, golden)
+    architecture = "default" if default else "other"
+    yield {"findings": findings, "architecture": architecture, "latency_us": latency}
+
+
+def _play(scorer: Any, texts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What is wrong with golden vectors, by where they are, and how many were played."""
+    played = 0
+    for where, text in texts.items():
+        try:
+            vectors = read_golden(text, scorer.vocabulary_size)
+        except ValueError as error:
+            yield {"findings": [unreadable(where, error)]}
+            continue
+        played += len(vectors)
+        yield {"findings": list(golden_findings(scorer, vectors, where)), "golden": played}
 
 
 def _stops(finding: Finding) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from edge_sdk.engine.policy import Scorer
 from genome_server.learning.towers import Floats, Indices
 from genome_server.models.findings import BAD, WARNING, Finding
+from genome_server.models.golden import Golden
 from genome_server.models.samples import OfferDna, Samples
 
 _SAME: Final = 1e-5
@@ -74,6 +75,38 @@ def answer_findings(scorer: Scorer, known: int, samples: Samples) -> Iterator[Fi
             if finding.name not in told:
                 told.add(finding.name)
                 yield finding
+
+
+def golden_findings(scorer: Scorer, vectors: Sequence[Golden], where: str) -> Iterator[Finding]:
+    """Yield what of golden vectors does not come true; `where` says whose they are."""
+    off, worst, first = 0, 0.0, ""
+    for number, one in enumerate(vectors):
+        try:
+            offers = _ask(
+                partial(scorer.vectors, one.offers), len(one.offers), "golden offers", vectors=True
+            )
+            found = _value(scorer, (one.indices, one.weights), offers)
+        except _Failed as failed:
+            yield failed.finding
+            return
+        apart = np.abs(found.astype(np.float64) - one.values)
+        if (apart <= _SAME).all():
+            continue
+        at = int((apart > _SAME).argmax())
+        first = first or (
+            f"vector {number}, offer {at}: it answers {found[at]:.7g}, and {one.values[at]:.7g} is "
+            "expected"
+        )
+        off, worst = off + 1, max(worst, float(apart.max()))
+    if off:
+        yield Finding(
+            "golden",
+            BAD,
+            f"{off} of {len(vectors)} golden vectors {where} are off, by up to {worst:.2g} "
+            f"({_SAME:g} is allowed); {first}",
+            "compare the file with what it was made from: columns in another order, a threshold in "
+            "float64, a step that is missing",
+        )
 
 
 def measure_latency(scorer: Scorer, known: int, samples: Samples) -> float:

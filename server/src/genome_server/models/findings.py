@@ -42,7 +42,8 @@ class Budgets:
 class Checked:
     """What is known of a file after its check.
 
-    `facts` are its `metadata_props`; `architecture` is "default" where devices evaluate it without
+    `facts` are its `metadata_props`; `golden` is how many golden vectors of its own were played;
+    `architecture` is "default" where devices evaluate it without
     the runtime, else "other" (empty: it could not be opened); `latency_us` is the median time for
     1,000 offers on this machine, None where that was not tried.
     """
@@ -53,6 +54,7 @@ class Checked:
     facts: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
     latency_us: float | None = None
+    golden: int = 0
 
     @property
     def fit(self) -> bool:

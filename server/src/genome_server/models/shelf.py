@@ -1,4 +1,5 @@
-"""Models on disk: models/ID/model.onnx, and report.json beside it.
+"""Models on disk: models/ID/model.onnx, and beside it report.json and, where some came with
+it, golden.json.
 
 The id is the beginning of the file's SHA-256: the same examples and seed give the same
 model under the same name. The store remembers which model the next release takes, and
@@ -36,6 +37,8 @@ class Model:
     id: str
     content: bytes
     report: Mapping[str, Any]
+    #: The golden vectors that came with it, beside its file (see `golden`); None: none did.
+    golden: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ def keep_model(models_dir: Path, content: bytes, report: Mapping[str, Any]) -> s
     return name
 
 
+def keep_golden(models_dir: Path, name: str, text: str) -> None:
+    """Write the golden vectors that came with a model, in place of those that came before."""
+    write_whole(models_dir / name / "golden.json", text.encode())
+
+
 def save_model(models_dir: Path, store: Store, content: bytes, report: Mapping[str, Any]) -> str:
     """Write a trained model and its report, make it the one that the next release takes; its id."""
     now_ms = _now_ms()
@@ -110,7 +118,9 @@ def load_model(models_dir: Path, name: str) -> Model:
         raise Refused(f"{folder} holds no model; {instead}") from None
     if model_id(content) != name:
         raise Refused(f"{folder / 'model.onnx'} is damaged; {instead}")
-    return Model(name, content, _report(folder))
+    golden = folder / "golden.json"
+    beside = golden.read_text("utf-8") if golden.is_file() else None
+    return Model(name, content, _report(folder), beside)
 
 
 def find_model(models_dir: Path, said: str) -> str:

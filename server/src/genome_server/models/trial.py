@@ -32,6 +32,7 @@ def check_apart(
     samples: Samples | None = None,
     budgets: Budgets | None = None,
     *,
+    beside: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Checked:
     """Return what `check_model` says, from a process of its own.
@@ -45,6 +46,7 @@ def check_apart(
         "markers": list(vocabulary),
         "samples": (samples or Samples()).to_json(),
         "budgets": asdict(budgets or Budgets()),
+        "beside": beside,
     }
     found_in = os.pathsep.join(path for path in sys.path if path)
     try:
@@ -89,6 +91,7 @@ def main(size: str) -> None:
         Vocabulary(bytes.fromhex(asked["lineage"]), asked["markers"]),
         Samples.from_json(asked["samples"]),
         Budgets(**asked["budgets"]),
+        beside=asked["beside"],
     )
     answer.write(json.dumps(checked.to_json()).encode())
     answer.flush()
