@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,6 +261,29 @@ def test_what_cannot_be_told_goes_out_to_a_watched_share_only(tenant: Tenant) ->
     take(tenant, FLAT)
     with pytest.raises(Refused, match="off-policy: it is worse than what is in force"):
         publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+
+
+@pytest.mark.parametrize("command", [("models", "gate"), ("publish", "--dry-run")])
+def test_a_terminal_sees_how_far_it_is(tenant: Tenant, command: tuple[str, ...]) -> None:
+    take(tenant, TRUTH)
+    terminal, theirs = os.openpty()
+    root = ["--home", str(tenant.dir.parent.parent)]
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from genome_server.cli import main; main()", *root, *command],
+        stdout=subprocess.PIPE, stderr=theirs, text=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the other end is closed when it is done
+        while some := os.read(terminal, 65_536):
+            seen += some
+    os.close(terminal)
+    said = started.communicate(timeout=30)[0]
+    assert started.returncode == 0, said
+    for step in ("Trying the file", "Reading the log", "Doing decisions again", "Asking both"):
+        assert step in seen.decode(), step
+        assert step not in said
 
 
 def test_what_is_published_all_the_same_is_remembered(tenant: Tenant) -> None:

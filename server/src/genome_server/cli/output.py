@@ -24,12 +24,15 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import click
 
 from genome_server.errors import GenomeServerError
 from genome_server.home import Home, Tenant
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -62,6 +65,7 @@ class Console:
         self.home = home
         self.as_json = as_json
         self._tenant_name = tenant_name
+        self._bars: Bars | None = None
 
     def tenant(self) -> Tenant:
         """The tenant asked for, there or not; `open_store` refuses where it is not."""
@@ -96,22 +100,42 @@ class Console:
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Advance]:
-        """A progress bar on a terminal; silence elsewhere and with --json."""
+        """A progress bar on a terminal, below one that is drawn already; silence elsewhere and with
+        --json."""
         if self.as_json or not sys.stderr.isatty():
             yield _silent
-            return
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
+        elif self._bars is not None:
+            yield from _bar(self._bars, label, total)
+        else:
+            with _bars() as bars:
+                self._bars = bars
+                try:
+                    yield from _bar(bars, label, total)
+                finally:
+                    self._bars = None
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(label, total=total)
 
-            def advance(steps: int = 1, *, total: int | None = None) -> None:
-                bar.update(task, advance=steps, total=total)
+def _bars() -> Bars:
+    """Bars on standard error, which are gone when they are done."""
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
 
-            yield advance
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    return Progress(*columns, console=RichConsole(stderr=True), transient=True)
+
+
+def _bar(bars: Bars, label: str, total: int | None) -> Iterator[Advance]:
+    """One of these bars, until the generator goes on."""
+    task = bars.add_task(label, total=total)
+
+    def advance(steps: int = 1, *, total: int | None = None) -> None:
+        bars.update(task, advance=steps, total=total)
+
+    try:
+        yield advance
+    finally:
+        bars.remove_task(task)
 
 
 def _silent(steps: int = 1, *, total: int | None = None) -> None:

@@ -141,6 +141,7 @@ def command(
             watch=bounds if watch else None,
             despite_gate=despite_gate,
             progress=advance,
+            gate_progress=console.progress,
         )
     written = None
     if bundle is not None:

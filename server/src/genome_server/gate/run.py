@@ -66,7 +66,8 @@ def judge(
     """
     vocabulary = store.vocabulary()
     samples = samples_of(tenant, store)
-    checked = _checked(model, vocabulary, samples, limits)
+    with progress("Trying the file", None):
+        checked = _checked(model, vocabulary, samples, limits)
     name = against.model if against is not None else ""
     untrained = model_id(untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0)))
     first = name in ("", untrained)

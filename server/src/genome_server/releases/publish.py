@@ -48,6 +48,7 @@ from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.gate.rules import Outcome
+    from genome_server.learning.job import Progress
 
 DEFAULT_EXPIRES_DAYS = 30
 # SDKs that know nothing of assets count them among the parts, and take no more than these.
@@ -94,6 +95,7 @@ def publish(
     despite_gate: str = "",
     now_ms: int | None = None,
     progress: Callable[[], object] = lambda: None,
+    gate_progress: Progress | None = None,
 ) -> Published:
     """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
 
@@ -101,7 +103,8 @@ def publish(
     `expires_days` before it and is signed by keys that are in force. With `watch` a release for a
     share is promoted or rolled back by itself within these bounds, see `canary`. A model that is
     new to the channel goes out only through the `gate`, unless `despite_gate` says why it goes out
-    all the same. `progress` is called after each step. Raises Refused where genomes were never
+    all the same. `progress` is called after each step, and `gate_progress` makes a bar for each of
+    the gate's. Raises Refused where genomes were never
     built, where there is no model (unless `untrained`) or no placement, where an offer can never be
     shown or is worth more than a score holds (with `leave_out` it is left out and noted instead),
     where a placement asks for more than that, where a device would refuse, and where the gate does.
@@ -146,7 +149,7 @@ def publish(
                 tenant, store, model, channel=channel, share=share, watched=watch is not None,
                 placements=release_pb2.PlacementList.FromString(parts["placements"]).placements,
                 despite=despite_gate, dry_run=dry_run, now_ms=now_ms,
-                progress=silence,
+                progress=gate_progress or silence,
             )  # fmt: skip
             progress()
         left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
