@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from genome_server.learning import (
+    boosting,
     columns,
     correction,
     evaluate,
@@ -62,7 +63,7 @@ def _digest(*parts: Any) -> str:
 _DIGEST: Final = _digest(model_data, model_rivals)
 _OURS_DIGEST: Final = _digest(
     model_data, model_rivals, train, network, forest, lessons, correction, learner, settings,
-    columns, kin,
+    boosting, columns, kin,
 )  # fmt: skip
 
 

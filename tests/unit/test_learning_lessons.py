@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
+from genome_server.learning.boosting import Boosting
 from genome_server.learning.columns import Columns
 from genome_server.learning.correction import Correction
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
@@ -127,6 +128,20 @@ def test_blind_lessons_know_nothing_of_who_is_held_back() -> None:
     assert np.array_equal(taught[0], taught[1])
 
 
+def test_boosted_trees_count_for_strangers_alone() -> None:
+    told = []
+    for rounds in (0, 20):
+        teaching = replace(TEACHING, boosting=Boosting(rounds=rounds))
+        told.append(
+            Forest(EXAMPLES, ROWS, ROWS[:0], teaching, 3, 0).lessons(EXAMPLES, ROWS, blind=False)
+        )
+    # A stranger's history weighs nothing.
+    strange = told[0].warm[told[0].index == 3] == 0
+    assert 0.4 < strange.mean() < 0.6
+    alike = told[0].label == told[1].label
+    assert np.array_equal(alike, ~strange)
+
+
 def test_lessons_say_what_holds() -> None:
     forest = Forest(EXAMPLES, ROWS, ROWS[:0], TEACHING, 3, 0)
     lessons = forest.lessons(EXAMPLES, ROWS, blind=False)
@@ -154,13 +169,13 @@ def settings() -> Settings:
 
 
 def test_towers_that_were_taught_are_right_and_calibrated(settings: Settings) -> None:
-    taught = train(EXAMPLES, None, settings)
-    unseen = made(100, 15, seed=9)
+    examples, unseen = made(240, 15), made(300, 15, seed=9)
+    taught = train(examples, None, settings)
     said = predict(taught, unseen, np.arange(len(unseen)), history=True)
     assert (auc(unseen.label, said) or 0) > 0.74
     assert calibration_error(unseen.label, said) < 0.08
     alone = replace(settings, teaching=replace(TEACHING, least_examples=10**6))
-    plain = predict(train(EXAMPLES, None, alone), unseen, np.arange(len(unseen)), history=True)
+    plain = predict(train(examples, None, alone), unseen, np.arange(len(unseen)), history=True)
     assert not np.array_equal(said, plain)
 
 

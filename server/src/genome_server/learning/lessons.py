@@ -8,6 +8,8 @@ Rules.
 - What trees expect is put right before it is taught, for strangers and for others: small
   forests say too little that is near 0 or 1.
 - Strangers have trees of their own, so that every split of a tree is about what it may know.
+- Boosted trees speak of strangers, too, and count as much as the forest: of people without a
+  history they know more, and of others less. They also say nothing of persons whom they saw.
 - Half of the trees see nobody who is held back, so that the length of a training can be
   found by people of whom neither trees nor towers know anything.
 - A forest takes the examples of as many persons as fit into `_MAX_ROWS`.
@@ -24,8 +26,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from genome_server.learning.boosting import Boosted, Boosting, axes_of, boost
 from genome_server.learning.columns import Columns
-from genome_server.learning.correction import Correction
+from genome_server.learning.correction import Correction, log_odds
 from genome_server.learning.examples import Examples
 from genome_server.learning.forest import Bools, Growth, Reals, Tree, grow
 from genome_server.learning.towers import Indices
@@ -33,6 +36,9 @@ from genome_server.learning.towers import Indices
 _MAX_ROWS = 20_000
 _MAX_LESSONS = 40_000
 _ASKED_AT_ONCE = 8192
+# Boosted trees are grown once without each of so many parts of the persons, whom they then judge.
+_PARTS = 4
+_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Teaching:
     # Half of them for strangers; 0: nothing is taught.
     trees: int = 80
     growth: Growth = field(default_factory=Growth)
+    boosting: Boosting = field(default_factory=Boosting)
     # Of the persons, those that a tree sees.
     persons: float = 0.5
     lessons_per_example: int = 4
@@ -104,9 +111,12 @@ class Forest:
             self._trees.append(_Grown(tree, seen, strange, blind))
         self._teaching = teaching
         self._seed = seed
+        rng = np.random.default_rng([seed, 39])
+        self._part = rng.integers(0, _PARTS, int(examples.person.max()) + 1)
+        self._boost(cold, examples.offer[chosen], person, out, label, weight)
         self._right: list[Correction] = []
         for strange, asked in ((False, warm), (True, cold)):
-            expected = self._expected(asked, person, strange=strange)
+            expected = self._expected(asked, examples.offer[chosen], person, strange=strange)
             told = np.isfinite(expected)
             self._right.append(Correction.of(expected[told], label[told], weight[told]))
 
@@ -125,8 +135,8 @@ class Forest:
             alike = np.flatnonzero(strange == kind)
             for some in np.array_split(alike, 1 + len(alike) // _ASKED_AT_ONCE):
                 asked = self._columns.table(made, some, np.zeros(len(some), bool))
-                person = made.person[some]
-                expected[some] = self._expected(asked, person, strange=kind, blind=blind)
+                whose, what = made.person[some], made.offer[some]
+                expected[some] = self._expected(asked, what, whose, strange=kind, blind=blind)
         # Of whom every tree saw, nobody can speak: one in billions of persons.
         told = np.isfinite(expected)
         expected = np.where(told, expected, 0.5)
@@ -138,17 +148,65 @@ class Forest:
             stands_for=told.astype(np.float32),
         )
 
-    def _expected(
-        self, asked: Bools, person: NDArray[np.int32], *, strange: bool, blind: bool = False
+    def _boost(
+        self,
+        cold: Bools,
+        offer: NDArray[np.int32],
+        person: NDArray[np.int32],
+        out: Bools,
+        label: Reals,
+        weight: Reals,
+    ) -> None:
+        """Grow boosted trees for strangers: without each part of the persons, twice, see `out`."""
+        self._axes = axes_of(self._columns.offers, _AXES)
+        query = cold[:, : len(self._columns.marker)]
+        self._boosted: dict[tuple[bool, int], Boosted] = {}
+        if not self._teaching.boosting.rounds:
+            return
+        for blind in (False, True):
+            for part in range(_PARTS):
+                own = np.flatnonzero((self._part[person] != part) & ~(out & blind))
+                self._boosted[blind, part] = boost(
+                    query[own],
+                    self._axes[offer[own]],
+                    label[own],
+                    weight[own],
+                    np.random.default_rng([self._seed, 39, part]),
+                    self._teaching.boosting,
+                )
+
+    def _by_boosted(
+        self, asked: Bools, offer: NDArray[np.int32], person: NDArray[np.int32], blind: bool
     ) -> Reals:
-        """Return what trees that did not see them expect, (n,); NaN where all did."""
+        """Return what boosted trees that did not see them expect of strangers: log odds, (n,)."""
+        said = np.zeros(len(asked))
+        for part in range(_PARTS):
+            some = np.flatnonzero(self._part[person] == part)
+            query = asked[some, : len(self._columns.marker)]
+            said[some] = self._boosted[blind, part].say(query, self._axes[offer[some]])
+        return said
+
+    def _expected(
+        self,
+        asked: Bools,
+        offer: NDArray[np.int32],
+        person: NDArray[np.int32],
+        *,
+        strange: bool,
+        blind: bool = False,
+    ) -> Reals:
+        """Return what trees that did not see them expect, (n,); NaN where all of a forest did."""
         total, count = np.zeros(len(asked)), np.zeros(len(asked))
         for grown in self._trees:
             if grown.strange == strange and (grown.blind or not blind):
                 unseen = np.flatnonzero(~grown.seen[person])
                 total[unseen] += grown.tree.say(asked[unseen])
                 count[unseen] += 1
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        expected = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        if not strange or not self._teaching.boosting.rounds:
+            return expected
+        both = (log_odds(expected) + self._by_boosted(asked, offer, person, blind)) / 2
+        return np.asarray(1 / (1 + np.exp(-both)))
 
 
 def _joined(examples: Examples, who: Indices, when: Indices, cold: Bools) -> Examples:

@@ -3,8 +3,8 @@
 The log is gone through twice, and every event is read once: decisions, links and consents first,
 then what was done. So memory holds persons, not events (and the ids that count once).
 
-Decisions that a device gave up by a coin (`learning.thinned`) are not made up for: the coin knows no
-group, and who lost their first decision enters by a later one, which no weight brings back.
+Decisions that a device gave up by a coin (`learning.thinned`) are not made up for: the coin knows
+no group, and who lost their first decision enters by a later one, which no weight brings back.
 """
 
 from __future__ import annotations
