@@ -160,14 +160,14 @@ def copy_town(root: Path, factory: pytest.TempPathFactory) -> Tenant:
     return Home(root).tenant()
 
 
-def make_town(root: Path, seed: int = 1) -> Tenant:
+def make_town(root: Path, seed: int = 1, screen: Mapping[str, Any] = SCREEN) -> Tenant:
     """The tenant, with release 1 in force and a log of what followed."""
     home: Home = make_home(root, [f"guest-{n}" for n in range(GUESTS)])
     tenant = home.tenant()
     refusal = '  dismiss: {weight: 1, prefix: "not-", label: refusal}\n'
     tenant.dna_path.write_text(tenant.dna_path.read_text() + refusal)
     with closing(tenant.open_store()) as store:
-        store.put_documents("placement", [("screen", SCREEN)])
+        store.put_documents("placement", [("screen", dict(screen))])
         store.put_documents(
             "offer",
             [(name, {"id": name, "dna": [f"service:{name}"], "value": 1.0}) for name in OFFERS],

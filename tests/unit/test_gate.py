@@ -51,6 +51,7 @@ from tests.gate_town import (
     TRUTH,
     Likes,
     copy_town,
+    make_town,
     model,
     take,
 )  # fmt: skip
@@ -127,6 +128,20 @@ def test_one_that_starves_a_segment_is_stopped_unless_that_gains(
     assert starved >= set(ACTIVITIES)
     if word == "stop":
         assert "segment 'activity:fly': offers 'taxi' are " in check.reason
+
+
+def test_one_that_leaves_a_segment_with_house_defaults_is_held_up(tmp_path: Path) -> None:
+    # Nothing is shown that is not worth 0.05; this one thinks that the old want nothing.
+    tenant = make_town(tmp_path, screen={**SCREEN, "least_worth": 0.05})
+    found = verdict(tenant, take(tenant, replace(TRUTH, more={"age:old": -6.0})))
+    check = next(one for one in found.checks if one.name == "starvation")
+    assert check.state.value == "cannot tell"
+    bare = {one["part"]: one for one in check.figures["emptied"]}
+    assert bare["customers of age:old"]["empty"] == bare["customers of age:old"]["decisions"] > 200
+    assert not {"customers of age:young", "strangers"} & set(bare)
+    assert "'customers of age:old': 100% of " in check.reason
+    same = verdict(tenant, take(tenant, HALF))
+    assert "house defaults" not in reason(same, "starvation")
 
 
 def test_customers_are_segments_by_what_is_known_of_them(tenant: Tenant) -> None:
@@ -331,7 +346,7 @@ def weighing(tmp_path_factory: pytest.TempPathFactory) -> Weighing:
     with closing(tenant.open_store()) as store, LogReader(tenant.log_path) as log:
         sources, vocabulary = sources_of(store, log), store.vocabulary()
         past, _ = read_past(sources, survey(sources), vocabulary, now_ms=NOW)
-        again, _ = rebuild(past, releases_of(tenant, store), vocabulary)
+        again, _, _ = rebuild(past, releases_of(tenant, store), vocabulary)
         decisions = Decisions(again, vocabulary)
         scorers = {
             name: open_scorer(model(store, likes), vocabulary)

@@ -9,7 +9,7 @@ import pytest
 from genome_server.gate import checks
 from genome_server.gate.checks import Calibrated, Missed, Seen, Segment, Weighed
 from genome_server.gate.rules import Check, Limits, Outcome, State, Verdict
-from genome_server.gate.starving import Offered, starvation
+from genome_server.gate.starving import Emptied, Offered, starvation
 from genome_server.models.findings import BAD, WARNING, Checked, Finding
 from genome_server.offpolicy.estimate import Answer, Estimate
 from genome_server.offpolicy.needs import Lack
@@ -151,6 +151,18 @@ def test_no_segment_starves() -> None:
     gone = starvation([Offered("b", 0.4, 0, 1_000)], 1_000, {"young": here}, ())
     assert gone.state is State.STOP
     assert "young" not in gone.reason
+
+
+def test_no_segment_is_left_with_house_defaults() -> None:
+    kept = [Offered("a", 1.0, 1.0, 1_000)]
+
+    def found(*parts: Emptied) -> Check:
+        return starvation(kept, 1_000, {}, (), parts)
+
+    assert found(Emptied("young", 400, 99), Emptied("old", 20, 9)).state is State.FINE
+    held = found(Emptied("young", 400, 100), Emptied("old", 400, 400))
+    assert held.state is State.CANNOT_TELL
+    assert "('old': 100% of 400 decisions; 'young': 25% of 400 decisions)" in held.reason
 
 
 def test_no_segment_is_worse_off() -> None:

@@ -71,7 +71,7 @@ def decided(
 
 
 def again(release: Release, *past: Past) -> tuple[list[Rebuilt], Counter[str]]:
-    return rebuild(past, {release.version: release}.get, release.vocabulary)
+    return rebuild(past, {release.version: release}.get, release.vocabulary)[:2]
 
 
 def many(release: Release, number: int = 300) -> list[Past]:
@@ -152,6 +152,9 @@ def test_what_cannot_be_done_again_is_counted_with_its_reason() -> None:
         assert again(release, past) == ([], Counter({reason: 1}))
     choosy = town(least_worth=0.5)
     assert again(choosy, decided(choosy, 1))[1] == {"its placement asks for a least worth": 1}
+    by_version = {choosy.version: choosy}.get
+    known = rebuild([decided(choosy, 1)], by_version, choosy.vocabulary)[2]
+    assert [one.past.record for one in known] == [decided(choosy, 1).record], "what is known of it"
     alone = release_from_documents(OFFERS[:1], [SCREEN])
     assert again(alone, decided(alone, 1))[1] == {"it had no choice": 1}
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from edge_sdk.dna.markers import Vocabulary
 from edge_sdk.engine.scoring import open_scorer
+from edge_sdk.engine.slates import Slate
 from genome_edge.v1 import release_pb2
 from genome_server.gate import checks
+from genome_server.gate.emptied import emptied
 from genome_server.gate.parts import parts_of
 from genome_server.gate.rules import Check, Limits, State
 from genome_server.gate.run import InForce
@@ -114,10 +116,16 @@ def _weighed(
     with progress("Doing decisions again", len(heard.past)) as advance:
         again = done_again(tenant, store, heard.past, heard.counts, advance)
     decisions, counts = again.decisions, dict(again.counts)
+    slates = {one.id: Slate.of(one) for one in placements}
+    bare = emptied(again.choosy, open_scorer(model.content, vocabulary), slates, vocabulary)
     if decisions is None:
-        return _unweighed(again.why_not, counts), {"decisions": counts}
+        unknown = _unweighed(again.why_not, counts)
+        starving = starvation((), 0, {}, (), bare)
+        if starving.figures["emptied"]:
+            unknown[0] = starving
+        return unknown, {"decisions": counts}
     content = part_content(tenant, next(p for p in against.manifest.parts if p.name == "model"))
-    parts = parts_of(decisions)
+    parts = parts_of([one.past for one in decisions.rebuilt], vocabulary)
     rows = list(parts.values())
     with progress("Asking both models", 2 * len(decisions)) as advance:
         ours = decisions.ask(
@@ -152,6 +160,7 @@ def _weighed(
             len(decisions),
             offered_in(decisions, ours, theirs, parts),
             gains,
+            bare,
         ),
         checks.segments(gains),
         checks.off_policy(beside.weighed, "", limits),

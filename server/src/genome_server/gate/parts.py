@@ -19,8 +19,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.dna.markers import Vocabulary
 from genome_server.offpolicy.needs import Needs
-from genome_server.offpolicy.target import Decisions
+from genome_server.offpolicy.past import Past
 
 _MOMENTS: Final = 12
 _PROFILES: Final = 8
@@ -32,9 +33,8 @@ Rows = NDArray[np.bool_]
 Parts = dict[str, Rows]
 
 
-def parts_of(decisions: Decisions) -> Parts:
+def parts_of(past: Sequence[Past], vocabulary: Vocabulary) -> Parts:
     """The parts of n decisions. No two of them are of the same decisions."""
-    past = [one.past for one in decisions.rebuilt]
     placement = np.array([one.record.placement for one in past])
     known = np.array([one.record.genome_used for one in past])
     returning = np.array([one.returning for one in past])
@@ -50,7 +50,7 @@ def parts_of(decisions: Decisions) -> Parts:
     }
     parts |= {name: rows for name, rows in whose.items() if rows.any() and not rows.all()}
     parts |= _common([one.record.context_markers for one in past], _MOMENTS)
-    stated = [[decisions.vocabulary.name(at) for at in one.profile] for one in past]
+    stated = [[vocabulary.name(at) for at in one.profile] for one in past]
     persons: defaultdict[str, set[int]] = defaultdict(set)
     for one, markers in zip(past, stated, strict=True):
         for name in markers:

@@ -45,26 +45,40 @@ class Starved:
     after: float
 
 
+@dataclass(frozen=True)
+class Emptied:
+    """A part of the decisions under a least worth that show an offer today: how many these are, and
+    how many of them would show none, as far as the log knows."""
+
+    part: str
+    decisions: float
+    empty: float
+
+
 def starvation(
     offers: Sequence[Offered],
     decisions: int,
     parts: Mapping[str, Sequence[Offered]],
     gains: Sequence[Segment],
+    emptied: Sequence[Emptied] = (),
 ) -> Check:
     """Whether an offer that was shown would practically never be shown again, to anybody or in one
     of the `parts`, of whose `gains` some are known.
 
     A part may well do without offers that somebody else is shown; so it is starved only where they
     are much of what it sees. One that is shown to gain by that has been served better, one that
-    seems to lose is a stop, and of any other it cannot be told.
+    seems to lose is a stop, and of any other it cannot be told. Nor can it where a part would be
+    left with house defaults (`emptied`).
     """
     out = _gone(offers)
+    bare = [one for one in emptied if _is_bare(one)]
     starved = _starved(parts, {one.offer for one in out})
     figures = {
         "starved": [asdict(one) for one in out],
         "offers": len(offers),
         "starved_segments": [asdict(one) for one in starved],
         "segments": len(parts),
+        "emptied": [asdict(one) for one in bare],
     }
     if out:
         out.sort(key=lambda one: -one.before * one.decisions)
@@ -83,6 +97,8 @@ def starvation(
     if unknown:
         said = f"{_parts_told(unknown)}, and it is not shown to gain by that; {_FLOOR}"
         return Check("starvation", State.CANNOT_TELL, said, figures)
+    if bare:
+        return Check("starvation", State.CANNOT_TELL, _bare_told(bare), figures)
     if decisions < LEAST_DECISIONS:
         said = f"{decisions:,} decisions with a choice are too few; needed are {LEAST_DECISIONS}"
         return Check("starvation", State.CANNOT_TELL, said, figures)
@@ -118,6 +134,23 @@ def _starved(parts: Mapping[str, Sequence[Offered]], apart: Collection[str]) -> 
             names = tuple(one.offer for one in out)
             found.append(Starved(name, names, lost / before, left))
     return sorted(found, key=lambda one: -one.before)
+
+
+def _is_bare(one: Emptied) -> bool:
+    return one.empty >= max(LEAST_SHOWN, LOST * one.decisions)
+
+
+def _bare_told(found: Sequence[Emptied]) -> str:
+    worst = sorted(found, key=lambda one: -one.empty / one.decisions)
+    named = "; ".join(
+        f"{one.part!r}: {one.empty / one.decisions:.0%} of {one.decisions:,.0f} decisions"
+        for one in worst[:_NAMED]
+    )
+    more = f"; and {len(worst) - _NAMED} more segments" if len(worst) > _NAMED else ""
+    return (
+        "house defaults would be shown where an offer is shown today, as far as the log knows "
+        f"({named}{more}), because it finds less of that worth what the placement asks for"
+    )
 
 
 def _parts_told(found: Sequence[Starved]) -> str:

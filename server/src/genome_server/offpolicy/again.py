@@ -15,7 +15,7 @@ from genome_server.documents import joint_placements
 from genome_server.errors import Refused
 from genome_server.home import Tenant
 from genome_server.offpolicy.past import Past, PastCounts
-from genome_server.offpolicy.target import NO_CHOICE, Decisions, rebuild
+from genome_server.offpolicy.target import NO_CHOICE, Decisions, Rebuilt, rebuild
 from genome_server.releases.publish import manifest_of, part_content
 from genome_server.store.protocol import Store
 
@@ -26,11 +26,13 @@ _COMES_OUT: Final = 0.5
 @dataclass(frozen=True)
 class Again:
     """The decisions that came out again, None where they are too few to be believed: `why_not` says
-    so in a sentence. `counts` is what became of all that the log has."""
+    so in a sentence. `counts` is what became of all that the log has. `choosy` are those of
+    placements that ask for a least worth, see `target.rebuild`."""
 
     decisions: Decisions | None
     counts: Mapping[str, Any]
     why_not: str = ""
+    choosy: Sequence[Rebuilt] = ()
 
 
 def done_again(
@@ -42,14 +44,15 @@ def done_again(
 ) -> Again:
     """Do the decisions of a log again; slots count together where their placement says so."""
     vocabulary = store.vocabulary()
-    rebuilt, why = rebuild(past, releases_of(tenant, store), vocabulary, advance)
+    rebuilt, why, choosy = rebuild(past, releases_of(tenant, store), vocabulary, advance)
     choices = len(past) - why[NO_CHOICE]
     found = _counted(past, counts, len(rebuilt), why)
     if not rebuilt or len(rebuilt) < _COMES_OUT * choices:
-        return Again(None, found, _told(found))
+        return Again(None, found, _told(found), choosy)
     joint = joint_placements(store.documents("placement"))
     decisions = Decisions(rebuilt, vocabulary, joint)
-    return Again(decisions, {**found, "judged_by_whole_slates": int(decisions.joint.sum())})
+    whole = int(decisions.joint.sum())
+    return Again(decisions, {**found, "judged_by_whole_slates": whole}, choosy=choosy)
 
 
 def explorers_of(placements: Iterable[release_pb2.PlacementSpec]) -> dict[str, Explorer]:

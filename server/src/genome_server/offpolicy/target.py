@@ -235,21 +235,27 @@ def rebuild(
     release_of: Callable[[int], Release | None],
     vocabulary: Vocabulary,
     advance: Callable[[int], object] = lambda _: None,
-) -> tuple[list[Rebuilt], Counter[str]]:
+) -> tuple[list[Rebuilt], Counter[str], list[Rebuilt]]:
     """The decisions that come out again, and why the others do not; `release_of` gives a release by
-    its version (None: it is gone). Decisions without a choice are among the others."""
+    its version (None: it is gone). Decisions without a choice are among the others, and so are the
+    last: those that come out of placements that ask for a least worth, of which it is known what
+    they chose from and not what was worth less."""
     kept: list[Rebuilt] = []
+    choosy: list[Rebuilt] = []
     why: Counter[str] = Counter()
     for number, one in enumerate(past):
         found = _rebuilt(one, release_of(int(one.record.release_version)), vocabulary)
         if isinstance(found, str):
             why[found] += 1
+        elif _choosy(found.release, one):
+            why["its placement asks for a least worth"] += 1
+            choosy.append(found)
         else:
             kept.append(found)
         if number % 500 == 499:
             advance(500)
     advance(len(past) % 500)
-    return kept, why
+    return kept, why, choosy
 
 
 def scoring_of(scorer: Scorer, release: Release, vocabulary: Vocabulary) -> Scoring:
@@ -267,6 +273,12 @@ def scores_of(one: Rebuilt, scoring: Scoring) -> Scores:
     return fixed_scores(doubles, one.release.catalogue.worth[one.rows] / 2)
 
 
+def _choosy(release: Release, past: Past) -> bool:
+    """Whether a decision's placement asked for a least worth."""
+    slate = release.placements[past.record.placement].slate
+    return slate is not None and slate.least is not None
+
+
 def _rebuilt(past: Past, release: Release | None, vocabulary: Vocabulary) -> Rebuilt | str:
     """A decision done again, or why it does not come out."""
     record = past.record
@@ -275,8 +287,6 @@ def _rebuilt(past: Past, release: Release | None, vocabulary: Vocabulary) -> Reb
     placement = release.placements.get(record.placement)
     if placement is None:
         return "its release does not have its placement"
-    if placement.slate is not None and placement.slate.least is not None:
-        return "its placement asks for a least worth"
     try:
         rows = candidate_rows(record)
         explores = _explorer(record)
@@ -290,7 +300,7 @@ def _rebuilt(past: Past, release: Release | None, vocabulary: Vocabulary) -> Reb
     draws = _draws(release, record, rows, placement.slate.most if placement.slate else 0)
     if draws is None:
         return "it shows what was not to choose from"
-    if all(len(draw.pool) == 1 for draw in draws):
+    if all(len(draw.pool) == 1 for draw in draws) and not _choosy(release, past):
         return NO_CHOICE
     genome = (past.genome,) if record.genome_used else ()
     one = Rebuilt(past, release, rows, (*genome, _moment(record, vocabulary)), draws)
