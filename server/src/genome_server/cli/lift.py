@@ -38,7 +38,7 @@ class Effect(click.ParamType[float]):
 
 @click.command("lift")
 @click.argument("campaign")
-@click.option("--kind", "kinds", multiple=True, help="What counts.  [default: all successes]")
+@click.option("--kind", "kinds", multiple=True, help="What counts.  [default: the goal]")
 @click.option(
     "--own-products", is_flag=True,
     help="Only what was done with products that the offers name (`products`).",

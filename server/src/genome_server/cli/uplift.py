@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("uplift")
 @click.argument("campaign")
-@click.option("--kind", "kinds", multiple=True, help="What counts.  [default: all successes]")
+@click.option("--kind", "kinds", multiple=True, help="What counts.  [default: the goal]")
 @click.option(
     "--of", "measure", type=click.Choice(["customers", "amount"]), default="customers",
     show_default=True, help="How many do it, or for how much money each.",

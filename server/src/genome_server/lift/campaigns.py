@@ -8,6 +8,8 @@ Rules.
 - The window is what the placement states as its `outcome_window_hours`; of several the longest that
   any states. Where none is stated it is a week: what a decision is credited with within a day (the
   default of placements) is not all that showing does.
+- What counts, where nothing else is said, is the goal that its placements state; where they state
+  none, or not all the same, every kind that the DNA schema calls a success.
 - An experiment is a placement with arms. Each arm is compared with the placement itself, hold-outs
   of both included, for as long as the longest window of all.
 """
@@ -15,11 +17,11 @@ Rules.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from edge_sdk.dna.schema import HOUR_MS
+from edge_sdk.dna.schema import HOUR_MS, DnaSchema
 from edge_sdk.engine.arms import Experiment
 from edge_sdk.engine.slates import Slate
 from genome_server.documents import placement_spec
@@ -70,7 +72,8 @@ class Campaign:
     """What is asked about. `offers` None: everything. The number of a placement is its index.
 
     `experiment` is the placement with arms where those are asked about, else empty: all of them, or
-    the one that is the campaign's name.
+    the one that is the campaign's name. `goal` has the kinds of interaction that all its placements
+    state as theirs; empty: they do not.
     """
 
     kind: str
@@ -79,6 +82,7 @@ class Campaign:
     placements: tuple[Drawn, ...]
     window_ms: int
     experiment: str = ""
+    goal: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> tuple[str, str]:
@@ -122,8 +126,9 @@ def _campaign(kind: str, name: str, placements: Documents, offers: Documents) ->
     else:
         belongs = frozenset(one for one, doc in offers.items() if doc.get("campaign") == name)
     drawn = tuple(_drawn(one, doc) for one, doc in sorted(chosen.items()))
-    window = [one for one, doc in chosen.items() if kind == "placement" or doc.get("holdout")]
-    return Campaign(kind, name, belongs, drawn, _window(window, chosen))
+    where = [one for one, doc in chosen.items() if kind == "placement" or doc.get("holdout")]
+    window_ms, goal = _window(where, chosen), _goal(where, chosen)
+    return Campaign(kind, name, belongs, drawn, window_ms, goal=goal)
 
 
 def find_experiment(said: str, placements: Documents) -> Campaign:
@@ -143,7 +148,7 @@ def find_experiment(said: str, placements: Documents) -> Campaign:
         for arm, ppm in arms.items()
     )
     window_ms = _window((name, *arms), placements)
-    return Campaign("placement", name, None, drawn, window_ms, name)
+    return Campaign("placement", name, None, drawn, window_ms, name, _goal((name,), placements))
 
 
 def arms_of(experiment: Campaign, met: Iterable[str]) -> list[Campaign]:
@@ -155,6 +160,30 @@ def arms_of(experiment: Campaign, met: Iterable[str]) -> list[Campaign]:
         for one in drawn
         if one.id != experiment.name
     ]
+
+
+def kinds_of(said: Sequence[str], campaign: Campaign, schema: DnaSchema) -> tuple[str, ...]:
+    """The kinds of interaction that count: those that are `said`, else the campaign's goal, else
+    all that the schema calls a success. Raises UsageError where there are none."""
+    names = {rule.name: rule.label for rule in schema.kinds}
+    unknown = [name for name in said if name not in names]
+    if unknown:
+        raise UsageError(
+            f"the DNA schema has no kind {unknown[0]!r}; it has {', '.join(sorted(names))}"
+        )
+    if said:
+        return tuple(dict.fromkeys(said))
+    goods = {name for name, label in names.items() if label > 0}
+    found = tuple(sorted((goods & campaign.goal) or goods))
+    if not found:
+        raise UsageError("no kind of the DNA schema is a success; say which one counts: --kind buy")
+    return found
+
+
+def _goal(names: Iterable[str], placements: Documents) -> frozenset[str]:
+    """The goal that all of these placements state; empty where one states none, or another."""
+    stated = {frozenset(map(str, placements[name].get("goal") or ())) for name in names}
+    return stated.pop() if len(stated) == 1 else frozenset()
 
 
 def _window(names: Iterable[str], placements: Documents) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +12,13 @@ from genome_server.doings.money import money_kinds
 from genome_server.errors import Refused, UsageError
 from genome_server.genomes.consents import tells_home
 from genome_server.genomes.rows import needed_schema
-from genome_server.lift.campaigns import Campaign, arms_of, find_campaign, find_experiment
+from genome_server.lift.campaigns import (
+    Campaign,
+    arms_of,
+    find_campaign,
+    find_experiment,
+    kinds_of,
+)
 from genome_server.lift.estimates import ERROR, Contrast, Interval
 from genome_server.lift.judging import Outcome, Verdict, judge
 from genome_server.lift.needs import Due
@@ -22,7 +28,6 @@ from genome_server.log.reader import LogReader
 from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
-    from edge_sdk.dna.schema import DnaSchema
     from genome_server.home import Tenant
     from genome_server.store.protocol import Store
 
@@ -37,7 +42,7 @@ Progress = Callable[[str], AbstractContextManager[Advance]]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. `kinds` empty: those that the DNA schema calls a success; `days` None: the
+    """What is asked. `kinds` empty: see `campaigns.kinds_of`; `days` None: the
     placement's window, or a week. `by` is a namespace of markers; with `own_products` only what
     was done with the products that the offers name counts. Times in Unix milliseconds."""
 
@@ -179,7 +184,7 @@ def _hear(
     progress: Progress,
 ) -> _Heard:
     schema = needed_schema(store)
-    kinds = _kinds(question.kinds, schema)
+    kinds = kinds_of(question.kinds, campaign, schema)
     paid = money_kinds(schema)
     asked = Asked(
         campaign=campaign,
@@ -237,21 +242,6 @@ def _answer(
         without_consent=rows.entered.left_out.without_consent,
         later=rows.entered.left_out.later,
     )
-
-
-def _kinds(said: Sequence[str], schema: DnaSchema) -> tuple[str, ...]:
-    names = [rule.name for rule in schema.kinds]
-    unknown = [name for name in said if name not in names]
-    if unknown:
-        raise UsageError(
-            f"the DNA schema has no kind {unknown[0]!r}; it has {', '.join(sorted(names))}"
-        )
-    if said:
-        return tuple(dict.fromkeys(said))
-    found = tuple(sorted(rule.name for rule in schema.kinds if rule.label > 0))
-    if not found:
-        raise UsageError("no kind of the DNA schema is a success; say which one counts: --kind buy")
-    return found
 
 
 def _products(campaign: Campaign, store: Store) -> frozenset[str]:

@@ -9,7 +9,7 @@ something is linked by it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ from genome_server.learning.history import History, PastImprint
 from genome_server.learning.job import sources_of
 from genome_server.learning.survey import event_reader
 from genome_server.lift.balance import balance
-from genome_server.lift.campaigns import Campaign, find_campaign
+from genome_server.lift.campaigns import Campaign, find_campaign, kinds_of
 from genome_server.lift.reading import Asked, read
 from genome_server.log.reader import LogReader
 from genome_server.times import DAY_MS
@@ -91,7 +91,7 @@ def ask(tenant: Tenant, store: Store, question: Question, now_ms: int, progress:
     campaign = find_campaign(
         question.campaign, dict(store.documents("placement")), dict(store.documents("offer"))
     )
-    kinds, paid = _kinds(question.kinds, schema), money_kinds(schema)
+    kinds, paid = kinds_of(question.kinds, campaign, schema), money_kinds(schema)
     if question.measure == "amount" and paid.isdisjoint(kinds):
         raise UsageError(f"no money counts in {', '.join(kinds)}: leave out --of amount")
     if not tenant.log_path.exists():
@@ -140,19 +140,6 @@ def expected(store: Store, moved: Moved, subject: bytes, now_ms: int) -> float |
     index, weight = genome.features(hour_of(now_ms))
     bag = list(zip(index.tolist(), weight.tolist(), strict=True))
     return float(moved.uplift.of(People.of([bag]))[0])
-
-
-def _kinds(said: Sequence[str], schema: DnaSchema) -> tuple[str, ...]:
-    names = {rule.name: rule.label for rule in schema.kinds}
-    unknown = [name for name in said if name not in names]
-    if unknown:
-        raise UsageError(
-            f"the DNA schema has no kind {unknown[0]!r}; it has {', '.join(sorted(names))}"
-        )
-    found = tuple(said) or tuple(sorted(name for name, label in names.items() if label > 0))
-    if not found:
-        raise UsageError("no kind of the DNA schema is a success; say which one counts: --kind buy")
-    return found
 
 
 def _both(rows: Rows) -> Flags:
