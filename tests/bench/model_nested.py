@@ -25,17 +25,23 @@ from typing import Any, Final
 
 import numpy as np
 
+from examples.adapters import coupon
 from genome_server.learning import (
     boosting,
     columns,
     correction,
+    dataset,
     evaluate,
+    examples,
     forest,
+    history,
     kin,
     learner,
     lessons,
     network,
     settings,
+    tables,
+    towers,
     train,
 )
 from genome_server.learning.metrics import auc
@@ -60,11 +66,13 @@ def _digest(*parts: Any) -> str:
 
 
 # Of the code as it was loaded: somebody may change it while this runs.
-_DIGEST: Final = _digest(model_data, model_rivals)
-_OURS_DIGEST: Final = _digest(
-    model_data, model_rivals, train, network, forest, lessons, correction, learner, settings,
-    boosting, columns, kin,
+_DATA: Final = (model_data, model_rivals, coupon, dataset, evaluate, examples, history)
+_OURS: Final = (
+    train, network, forest, boosting, lessons, correction, learner, settings, columns, kin, tables,
+    towers,
 )  # fmt: skip
+_DIGEST: Final = _digest(*_DATA)
+_OURS_DIGEST: Final = _digest(*_DATA, *_OURS)
 
 
 @dataclass(frozen=True)

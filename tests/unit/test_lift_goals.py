@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.dna.imprint import ONE_Q24
-from edge_sdk.dna.schema import DnaSchema, KindRule
+from edge_sdk.dna.schema import ONE_Q24, DnaSchema, KindRule
 from genome_server.errors import UsageError
 from genome_server.lift.campaigns import arms_of, find_campaign, find_experiment, kinds_of
 
