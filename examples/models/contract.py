@@ -173,8 +173,9 @@ class Graph:
                   axis=1, reduction="add")  # fmt: skip
         self.node("Slice", "offer_all offer_begin offer_end offer_axis", "vector")
 
-    def file(self, dimension: int) -> bytes:
-        """The file. `dimension` is the number of columns of `vector`."""
+    def file(self, dimension: int, examples: int) -> bytes:
+        """The file. `dimension` is the number of columns of `vector`, `examples` how many rows the
+        model learned from: by that its gaps are trusted, so leave out what was held back."""
         integer, real = TensorProto.INT64, TensorProto.FLOAT
         declared = helper.make_tensor_value_info
         graph = helper.make_graph(
@@ -200,6 +201,7 @@ class Graph:
                 "vocabulary_size": str(self._handout.size),
                 "dimension": str(dimension),
                 "trained_ms": str(self._handout.newest_ms),
+                "examples": str(examples),
             },
         )
         onnx.checker.check_model(model, full_check=True)

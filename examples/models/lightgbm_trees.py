@@ -73,7 +73,7 @@ def export(booster: Any, handout: Handout, asked: Indices, offered: Indices) -> 
     graph.node("Slice", "sums from to", "logit")
     graph.node("Sigmoid", "logit", "chance")
     graph.node("Squeeze", "chance axis_1", "value")
-    return graph.file(dimension=d)
+    return graph.file(dimension=d, examples=len(handout.success))
 
 
 def _trees(trees: Any) -> dict[str, Any]:

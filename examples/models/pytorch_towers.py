@@ -119,7 +119,7 @@ def export(state: State, handout: Handout) -> bytes:
     graph.node("Unsqueeze", "offer_weight axis_2", "offer_column")
     graph.node("Mul", "offer_rows offer_column", "offer_weighted")
     graph.node("ReduceSum", "offer_weighted axis_1", "vector", keepdims=0)
-    return graph.file(dimension=dimension + 1)
+    return graph.file(dimension=dimension + 1, examples=len(handout.success))
 
 
 def main(folder: str, out: str) -> None:

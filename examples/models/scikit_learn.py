@@ -71,7 +71,7 @@ def export(model: Any, handout: Handout, asked: Indices, offered: Indices) -> by
     graph.node("Add", "offers start", "logit")
     graph.node("Sigmoid", "logit", "chance")
     graph.node("Squeeze", "chance axis_1", "value")
-    return graph.file(dimension=d)
+    return graph.file(dimension=d, examples=len(handout.success))
 
 
 def main(folder: str, out: str) -> None:

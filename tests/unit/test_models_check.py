@@ -29,7 +29,8 @@ LINEAGE = bytes(range(16))
 KNOWN = 40
 WORDS = Vocabulary(LINEAGE, [f"m:{n}" for n in range(50)])
 DEFAULT = tower_model(
-    random_towers(1, KNOWN, Shape(2, 64, 8, 4)), ModelFacts(LINEAGE, KNOWN, trained_ms=7)
+    random_towers(1, KNOWN, Shape(2, 64, 8, 4)),
+    ModelFacts(LINEAGE, KNOWN, trained_ms=7, examples=9),
 )
 
 
@@ -54,6 +55,7 @@ FACTS = {
     "vocabulary_size": str(KNOWN),
     "dimension": "1",
     "trained_ms": "7",
+    "examples": "9",
 }
 # A logistic model of sums: vector = sum of offer markers, value = sigmoid(query sum · vector).
 LINES = (
@@ -290,6 +292,8 @@ FAULTS: list[tuple[list[str], bytes]] = [
     (["dimension"], made(facts={"dimension": "2"})),
     (["dimension"], made(inputs={"offer_vector": (TensorProto.FLOAT, ["k", "d"])})),
     (["trained-ms"], made(facts={"trained_ms": None})),
+    (["examples"], made(facts={"examples": None})),
+    (["examples"], made(facts={"examples": "0"})),
     (["contract", "vocabulary-lineage", "out-of-range"], made(
         "value = Add(logit, two)", tensors={"two": np.float32(2)},
         facts={"contract": None, "vocabulary_lineage": None})),
@@ -331,7 +335,7 @@ def test_each_fault_is_found_and_no_other(wanted: list[str], content: bytes) -> 
         assert len(found & set(wanted)) == 1
         return
     assert found == set(wanted), checked.findings
-    only_warned = {"output-extra", "trained-ms", "ignores-offers", "ignores-query"}
+    only_warned = {"output-extra", "trained-ms", "examples", "ignores-offers", "ignores-query"}
     assert checked.fit == (found <= only_warned)
     assert all(one.cause and one.advice for one in checked.findings)
 

@@ -247,7 +247,7 @@ def test_a_model_is_taken_in_promoted_and_rolled_back(person: Person) -> None:
 
 def test_a_model_that_is_not_fit_is_not_taken_in(person: Person) -> None:
     file = person.root / "other.onnx"
-    facts = ModelFacts(b"x" * 16, 3, 5)
+    facts = ModelFacts(b"x" * 16, 3, 5, examples=5)
     file.write_bytes(tower_model(random_towers(1, 3, SMALL), facts))
     said = person.json("import", file, code=1)
     assert not said["imported"]

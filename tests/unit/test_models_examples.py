@@ -53,6 +53,7 @@ def proven(content: bytes, handout: Handout, wanted: Floats) -> None:
     checked = check_model(content, WORDS)
     assert {one.name for one in checked.findings} <= {"slow"}, checked.findings
     assert checked.facts["trained_ms"] == "7"
+    assert checked.facts["examples"] == "1200"
 
 
 def test_lightgbm(handout: Handout) -> None:

@@ -157,6 +157,15 @@ def fact_findings(
             "set trained_ms in metadata_props: the time of the newest example, Unix milliseconds; "
             "only then can it be compared on examples that it has not seen",
         )
+    said = facts.get("examples", "")
+    if not said.isdecimal() or int(said) < 1:
+        yield Finding(
+            "examples",
+            WARNING,
+            "it does not say how many examples it learned from",
+            "set examples in metadata_props; else it counts as one, and placements that explore "
+            "and state no gamma show nearly everything alike",
+        )
 
 
 def _lineage(said: str | None, lineage: bytes) -> Iterator[Finding]:
