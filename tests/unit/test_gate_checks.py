@@ -189,7 +189,11 @@ def test_no_segment_is_worse_off() -> None:
         (weighed(0.1, -0.05, 0.2), State.FINE),
         (weighed(0.1, -0.05, 0.2, flattered=True), State.CANNOT_TELL),
         (weighed(0.1, -0.05, 0.2, harder=True), State.FINE),
-        (weighed(-0.02, -0.05, -0.01), State.FINE),  # surely worse, by less than is allowed
+        (weighed(-0.02, -0.05, 0.0), State.FINE),  # no less, as far as can be seen
+        (weighed(0.0, 0.0, 0.0), State.FINE),  # it does the same
+        (weighed(-0.02, -0.05, -0.01), State.STOP),  # surely worse, by however little
+        (weighed(-0.02, -0.05, -0.01, flattered=True), State.STOP),
+        (weighed(-0.02, -0.05, -0.01, harder=True), State.CANNOT_TELL),
         (weighed(-0.2, -0.3, -0.1), State.STOP),
         (weighed(-0.2, -0.3, -0.1, flattered=True), State.STOP),
         (weighed(-0.2, -0.3, -0.1, harder=True), State.CANNOT_TELL),
@@ -203,10 +207,20 @@ def test_no_less_is_earned_than_in_force(found: Weighed | None, state: State) ->
 
 
 def test_the_margin_is_a_share_of_what_is_earned() -> None:
-    found = weighed(-0.04, -0.08, -0.01)
+    found = weighed(-0.03, -0.08, 0.02)
     assert checks.off_policy(found, "", LIMITS).state is State.FINE
-    assert checks.off_policy(found, "", Limits(margin=0.05)).state is State.STOP
-    assert checks.off_policy(replace(found, value=0.5), "", LIMITS).state is State.STOP
+    assert checks.off_policy(found, "", Limits(margin=0.05)).state is State.CANNOT_TELL
+    assert checks.off_policy(replace(found, value=0.5), "", LIMITS).state is State.CANNOT_TELL
+
+
+def test_a_loss_that_is_shown_is_no_question_of_the_margin() -> None:
+    found = weighed(-0.02, -0.03, -0.01)
+    stopped = checks.off_policy(found, "", Limits(margin=0.5))
+    assert stopped.state is State.STOP
+    assert "it is worse than what is in force: by decision it would earn -0.02" in stopped.reason
+    seems = checks.off_policy(replace(found, harder=True), "", Limits(margin=0.5))
+    assert seems.state is State.CANNOT_TELL
+    assert "that may have learned from these decisions and only seem better" in seems.reason
 
 
 def verdict(*states: State, first: bool = False) -> Verdict:

@@ -267,7 +267,11 @@ class Weighed:
 
 
 def off_policy(found: Weighed | None, why: str, limits: Limits) -> Check:
-    """Whether it would earn no less than the model in force; `why` nothing was weighed."""
+    """Whether it would earn no less than the model in force; `why` nothing was weighed.
+
+    A loss that is shown is a stop, however small: many small ones, published one after the other,
+    add up. The margin is for what is not shown, and may be a loss or a gain.
+    """
     if found is None:
         return Check("off-policy", State.CANNOT_TELL, why)
     answer, by = found.answer, "dr" if "dr" in found.answer.estimates else "snips"
@@ -290,12 +294,17 @@ def off_policy(found: Weighed | None, why: str, limits: Limits) -> Check:
     sure = f"{limits.confidence:.0%} interval"
     said = (
         f"by decision it would earn {_gain(gain)} ({sure}, {by.upper()}, {found.where}) beside the "
-        f"{_money(found.value)} in force; no less than {_signed(-margin)} is allowed"
+        f"{_money(found.value)} in force; an interval with 0 in it may begin at {_signed(-margin)}"
     )
-    if gain.high < 0 and gain.low < -margin and not found.harder:
-        return Check(
-            "off-policy", State.STOP, f"it is worse than what is in force: {said}", figures
+    if gain.high < 0:
+        if not found.harder:
+            said = f"it is worse than what is in force: {said}"
+            return Check("off-policy", State.STOP, said, figures)
+        said = (
+            f"it seems worse than what is in force: {said}; but that may have learned from these "
+            "decisions and only seem better"
         )
+        return Check("off-policy", State.CANNOT_TELL, said, figures)
     if gain.low < -margin:
         return Check("off-policy", State.CANNOT_TELL, f"not shown to be no worse: {said}", figures)
     if found.flattered:

@@ -12,6 +12,7 @@ from edge_sdk.engine.slates import Slate
 from genome_edge.v1 import release_pb2
 from genome_server.gate import checks
 from genome_server.gate.emptied import emptied
+from genome_server.gate.floors import least_shares
 from genome_server.gate.parts import parts_of
 from genome_server.gate.rules import Check, Limits, State
 from genome_server.gate.run import InForce
@@ -154,11 +155,12 @@ def _weighed(
         limits=limits,
     )
     gains = segments(decisions, beside, parts, limits)
+    least = least_shares(decisions, explorers_of(placements), rows)
     found = [
         starvation(
-            offered(decisions, ours, theirs),
+            offered(decisions, ours, theirs, least[0]),
             len(decisions),
-            offered_in(decisions, ours, theirs, parts),
+            offered_in(decisions, ours, theirs, parts, least[1:]),
             gains,
             bare,
         ),

@@ -45,8 +45,8 @@ class Limits:
     """What is allowed; a tenant's own are kept in its store (`kept.limits`).
 
     `max_bytes` of the file, `latency_us` for 1,000 offers, `calibration` is the greatest error of
-    its probabilities, `margin` the share of the value in force that may be lost, within an interval
-    of `confidence`.
+    its probabilities. `margin` is how far below 0 an interval of `confidence` may begin that has 0
+    in it, as a share of the value in force.
     """
 
     max_bytes: int = MAX_BYTES

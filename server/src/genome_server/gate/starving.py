@@ -9,29 +9,31 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from genome_server.gate.checks import Segment
+from genome_server.gate.floors import NEVER
 from genome_server.gate.rules import Check, State
+from genome_server.releases.exploring import FLOOR
 
-#: An offer that was shown at least so often, where it could be, and now less often than the second.
+#: An offer that was shown at least so often, where it could be, is to be shown again.
 SHOWN: Final = 0.01
-NEVER: Final = 0.001
 #: How often an offer must have been shown, in expectation, for its absence to mean something.
 LEAST_SHOWN: Final = 10.0
 #: A part of the decisions that loses at least so much of what it is shown today is starved.
 LOST: Final = 0.25
 LEAST_DECISIONS: Final = 50
 _NAMED: Final = 5
-_FLOOR: Final = "a floor (explorer squarecb) keeps each of them tried"
+_TRIED: Final = f"a floor of {FLOOR:g} or more (explorer squarecb) keeps each of them tried"
 
 
 @dataclass(frozen=True)
 class Offered:
     """An offer under both policies: its share of the decisions in which it could be shown, and how
-    many decisions these were."""
+    many decisions these were. It is starved below the share `least` (`floors`)."""
 
     offer: str
     before: float
     after: float
     decisions: float
+    least: float = NEVER
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,16 @@ def starvation(
         more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
         said = (
             f"{len(out)} of {len(offers)} offers would practically never be shown again: "
-            f"{named}{more}; {_FLOOR}"
+            f"{named}{more}; {_TRIED}"
         )
         return Check("starvation", State.STOP, said, figures)
     known = {one.name: one for one in gains}
     lost = [one for one in starved if one.part in known and known[one.part].loses]
     if lost:
-        return Check("starvation", State.STOP, f"{_parts_told(lost)}; {_FLOOR}", figures)
+        return Check("starvation", State.STOP, f"{_parts_told(lost)}; {_TRIED}", figures)
     unknown = [one for one in starved if one.part not in known or not known[one.part].gains]
     if unknown:
-        said = f"{_parts_told(unknown)}, and it is not shown to gain by that; {_FLOOR}"
+        said = f"{_parts_told(unknown)}, and it is not shown to gain by that; {_TRIED}"
         return Check("starvation", State.CANNOT_TELL, said, figures)
     if bare:
         return Check("starvation", State.CANNOT_TELL, _bare_told(bare), figures)
@@ -115,7 +117,9 @@ def _gone(offers: Sequence[Offered]) -> list[Offered]:
     return [
         one
         for one in offers
-        if one.before >= SHOWN and one.after < NEVER and one.before * one.decisions >= LEAST_SHOWN
+        if one.before >= SHOWN
+        and one.after < one.least
+        and one.before * one.decisions >= LEAST_SHOWN
     ]
 
 

@@ -108,23 +108,32 @@ def _marked(found: Beside, *, flattered: bool, harder: bool) -> Beside:
     return replace(found, weighed=replace(found.weighed, flattered=flattered, harder=harder))
 
 
-def offered(decisions: Decisions, candidate: Said, in_force: Said) -> list[Offered]:
-    """Each offer's share of the decisions in which it could be shown, under both."""
-    return _offered(decisions.offers, candidate.share, in_force.share, in_force.left)
+def offered(decisions: Decisions, candidate: Said, in_force: Said, least: Floats) -> list[Offered]:
+    """Each offer's share of the decisions in which it could be shown, under both; `least`
+    float64[offers] is what it must have (`floors`)."""
+    return _offered(decisions.offers, candidate.share, in_force.share, in_force.left, least)
 
 
 def offered_in(
-    decisions: Decisions, candidate: Said, in_force: Said, parts: Parts
+    decisions: Decisions, candidate: Said, in_force: Said, parts: Parts, least: Floats
 ) -> dict[str, list[Offered]]:
-    """The same by part, of both having been asked about these parts in their order."""
-    sides = zip(parts, candidate.share_in, in_force.share_in, in_force.left_in, strict=True)
-    return {name: _offered(decisions.offers, *columns) for name, *columns in sides}
+    """The same by part, of both having been asked about these parts in their order; `least` is
+    float64[parts, offers]."""
+    columns = candidate.share_in, in_force.share_in, in_force.left_in, least
+    sides = zip(parts, *columns, strict=True)
+    return {name: _offered(decisions.offers, *of) for name, *of in sides}
 
 
-def _offered(names: Sequence[str], after: Floats, before: Floats, left: Floats) -> list[Offered]:
+def _offered(
+    names: Sequence[str], after: Floats, before: Floats, left: Floats, least: Floats
+) -> list[Offered]:
     return [
         Offered(
-            names[at], float(before[at] / left[at]), float(after[at] / left[at]), float(left[at])
+            names[at],
+            float(before[at] / left[at]),
+            float(after[at] / left[at]),
+            float(left[at]),
+            float(least[at]),
         )
         for at in np.flatnonzero(left > 0).tolist()
     ]
