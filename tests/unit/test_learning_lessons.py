@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from genome_server.learning.boosting import Boosting
 from genome_server.learning.columns import Columns
-from genome_server.learning.correction import Correction
+from genome_server.learning.correction import Correction, least_of
 from genome_server.learning.examples import Examples, ExamplesBuilder, OfferTable
 from genome_server.learning.export import ModelFacts, prove_parity, tower_model
 from genome_server.learning.forest import Growth, grow
@@ -126,6 +126,19 @@ def test_blind_lessons_know_nothing_of_who_is_held_back() -> None:
         forest._right = [Correction(), Correction()]
         taught.append(forest.lessons(examples, kept, blind=True).label)
     assert np.array_equal(taught[0], taught[1])
+
+
+def test_what_is_rare_is_told_apart() -> None:
+    rng = np.random.default_rng(4)
+    expected = np.repeat([0.002, 0.009], 20_000)
+    label = (rng.random(40_000) < expected).astype(float)
+    right = Correction.of(expected, label, np.ones(40_000))
+    often, seldom = right.chance(np.array([0.009, 0.002]))
+    assert often > 3 * seldom
+    assert 0.005 < often < 0.014
+    assert least_of(label, np.ones(40_000)) == pytest.approx(label.mean() / 20)
+    assert least_of(np.array([0.0, 1.0]), np.ones(2)) == 0.01
+    assert least_of(np.zeros(3), np.ones(3)) > 0
 
 
 def test_boosted_trees_count_for_strangers_alone() -> None:

@@ -79,6 +79,28 @@ def test_it_goes_on_as_of_its_time_and_place(tmp_path: Path) -> None:
     assert not (tmp_path / "training").exists()
 
 
+def test_two_trainings_at_once_do_not_mix(tmp_path: Path) -> None:
+    one, other = Unfinished(tmp_path / "training"), Unfinished(tmp_path / "training")
+    one.as_of("one", AsOf(1_000, 10))
+    one.save("fold-0", {"cold": np.zeros(3)})
+    other.as_of("other", AsOf(2_000, 10))
+    assert other.load("fold-0") is None
+    one.save("fold-1", {"cold": np.ones(3)})  # its folder was taken away
+    assert other.load("fold-1") is None
+    again = Unfinished(tmp_path / "training")
+    assert again.as_of("one", AsOf(3_000, 10)) == AsOf(3_000, 10), "what it lost it begins anew"
+    assert again.load("fold-1") is None
+
+
+@pytest.mark.parametrize("held", [b"", b"{}", b"[1]", b"\xff", b'{"now_ms": 1}'])
+def test_a_beginning_that_cannot_be_read_is_none(tmp_path: Path, held: bytes) -> None:
+    left = Unfinished(tmp_path / "training")
+    left.as_of("one", AsOf(1_000, 10))
+    (begun,) = tmp_path.rglob("begun.json")
+    begun.write_bytes(held)
+    assert left.as_of("one", AsOf(2_000, 20)) == AsOf(2_000, 20)
+
+
 def test_other_examples_begin_anew(left: Unfinished) -> None:
     left.save("fold-0", {"cold": np.zeros(3)})
     assert left.accept(EXAMPLES)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from edge_sdk.dna.schema import HOUR_MS
 from genome_server.cli import cli
-from genome_server.errors import Refused
+from genome_server.errors import Refused, TooLittleToLearn
 from genome_server.learning.due import last_trained
 from genome_server.learning.export import (
     ExportError,
@@ -28,7 +28,7 @@ from genome_server.learning.learner import Learner
 from genome_server.learning.towers import Towers, random_towers
 from genome_server.learning.train import predict, train
 from genome_server.learning.warm import new_rows, settings_of
-from genome_server.models.shelf import current_model, reports
+from genome_server.models.shelf import current_model, list_models, reports, roll_back_model
 from genome_server.store.protocol import CONSENT_LEARNING
 from tests.unit._genomes import NOW_MS, Happened, House, interaction
 from tests.unit.test_learning_job import QUICK
@@ -143,6 +143,36 @@ def test_a_tenant_goes_on_with_what_is_new(house: House) -> None:
     last = last_trained(reports(house.tenant.models_dir))
     assert last is not None
     assert last.answers == 360, "the next training is due by all that this one knows"
+
+
+def test_it_does_not_go_on_from_what_was_rolled_back(house: House) -> None:
+    for who in range(1, 31):
+        house.customer(who, CONSENT_LEARNING)
+    house.log(answers(0, 6, "taxi"))
+    house.build()
+    first = run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+    house.log(answers(100, 6, "spa"))
+    bad = run_training(house.tenant, QUICK, warm=True, now_ms=NOW_MS)
+    roll_back_model(house.tenant.models_dir, house.store, reason="bad", now_ms=NOW_MS)
+    again = run_training(house.tenant, QUICK, warm=True, now_ms=NOW_MS)
+    assert again.warm is not None
+    assert again.warm.base == first.model_id != bad.model_id
+
+
+def test_where_no_step_helps_no_model_is_made(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in range(1, 31):
+        house.customer(who, CONSENT_LEARNING)
+    house.log(answers(0, 6, "taxi"))
+    house.build()
+    first = run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+    house.log(answers(100, 6, "taxi"))
+    # As `train` does where the best length is none, see above.
+    monkeypatch.setattr("genome_server.learning.job.train", lambda *_, start: start)
+    with pytest.raises(TooLittleToLearn, match=f"makes model {first.model_id} better"):
+        run_training(house.tenant, QUICK, warm=True, now_ms=NOW_MS)
+    assert len(list_models(house.tenant.models_dir, house.store)) == 1
 
 
 def test_the_command_goes_on(house: House) -> None:

@@ -154,3 +154,13 @@ def test_a_report_that_cannot_be_read_is_done_without(models: Path) -> None:
     for text in ("[1]", "{", "3"):
         (models / A / "report.json").write_text(text)
         assert load_model(models, A).report == {"id": A}
+
+
+def test_what_was_rolled_back_from_is_withdrawn_until_it_is_promoted_again() -> None:
+    found = Promotions().promoted("a", at_ms=1, reason="").promoted("b", at_ms=2, reason="")
+    assert found.withdrawn == frozenset()
+    back = found.rolled_back(at_ms=3, reason="")
+    assert back.withdrawn == {"b"}
+    other = back.promoted("c", at_ms=4, reason="")
+    assert other.withdrawn == {"b"}
+    assert other.promoted("b", at_ms=5, reason="").withdrawn == frozenset()

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from genome_server.learning.forest import Bools, Ints, Reals
 
 _LEAST_GAIN = 1e-3
+# No share of successes is taken for smaller, or its opposite.
+_NEVER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def boost(
 ) -> Boosted:
     """Return trees for n examples of c columns and a axes; `label` and `weight` are (n,)."""
     share = float(np.average(label, weights=weight)) if weight.sum() > 0 else 0.5
-    share = min(max(share, 1e-3), 1 - 1e-3)
+    share = min(max(share, _NEVER), 1 - _NEVER)
     prior = float(np.log(share / (1 - share)))
     said = np.full(len(label), prior)
     numbers = columns.astype(np.float32)

@@ -15,6 +15,11 @@ from genome_server.learning.towers import Towers
 
 Reals = NDArray[np.float64]
 
+# Log odds are told apart down to a twentieth of how rare the rarer end is, and at least to this.
+_LEAST = 0.01
+_OF_THE_RARE = 0.05
+_NEVER = 1e-6
+
 # As many examples' worth of belief that there is nothing to put right.
 _PULL = 5.0
 _STEPS = 12
@@ -26,6 +31,8 @@ class Correction:
 
     factor: float = 1.0
     shift: float = 0.0
+    # Nearer to 0 or 1 than this all are the same.
+    least: float = _LEAST
 
     @classmethod
     def of(cls, expected: Reals, label: Reals, weight: Reals) -> Correction:
@@ -33,7 +40,8 @@ class Correction:
 
         A logistic regression on the log odds by Newton's steps, with a pull towards none.
         """
-        inputs = np.stack([log_odds(expected), np.ones(len(expected))], axis=1)
+        least = least_of(label, weight)
+        inputs = np.stack([log_odds(expected, least), np.ones(len(expected))], axis=1)
         none = np.array([1.0, 0.0])
         found = none
         for _ in range(_STEPS):
@@ -41,11 +49,13 @@ class Correction:
             slope = inputs.T @ (weight * (chance - label)) + _PULL * (found - none)
             bend = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs
             found = found - np.linalg.solve(bend + _PULL * np.eye(2), slope)
-        return cls(float(found[0]), float(found[1]))
+        return cls(float(found[0]), float(found[1]), least)
 
     def chance(self, expected: Reals) -> Reals:
         """Return probabilities put right, (n,)."""
-        right: Reals = 1 / (1 + np.exp(-(self.factor * log_odds(expected) + self.shift)))
+        right: Reals = 1 / (
+            1 + np.exp(-(self.factor * log_odds(expected, self.least) + self.shift))
+        )
         return right
 
     def towers(self, towers: Towers) -> Towers:
@@ -59,7 +69,14 @@ class Correction:
         return replace(towers, output_weight=weight, output_bias=bias, offer_table=offers)
 
 
-def log_odds(chance: Reals) -> Reals:
-    """Return the log odds of probabilities, which are kept away from 0 and 1."""
-    safe = np.clip(chance, 0.01, 0.99)
+def least_of(label: Reals, weight: Reals) -> float:
+    """Return how near to 0 or 1 probabilities of such examples may be told apart: where one end is
+    rare, nearer."""
+    share = float(np.average(label, weights=weight)) if weight.sum() > 0 else 0.5
+    return max(min(_LEAST, _OF_THE_RARE * min(share, 1 - share)), _NEVER)
+
+
+def log_odds(chance: Reals, least: float) -> Reals:
+    """Return the log odds of probabilities, which are kept `least` away from 0 and 1."""
+    safe = np.clip(chance, least, 1 - least)
     return np.log(safe / (1 - safe))

@@ -42,7 +42,7 @@ from genome_server.learning.train import Settings, score, train
 from genome_server.learning.unfinished import AsOf, Unfinished
 from genome_server.learning.warm import GoneOn, judge, new_rows, settings_of
 from genome_server.log.reader import LogReader
-from genome_server.models.shelf import Model, list_models, load_model, save_model
+from genome_server.models.shelf import Model, list_models, load_model, promotions, save_model
 from genome_server.store.protocol import CONSENT_LEARNING, Store
 
 _PROBES = 256
@@ -203,13 +203,20 @@ def _warmly(work: _Work) -> _Made:
     with work.progress("Training", None) as advance:
         towers = train(examples, rows, settings, _advancing(advance), start=start)
     work.clock.lap("training")
+    if np.array_equal(towers.hidden_weight, start.hidden_weight):
+        raise TooLittleToLearn(
+            f"nothing that is new makes model {base.id} better for persons who were held back: it "
+            "stays as it is"
+        )
     return _Made(towers, examples, counts, vocabulary, settings, warm=found)
 
 
 def _last_trained(tenant: Tenant, store: Store) -> Model:
-    """Return the model that was trained last. Raises Refused where there is none."""
+    """Return the model trained last that was not rolled back from. Raises Refused where there is
+    none."""
+    withdrawn = promotions(store).withdrawn
     for one in list_models(tenant.models_dir, store):
-        if one.report.get("origin") == "trained":
+        if one.report.get("origin") == "trained" and one.id not in withdrawn:
             return load_model(tenant.models_dir, one.id)
     raise Refused("no model was trained yet that could be gone on from: genome-server train")
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from genome_server.learning.boosting import Boosted, Boosting, axes_of, boost
 from genome_server.learning.columns import Columns
-from genome_server.learning.correction import Correction, log_odds
+from genome_server.learning.correction import Correction, least_of, log_odds
 from genome_server.learning.examples import Examples
 from genome_server.learning.forest import Bools, Growth, Reals, Tree, grow
 from genome_server.learning.towers import Indices
@@ -96,6 +96,7 @@ class Forest:
         label = examples.label[chosen].astype(np.float64)
         weight = examples.stands_for[chosen].astype(np.float64)
         weight /= max(weight.mean(), 1e-12)
+        self._least = least_of(label, weight)
         # By turns for those with a history and for strangers; the first half sees nobody held back.
         self._trees: list[_Grown] = []
         for number in range(teaching.trees):
@@ -205,7 +206,7 @@ class Forest:
         expected = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         if not strange or not self._teaching.boosting.rounds:
             return expected
-        both = (log_odds(expected) + self._by_boosted(asked, offer, person, blind)) / 2
+        both = (log_odds(expected, self._least) + self._by_boosted(asked, offer, person, blind)) / 2
         return np.asarray(1 / (1 + np.exp(-both)))
 
 

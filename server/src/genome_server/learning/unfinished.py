@@ -7,22 +7,26 @@ Rules.
 - The same goes for other settings, other versions of the libraries, and after a day.
 - A part is whole or not there. A training that went on ends with the weights that it would have
   ended with.
+- Two trainings at once do not mix: each has a folder by its settings. Who begins anew takes away
+  what others left; one that is still going on then loses what it had kept, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genome_server.files import write_whole
 from genome_server.learning.examples import Examples, OfferTable
 from genome_server.learning.kin import Kin
 from genome_server.times import DAY_MS
@@ -46,7 +50,7 @@ class Unfinished:
     """A folder for one training of a tenant; `prefix` names the part that is being worked on."""
 
     def __init__(self, folder: Path, *, every_s: float = EVERY_S, prefix: str = "") -> None:
-        self._folder = folder
+        self._root = self._folder = folder
         self._every_s = every_s
         self._prefix = prefix
         self._saved_s = time.monotonic()
@@ -62,17 +66,14 @@ class Unfinished:
         What other trainings left is taken away.
         """
         digest = hashlib.sha256(settings.encode()).hexdigest()
-        begun = self._folder / _BEGUN
-        if begun.exists():
-            said = json.loads(begun.read_text(encoding="utf-8"))
-            found = AsOf(said["now_ms"], said["log_end"])
+        self._folder = self._root / digest[:16]
+        found = _begun(self._folder / _BEGUN)
+        if found is not None:
             fresh = 0 <= now.now_ms - found.now_ms < DAY_MS
-            if said["settings"] == digest and fresh and found.log_end <= now.log_end:
+            if fresh and found.log_end <= now.log_end:
                 return found
         self.finish()
-        self._folder.mkdir(parents=True)
-        said = {"settings": digest, "now_ms": now.now_ms, "log_end": now.log_end}
-        self._write(_BEGUN, json.dumps(said).encode())
+        self._keep(_BEGUN, json.dumps(asdict(now)).encode())
         return now
 
     def accept(self, examples: Examples) -> bool:
@@ -83,7 +84,7 @@ class Unfinished:
             return True
         for part in self._folder.glob("*.npz"):
             part.unlink()
-        self._write(known.name, digest)
+        self._keep(known.name, digest)
         return False
 
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
@@ -96,11 +97,9 @@ class Unfinished:
 
     def save(self, name: str, arrays: Arrays) -> None:
         """Keep this in place of what was saved before."""
-        path = self._folder / f"{self._prefix}{name}.npz"
-        new = path.with_suffix(".new")
-        with new.open("wb") as out:
-            np.savez(out, **arrays)  # type: ignore[arg-type]  # NumPy's stub means its own option
-        new.replace(path)
+        whole = io.BytesIO()
+        np.savez(whole, **arrays)  # type: ignore[arg-type]  # NumPy's stub means its own option
+        self._keep(f"{self._prefix}{name}.npz", whole.getvalue())
         self._saved_s = time.monotonic()
 
     @property
@@ -110,12 +109,19 @@ class Unfinished:
 
     def finish(self) -> None:
         """Take everything away: the training is done."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._root, ignore_errors=True)
 
-    def _write(self, name: str, data: bytes) -> None:
-        new = self._folder / f"{name}.new"
-        new.write_bytes(data)
-        new.replace(self._folder / name)
+    def _keep(self, name: str, data: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / name, data)
+
+
+def _begun(path: Path) -> AsOf | None:
+    """Return as of when a training began; None where nothing says it that can be read."""
+    try:
+        return AsOf(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _digest(examples: Examples) -> str:

@@ -7,7 +7,7 @@ Rules.
 - It begins with the model's weights. Markers that the model did not know begin at zero: they change
   nothing until something is learned of them.
 - Some of the new examples' persons are held back to find how long to learn, as always; where no
-  step makes it better for them, the weights stay what they were.
+  step makes it better for them, the weights stay what they were and no model is made.
 - Nothing pulls weights back to zero, no forest teaches and no old example is seen again: what was
   learned long ago fades only as far as what is new says otherwise.
 """

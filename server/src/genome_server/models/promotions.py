@@ -51,6 +51,18 @@ class Promotions:
         """The model that a rollback goes back to."""
         return self.standing[-2] if len(self.standing) > 1 else None
 
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """The models that were rolled back from, and not promoted again since."""
+        found: set[str] = set()
+        before = ""
+        for entry in self.history:
+            if entry.kind == "rolled back":
+                found.add(before)
+            found.discard(entry.model)
+            before = entry.model
+        return frozenset(found)
+
     def found(self, model: str) -> Promotions:
         """With a model in force that nothing was remembered of: an earlier version put it there."""
         if model == self.current:
