@@ -30,7 +30,7 @@ from genome_server.cli.share import Share, percent
 @click.option(
     "--margin",
     type=Share(),
-    help="How much of the value in force may be lost, with all of the interval.",
+    help="How much of the value in force could be lost unseen, where no loss is shown.",
 )
 @common_options
 def command(
@@ -66,7 +66,7 @@ def command(
                 ("max-bytes", f"{found.max_bytes:,}", "the largest file"),
                 ("latency-us", f"{found.latency_us:g}", "to value 1,000 offers"),
                 ("calibration", f"{found.calibration:g}", "what it says less what comes true"),
-                ("margin", percent(found.margin), "of the value in force that may be lost"),
+                ("margin", percent(found.margin), "of the value in force that could be lost unseen"),
             ],
         )
 
