@@ -34,7 +34,7 @@ from genome_server.learning.survey import survey
 from genome_server.learning.towers import Towers, random_towers
 from genome_server.learning.train import Settings
 from genome_server.log import LogReader
-from genome_server.models.shelf import load_model, roll_back_model
+from genome_server.models.shelf import keep_golden, load_model, roll_back_model
 from genome_server.offpolicy.again import releases_of
 from genome_server.offpolicy.past import fold_number, read_past
 from genome_server.offpolicy.target import Asked, Decisions, Said, rebuild, scores_of, scoring_of
@@ -256,6 +256,25 @@ def test_what_was_said_lately_is_gone_by(tenant: Tenant, monkeypatch: pytest.Mon
     back = publish(tenant, now_ms=NOW)
     assert (back.gate, back.changed[0]) == (None, "model")
     assert len(asked) == 2
+
+
+def test_no_verdict_holds_after_golden_vectors_changed(tenant: Tenant) -> None:
+    name = take(tenant, TRUTH)
+    assert publish(tenant, share=0.1, now_ms=NOW).gate is Outcome.PASSED
+    nobody: dict[str, list[int]] = {"index": [], "weight": []}
+    with closing(tenant.open_store()) as store:
+        scorer = open_scorer(load_model(tenant.models_dir, name).content, store.vocabulary())
+    (value,) = scorer.values(np.zeros(0, np.int64), np.zeros(0, np.float32), scorer.vectors([()]))
+
+    def bring(answer: float) -> None:
+        vectors = [{"query": nobody, "offers": [nobody], "values": [answer]}]
+        keep_golden(tenant.models_dir, name, json.dumps({"vectors": vectors}))
+
+    bring(float(value) + 0.1)
+    with pytest.raises(Refused, match="golden: 1 of 1 golden vectors beside it are off"):
+        publish(tenant, now_ms=NOW)
+    bring(float(value))
+    assert publish(tenant, now_ms=NOW).gate is Outcome.PASSED
 
 
 def test_what_cannot_be_told_goes_out_to_a_watched_share_only(tenant: Tenant) -> None:

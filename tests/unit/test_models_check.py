@@ -473,6 +473,9 @@ BAG: dict[str, Any] = {"index": [1], "weight": [1.0]}
         ({"query": {"index": [1], "weight": []}}, "of one length"),
         ({"query": {"index": [KNOWN], "weight": [1]}}, f"{KNOWN} is no index of the {KNOWN}"),
         ({"offers": [{"index": [True], "weight": [1]}]}, "offer 0: True is no index"),
+        ({"query": {"index": [[[0] * 300_000]], "weight": [1]}}, "query: [[0, 0, 0,"),
+        ({"query": {"index": [1], "weight": [1e300]}}, "query: 1e+300 is beyond float32"),
+        ({"offers": [{"index": [1], "weight": [-3.5e38]}]}, "offer 0: -3.5e+38 is beyond float32"),
         (" " * 4_000_001, "4,000,000 are read"),
     ],
 )
@@ -483,5 +486,6 @@ def test_what_is_no_golden_vector_is_told_with_its_place(text: Any, cause: str) 
     checked = check.check_model(made(), WORDS, None, PATIENT, beside=text)
     assert names(checked) == ["golden-unreadable"]
     assert cause in checked.findings[0].cause
+    assert len(checked.findings[0].cause) < 200
     assert not checked.fit
     assert checked.golden == 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,7 @@ def test_what_a_file_should_answer_is_held_against_it_and_kept(person: Person) -
     write(str(file), content, handout, told)
     name = person.json("import", file)["model"]
     models = person.house.tenant.models_dir
+    kept = models / name / "golden.json"
     assert person.json("show", name)["report"]["golden"] == 24
     assert load_model(models, name).golden == beside.read_text()
     assert "24 golden" in person.call("models", "import", file).output, "again, and no other"
@@ -178,6 +181,37 @@ def test_what_a_file_should_answer_is_held_against_it_and_kept(person: Person) -
     checks = {one["name"]: one for one in person.json(*gate, code=1)["checks"]}
     assert checks["contract"]["state"] == "stop"
     assert "golden: 1 of 1 golden vectors" in checks["contract"]["reason"]
+    # What cannot be read is told with its file, whoever asks.
+    kept.write_bytes(b"\xff")
+    for command in (gate, ("show", name), ("promote", name)):
+        assert f"{kept} is not text" in person.call("models", *command, code=1).output
+
+
+def test_golden_vectors_that_are_no_file_are_not_passed_over(person: Person) -> None:
+    file = own(person)
+    beside = file.with_name("own.onnx.golden.json")
+    for make, cause in (
+        (beside.mkdir, "is no regular file"),
+        (partial(os.mkfifo, beside), "is no regular file"),
+        (partial(beside.symlink_to, "nowhere.json"), "cannot be read: No such file"),
+        (partial(beside.symlink_to, beside), "cannot be read: Too many levels"),
+    ):
+        make()
+        for command in ("check", "import"):
+            told = person.call("models", command, file, code=1).output
+            assert f"{beside} {cause}" in told
+        if beside.is_dir():
+            beside.rmdir()
+        else:
+            beside.unlink()
+    assert person.json("list")["models"] == []
+    # A link to a file is one; a name that leaves no room for another has none beside it.
+    real = person.root / "real.json"
+    real.write_text("{")
+    beside.symlink_to(real)
+    assert "golden-unreadable" in person.call("models", "check", file, code=1).output
+    long = file.rename(file.with_name("m" * 250))
+    assert person.json("check", long)["golden"] == 0
 
 
 def test_a_file_is_checked_and_everything_wrong_is_told(person: Person) -> None:

@@ -59,19 +59,11 @@ def read(file: Path) -> bytes:
 
 
 def read_beside(file: Path) -> str | None:
-    """The golden vectors beside a model file, None without any. Raises Refused for what is no text
-    or too long."""
-    from genome_server.models.golden import MAX_LENGTH, SUFFIX
+    """The golden vectors beside a model file, None without any. Raises Refused for what cannot be
+    read."""
+    from genome_server.models.golden_file import SUFFIX, read_text
 
-    beside = file.with_name(file.name + SUFFIX)
-    if not beside.is_file():
-        return None
-    if beside.stat().st_size > MAX_LENGTH:
-        raise Refused(f"{beside} has more than {MAX_LENGTH:,} bytes; fewer vectors tell as much")
-    try:
-        return beside.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise Refused(f"{beside} is not text: {error}") from None
+    return read_text(file.with_name(file.name + SUFFIX))
 
 
 def check_file(

@@ -97,7 +97,7 @@ def verdict_on(
     page unless with `dry_run`."""
     allowed, against = limits(store), in_force(store, channel)
     joint = joint_placements(store.documents("placement"))
-    state = state_of(model.id, against.model if against else "", placements, joint, allowed)
+    state = state_of(model, against.model if against else "", placements, joint, allowed)
     end = 0
     if tenant.log_path.exists():
         with LogReader(tenant.log_path) as log:

@@ -4,8 +4,9 @@ Limits lie in the store. Verdicts lie beside the model that they are about, mode
 newest last, and the newest one's report page as gate.html; both are figures about many persons and
 of nobody.
 
-A verdict holds while nothing changed that it depends on: the model, the one in force, the policies
-of placements and the limits. Of the log it is allowed to be a day behind, where the model passed.
+A verdict holds while nothing changed that it depends on: the model and the golden vectors that came
+with it, the one in force, the policies of placements and the limits. Of the log it is allowed to be
+a day behind, where the model passed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Final
 from genome_edge.v1 import release_pb2
 from genome_server.files import write_whole
 from genome_server.gate.rules import Limits, Outcome, Verdict
+from genome_server.models.shelf import Model
 from genome_server.store.protocol import Store
 from genome_server.times import DAY_MS
 
@@ -72,7 +74,7 @@ def set_limits(store: Store, chosen: Limits) -> None:
 
 
 def state_of(
-    model: str,
+    model: Model,
     against: str,
     placements: Iterable[release_pb2.PlacementSpec],
     joint: Iterable[str],
@@ -81,7 +83,9 @@ def state_of(
     """A name for all that a verdict depends on but the log; `joint` are the placements in which all
     slots influence each other."""
     parts = [one.SerializeToString(deterministic=True).hex() for one in placements]
-    text = json.dumps([model, against, sorted(parts), sorted(joint), asdict(chosen)])
+    text = json.dumps(
+        [model.id, model.golden, against, sorted(parts), sorted(joint), asdict(chosen)]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,17 +22,16 @@ import numpy as np
 
 from genome_server.learning.towers import Floats, Indices
 from genome_server.models.findings import BAD, Finding
+from genome_server.models.golden_file import MAX_LENGTH
 from genome_server.models.samples import OfferDna
 
-#: The key in `metadata_props`, and what is added to the name of a file for the one beside it.
+#: The key in `metadata_props`.
 FACT: Final = "golden_vectors"
-SUFFIX: Final = ".golden.json"
-#: The longest text that is read, in characters.
-MAX_LENGTH: Final = 4_000_000
 _FORM: Final = (
     'write {"vectors": [{"query": {"index": [], "weight": []}, "offers": [{"index": [], '
     '"weight": []}], "values": []}]}, indices being those of vocabulary.json'
 )
+_FLOAT32: Final = float(np.finfo(np.float32).max)
 
 
 class Golden(NamedTuple):
@@ -91,8 +91,17 @@ def _bag(said: Any, where: str, known: int) -> tuple[list[int], list[float]]:
         raise ValueError(f"{where} has no lists index and weight of one length")
     for one in index:
         if type(one) is not int or not 0 <= one < known:
-            raise ValueError(f"{where}: {one!r} is no index of the {known} markers that it knows")
-    return index, [_number(one, where) for one in weight]
+            raise ValueError(
+                f"{where}: {_quoted(one)} is no index of the {known} markers that it knows"
+            )
+    return index, [_weight(one, where) for one in weight]
+
+
+def _weight(said: Any, where: str) -> float:
+    found = _number(said, where)
+    if abs(found) > _FLOAT32:
+        raise ValueError(f"{where}: {_quoted(said)} is beyond float32, in which weights are asked")
+    return found
 
 
 def _number(said: Any, where: str) -> float:
@@ -101,5 +110,10 @@ def _number(said: Any, where: str) -> float:
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"{where}: {said!r:.40} is no number")
+        raise ValueError(f"{where}: {_quoted(said)} is no number")
     return found
+
+
+def _quoted(said: Any) -> str:
+    """What stands there, as much as tells it: it may be lists in lists, as long as the file."""
+    return f"{reprlib.repr(said):.40}"

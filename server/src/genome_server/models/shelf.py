@@ -20,6 +20,7 @@ from typing import Any, Final
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused
 from genome_server.files import write_whole
+from genome_server.models.golden_file import KEPT, read_text
 from genome_server.models.promotions import Promotions
 from genome_server.store.protocol import Store
 
@@ -80,7 +81,7 @@ def keep_model(models_dir: Path, content: bytes, report: Mapping[str, Any]) -> s
 
 def keep_golden(models_dir: Path, name: str, text: str) -> None:
     """Write the golden vectors that came with a model, in place of those that came before."""
-    write_whole(models_dir / name / "golden.json", text.encode())
+    write_whole(models_dir / name / KEPT, text.encode())
 
 
 def save_model(models_dir: Path, store: Store, content: bytes, report: Mapping[str, Any]) -> str:
@@ -106,7 +107,10 @@ def current_model(models_dir: Path, store: Store) -> Model | None:
 
 
 def load_model(models_dir: Path, name: str) -> Model:
-    """Return a model by its id. Raises Refused where its file is gone or was altered."""
+    """Return a model by its id.
+
+    Raises Refused where its file is gone or was altered, or its golden vectors cannot be read.
+    """
     folder = models_dir / name
     instead = (
         "train another (genome-server train), or take one that is whole: "
@@ -118,9 +122,7 @@ def load_model(models_dir: Path, name: str) -> Model:
         raise Refused(f"{folder} holds no model; {instead}") from None
     if model_id(content) != name:
         raise Refused(f"{folder / 'model.onnx'} is damaged; {instead}")
-    golden = folder / "golden.json"
-    beside = golden.read_text("utf-8") if golden.is_file() else None
-    return Model(name, content, _report(folder), beside)
+    return Model(name, content, _report(folder), read_text(folder / KEPT))
 
 
 def find_model(models_dir: Path, said: str) -> str:
