@@ -85,6 +85,22 @@ def test_shares_are_those_that_are_stated_and_another_seed_draws_others() -> Non
     assert both / len(PEOPLE) == pytest.approx(0.3**2 + 0.2**2 + 0.5**2, abs=0.03)
 
 
+@pytest.mark.parametrize("share", [1 / 6, 0.1666666667, 0.166667])
+def test_rounded_shares_of_a_whole_come_to_a_million(share: float) -> None:
+    found = experiment("autumn", **{f"arm{n}": share for n in range(6)})
+    assert list(found.arms.values()) == [166_667] * 5 + [166_665]
+    assert "p" not in {found.draw(one, b"") for one in PEOPLE}
+
+
+def test_shares_of_more_than_rounding_makes_are_refused() -> None:
+    for shares in ({"one": 0.5, "other": 0.500002}, {f"arm{n}": 0.166668 for n in range(6)}):
+        with pytest.raises(InvalidDocument, match="at most 1"):
+            experiment("autumn", **shares)
+    # What is left for the last ones may be nothing, and is never less.
+    tiny = experiment(a=0.4999996, b=0.4999996, c=0.0000006, d=0.0000006)
+    assert list(tiny.arms.values()) == [500_000, 500_000, 0, 0]
+
+
 def test_who_is_held_out_has_nothing_to_do_with_the_arm() -> None:
     """Also where seeds and shares are alike."""
     slate = Slate.of(release_pb2.PlacementSpec(id="p", holdout_seed="autumn", holdout_ppm=300_000))

@@ -64,6 +64,18 @@ def test_arms_may_stand_behind_what_they_are_arms_of(
     assert [arm.placement for arm in placement_spec(documents["p"]).arms] == ["bold", "quiet"]
 
 
+def test_an_arm_may_stand_thousands_of_rows_behind(opened: tuple[Tenant, Store, Path]) -> None:
+    others = [{"id": f"other{n}"} for n in range(2_500)]
+    rows = [{"id": "p", "experiment": ARMS}, *others, {"id": "bold"}, {"id": "quiet"}]
+    assert counts(imported(opened, *rows)) == (2_503, 0, 0, 0)
+    # And what is wrong at the end is known before anything is written that hangs on it.
+    worse = [{"id": "q", "experiment": {"arms": {"late": 0.5}}}, *others]
+    worse.append({"id": "late", "experiment": {"arms": {"other1": 0.5}}})
+    report = imported(opened, *worse)
+    assert said(report) == [(1, "experiment.arms.late", "'late' has arms itself")]
+    assert counts(report) == (1, 0, 2_500, 1)
+
+
 def test_an_arm_that_nothing_defines_is_refused_with_its_line(
     opened: tuple[Tenant, Store, Path],
 ) -> None:

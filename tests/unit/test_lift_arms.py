@@ -179,6 +179,30 @@ def test_an_experiment_that_has_ended_is_asked_about_with_until(tmp_path: Path) 
     assert (bold["arm"]["persons"], quiet["arm"]["persons"]) == (GROUPS["bold"], GROUPS["quiet"])
     assert bold["balance"] == quiet["balance"] == []
     assert bold["redrawn"] == 0
+    text = shop.text("p", "--arms", "--kind", "buy", "--until", "2026-07-01")
+    assert "the document states no share any more" in text
+
+
+def test_of_an_experiment_that_has_ended_the_windows_of_its_arms_hold(tmp_path: Path) -> None:
+    """Those that decided in it, where their documents are still there; others say nothing."""
+    longer = {"id": "bold", "outcome_window_hours": 14 * 24}
+    other = {"id": "other", "outcome_window_hours": 20 * 24}
+    shop = a_shop(tmp_path, crowd(range(200)), [{"id": "p"}, longer, {"id": "quiet"}, other])
+    asked = ("p", "--arms", "--kind", "buy", "--until", "2026-07-01")
+    assert [one["window_days"] for one in shop.json(*asked)["arms"]] == [14, 14]
+    assert [one["window_days"] for one in shop.json(*asked, "--days", "3")["arms"]] == [3, 3]
+    with closing(shop.tenant.open_store()) as store:
+        store.put_documents("placement", [("bold", {"id": "bold"})])
+    assert [one["window_days"] for one in shop.json(*asked)["arms"]] == [7, 7]
+
+
+def test_where_nobody_stays_and_nobody_has_the_arm_no_document_is_blamed(tmp_path: Path) -> None:
+    only = [n for n in range(300) if drawn(who(n)) == "bold"][:10]
+    shop = a_shop(tmp_path, crowd(only))
+    bold, quiet = shop.json("p", "--arms", "--kind", "buy", "--until", "2026-07-01")["arms"]
+    assert (bold["arm"]["persons"], quiet["arm"]["persons"], quiet["balance"]) == (10, 0, [])
+    text = shop.text("p", "--arms", "--kind", "buy", "--until", "2026-07-01")
+    assert "states no share any more" not in text
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,10 @@ def test_groups_that_are_not_as_large_as_they_should_be_are_found() -> None:
     assert not balance("p", 1_000, 0, 0.05).fair
     assert balance("p", 20, 0, 0.05).fair
     assert balance("p", 0, 0, 0.5).chance == 1.0
+    # Where one group is lost whole, few persons tell; where little is, no fewer than before.
+    assert balance("p", 21, 21, 0.625).fair
+    assert not balance("p", 22, 22, 0.625).fair
+    assert not balance("p", 1_000_000, 201_850, 0.2).fair
     # Looked at with every person, a fair draw is called unfair in fewer than one of a thousand.
     chance = np.random.default_rng(3)
     alarms = 0
@@ -159,6 +163,21 @@ def test_groups_that_are_not_as_large_as_they_should_be_are_found() -> None:
         alarms += any(not balance("p", n + 1, int(held[n]), 0.2).fair for n in range(0, 400, 20))
     assert alarms <= 2
     assert UNFAIR == 0.001
+
+
+def test_a_fair_draw_is_called_unfair_at_some_look_with_no_more_than_the_promised_chance() -> None:
+    """Worked out: of all ways in which 200 draws can go, a look after each."""
+    for share in (0.05, 0.375, 0.5):
+        alive, alarm = {0: 1.0}, 0.0
+        for persons in range(1, 201):
+            after: dict[int, float] = {}
+            for held, weight in alive.items():
+                for more, part in ((1, share), (0, 1 - share)):
+                    after[held + more] = after.get(held + more, 0.0) + weight * part
+            found = {held: balance("p", persons, held, share).fair for held in after}
+            alarm += sum(weight for held, weight in after.items() if not found[held])
+            alive = {held: weight for held, weight in after.items() if found[held]}
+        assert 0 < alarm <= UNFAIR
 
 
 def test_how_many_it_takes_is_what_the_interval_needs() -> None:

@@ -75,11 +75,15 @@ def _experiment(spec: release_pb2.PlacementSpec, said: Mapping[str, Any]) -> Non
     if said.get("seed"):
         spec.experiment_seed = read.identifier(said["seed"], "experiment.seed")
     arms = read.mapping(said.get("arms"), "experiment.arms")
+    total = 0
     for name, share in sorted(arms.items()):
         field = f"experiment.arms.{name}"
         if name == spec.id:
             read.fail(field, name, "another placement")
         ppm = round(read.number(share, field, 0.0, 1.0) * MILLION)
-        spec.arms.add(placement=read.identifier(name, field), share_ppm=ppm)
-    if not 0 < sum(arm.share_ppm for arm in spec.arms) <= MILLION:
+        # Six sixths are rounded up: the last ones have what is left.
+        left = max(MILLION - total, 0)
+        spec.arms.add(placement=read.identifier(name, field), share_ppm=min(ppm, left))
+        total += ppm
+    if not 0 < total <= MILLION + len(arms) // 2:
         read.fail("experiment.arms", said.get("arms"), "shares that come to more than 0, at most 1")

@@ -4,7 +4,8 @@
     assert report.rows_in == report.new + report.changed + report.unchanged + report.rejected
 
 A chunk is written in one transaction, so that an import that is stopped has
-written whole chunks, and starting it again finishes it.
+written whole chunks, and starting it again finishes it. Rows that may name rows behind them
+are one chunk, however many they are.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from genome_server.store.protocol import Store
 
 _CHUNK_ROWS = 2_000
+#: Kinds whose rows name each other in any order: only whole files of them can be judged.
+_WHOLE = frozenset({"placements"})
 #: Rejects that a report carries; the file has all of them.
 REPORTED_REJECTS = 20
 
@@ -122,6 +125,7 @@ class _Import:
         self._progress = progress
         self._seen = Repeats(kind)
         self._chunk: list[tuple[RawRow, Any]] = []
+        self._whole = kind.name in _WHOLE
         self._since = 0
 
     def run(self, first: RawRow, rest: Any) -> None:
@@ -129,7 +133,7 @@ class _Import:
             self._take(first)
             for raw in rest:
                 self._take(raw)
-                if self._since >= _CHUNK_ROWS:
+                if self._since >= _CHUNK_ROWS and not self._whole:
                     self._write()
         finally:
             # Also where the file breaks off: what was read of it is good.

@@ -332,7 +332,8 @@ PLACEMENTS: Final = kind_of(
                 "seed": text("Change it to draw others.", "autumn", maxLength=128),
                 "arms": free(
                     "By placement its share of the customers (of decisions for nobody); the rest "
-                    "stay. An arm is imported in the same file or before, and has none itself.",
+                    "stay. An arm is imported in the same file, before or behind, or earlier; it "
+                    "has none itself.",
                     {"lobby-screen-2": 0.2},
                     additionalProperties={"type": "number", "minimum": 0, "maximum": 1},
                 ),

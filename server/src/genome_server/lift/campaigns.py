@@ -11,14 +11,15 @@ Rules.
 - What counts, where nothing else is said, is the goal that its placements state; where they state
   none, or not all the same, every kind that the DNA schema calls a success.
 - An experiment is a placement with arms. Each arm is compared with the placement itself, hold-outs
-  of both included, for as long as the longest window of all.
+  of both included, for as long as the longest window of all. Where its document has no arms any
+  more, those that decided in it are all, with what their documents state now.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from edge_sdk.dna.schema import HOUR_MS, DnaSchema
@@ -73,7 +74,8 @@ class Campaign:
 
     `experiment` is the placement with arms where those are asked about, else empty: all of them, or
     the one that is the campaign's name. `goal` has the kinds of interaction that all its placements
-    state as theirs; empty: they do not.
+    state as theirs; empty: they do not. `ended` has, of an experiment that has no arms any more,
+    the window in milliseconds of every placement that states one.
     """
 
     kind: str
@@ -83,6 +85,11 @@ class Campaign:
     window_ms: int
     experiment: str = ""
     goal: frozenset[str] = frozenset()
+    ended: Mapping[str, int] = field(default_factory=dict)
+
+    def window_with(self, met: Iterable[str]) -> int:
+        """The window in milliseconds where these placements decided in the experiment."""
+        return max((self.ended[name] for name in met if name in self.ended), default=self.window_ms)
 
     @property
     def groups(self) -> tuple[str, str]:
@@ -147,8 +154,9 @@ def find_experiment(said: str, placements: Documents) -> Campaign:
         DrawnArm(arm, rest / (rest + ppm) if rest + ppm else 0.0, None, found)
         for arm, ppm in arms.items()
     )
-    window_ms = _window((name, *arms), placements)
-    return Campaign("placement", name, None, drawn, window_ms, name, _goal((name,), placements))
+    window_ms, goal = _window((name, *arms), placements), _goal((name,), placements)
+    ended = {} if arms else {one: ms for one in placements if (ms := _stated(one, placements))}
+    return Campaign("placement", name, None, drawn, window_ms, name, goal, ended)
 
 
 def arms_of(experiment: Campaign, met: Iterable[str]) -> list[Campaign]:
@@ -188,8 +196,13 @@ def _goal(names: Iterable[str], placements: Documents) -> frozenset[str]:
 
 def _window(names: Iterable[str], placements: Documents) -> int:
     """The longest that any of these placements states, in milliseconds."""
-    stated = [placements.get(name, {}).get("outcome_window_hours") for name in names]
-    return max((int(hours) * HOUR_MS for hours in stated if hours), default=WINDOW_MS)
+    stated = [_stated(name, placements) for name in names]
+    return max((ms for ms in stated if ms), default=WINDOW_MS)
+
+
+def _stated(name: str, placements: Documents) -> int:
+    """The window that a placement states, in milliseconds; 0: none."""
+    return int(placements.get(name, {}).get("outcome_window_hours") or 0) * HOUR_MS
 
 
 def _drawn(name: str, document: Mapping[str, Any]) -> Drawn:

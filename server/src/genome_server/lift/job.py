@@ -190,7 +190,7 @@ def _hear(
         campaign=campaign,
         kinds=frozenset(kinds),
         paid=paid,
-        window_ms=campaign.window_ms if question.days is None else round(question.days * DAY_MS),
+        window_ms=None if question.days is None else round(question.days * DAY_MS),
         since_ms=question.since_ms,
         until_ms=question.until_ms,
         products=_products(campaign, store) if question.own_products else None,

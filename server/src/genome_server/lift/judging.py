@@ -63,7 +63,8 @@ class Verdict:
 
     `under_way` persons entered, and their window is not over; the first that will be is at
     `first_over_ms` (None: none). `both` met the other group, too, within their window, and
-    `earlier` had decisions before what was asked about. `redrawn` are in another group than the
+    `earlier` had decisions before what was asked about. `undeclared` entered in placements whose
+    documents state no share any more. `redrawn` are in another group than the
     document now draws. `one_sided` persons are of placements that say nothing yet.
     """
 
@@ -79,6 +80,7 @@ class Verdict:
     earlier: int
     redrawn: int
     one_sided: int
+    undeclared: int
 
     @property
     def entered(self) -> int:
@@ -152,6 +154,7 @@ def judge(
         earlier=int(entered.earlier.sum()),
         redrawn=_redrawn(rows, campaign),
         one_sided=int((over & ~told).sum()),
+        undeclared=_undeclared(entered.placement, campaign),
     )
 
 
@@ -196,6 +199,11 @@ def _balances(held: Flags, placement: Ints, campaign: Campaign) -> tuple[Balance
             counts = (int(inside.sum()), int(held[inside].sum()))
             found.append(balance(one.id, *counts, one.share))
     return tuple(found)
+
+
+def _undeclared(placement: Ints, campaign: Campaign) -> int:
+    silent = [number for number, one in enumerate(campaign.placements) if not one.share]
+    return int(np.isin(placement, silent).sum())
 
 
 def _redrawn(rows: Rows, campaign: Campaign) -> int:

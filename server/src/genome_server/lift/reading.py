@@ -54,14 +54,14 @@ class Asked:
     """What is asked of a log. Times in Unix milliseconds.
 
     Decisions before `since_ms` do not count; the log is read as it was at `until_ms` (None: to its
-    end). `kinds` are those of interactions that count, `paid` those in which money counts; with
-    `products` only what was done with one of these counts.
+    end). `window_ms` None is the campaign's own. `kinds` are those of interactions that count,
+    `paid` those in which money counts; with `products` only what was done with one of these counts.
     """
 
     campaign: Campaign
     kinds: frozenset[str]
     paid: frozenset[str]
-    window_ms: int
+    window_ms: int | None
     since_ms: int = 0
     until_ms: int | None = None
     products: frozenset[str] | None = None
@@ -96,7 +96,10 @@ def read(
     entered = enter(met, _customers(store, met.subjects()), drawn)
     if not len(entered):
         raise Refused(_nobody(asked.campaign, entered, reader.older))
-    done = Done(entered, asked.window_ms, asked.kinds, asked.paid, asked.products)
+    window_ms = asked.window_ms
+    if window_ms is None:
+        window_ms = asked.campaign.window_with(reader.groups)
+    done = Done(entered, window_ms, asked.kinds, asked.paid, asked.products)
     frames = reader.until(frames_of(log, DONE, stop=end, heard=heard))
     for doing in doings(frames, done.whose, once=done.counts):
         done.take(doing)

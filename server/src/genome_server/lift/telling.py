@@ -164,7 +164,7 @@ def notes(answer: Answer) -> Iterator[str]:
         )
         who = "held out are" if not experiment else f"{experiment} has"
         yield f"{_BALANCED}: {who} {said}"
-    if not verdict.balances:
+    if verdict.undeclared and not verdict.balances:
         yield "the document states no share any more: whether the draw was fair is not known"
     if dues(answer):
         yield f"{verdict.per_day:,.1f} new customers came a day lately; what is seen may be chance"
