@@ -351,6 +351,8 @@ def test_an_offer_is_worth_what_the_release_of_the_decision_says(tmp_path: Path)
     *_, done = tick(town.tenant, now + FIRST_LOOK_MS)
     assert (done.version, done.state) == (3, "rolled back")
     assert "a decision of it earns 1, of others 2" in done.looks[-1].why
+    assert "releases differ in what 1 of the offers are worth" in done.looks[-1].why
+    assert done.looks[-1].figures["repriced"] == 1
 
 
 def test_what_succeeds_at_a_loss_is_no_gain(tmp_path: Path) -> None:
@@ -435,7 +437,10 @@ def test_a_clock_that_went_back_is_said_once_and_does_no_harm(town: Town) -> Non
     assert "clock went back" in said.looks[-1].why
     assert tick(town.tenant, NOW - HOUR_MS + 5_000) == []
     [said] = tick(town.tenant, NOW + FIRST_LOOK_MS)
-    assert (said.looked, said.looks[-1].why) == (1, "it does well, and 1 hours are not over")
+    assert (said.looks[-1].number, said.looks[-1].why) == (
+        1,
+        "it does well, and 1 hours are not over",
+    )
     assert ["clock" in one.looks[-1].why for one in tick(town.tenant, NOW + 60_000)] == [True]
     assert [one.state for one in tick(town.tenant, NOW + 4 * FIRST_LOOK_MS)] == ["promoted"]
 

@@ -230,7 +230,7 @@ def played(
                 value = each * (worth if ours else 1.0)
                 counts.of[device][4] += times * value
                 counts.earned.add(value, times)
-                counts.worths.add(value)
+                counts.worths[str(value)].add(value)
 
     go_on(past, 24 * 7, canary=False)
     for look in range(1, 12):

@@ -42,13 +42,14 @@ class Alike:
 class Counts:
     """Sums by device: decisions, successes, shown, unscored, and what was earned.
 
-    `worths` are those of everything that was shown; `left_out` decisions are in no sum.
+    `worths` of each offer that was shown are those that releases give it; `left_out` decisions are
+    in no sum.
     """
 
     def __init__(self) -> None:
         self.of: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
         self.successes, self.earned = Alike(), Alike()
-        self.worths: set[float] = set()
+        self.worths: defaultdict[str, set[float]] = defaultdict(set)
         self.left_out = 0
 
     def add(
@@ -86,9 +87,11 @@ def compared(before: Counts, since: Counts, of: Mapping[str, bool], heard: Heard
             expected_value=decisions * value_of(device),
         )
         both[not of[device]].append(tally)
-    by_value = len(since.worths) > 1 or min(since.worths, default=0.0) < 0
+    worths = set().union(*since.worths.values())
+    by_value = len(worths) > 1 or min(worths, default=0.0) < 0
+    repriced = sum(len(of_one) > 1 for of_one in since.worths.values())
     alike = since.earned.number if by_value else since.successes.number
-    return Seen(*both, heard, alike, by_value, since.left_out)
+    return Seen(*both, heard, alike, by_value, since.left_out, repriced)
 
 
 def _expectation(before: Counts) -> tuple[_Expected, _Expected]:

@@ -14,7 +14,11 @@ from typing import Any, Final, Literal
 from genome_server.canary.rules import Action, Bounds, Verdict
 from genome_server.store.protocol import ReleaseRow, Store
 
-State = Literal["watched", "promoted", "rolled back", "ended"]
+State = Literal["watched", "rolling back", "promoted", "rolled back", "ended"]
+"""`rolling back`: that is decided, and not all of it is done."""
+
+CLOCK_MS: Final = 60_000
+"""A clock that is set right by less is not worth a word."""
 
 _KEY: Final = "canaries"
 _MOST_KEPT: Final = 100
@@ -43,10 +47,17 @@ class Canary:
     looks: tuple[Look, ...] = ()
     state: State = "watched"
 
+    def looked(self, now_ms: int) -> int:
+        """The newest look that was taken until `now_ms` (Unix). Those that a clock which was ahead
+        took later than that do not count: or none would be due until then."""
+        until_ms = now_ms + CLOCK_MS
+        return max((look.number for look in self.looks if look.at_ms <= until_ms), default=0)
+
     @property
-    def looked(self) -> int:
-        """The newest look that was taken."""
-        return max((look.number for look in self.looks), default=0)
+    def decided(self) -> str:
+        """Why it is to be rolled back."""
+        back = Action.ROLL_BACK.value
+        return next((look.why for look in reversed(self.looks) if look.action == back), "")
 
     def after(
         self,
@@ -62,7 +73,7 @@ class Canary:
 
     def ended(self, at_ms: int, why: str) -> Canary:
         """No longer watched: somebody decided otherwise."""
-        return self.after(self.looked, at_ms, Verdict(Action.WAIT, why), "ended")
+        return self.after(self.looked(at_ms), at_ms, Verdict(Action.WAIT, why), "ended")
 
     def to_json(self) -> dict[str, Any]:
         """It as plain data."""

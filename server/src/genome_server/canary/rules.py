@@ -85,7 +85,8 @@ class Heard(NamedTuple):
 class Seen(NamedTuple):
     """What is known at a look. `alike`: as many successes of one worth would tell as much as those
     of both sides do. `by_value`: what is shown is not all worth the same. `left_out` decisions show
-    what their releases do not have, or are of a release that is gone."""
+    what their releases do not have, or are of a release that is gone. `repriced`: so many offers
+    are not worth the same in all releases that are compared."""
 
     canary: Sequence[Tally]
     others: Sequence[Tally]
@@ -93,6 +94,7 @@ class Seen(NamedTuple):
     alike: float = 0.0
     by_value: bool = False
     left_out: int = 0
+    repriced: int = 0
 
 
 class Difference(NamedTuple):
@@ -172,7 +174,7 @@ def judge(seen: Seen, bounds: Bounds, *, look: int, elapsed_ms: int) -> Verdict:
     if successes is None or earned is None:
         return Verdict(Action.WAIT, "too few devices have decided")
     found = earned if seen.by_value else successes
-    said = _said(successes, earned if seen.by_value else None)
+    said = _said(successes, earned if seen.by_value else None, seen.repriced)
     if found.high < 0:
         return Verdict(Action.ROLL_BACK, f"it is worse: {said}")
     if found.low <= -bounds.margin * abs(found.others):
@@ -207,7 +209,7 @@ def _too_little(seen: Seen, bounds: Bounds) -> str:
     return ""
 
 
-def _said(rates: Difference, worth: Difference | None) -> str:
+def _said(rates: Difference, worth: Difference | None, repriced: int) -> str:
     """The figures: of successes, or of what decisions earn beside them."""
     shares = (
         f"{rates.canary:.2%} of its decisions succeed, {rates.others:.2%} of others "
@@ -215,9 +217,15 @@ def _said(rates: Difference, worth: Difference | None) -> str:
     )
     if worth is None:
         return shares
+    prices = ""
+    if repriced:
+        prices = (
+            f"; releases differ in what {repriced} of the offers are worth, which is in what "
+            "decisions earn, whatever customers did"
+        )
     return (
         f"a decision of it earns {worth.canary:,.4g}, of others {worth.others:,.4g} "
-        f"({worth.low:+,.4g} to {worth.high:+,.4g}); {shares}"
+        f"({worth.low:+,.4g} to {worth.high:+,.4g}); {shares}{prices}"
     )
 
 
@@ -238,6 +246,7 @@ def figures(seen: Seen) -> dict[str, Any]:
         "covered": seen.heard.covered,
         "refused": seen.heard.refused,
         "left_out": seen.left_out,
+        "repriced": seen.repriced,
     }
 
 

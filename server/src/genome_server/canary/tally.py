@@ -181,7 +181,8 @@ def _counted(
             )
             is Verdict.SUCCESS
         ]
-        counts.worths.update(known[offer] for _, offer in offers)
+        for _, offer in offers:
+            counts.worths[offer].add(known[offer])
         counts.add(
             one.frame.device,
             read.thinned.stands_for(one.frame),

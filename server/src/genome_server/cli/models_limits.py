@@ -66,7 +66,7 @@ def command(
                 ("max-bytes", f"{found.max_bytes:,}", "the largest file"),
                 ("latency-us", f"{found.latency_us:g}", "to value 1,000 offers"),
                 ("calibration", f"{found.calibration:g}", "what it says less what comes true"),
-                ("margin", percent(found.margin), "of the value in force that could be lost unseen"),
+                ("margin", percent(found.margin), "of the value in force, unseen"),
             ],
         )
 

@@ -3,7 +3,9 @@
 Theory. Parts lie in parts/ under their SHA-256, so that releases share what they have in
 common. A release is published by one row in the store, written last, in the transaction
 that took its version: before it nothing refers to the files, after it everything is there.
-Nothing is signed that a device would refuse, see `check`.
+Nothing is signed that a device would refuse, see `check`. What was read is compared in that
+transaction with what is there by then: the gate takes its time, and who began earlier must not undo
+what came out, or was imported, meanwhile.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.offers import rings_of
 from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
-from genome_server.canary.kept import begin
+from genome_server.canary.kept import begin, canaries
 from genome_server.canary.rules import Bounds
 from genome_server.errors import Refused
 from genome_server.files import write_whole
-from genome_server.genomes.rows import needed_schema
+from genome_server.genomes.rows import built_schema, needed_schema
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
 from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
-from genome_server.models.shelf import Model, current_model
+from genome_server.models.shelf import Model, current_model, model_in, promotions
 from genome_server.releases.assemble import assemble, without_offers
 from genome_server.releases.check import (
     check_parts,
@@ -107,15 +109,19 @@ def publish(
     the gate's. Raises Refused where genomes were never
     built, where there is no model (unless `untrained`) or no placement, where an offer can never be
     shown or is worth more than a score holds (with `leave_out` it is left out and noted instead),
-    where a placement asks for more than that, where a device would refuse, and where the gate does.
+    where a placement asks for more than that, where a device would refuse, where the gate does, and
+    where what is published was changed meanwhile.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * DAY_MS)
     from genome_server.gate.ask import Opened, ask, silence  # it asks this room what is in force
 
     with closing(tenant.open_store()) as store:
+        read = _Read.of(store, channel)  # before all else that is read
         schema = needed_schema(store)
         model = _model(tenant, store, untrained=untrained)
+        if not despite_gate:
+            _refuse_taken_back(store, model.id)
         parts = assemble(
             store, schema, model.content, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
         )
@@ -175,11 +181,65 @@ def publish(
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
             return Published(row, draft, changed, False, model.id, notes, lacking, opened.outcome)
         with store.transaction():
+            read.refuse_changed(_Read.of(store, channel))
+            if not despite_gate:
+                _refuse_taken_back(store, model.id)
             row = issue(tenant, store, draft, share)
             if watch is not None:
                 begin(store, row, watch)
         manifest = manifest_of(row)
         return Published(row, manifest, changed, False, model.id, notes, lacking, opened.outcome)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a release is made from: the newest `release` of the `channel` (0: none), the state of
+    the documents, the built schema's epoch (0: none) and the model that the next release takes."""
+
+    channel: str
+    release: int
+    documents: int
+    epoch: int
+    model: str | None
+
+    @classmethod
+    def of(cls, store: Store, channel: str) -> _Read:
+        """As it is now."""
+        newest, schema = store.release(channel=channel), built_schema(store)
+        return cls(
+            channel,
+            newest.version if newest is not None else 0,
+            store.documents_version(),
+            schema.epoch if schema is not None else 0,
+            promotions(store).current,
+        )
+
+    def refuse_changed(self, now: _Read) -> None:
+        """Raise Refused where it is not what it was."""
+        if now.release != self.release:
+            what = f"release {now.release} was published in channel {self.channel!r}"
+        elif now.documents != self.documents:
+            what = "offers, products, placements or places were changed"
+        elif now.epoch != self.epoch:
+            what = "genomes were built for another DNA schema"
+        elif now.model != self.model:
+            what = f"model {now.model} became the one that the next release takes"
+        else:
+            return
+        raise Refused(f"{what} meanwhile, so nothing is issued: publish again")
+
+
+def _refuse_taken_back(store: Store, model: str) -> None:
+    """Refuse a model whose canary is being rolled back: the way back may be broken off halfway."""
+    for canary in canaries(store):
+        row = store.release(canary.version) if canary.state == "rolling back" else None
+        if row is not None and model_in(manifest_of(row)) == model:
+            raise Refused(
+                f"release {row.version} is being rolled back together with its model {model} "
+                f"(genome-server releases canary {row.version} says what is left to do): publish "
+                "again when that is done, take another model (genome-server models rollback), or "
+                "publish it all the same and say why (--despite-gate REASON)"
+            )
 
 
 def _trusted(tenant: Tenant, store: Store, row: ReleaseRow) -> bool:
