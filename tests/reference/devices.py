@@ -33,7 +33,8 @@ class Device:
     world: World
     converting: frozenset[str]
     history: History = field(default_factory=History)
-    #: By decision: who, where, and what each slot held.
+    #: By decision: who, the placement that decided (an arm, of one that has some), and what each
+    #: slot held.
     made: dict[bytes, tuple[bytes, str, tuple[str, ...]]] = field(default_factory=dict)
     #: What counted under the slot of a decision: (decision, slot, kind).
     told: set[tuple[bytes, int, str]] = field(default_factory=set)
@@ -65,12 +66,13 @@ class Device:
         outcome = decide(self.world, replace(call, blocked=away, rooms=rooms))
         self._take(outcome, call, now_ms)
         shown = tuple(slot.offer for slot in outcome.slots)
-        self.made[call.decision_id] = (call.subject, call.placement, shown)
+        self.made[call.decision_id] = (call.subject, outcome.placement, shown)
         return outcome
 
     def _take(self, outcome: Outcome, call: Call, now_ms: int) -> None:
         """One slot after the other; there is room for each."""
-        placement = self.world.placements.get(call.placement)
+        # What counts as shown is said by the arm that decides, as everything else of its slots.
+        placement = self.world.placements.get(outcome.placement)
         for number, slot in enumerate(outcome.slots):
             if not slot.offer or slot.reason in ("HOUSE", "HELD_OUT"):
                 continue
