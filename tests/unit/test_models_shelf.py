@@ -136,6 +136,24 @@ def test_a_model_that_is_gone_or_damaged_is_not_gone_back_to(models: Path, store
     assert promotions(store).current == B, "nothing has changed"
 
 
+def test_golden_vectors_that_cannot_be_read_bar_the_way_forward_and_never_the_way_back(
+    models: Path, store: Store
+) -> None:
+    save_model(models, store, b"A", {})
+    save_model(models, store, b"B", {})
+    for name in (A, B):
+        (models / name / "golden.json").mkdir()
+    assert roll_back_model(models, store).current == A
+    found = current_model(models, store)
+    assert found is not None
+    assert found.content == b"A", "what publishes takes it"
+    with pytest.raises(Refused, match=r"golden.json is no regular file; put a file"):
+        promote_model(models, store, B)
+    keep_model(models, b"C", {})
+    assert promote_model(models, store, C).current == C, "the others' are nothing to it"
+    assert roll_back_model(models, store).current == A
+
+
 def test_a_model_is_found_by_the_beginning_of_its_id(models: Path) -> None:
     for content in (b"A", b"B"):
         keep_model(models, content, {})

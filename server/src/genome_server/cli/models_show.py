@@ -23,7 +23,7 @@ def command(console: Console, model: str) -> None:
     tenant = console.tenant()
     with closing(tenant.open_store()) as store:
         name = find_model(tenant.models_dir, model)
-        load_model(tenant.models_dir, name)  # refuses where it is damaged
+        _ = load_model(tenant.models_dir, name).golden  # refuses where either is damaged
         one = next(one for one in list_models(tenant.models_dir, store) if one.id == name)
         history = [
             entry for entry in promotions(store).to_json()["history"] if entry["model"] == name

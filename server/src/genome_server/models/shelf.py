@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,8 +39,17 @@ class Model:
     id: str
     content: bytes
     report: Mapping[str, Any]
-    #: The golden vectors that came with it, beside its file (see `golden`); None: none did.
-    golden: str | None = None
+    #: The folder that it lies in; None: it lies nowhere.
+    folder: Path | None = None
+
+    @cached_property
+    def golden(self) -> str | None:
+        """The golden vectors that came with it, beside its file (see `golden`); None: none did.
+
+        They are read when the gate asks for them, not before: what keeps a model from new devices
+        must not stand in the way back. Raises Refused where they cannot be read.
+        """
+        return None if self.folder is None else read_text(self.folder / KEPT)
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def current_model(models_dir: Path, store: Store) -> Model | None:
 def load_model(models_dir: Path, name: str) -> Model:
     """Return a model by its id.
 
-    Raises Refused where its file is gone or was altered, or its golden vectors cannot be read.
+    Raises Refused where its file is gone or was altered.
     """
     folder = models_dir / name
     instead = (
@@ -122,7 +132,7 @@ def load_model(models_dir: Path, name: str) -> Model:
         raise Refused(f"{folder} holds no model; {instead}") from None
     if model_id(content) != name:
         raise Refused(f"{folder / 'model.onnx'} is damaged; {instead}")
-    return Model(name, content, _report(folder), read_text(folder / KEPT))
+    return Model(name, content, _report(folder), folder)
 
 
 def find_model(models_dir: Path, said: str) -> str:
@@ -184,9 +194,10 @@ def promote_model(
 ) -> Promotions:
     """Make a model the one that the next release takes; what is remembered then.
 
-    Raises Refused where its file is gone or damaged.
+    Raises Refused where its file is gone or damaged, or its golden vectors cannot be read: the gate
+    would not let it out.
     """
-    load_model(models_dir, name)
+    _ = load_model(models_dir, name).golden
     with store.transaction():
         at_ms = _now_ms() if now_ms is None else now_ms
         record = promotions(store).promoted(name, at_ms=at_ms, reason=reason)
