@@ -339,6 +339,16 @@ def test_what_is_published_all_the_same_is_remembered(tenant: Tenant) -> None:
     assert "But publish does not ask: all devices have it already." in told.output
 
 
+def test_what_is_not_published_was_not_published_all_the_same(tenant: Tenant) -> None:
+    name = take(tenant, FLAT)
+    some = publish(tenant, share=0.1, despite_gate="a trial", now_ms=NOW)
+    again = publish(tenant, despite_gate="to all", now_ms=NOW)
+    assert (again.unchanged, again.release.version) == (True, some.release.version)
+    assert "nothing new is out, so no reason is kept (--despite-gate)" in again.notes
+    assert not any("despite the gate:" in note for note in again.notes)
+    assert [one.despite for one in verdicts(tenant.models_dir, name)] == ["a trial"]
+
+
 @dataclass
 class Weighing:
     """Decisions of the town, and what three models would have done in them."""

@@ -39,10 +39,24 @@ def silence(label: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class Opened:
-    """What the gate says of a model that may go out; no `outcome`: it was not asked."""
+    """What the gate says of a model that may go out; no `outcome`: it was not asked. `against` is
+    what it said against it, where the model may go out all the same because of `reason`."""
 
     outcome: Outcome | None = None
     notes: tuple[str, ...] = ()
+    against: Said | None = None
+    reason: str = ""
+
+    def went_out(self, models_dir: Path) -> None:
+        """Remember, where the model goes out whatever the gate said against it, that and why."""
+        if self.against is not None:
+            keep_despite(models_dir, self.against, self.reason)
+
+    def stayed(self) -> Opened:
+        """It, where nothing came of publishing: nothing went out despite the gate."""
+        if self.against is None:
+            return self
+        return Opened(self.outcome, ("nothing new is out, so no reason is kept (--despite-gate)",))
 
 
 def ask(
@@ -61,7 +75,7 @@ def ask(
 ) -> Opened:
     """Let a model through. Raises Refused, with the reasons, where it may not go out.
 
-    `despite` says why it goes out all the same; that is kept, unless with `dry_run`.
+    `despite` says why it goes out all the same: call `went_out` of what is returned when it does.
     """
     if why_not_asked(store, model.id, channel, share):
         return Opened()
@@ -74,10 +88,8 @@ def ask(
         unknown = [f"the gate cannot tell of {one}" for one in _unknown(verdict)]
         return Opened(verdict.outcome, tuple(unknown))
     if despite:
-        if not dry_run:
-            keep_despite(tenant.models_dir, said, despite)
         held = [f"despite the gate: {reason}" for reason in verdict.reasons()]
-        return Opened(verdict.outcome, tuple(held))
+        return Opened(verdict.outcome, tuple(held), said, despite)
     raise Refused(refusal(verdict, None if dry_run else page_path(tenant.models_dir, model.id)))
 
 

@@ -159,7 +159,7 @@ def publish(
             )  # fmt: skip
             progress()
         left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
-        notes = (*left, *references(parts), *opened.notes)
+        notes = (*left, *references(parts))
         before = store.release(channel=channel)
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
@@ -169,6 +169,7 @@ def publish(
             _write_parts(tenant, draft, parts)
         same = before is not None and _content(known) == _content(draft)
         if before is not None and same and fresh and _trusted(tenant, store, before):
+            notes += opened.stayed().notes
             if before.share < share:
                 notes += (
                     f"release {before.version} is out for {before.share * 100:.4g}% of the "
@@ -177,6 +178,7 @@ def publish(
             if watch is not None:
                 notes += (f"nothing new is out, so release {before.version} is not watched anew",)
             return Published(before, known, (), True, model.id, notes, lacking, opened.outcome)
+        notes += opened.notes
         if dry_run:
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
             return Published(row, draft, changed, False, model.id, notes, lacking, opened.outcome)
@@ -187,6 +189,7 @@ def publish(
             row = issue(tenant, store, draft, share)
             if watch is not None:
                 begin(store, row, watch)
+            opened.went_out(tenant.models_dir)  # last: nothing is out whose reason is not kept
         manifest = manifest_of(row)
         return Published(row, manifest, changed, False, model.id, notes, lacking, opened.outcome)
 
