@@ -23,6 +23,7 @@ from edge_sdk.engine.offers import rings_of
 from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.canary.kept import begin, canaries
+from genome_server.canary.reach import reach
 from genome_server.canary.rules import Bounds
 from genome_server.errors import Refused
 from genome_server.files import write_whole
@@ -189,6 +190,7 @@ def publish(
             row = issue(tenant, store, draft, share)
             if watch is not None:
                 begin(store, row, watch)
+                notes += reach(row, store.devices())
             opened.went_out(tenant.models_dir)  # last: nothing is out whose reason is not kept
         manifest = manifest_of(row)
         return Published(row, manifest, changed, False, model.id, notes, lacking, opened.outcome)
