@@ -481,6 +481,13 @@ def test_the_command_shows_the_looks_and_the_moment(tmp_path: Path) -> None:
     assert said["now"]["action"] == "promote"
     shown = shell.call("releases", "canary", 2).output
     assert "If this were a look: promote, because it is not worse" in shown
+    with closing(town.tenant.open_store()) as store:
+        store.put_documents("offer", [offer("bus", "service:bus")])
+    publish(town.tenant, now_ms=NOW + FIRST_LOOK_MS)
+    shown = shell.call("releases", "canary", 2).output
+    assert "ended." in shown
+    assert "another release came after it" in shown
+    assert "If this were a look" not in shown
     assert town.canary().state == "watched"  # looking changes nothing
     assert (
         "was not watched; those that were: 2" in shell.call("releases", "canary", 1, code=1).output

@@ -42,6 +42,13 @@ def tick(tenant: Tenant, now_ms: int) -> list[Canary]:
     return [one for one in found if one is not None]
 
 
+def as_it_stands(store: Store, canary: Canary, now_ms: int) -> Canary:
+    """A canary as the next tick leaves it where somebody decided otherwise since the last one: it
+    is watched no longer, and why. It is not kept."""
+    why = _over(store, store.release(canary.version)) if canary.state == "watched" else None
+    return canary if why is None else canary.ended(now_ms, why)
+
+
 def look_now(tenant: Tenant, store: Store, canary: Canary, now_ms: int) -> tuple[Seen, Verdict]:
     """What a look would see and say at this moment. It counts for nothing and does nothing."""
     row = store.release(canary.version)

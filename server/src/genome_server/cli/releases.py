@@ -140,9 +140,9 @@ def canary(console: Console, version: int | None) -> None:
 
     from genome_server.canary.kept import canaries
     from genome_server.canary.rules import figures
-    from genome_server.canary.watch import look_now
+    from genome_server.canary.watch import as_it_stands, look_now
 
-    tenant = console.tenant()
+    tenant, now_ms = console.tenant(), time.time_ns() // 1_000_000
     with closing(tenant.open_store()) as store:
         known = {one.version: one for one in canaries(store)}
         if version is None and not known:
@@ -153,9 +153,9 @@ def canary(console: Console, version: int | None) -> None:
                 f"release {version} was not watched; those that were: "
                 f"{', '.join(map(str, sorted(known))) or 'none'}"
             )
-        now = None
+        now, found = None, as_it_stands(store, found, now_ms)
         if found.state == "watched":
-            now = look_now(tenant, store, found, time.time_ns() // 1_000_000)
+            now = look_now(tenant, store, found, now_ms)
     data = found.to_json()
     if now is not None:
         seen, verdict = now
