@@ -101,6 +101,7 @@ def test_what_a_model_is_trained_on_is_written(person: Person) -> None:
     vocabulary = person.house.store.vocabulary()
     assert (said["examples"], said["offers"], said["markers"]) == (28 * 8, 2, len(vocabulary))
     numbered = json.loads((person.root / "out" / "vocabulary.json").read_text())
+    assert len({one.stat().st_mode for one in (person.root / "out").iterdir()}) == 1
     assert numbered["lineage"] == vocabulary.lineage.hex()
     assert numbered["markers"] == list(vocabulary)
     rows = pq.read_table(person.root / "out" / "examples.parquet").to_pydict()

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genome_server.errors import Refused
-from genome_server.files import write_whole
 from genome_server.home import Tenant
 from genome_server.learning.dataset import Counts, load_examples
 from genome_server.learning.examples import Examples
@@ -76,7 +75,7 @@ def write_examples(folder: Path, store: Store, examples: Examples) -> dict[str, 
         "markers": list(vocabulary),
     }
     text = json.dumps(numbered, ensure_ascii=False, indent=0)
-    write_whole(folder / "vocabulary.json", f"{text}\n".encode())
+    (folder / "vocabulary.json").write_text(f"{text}\n", "utf-8")
     table = examples.offers
     pairs = [
         (index[weight != 0], weight[weight != 0])
