@@ -9,8 +9,10 @@ inside the graph: chosen markers have a column, all others fall into one that is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,20 @@ def write(out: str, content: bytes, asked: Handout, values: npt.ArrayLike) -> No
 
 def _bag(bag: tuple[Indices, Floats]) -> dict[str, Any]:
     return {"index": bag[0].tolist(), "weight": bag[1].tolist()}
+
+
+def start(main: Callable[[str, str], None], library: str, hint: str) -> None:
+    """Run `main` with what the command line says. Ends with 2 and a sentence where it does not say
+    two things, or where `library` is not installed: `hint` says what to do about that."""
+    arguments = sys.argv[1:]
+    if len(arguments) != 2:
+        problem = f"usage: python -m examples.models.{Path(sys.argv[0]).stem} FOLDER OUT.onnx"
+    elif find_spec(library) is None:
+        problem = f"{library} is not installed for this Python. {hint}"
+    else:
+        return main(*arguments)
+    print(problem, file=sys.stderr)
+    sys.exit(2)
 
 
 def frequent(bags: Bags, size: int, most: int) -> Indices:

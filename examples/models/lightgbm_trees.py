@@ -9,7 +9,6 @@ computed, so that a threshold parts them alike on every processor.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from examples.models.contract import (
     columns,
     frequent,
     probes,
+    start,
     write,
 )
 
@@ -140,4 +140,4 @@ def main(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main, "lightgbm", "Run: make setup")

@@ -9,7 +9,6 @@ in `value`, which ends with one product of a matrix and a vector for all offers.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from examples.models.contract import Bags, Graph, Handout, probes, write
+from examples.models.contract import Bags, Graph, Handout, probes, start, write
 
 WIDTH = 32
 DIMENSION = 8
@@ -131,4 +130,9 @@ def main(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(
+        main,
+        "torch",
+        "PyTorch is no dependency of Genome Edge, and only fitting needs it; from the root of the "
+        "repository run:\n  .venv/bin/python -m pip install torch",
+    )

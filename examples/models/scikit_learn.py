@@ -10,7 +10,6 @@ matrix and a vector for all offers.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from examples.models.contract import (
     columns,
     frequent,
     probes,
+    start,
     write,
 )
 
@@ -85,4 +85,4 @@ def main(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main, "sklearn", "Run: make setup")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,31 @@ def test_the_towers_file_says_what_their_weights_say(handout: Handout) -> None:
     wanted = pytorch_towers.predict(state, handout.queries, handout.offers)
     assert float(np.abs(found - wanted).max()) <= 1e-5
     assert check_model(content, WORDS).findings == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("lightgbm_trees", 2, "lightgbm is not installed for this Python. Run: make setup"),
+        ("pytorch_towers", 2, "torch is not installed for this Python. PyTorch is no dependency"),
+        ("scikit_learn", 2, "sklearn is not installed for this Python. Run: make setup"),
+        ("scikit_learn", 1, "usage: python -m examples.models.scikit_learn FOLDER OUT.onnx"),
+    ],
+)
+def test_what_keeps_an_example_from_running_is_said(
+    module: str,
+    arguments: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("examples.models.contract.find_spec", lambda _: None)
+    monkeypatch.setattr("sys.argv", [f"{module}.py", "handout", "own.onnx"][: arguments + 1])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"examples.models.{module}", run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_pytorch(handout: Handout) -> None:
