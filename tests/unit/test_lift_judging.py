@@ -320,7 +320,35 @@ def test_notes_say_what_was_left_out_and_what_is_late() -> None:
     assert "--until 2026-06-21" in text
     assert "held out are 20.0% of 1,000 (20.0%)" in text
     never = "\n".join(telling.notes(replace(said, newest_ms=0)))
-    assert "is there a buy in the log?" in never
+    assert "look whether there is a buy in the log" in never
+
+
+def test_of_one_it_is_said_in_the_singular() -> None:
+    told = rows(people((80, 800), (20, 200)))
+    found = replace(verdict(told), under_way=1, both=1, earlier=1, one_sided=1)
+    said = answer(found, told, elsewhere=1, outcomes=1, older=1, without_consent=1, later=1)
+    text = list(telling.notes(said))
+    starts = (
+        "1 customer is under way: their ", "1 customer has not agreed to learning",
+        "1 customer met it only after", "1 decision is of a device that holds nobody out",
+        "1 customer met the other group, too", "1 customer had decisions before --since, and is as",
+        "1 customer is of a placement where", "1 outcome names a decision, which the held out",
+        "1 payment is not in EUR: in no amount",
+    )  # fmt: skip
+    for start in starts:
+        assert sum(one.startswith(start) for one in text) == 1, start
+    alone = replace(verdict(rows(people((1, 1), (0, 0))), 6), under_way=1)
+    assert ": 0 customers, from" in telling.headline(answer(alone, told))
+    one = replace(alone, shown=replace(alone.shown, persons=1))
+    assert ": 1 customer, from" in telling.headline(answer(one, told))
+    (only,) = telling.findings(answer(alone, told))
+    assert "yet: the only one will have had their time on 2026-06" in only
+
+
+def test_no_sentence_ends_twice() -> None:
+    told = rows(people((80, 800), (20, 200)))
+    said = answer(verdict(told), told, newest_ms=0)
+    assert not any(one.endswith((".", "?")) for one in telling.notes(said))
 
 
 def test_the_page_has_what_the_table_has_and_trusts_no_name() -> None:

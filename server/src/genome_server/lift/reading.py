@@ -31,6 +31,7 @@ from genome_server.genomes.events import (
 )
 from genome_server.lift.campaigns import Campaign
 from genome_server.lift.rules import BASE, Done, Entered, Meetings, Met, Rows, enter
+from genome_server.lift.telling import many
 from genome_server.releases.features import SLATES
 
 if TYPE_CHECKING:
@@ -213,11 +214,16 @@ def _nobody(campaign: Campaign, entered: Entered, older: int) -> str:
         return "no placement holds anybody out: state `holdout` in one's document and publish"
     why = []
     if entered.left_out.without_consent:
-        why.append(f"{entered.left_out.without_consent:,} have not agreed to learning")
+        number = entered.left_out.without_consent
+        why.append(f"{number:,} {'has' if number == 1 else 'have'} not agreed to learning")
     if entered.left_out.later:
         why.append(f"{entered.left_out.later:,} met it only after their first decision there")
     if older:
-        what = "drew no arm" if campaign.experiment else "are of devices that hold nobody out"
-        why.append(f"{older:,} decisions {what}")
+        what = "are of devices that hold nobody out"
+        if campaign.experiment:
+            what = "drew no arm"
+        elif older == 1:
+            what = "is of a device that holds nobody out"
+        why.append(f"{many(older, 'decision')} {what}")
     said = ": " + ", ".join(why) if why else " in the time that is asked about"
     return f"nobody is known to have met {campaign}{said}"

@@ -31,7 +31,7 @@ def headline(answer: Answer) -> str:
     verdict = answer.verdict
     compared = verdict.shown.persons + verdict.held.persons
     return (
-        f"{answer.campaign}: {compared:,} customers, from {day(answer.first_ms)} on, "
+        f"{answer.campaign}: {many(compared, 'customer')}, from {day(answer.first_ms)} on, "
         f"{_days(answer.window_ms)} each, as of {day(answer.as_of_ms)}. "
         f"What counts: {', '.join(answer.kinds)}"
         + (" of the offers' own products." if answer.question.own_products else ".")
@@ -89,10 +89,10 @@ def findings(answer: Answer) -> Iterator[str]:
     """What follows, a sentence for each thing that is compared, and when there will be enough."""
     verdict = answer.verdict
     if not verdict.outcomes:
-        when = ""
+        when, number = "", verdict.under_way
         if verdict.first_over_ms is not None:
-            when = f": the first of {verdict.under_way:,} will have had their time on "
-            when += day(verdict.first_over_ms)
+            first = "the only one" if number == 1 else f"the first of {number:,}"
+            when = f": {first} will have had their time on {day(verdict.first_over_ms)}"
         yield f"Nothing can be compared yet{when}."
         return
     who = "is shown it"
@@ -140,7 +140,7 @@ def warnings(answer: Answer) -> Iterator[str]:
     for one in verdict.balances:
         if not one.fair:
             yield (
-                f"of {one.persons:,} customers of {one.placement}{whose} {one.held:,} "
+                f"of {many(one.persons, 'customer')} of {one.placement}{whose} {one.held:,} "
                 f"({one.held / one.persons:.1%}) {do}, where {one.share:.1%} should be. A "
                 f"fair draw does that in fewer than {UNFAIR:.1%} of cases: who is compared depends "
                 "on the group, and no difference below means anything. Look for events of one "
@@ -148,7 +148,8 @@ def warnings(answer: Answer) -> Iterator[str]:
             )
     if verdict.changed:
         yield (
-            f"{verdict.redrawn:,} of {verdict.entered:,} customers are in another group than the "
+            f"{verdict.redrawn:,} of {many(verdict.entered, 'customer')} "
+            f"{'is' if verdict.redrawn == 1 else 'are'} in another group than the "
             "placement's document draws: its share or seed was changed, or devices do not "
             f"{'draw' if experiment else 'hold out'}. Begin after the change: --since"
         )
@@ -169,30 +170,38 @@ def notes(answer: Answer) -> Iterator[str]:
     if dues(answer):
         yield f"{verdict.per_day:,.1f} new customers came a day lately; what is seen may be chance"
     if verdict.under_way and verdict.outcomes:
-        yield f"{verdict.under_way:,} customers are under way: their {_days(answer.window_ms)} last"
-    older, other = "are of devices that hold nobody out", "the other group"
-    cannot = ", which the held out cannot"
+        are = "customers are" if verdict.under_way > 1 else "customer is"
+        last = "lasts" if answer.window_ms == DAY_MS else "last"
+        yield f"{verdict.under_way:,} {are} under way: their {_days(answer.window_ms)} {last}"
+    older, other = ("is of a device that holds", "are of devices that hold"), "the other group"
+    nobody, cannot = " nobody out: left out", ", which the held out cannot: not counted"
     if experiment:
-        older, other = "drew no arm (of older devices, or of before the experiment)", "another arm"
-        cannot = ", and only interactions are compared"
+        older, other = ("drew", "drew"), "another arm"
+        nobody = " no arm (of older devices, or of before the experiment): left out"
+        cannot = ", and only interactions are compared: not counted"
     if answer.among > 1:
         yield f"the intervals of all {answer.among} arms hold together"
+    before, empty = "decisions before --since, and", "where a group has nobody yet: left out"
     counts = (
-        (answer.without_consent, "customers have not agreed to learning"),
-        (answer.later, "customers met it only after their first decision there: left out"),
-        (answer.older, f"decisions {older}: left out"),
-        (verdict.both, f"customers met {other}, too: a true effect is larger than it looks"),
-        (verdict.earlier, "customers had decisions before --since, and are as those left them"),
-        (verdict.one_sided, "customers are of placements where a group has nobody yet: left out"),
-        (answer.outcomes, f"outcomes name a decision{cannot}: not counted"),
-        (answer.elsewhere, f"payments are not in {answer.currency}: in no amount"),
-    )
-    for count, what in counts:
+        (answer.without_consent, "customer", ("has", "have"), " not agreed to learning"),
+        (answer.later, "customer", ("met", "met"),
+         " it only after their first decision there: left out"),
+        (answer.older, "decision", older, nobody),
+        (verdict.both, "customer", ("met", "met"),
+         f" {other}, too: a true effect is larger than it looks"),
+        (verdict.earlier, "customer", (f"had {before} is", f"had {before} are"),
+         " as those left them"),
+        (verdict.one_sided, "customer", ("is of a placement", "are of placements"), f" {empty}"),
+        (answer.outcomes, "outcome", ("names", "name"), f" a decision{cannot}"),
+        (answer.elsewhere, "payment", ("is", "are"), f" not in {answer.currency}: in no amount"),
+    )  # fmt: skip
+    for count, what, does, rest in counts:
         if count:
-            yield f"{count:,} {what}"
+            yield f"{many(count, what)} {does[count != 1]}{rest}"
     late = answer.as_of_ms - answer.newest_ms
     if not answer.newest_ms:
-        yield f"nobody did anything that counts: is there a {' or '.join(answer.kinds)} in the log?"
+        kinds = " or ".join(answer.kinds)
+        yield f"nobody did anything that counts: look whether there is a {kinds} in the log"
     elif late > max(DAY_MS, _LATE * answer.window_ms):
         yield (
             f"the newest that counts is of {day(answer.newest_ms)}: if purchases are imported "
@@ -231,6 +240,11 @@ def of_segments(answer: Answer) -> str:
     if found.differ > _LATE / 2:
         return f"Segments differ no more than chance makes them ({found.differ:.0%})."
     return f"Segments differ by more than chance makes them ({found.differ:.1%})."
+
+
+def many(number: int, what: str) -> str:
+    """So many of a thing: "1 customer", "1,575 customers"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def day(ms: int) -> str:
