@@ -162,11 +162,14 @@ def test_a_diff_names_what_changed(person: Person, store: Store) -> None:
     person.call("publish", "--untrained")
     found = person.json("releases", "diff", 1, 2)
     assert found["offers"] == {"added": ["new"], "removed": [], "changed": ["spa"]}
+    value = {"field": "value", "before": 1.0, "after": 3.0}
+    assert found["fields"] == {"offers": {"spa": [value]}, "placements": {}}
     assert {"offers", "vocabulary"} <= found["parts"].keys()
     assert found["bytes_to_send"] == sum(part["after"] for part in found["parts"].values())
     assert found["markers_added"] == 1
     said = person.said("releases", "diff", 1, 2)
     assert "offer new: added" in said
+    assert "offer spa: changed\n  value: 1.0 → 3.0\n" in said
     shown = person.json("releases", "show", 2)
     assert len(shown["signed_by"]) == 1
     assert {part["name"] for part in shown["parts"]} >= {"offers", "model"}

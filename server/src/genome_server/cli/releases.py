@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from genome_server.errors import Refused
 
 if TYPE_CHECKING:
     from genome_server.releases.manage import Moved
+
+_MOST_SHOWN = 72
 
 
 @click.group("releases")
@@ -99,7 +102,7 @@ def show(console: Console, version: int) -> None:
 @click.argument("new", type=int)
 @common_options
 def diff(console: Console, old: int, new: int) -> None:
-    """Say what differs from release OLD to release NEW."""
+    """Say what differs from release OLD to release NEW, field by field."""
     from genome_server.releases.manage import diff as compare
 
     tenant = console.tenant()
@@ -115,6 +118,9 @@ def diff(console: Console, old: int, new: int) -> None:
             for how, names in found[what].items():
                 for name in names:
                     console.print(f"{what[:-1]} {name}: {how}")
+                    for one in found["fields"][what].get(name, ()):
+                        change = f"{_short(one['before'])} → {_short(one['after'])}"
+                        console.print(f"  {one['field']}: {change}")
         for how in ("added", "dropped"):
             if names := found[f"features_{how}"]:
                 console.print(f"needed features {how}: {', '.join(names)}")
@@ -249,6 +255,12 @@ def _say(console: Console, moved: Moved) -> None:
             console.print(f"Withdrawn: {versions}.")
 
     console.result(data, render)
+
+
+def _short(value: Any) -> str:
+    """A value of a document as JSON, up to a length; `--json` has all of it."""
+    text = json.dumps(value, ensure_ascii=False) if value is not None else "–"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
 
 
 def _figure(value: float | None) -> str:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
@@ -20,10 +20,16 @@ from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused, UsageError
 from genome_server.home import Tenant
 from genome_server.releases.check import load_as_device
+from genome_server.releases.differences import differences
 from genome_server.releases.issue import issue, trusted_now
 from genome_server.releases.publish import manifest_of, part_content
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
+
+_LISTS: Final[Mapping[str, type[Message]]] = {
+    "offers": release_pb2.OfferCatalogue,
+    "placements": release_pb2.PlacementList,
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def find(store: Store, version: int) -> ReleaseRow:
 
 
 def diff(tenant: Tenant, store: Store, old: int, new: int) -> dict[str, Any]:
-    """What differs from release `old` to release `new`. Raises Refused where a part is gone."""
+    """What differs from release `old` to release `new`; `fields` says in what those that changed do
+    (see `differences`). Raises Refused where a part is gone."""
     before, after = find(store, old), find(store, new)
     one, other = manifest_of(before), manifest_of(after)
     digests = {part.name: part.sha256 for part in one.parts}
@@ -102,16 +109,19 @@ def diff(tenant: Tenant, store: Store, old: int, new: int) -> dict[str, Any]:
     gone = {part.name for part in one.parts} - {part.name for part in other.parts}
     changed |= {name: {"before": sizes[name], "after": 0} for name in sorted(gone)}
     features = set(one.required_features), set(other.required_features)
+    offers, placements = (
+        [_by_id(tenant, manifest, part, kind) for manifest in (one, other)]
+        for part, kind in _LISTS.items()
+    )
     return {
         "from": old,
         "to": new,
         "channels": [before.channel, after.channel],
         "parts": changed,
         "bytes_to_send": sum(part["after"] for part in changed.values()),
-        "offers": _named(tenant, one, other, "offers", release_pb2.OfferCatalogue, "offers"),
-        "placements": _named(
-            tenant, one, other, "placements", release_pb2.PlacementList, "placements"
-        ),
+        "offers": _named(*offers),
+        "placements": _named(*placements),
+        "fields": {"offers": _fields(*offers), "placements": _fields(*placements)},
         "features_added": sorted(features[1] - features[0]),
         "features_dropped": sorted(features[0] - features[1]),
         "schema_epochs": [one.lineage.schema_epoch, other.lineage.schema_epoch],
@@ -249,28 +259,35 @@ def _state(row: ReleaseRow, in_force: set[int]) -> str:
     return "in force" if row.version in in_force else "superseded"
 
 
-def _named(
-    tenant: Tenant,
-    one: release_pb2.Manifest,
-    other: release_pb2.Manifest,
-    part: str,
-    kind: type[Message],
-    field: str,
-) -> dict[str, list[str]]:
-    """Ids that were added, removed and changed in a part that is a list of things with ids."""
-    before, after = (_by_id(tenant, manifest, part, kind, field) for manifest in (one, other))
+def _named(before: Mapping[str, Message], after: Mapping[str, Message]) -> dict[str, list[str]]:
+    """Ids that were added, removed and changed."""
     return {
         "added": sorted(after.keys() - before.keys()),
         "removed": sorted(before.keys() - after.keys()),
-        "changed": sorted(
-            name for name in after.keys() & before.keys() if after[name] != before[name]
-        ),
+        "changed": _changed(before, after),
     }
 
 
+def _fields(
+    before: Mapping[str, Message], after: Mapping[str, Message]
+) -> dict[str, list[dict[str, Any]]]:
+    """In what those differ that changed, by their ids."""
+    return {name: differences(before[name], after[name]) for name in _changed(before, after)}
+
+
+def _changed(before: Mapping[str, Message], after: Mapping[str, Message]) -> list[str]:
+    return sorted(
+        name
+        for name in after.keys() & before.keys()
+        if after[name].SerializeToString(deterministic=True)
+        != before[name].SerializeToString(deterministic=True)
+    )
+
+
 def _by_id(
-    tenant: Tenant, manifest: release_pb2.Manifest, name: str, kind: type[Message], field: str
-) -> Mapping[str, bytes]:
+    tenant: Tenant, manifest: release_pb2.Manifest, name: str, kind: type[Message]
+) -> Mapping[str, Message]:
+    """What a part holds that is a list, under its own name, of things with ids."""
     part = next(part for part in manifest.parts if part.name == name)
     message = kind.FromString(part_content(tenant, part))
-    return {one.id: one.SerializeToString(deterministic=True) for one in getattr(message, field)}
+    return {one.id: one for one in getattr(message, name)}
