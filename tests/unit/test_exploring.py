@@ -95,5 +95,8 @@ def test_a_silent_placement_shows_nothing_to_anybody(mode: str) -> None:
 def test_a_mode_is_one_of_three_and_holds_out_by_itself() -> None:
     with pytest.raises(InvalidDocument, match="mode"):
         placement_spec({"id": "screen", "mode": "offline"})
-    with pytest.raises(InvalidDocument, match="everybody is held out"):
+    with pytest.raises(InvalidDocument) as refused:
         placement_spec({"id": "screen", "mode": "log-only", "holdout": 0.1})
+    assert str(refused.value) == (
+        "holdout: 0.1 is not allowed; expected none: in mode log-only everybody is held out"
+    )

@@ -45,7 +45,8 @@ def placement_spec(document: Mapping[str, Any]) -> release_pb2.PlacementSpec:
     mode = read.one_of(document.get(MODE) or "online", MODE, _MODES)
     if mode != "online":
         if spec.holdout_ppm:
-            read.fail("holdout", None, f"left out: in mode {mode} everybody is held out")
+            stated = document.get("holdout")
+            read.fail("holdout", stated, f"none: in mode {mode} everybody is held out")
         spec.holdout_ppm = _EVERYBODY
     return spec
 
