@@ -454,6 +454,18 @@ def test_golden_vectors_are_played_wherever_they_are() -> None:
     assert names(check_model(broken, WORDS)) == ["not-a-number"]
 
 
+def test_of_golden_vectors_that_are_off_the_worst_is_shown() -> None:
+    told = json.loads(golden())
+    told["vectors"][0]["values"][0] += 0.0002
+    told["vectors"][1]["values"][1] += 0.0001
+    told["vectors"][1]["values"][2] += 0.3
+    told["vectors"][2]["values"][0] += 0.1
+    checked = check.check_model(made(), WORDS, None, PATIENT, beside=json.dumps(told))
+    (cause,) = (one.cause for one in checked.findings)
+    assert "3 of 3 golden vectors beside it are off, by up to 0.3 " in cause
+    assert "; most of all vector 1, offer 2: it answers " in cause
+
+
 BAG: dict[str, Any] = {"index": [1], "weight": [1.0]}
 
 

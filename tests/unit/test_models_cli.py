@@ -153,7 +153,7 @@ def test_what_a_file_should_answer_is_held_against_it_and_kept(person: Person) -
     write(str(file), content, handout, off)
     refused = person.call("models", "import", file, code=1).output
     assert "bad     golden: 1 of 24 golden vectors beside it are off, by up to 2e-05" in refused
-    assert "vector 7, offer 0: it answers" in refused
+    assert "most of all vector 7, offer 0: it answers" in refused
     assert person.json("list")["models"] == []
     beside.write_text('{"vectors": [{"query": {}}]}')
     said = person.json("check", file, code=1)
