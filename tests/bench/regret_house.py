@@ -6,9 +6,9 @@ it does every night, trained or not, for the genomes and the offers of tomorrow.
 when it next has a line: it decides by a model of hours ago, and the genome of its person knows what
 was heard at that device since. Nothing here knows the truth.
 
-Left out of what a real house does: the evaluation beside each training and the gate that asks it
-(they decide whether a model is published, and never change one), and the stream by which answers
-elsewhere reach a device within a second; here they come with the rows of a release.
+Left out of what a real house does: the evaluation beside each training and the gate that asks it,
+which `regret_gated` has, and the stream by which answers elsewhere reach a device within a second;
+here they come with the rows of a release.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ import numpy as np
 import scipy.sparse
 
 from edge_sdk.context import Context
-from edge_sdk.dna.genome import rows_from_block
-from genome_edge.v1 import dna_pb2
+from edge_sdk.dna.genome import Row, rows_from_block
+from edge_sdk.engine.release import Release
+from genome_edge.v1 import dna_pb2, release_pb2
 from genome_server.compare.segments import cluster
 from genome_server.dna_file import add_profile_namespaces
 from genome_server.dna_words import default_text
@@ -167,8 +168,13 @@ class House:
         with LogReader(self._tenant.log_path) as log:
             answers = count_answers(log, self._schema, self._trained)
             events = log.end()
-        if not judge_due(answers, self._trained, self._now_ms).due:
+        if not judge_due(answers, self._trained, self._now_ms).due or not self._learn():
             return False
+        self._trained = Trained(self._now_ms, answers, events)
+        return True
+
+    def _learn(self) -> bool:
+        """Keep a model of all that is in the log; False where that is too little."""
         with closing(self._tenant.open_store()) as store:
             self._build(store)
             examples, counts, vocabulary = job._gather(
@@ -186,7 +192,6 @@ class House:
                 examples=len(examples),
             )
             save_model(self._tenant.models_dir, store, tower_model(towers, facts), {})
-        self._trained = Trained(self._now_ms, answers, events)
         return True
 
     def _build(self, store: Any) -> None:
@@ -194,7 +199,15 @@ class House:
             build(store, log, self._tenant.dna_path, now_ms=self._now_ms)
 
     def _publish(self, *, trained: bool) -> Published:
-        """Publish what will be there until the night after next, with the genomes of now."""
+        """Publish what is there now, and what the newest model says of it, to all devices."""
+        rows = self._prepare()
+        with patch("genome_server.gate.ask.ask", return_value=Opened()):
+            done = publish(self._tenant, untrained=not trained, now_ms=self._now_ms)
+        self._newest = Published(self._load(done.manifest), rows, self._now_ms)
+        return self._newest
+
+    def _prepare(self) -> dict[bytes, Row]:
+        """Import what will be there until the night after next, and build; the genomes of now."""
         world = self.judge.stream.world
         soon = [one for one in world.offers if one.from_ms < self._now_ms + 2 * DAY_MS]
         with closing(self._tenant.open_store()) as store:
@@ -204,12 +217,12 @@ class House:
             for record in store.genomes():
                 for row in rows_from_block(dna_pb2.GenomeBlock.FromString(record.row)):
                     rows[row.subject] = row
-        with patch("genome_server.gate.ask.ask", return_value=Opened()):
-            done = publish(self._tenant, untrained=not trained, now_ms=self._now_ms)
-        parts = {part.name: part_content(self._tenant, part) for part in done.manifest.parts}
-        release = load_as_device(done.manifest, parts)
-        self._newest = Published(release, rows, self._now_ms)
-        return self._newest
+        return rows
+
+    def _load(self, manifest: release_pb2.Manifest) -> Release:
+        """A release as devices have it."""
+        parts = {part.name: part_content(self._tenant, part) for part in manifest.parts}
+        return load_as_device(manifest, parts)
 
     def _context(self, row: int, at_ms: int) -> Context:
         known = self._contexts.get(row)

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from tests.bench.figures import ROOT
+from tests.bench.regret_gated import GatedHouse
 from tests.bench.regret_house import DEFAULT, GREEDY, NOTHING, ONLY_SEGMENTS, House
 from tests.bench.regret_loop import Judge, Oracle, Policy, Random, play
 from tests.bench.regret_wabbit import Setting, Wabbit, WabbitAtDevices
@@ -44,6 +45,7 @@ POLICIES: Final[Mapping[str, Callable[[Judge], Policy]]] = {
     "ours": lambda judge: House(judge, DEFAULT),
     "segments": lambda judge: House(judge, DEFAULT, ONLY_SEGMENTS),
     "nothing": lambda judge: House(judge, DEFAULT, NOTHING),
+    "gated": GatedHouse,
     "greedy": lambda judge: House(judge, GREEDY),
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genome_server.gate.kept import Said
+    from genome_server.gate.rules import Verdict
 
 _SPOKEN = {
     "passed": "It passes the gate",
@@ -89,9 +90,18 @@ def say(console: Console, said: Said, page: Path) -> None:
         ("check", "says", "because"),
         [(one.name, one.state.value, one.reason) for one in verdict.checks],
     )
-    first = verdict.first and any(one.state.value == "cannot tell" for one in verdict.checks)
-    open_ = ": nothing is in force that has decided anything" if first else ""
-    console.print(f"{_SPOKEN[verdict.outcome.value]}{open_}. The report: {page}")
+    console.print(f"{_SPOKEN[verdict.outcome.value]}{_why_open(verdict)}. The report: {page}")
+
+
+def _why_open(verdict: Verdict) -> str:
+    """Why what cannot be told holds nothing up, where it does not."""
+    if not verdict.untold:
+        return ""
+    if verdict.first:
+        return ": nothing is in force that has decided anything"
+    if verdict.guess:
+        return ": the one in force went out untold, and this one has learned from more"
+    return ""
 
 
 def told(said: Said) -> dict[str, Any]:

@@ -65,6 +65,11 @@ if TYPE_CHECKING:
     help="When devices begin to treat it as stale.",
 )
 @click.option("--untrained", is_flag=True, help="Value every offer the same; no model needed.")
+@click.option(
+    "--keep-model",
+    is_flag=True,
+    help="Publish all that changed but the model: devices keep the one that all of them have.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would change and publish nothing.")
 @click.option(
     "--leave-out",
@@ -97,6 +102,7 @@ def command(
     first_look: float,
     expires_days: float,
     untrained: bool,
+    keep_model: bool,
     dry_run: bool,
     leave_out: bool,
     despite_gate: str,
@@ -117,6 +123,11 @@ def command(
     from genome_server.releases.bundle import write_bundle
     from genome_server.releases.publish import publish
 
+    if keep_model and (untrained or watch or share < 1 or despite_gate):
+        raise click.UsageError(
+            "--keep-model publishes to all devices the model that they have: leave out "
+            "--untrained, --share, --watch and --despite-gate"
+        )
     if bundle_audience is not None and bundle is None:
         raise click.UsageError("--bundle-audience needs --bundle FILE")
     if watch and share >= 1:
@@ -136,6 +147,7 @@ def command(
             share=share,
             expires_days=expires_days,
             untrained=untrained,
+            keep_model=keep_model,
             dry_run=dry_run,
             leave_out=leave_out,
             watch=bounds if watch else None,

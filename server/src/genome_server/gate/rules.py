@@ -8,6 +8,9 @@ Rules
 3. What cannot be told holds a model up where a model is in force and has decided: it would be
    replaced on a guess. It does not hold up a first model, which nothing can be compared with, nor a
    release for a share of the devices that is watched: the canary finds out what the log cannot say.
+   Nor does it protect a guess: where the model in force went out untold itself, one that `train`
+   made of more examples may take its place untold, too. What was told to be no worse, what a watch
+   promoted and what a person let out has earned its place.
 4. A person may publish all the same. They say why, and that is kept.
 
 What a check goes by is worked out elsewhere (`measure`, `weigh`), and which figure is too much in
@@ -71,7 +74,8 @@ class Verdict:
     """What the gate says of a model.
 
     `against` is the model in force (empty: none). `first`: there is none that has decided anything,
-    so that what cannot be told holds nothing up. `pictures` are the figures of the report page.
+    so that what cannot be told holds nothing up; and neither does it where the one in force is a
+    `guess`, which knows less than this one. `pictures` are the figures of the report page.
     """
 
     model: str
@@ -80,6 +84,7 @@ class Verdict:
     at_ms: int
     checks: tuple[Check, ...]
     pictures: Mapping[str, Any] = field(default_factory=dict)
+    guess: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -87,9 +92,14 @@ class Verdict:
         states = {check.state for check in self.checks}
         if State.STOP in states:
             return Outcome.STOPPED
-        if State.CANNOT_TELL in states and not self.first:
+        if State.CANNOT_TELL in states and not (self.first or self.guess):
             return Outcome.CANNOT_TELL
         return Outcome.PASSED
+
+    @property
+    def untold(self) -> bool:
+        """Whether something of it could not be told."""
+        return any(one.state is State.CANNOT_TELL for one in self.checks)
 
     def opens(self, *, watched: bool) -> bool:
         """Whether a release may take the model; `watched`: for a share, and taken back by itself

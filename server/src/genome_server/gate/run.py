@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_sdk.dna.markers import Vocabulary
 from genome_edge.v1 import release_pb2
 from genome_server.gate import checks
+from genome_server.gate.kept import verdicts
 from genome_server.gate.parity import runtime_parity
-from genome_server.gate.rules import Check, Limits, State, Verdict
+from genome_server.gate.rules import Check, Limits, Outcome, State, Verdict
 from genome_server.home import Tenant
 from genome_server.learning.export import ModelFacts, untrained_model
 from genome_server.models.check import check_model
 from genome_server.models.findings import Budgets, Checked
 from genome_server.models.samples import Samples, samples_of
-from genome_server.models.shelf import Model, model_id, model_in
+from genome_server.models.shelf import Model, model_id, model_in, report_of
 from genome_server.releases.publish import manifest_of
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
@@ -93,8 +94,9 @@ def judge(
     )  # fmt: skip
     found += heard.checks
     return Verdict(
-        model.id, name, first or not heard.decisions, now_ms, tuple(found), heard.pictures
-    )
+        model.id, name, first or not heard.decisions, now_ms, tuple(found), heard.pictures,
+        guess=own and not first and _knows_more(tenant, model, name),
+    )  # fmt: skip
 
 
 def _checked(model: Model, vocabulary: Vocabulary, samples: Samples, limits: Limits) -> Checked:
@@ -109,6 +111,23 @@ def _checked(model: Model, vocabulary: Vocabulary, samples: Samples, limits: Lim
         if again.latency_us is not None and again.latency_us < best.latency_us:
             best = again
     return best
+
+
+def _knows_more(tenant: Tenant, model: Model, in_force: str) -> bool:
+    """Whether the model in force went out untold, and `train` made this one out of more examples
+    than that one."""
+    let_out = [
+        one.verdict
+        for one in verdicts(tenant.models_dir, in_force)
+        if one.verdict.outcome is Outcome.PASSED
+    ]
+    if not let_out or not let_out[-1].untold:
+        return False
+    theirs, ours = (
+        (report.get("examples") or {}).get("examples")
+        for report in (report_of(tenant.models_dir, in_force), model.report)
+    )
+    return theirs is not None and ours is not None and ours > theirs
 
 
 def _trainers(report: Mapping[str, Any]) -> float | None:

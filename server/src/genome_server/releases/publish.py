@@ -51,6 +51,7 @@ from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.gate.rules import Outcome
+    from genome_server.gate.run import InForce
     from genome_server.learning.job import Progress
 
 DEFAULT_EXPIRES_DAYS = 30
@@ -92,6 +93,7 @@ def publish(
     share: float = 1.0,
     expires_days: float = DEFAULT_EXPIRES_DAYS,
     untrained: bool = False,
+    keep_model: bool = False,
     dry_run: bool = False,
     leave_out: bool = False,
     watch: Bounds | None = None,
@@ -101,6 +103,9 @@ def publish(
     gate_progress: Progress | None = None,
 ) -> Published:
     """Publish what the store holds, with the newest model, for a share (0 … 1] of a channel.
+
+    With `keep_model` it is the model that all devices of the channel have, whatever was trained or
+    promoted since, and nothing is compared with a release that is out for a share.
 
     Nothing is published where nothing changed and the release in force still has half of
     `expires_days` before it and is signed by keys that are in force. With `watch` a release for a
@@ -116,11 +121,16 @@ def publish(
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * DAY_MS)
     from genome_server.gate.ask import Opened, ask, silence  # it asks this room what is in force
+    from genome_server.gate.run import in_force
 
     with closing(tenant.open_store()) as store:
-        read = _Read.of(store, channel)  # before all else that is read
+        read = _Read.of(store, channel, keep_model=keep_model)  # before all else that is read
         schema = needed_schema(store)
-        model = _model(tenant, store, untrained=untrained)
+        kept = in_force(store, channel) if keep_model else None
+        if keep_model:
+            model = _model_kept(tenant, kept)
+        else:
+            model = _model(tenant, store, untrained=untrained)
         if not despite_gate:
             _refuse_taken_back(store, model.id)
         parts = assemble(
@@ -161,7 +171,7 @@ def publish(
             progress()
         left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
         notes = (*left, *references(parts))
-        before = store.release(channel=channel)
+        before = store.release(channel=channel) if kept is None else kept.row
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
         changed = _changed(known, draft)
@@ -184,7 +194,7 @@ def publish(
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
             return Published(row, draft, changed, False, model.id, notes, lacking, opened.outcome)
         with store.transaction():
-            read.refuse_changed(_Read.of(store, channel))
+            read.refuse_changed(_Read.of(store, channel, keep_model=keep_model))
             if not despite_gate:
                 _refuse_taken_back(store, model.id)
             row = issue(tenant, store, draft, share)
@@ -199,7 +209,8 @@ def publish(
 @dataclass(frozen=True)
 class _Read:
     """What a release is made from: the newest `release` of the `channel` (0: none), the state of
-    the documents, the built schema's epoch (0: none) and the model that the next release takes."""
+    the documents, the built schema's epoch (0: none) and the model that the next release takes
+    (None where that does not matter)."""
 
     channel: str
     release: int
@@ -208,7 +219,7 @@ class _Read:
     model: str | None
 
     @classmethod
-    def of(cls, store: Store, channel: str) -> _Read:
+    def of(cls, store: Store, channel: str, *, keep_model: bool) -> _Read:
         """As it is now."""
         newest, schema = store.release(channel=channel), built_schema(store)
         return cls(
@@ -216,7 +227,7 @@ class _Read:
             newest.version if newest is not None else 0,
             store.documents_version(),
             schema.epoch if schema is not None else 0,
-            promotions(store).current,
+            None if keep_model else promotions(store).current,
         )
 
     def refuse_changed(self, now: _Read) -> None:
@@ -292,6 +303,14 @@ def _model(tenant: Tenant, store: Store, *, untrained: bool) -> Model:
             f"model {model.id} was trained on another vocabulary; run: genome-server train"
         )
     return model
+
+
+def _model_kept(tenant: Tenant, kept: InForce | None) -> Model:
+    """Return the model that devices have, as they have it."""
+    if kept is None:
+        raise Refused("no release is in force whose model could be kept; leave out --keep-model")
+    part = next(part for part in kept.manifest.parts if part.name == "model")
+    return Model(kept.model, part_content(tenant, part), {})
 
 
 def _manifest(
