@@ -40,6 +40,7 @@ from genome_server.learning import (
     lessons,
     network,
     settings,
+    strangers,
     tables,
     towers,
     train,
@@ -68,8 +69,8 @@ def _digest(*parts: Any) -> str:
 # Of the code as it was loaded: somebody may change it while this runs.
 _DATA: Final = (model_data, model_rivals, coupon, dataset, evaluate, examples, history)
 _OURS: Final = (
-    train, network, forest, boosting, lessons, correction, learner, settings, columns, kin, tables,
-    towers,
+    train, network, forest, boosting, strangers, lessons, correction, learner, settings, columns,
+    kin, tables, towers,
 )  # fmt: skip
 _DIGEST: Final = _digest(*_DATA)
 _OURS_DIGEST: Final = _digest(*_DATA, *_OURS)

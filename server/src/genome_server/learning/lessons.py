@@ -26,19 +26,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genome_server.learning.boosting import Boosted, Boosting, axes_of, boost
+from genome_server.learning.boosting import Boosting
 from genome_server.learning.columns import Columns
 from genome_server.learning.correction import Correction, least_of, log_odds
 from genome_server.learning.examples import Examples
 from genome_server.learning.forest import Bools, Growth, Reals, Tree, grow
+from genome_server.learning.strangers import Strangers
 from genome_server.learning.towers import Indices
 
 _MAX_ROWS = 20_000
 _MAX_LESSONS = 40_000
 _ASKED_AT_ONCE = 8192
-# Boosted trees are grown once without each of so many parts of the persons, whom they then judge.
-_PARTS = 4
-_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,12 @@ class Forest:
             self._trees.append(_Grown(tree, seen, strange, blind))
         self._teaching = teaching
         self._seed = seed
-        rng = np.random.default_rng([seed, 39])
-        self._part = rng.integers(0, _PARTS, int(examples.person.max()) + 1)
-        self._boost(cold, examples.offer[chosen], person, out, label, weight)
+        self._strangers: Strangers | None = None
+        if teaching.boosting.rounds:
+            self._strangers = Strangers.of(
+                cold[:, : len(columns.marker)], columns.offers, examples.offer[chosen], person, out,
+                label, weight, teaching.boosting, seed, persons=int(examples.person.max()) + 1,
+            )  # fmt: skip
         self._right: list[Correction] = []
         for strange, asked in ((False, warm), (True, cold)):
             expected = self._expected(asked, examples.offer[chosen], person, strange=strange)
@@ -149,44 +150,6 @@ class Forest:
             stands_for=told.astype(np.float32),
         )
 
-    def _boost(
-        self,
-        cold: Bools,
-        offer: NDArray[np.int32],
-        person: NDArray[np.int32],
-        out: Bools,
-        label: Reals,
-        weight: Reals,
-    ) -> None:
-        """Grow boosted trees for strangers: without each part of the persons, twice, see `out`."""
-        self._axes = axes_of(self._columns.offers, _AXES)
-        query = cold[:, : len(self._columns.marker)]
-        self._boosted: dict[tuple[bool, int], Boosted] = {}
-        if not self._teaching.boosting.rounds:
-            return
-        for blind in (False, True):
-            for part in range(_PARTS):
-                own = np.flatnonzero((self._part[person] != part) & ~(out & blind))
-                self._boosted[blind, part] = boost(
-                    query[own],
-                    self._axes[offer[own]],
-                    label[own],
-                    weight[own],
-                    np.random.default_rng([self._seed, 39, part]),
-                    self._teaching.boosting,
-                )
-
-    def _by_boosted(
-        self, asked: Bools, offer: NDArray[np.int32], person: NDArray[np.int32], blind: bool
-    ) -> Reals:
-        """Return what boosted trees that did not see them expect of strangers: log odds, (n,)."""
-        said = np.zeros(len(asked))
-        for part in range(_PARTS):
-            some = np.flatnonzero(self._part[person] == part)
-            query = asked[some, : len(self._columns.marker)]
-            said[some] = self._boosted[blind, part].say(query, self._axes[offer[some]])
-        return said
-
     def _expected(
         self,
         asked: Bools,
@@ -204,9 +167,11 @@ class Forest:
                 total[unseen] += grown.tree.say(asked[unseen])
                 count[unseen] += 1
         expected = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        if not strange or not self._teaching.boosting.rounds:
+        if not strange or self._strangers is None:
             return expected
-        both = (log_odds(expected, self._least) + self._by_boosted(asked, offer, person, blind)) / 2
+        query = asked[:, : len(self._columns.marker)]
+        boosted = self._strangers.say(query, offer, person, blind=blind)
+        both = (log_odds(expected, self._least) + boosted) / 2
         return np.asarray(1 / (1 + np.exp(-both)))
 
 
