@@ -11,29 +11,10 @@ import click
 
 from genome_server.cli.moment import Moment
 from genome_server.cli.output import EXIT_REFUSED, Console, common_options
+from genome_server.cli.share import Share
 
 if TYPE_CHECKING:
     from genome_server.lift.job import Answer
-
-
-class Effect(click.ParamType[float]):
-    """A lift: 10% or 0.1."""
-
-    name = "share"
-
-    def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Read a share, above 0."""
-        if isinstance(value, float):
-            return value
-        try:
-            found = float(value.removesuffix("%")) / (100.0 if value.endswith("%") else 1.0)
-        except ValueError:
-            self.fail(f"{value!r} is no share such as 10%", param, ctx)
-        if not 0.001 <= found <= 100:
-            self.fail(f"{value!r} does not lie between 0.1% and 10000%", param, ctx)
-        return found
 
 
 @click.command("lift")
@@ -50,7 +31,7 @@ class Effect(click.ParamType[float]):
 @click.option("--since", type=Moment(), help="When the hold-out began, or was changed last.")
 @click.option("--until", type=Moment(), help="As of this time; later events do not count.")
 @click.option(
-    "--effect", type=Effect(), default=0.1, show_default="10%",
+    "--effect", type=Share(least=0.001, most=100), default=0.1, show_default="10%",
     help="The lift for which it is told when there will be customers enough.",
 )  # fmt: skip
 @click.option("--by", metavar="NAMESPACE", help="By segment: markers of profiles, such as age.")
