@@ -99,6 +99,19 @@ def test_too_little_is_refused_with_what_there_is_and_what_is_needed(house: Hous
     assert current_model(house.tenant.models_dir, house.store) is None
 
 
+def test_what_was_too_little_is_not_gone_by_when_there_is_more(house: House) -> None:
+    with_answers(house, persons=5, each=4)
+    with pytest.raises(Refused, match="too little to learn from"):
+        run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+    for who in range(6, 31):
+        house.customer(who, CONSENT_LEARNING)
+    house.log([event for event in answers(30, 8) if event.who > 5])
+    house.build()
+    report = run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS + 3_600_000)
+    assert report.counts.examples == 3 * 4 + 25 * 8
+    assert not report.resumed
+
+
 def test_what_has_to_come_first_is_said(house: House) -> None:
     with pytest.raises(Refused, match="import interactions"):
         run_training(house.tenant, QUICK)

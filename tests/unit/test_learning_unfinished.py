@@ -68,20 +68,26 @@ def test_folds_that_are_done_are_not_trained_again(left: Unfinished) -> None:
 
 
 def test_it_goes_on_as_of_its_time_and_place(tmp_path: Path) -> None:
-    left = Unfinished(tmp_path / "training")
+    def begin(settings: str, now: AsOf) -> AsOf:
+        left = Unfinished(tmp_path / "training")
+        found = left.as_of(settings, now)
+        left.accept(EXAMPLES)
+        return found
+
     first = AsOf(1_000, 10)
-    assert left.as_of("one", first) == first
-    assert left.as_of("one", AsOf(2_000, 30)) == first
-    assert left.as_of("one", AsOf(1_000 + DAY_MS, 30)) == AsOf(1_000 + DAY_MS, 30), "a day ago"
-    assert left.as_of("other", AsOf(2_000, 40)) == AsOf(2_000, 40)
-    assert left.as_of("other", AsOf(2_000, 5)) == AsOf(2_000, 5), "another log"
-    left.finish()
+    assert begin("one", first) == first
+    assert begin("one", AsOf(2_000, 30)) == first
+    assert begin("one", AsOf(1_000 + DAY_MS, 30)) == AsOf(1_000 + DAY_MS, 30), "a day ago"
+    assert begin("other", AsOf(2_000, 40)) == AsOf(2_000, 40)
+    assert begin("other", AsOf(2_000, 5)) == AsOf(2_000, 5), "another log"
+    Unfinished(tmp_path / "training").finish()
     assert not (tmp_path / "training").exists()
 
 
 def test_two_trainings_at_once_do_not_mix(tmp_path: Path) -> None:
     one, other = Unfinished(tmp_path / "training"), Unfinished(tmp_path / "training")
     one.as_of("one", AsOf(1_000, 10))
+    one.accept(EXAMPLES)
     one.save("fold-0", {"cold": np.zeros(3)})
     other.as_of("other", AsOf(2_000, 10))
     assert other.load("fold-0") is None
@@ -96,6 +102,7 @@ def test_two_trainings_at_once_do_not_mix(tmp_path: Path) -> None:
 def test_a_beginning_that_cannot_be_read_is_none(tmp_path: Path, held: bytes) -> None:
     left = Unfinished(tmp_path / "training")
     left.as_of("one", AsOf(1_000, 10))
+    left.accept(EXAMPLES)
     (begun,) = tmp_path.rglob("begun.json")
     begun.write_bytes(held)
     assert left.as_of("one", AsOf(2_000, 20)) == AsOf(2_000, 20)

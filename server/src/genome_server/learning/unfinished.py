@@ -5,6 +5,8 @@ Rules.
   examples are read again, as of the same time and up to the same place; if they are not the same
   any more (somebody withdrew, something was erased or imported), the training begins anew.
 - The same goes for other settings, other versions of the libraries, and after a day.
+- A training has begun when its examples are enough (`accept`): one that was refused before leaves
+  nothing, or the next would be refused by what the log was then.
 - A part is whole or not there. A training that went on ends with the weights that it would have
   ended with.
 - Two trainings at once do not mix: each has a folder by its settings. Who begins anew takes away
@@ -53,6 +55,7 @@ class Unfinished:
         self._root = self._folder = folder
         self._every_s = every_s
         self._prefix = prefix
+        self._begins: AsOf | None = None
         self._saved_s = time.monotonic()
 
     def part(self, name: str) -> Unfinished:
@@ -73,11 +76,13 @@ class Unfinished:
             if fresh and found.log_end <= now.log_end:
                 return found
         self.finish()
-        self._keep(_BEGUN, json.dumps(asdict(now)).encode())
+        self._begins = now
         return now
 
     def accept(self, examples: Examples) -> bool:
         """Return whether the examples are those that what was left is about; else forget it."""
+        if self._begins is not None:
+            self._keep(_BEGUN, json.dumps(asdict(self._begins)).encode())
         digest = _digest(examples).encode()
         known = self._folder / "examples"
         if known.exists() and known.read_bytes() == digest:
