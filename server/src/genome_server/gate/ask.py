@@ -17,15 +17,24 @@ from typing import TYPE_CHECKING
 from genome_edge.v1 import release_pb2
 from genome_server.documents import joint_placements
 from genome_server.errors import Refused
-from genome_server.gate.kept import Said, keep, keep_despite, limits, page_path, state_of, verdicts
+from genome_server.gate.kept import (
+    Said,
+    keep,
+    keep_despite,
+    limits,
+    page_path,
+    remember_guess,
+    state_of,
+    verdicts,
+)
 from genome_server.gate.page import page_of
 from genome_server.gate.rules import Outcome, Verdict
-from genome_server.gate.run import in_force, judge
+from genome_server.gate.run import in_force, judge, knows_more
 from genome_server.home import Tenant
 from genome_server.log.reader import LogReader
 from genome_server.models.shelf import Model, model_in, promotions
 from genome_server.releases.publish import manifest_of
-from genome_server.store.protocol import Store
+from genome_server.store.protocol import ReleaseRow, Store
 
 if TYPE_CHECKING:
     from genome_server.learning.job import Advance, Progress
@@ -39,24 +48,33 @@ def silence(label: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class Opened:
-    """What the gate says of a model that may go out; no `outcome`: it was not asked. `against` is
-    what it said against it, where the model may go out all the same because of `reason`."""
+    """What the gate `said` of a model that may go out (None: it was not asked), and the `reason`
+    for which it goes out all the same (empty: the gate lets it)."""
 
-    outcome: Outcome | None = None
+    said: Said | None = None
     notes: tuple[str, ...] = ()
-    against: Said | None = None
     reason: str = ""
 
-    def went_out(self, models_dir: Path) -> None:
-        """Remember, where the model goes out whatever the gate said against it, that and why."""
-        if self.against is not None:
-            keep_despite(models_dir, self.against, self.reason)
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it said in a word."""
+        return None if self.said is None else self.said.verdict.outcome
 
-    def stayed(self) -> Opened:
-        """It, where nothing came of publishing: nothing went out despite the gate."""
-        if self.against is None:
-            return self
-        return Opened(self.outcome, ("nothing new is out, so no reason is kept (--despite-gate)",))
+    def went_out(self, store: Store, models_dir: Path, row: ReleaseRow, *, other: bool) -> None:
+        """Remember how the model went out; `other`: devices had another one before. Call it in the
+        transaction that issues the release."""
+        untold = self.said is not None and self.said.verdict.untold
+        if row.share >= 1 and (other or self.said is not None):
+            model = model_in(manifest_of(row))
+            remember_guess(store, row.channel, model if untold else "")
+        if self.said is not None and self.reason:
+            keep_despite(models_dir, self.said, self.reason)
+
+    def stayed(self) -> tuple[str, ...]:
+        """The notes, where nothing came of publishing: nothing went out despite the gate."""
+        if not self.reason:
+            return self.notes
+        return ("nothing new is out, so no reason is kept (--despite-gate)",)
 
 
 def ask(
@@ -86,10 +104,10 @@ def ask(
     verdict = said.verdict
     if verdict.opens(watched=watched):
         unknown = [f"the gate cannot tell of {one}" for one in _unknown(verdict)]
-        return Opened(verdict.outcome, tuple(unknown))
+        return Opened(said, tuple(unknown))
     if despite:
         held = [f"despite the gate: {reason}" for reason in verdict.reasons()]
-        return Opened(verdict.outcome, tuple(held), said, despite)
+        return Opened(said, tuple(held), despite)
     raise Refused(refusal(verdict, None if dry_run else page_path(tenant.models_dir, model.id)))
 
 
@@ -109,7 +127,10 @@ def verdict_on(
     page unless with `dry_run`."""
     allowed, against = limits(store), in_force(store, channel)
     joint = joint_placements(store.documents("placement"))
-    state = state_of(model, against.model if against else "", placements, joint, allowed)
+    state = state_of(
+        model, against.model if against else "", placements, joint, allowed,
+        guess=knows_more(tenant, store, model, against),
+    )  # fmt: skip
     end = 0
     if tenant.log_path.exists():
         with LogReader(tenant.log_path) as log:

@@ -242,7 +242,7 @@ def segments(found: Sequence[Segment]) -> Check:
             f"{len(low)} of {len(told)} segments seem worse off: {named}; but the model in force "
             "may have learned from these decisions and only seem better"
         )
-        return Check("segments", State.CANNOT_TELL, said, figures)
+        return Check("segments", State.CANNOT_TELL, said, figures, against=True)
     if not told:
         return Check("segments", State.CANNOT_TELL, "too little is known of every segment", figures)
     small = f"; of {len(found) - len(told)} too little is known" if len(found) > len(told) else ""
@@ -304,7 +304,7 @@ def off_policy(found: Weighed | None, why: str, limits: Limits) -> Check:
             f"it seems worse than what is in force: {said}; but that may have learned from these "
             "decisions and only seem better"
         )
-        return Check("off-policy", State.CANNOT_TELL, said, figures)
+        return Check("off-policy", State.CANNOT_TELL, said, figures, against=True)
     if gain.low < -margin:
         return Check("off-policy", State.CANNOT_TELL, f"not shown to be no worse: {said}", figures)
     if found.flattered:

@@ -27,6 +27,7 @@ from genome_server.store.protocol import Store
 from genome_server.times import DAY_MS
 
 _LIMITS_KEY: Final = "gate_limits"
+_GUESSES_KEY: Final = "gate_guesses"
 _MOST_KEPT: Final = 20
 _FILE: Final = "gate.json"
 _PAGE: Final = "gate.html"
@@ -73,18 +74,37 @@ def set_limits(store: Store, chosen: Limits) -> None:
     store.set_meta(_LIMITS_KEY, json.dumps(asdict(chosen)))
 
 
+def guess_of(store: Store, channel: str) -> str:
+    """The model that went out untold to all devices of a channel last; empty: what did was told."""
+    return str(_guesses(store).get(channel, ""))
+
+
+def remember_guess(store: Store, channel: str, model: str) -> None:
+    """Remember that a model went out untold to all devices of a channel; empty: one that was told
+    did. Call it in the transaction that issues the release."""
+    found = {**_guesses(store), channel: model}
+    store.set_meta(_GUESSES_KEY, json.dumps({name: one for name, one in found.items() if one}))
+
+
+def _guesses(store: Store) -> dict[str, str]:
+    said = store.meta(_GUESSES_KEY)
+    return {} if said is None else dict(json.loads(said))
+
+
 def state_of(
     model: Model,
     against: str,
     placements: Iterable[release_pb2.PlacementSpec],
     joint: Iterable[str],
     chosen: Limits,
+    *,
+    guess: bool,
 ) -> str:
     """A name for all that a verdict depends on but the log; `joint` are the placements in which all
-    slots influence each other."""
+    slots influence each other, `guess` whether what is in force is one that knows less."""
     parts = [one.SerializeToString(deterministic=True).hex() for one in placements]
     text = json.dumps(
-        [model.id, model.golden, against, sorted(parts), sorted(joint), asdict(chosen)]
+        [model.id, model.golden, against, sorted(parts), sorted(joint), asdict(chosen), guess]
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,9 +8,10 @@ Rules
 3. What cannot be told holds a model up where a model is in force and has decided: it would be
    replaced on a guess. It does not hold up a first model, which nothing can be compared with, nor a
    release for a share of the devices that is watched: the canary finds out what the log cannot say.
-   Nor does it protect a guess: where the model in force went out untold itself, one that `train`
-   made of more examples may take its place untold, too. What was told to be no worse, what a watch
-   promoted and what a person let out has earned its place.
+   Nor does it protect a guess: where the model in force went out to all untold, one that `train`
+   made of more examples may take its place untold, too, unless what is known speaks against it.
+   What was told to be no worse, what a watch promoted, what a person let out and what devices came
+   back to has earned its place.
 4. A person may publish all the same. They say why, and that is kept.
 
 What a check goes by is worked out elsewhere (`measure`, `weigh`), and which figure is too much in
@@ -61,12 +62,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it says, why in a sentence, and its figures as plain data."""
+    """One check: what it says, why in a sentence, and its figures as plain data. `against`: it
+    cannot be told, but what is known speaks against the model."""
 
     name: str
     state: State
     reason: str
     figures: Mapping[str, Any] = field(default_factory=dict)
+    against: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,16 @@ class Verdict:
         states = {check.state for check in self.checks}
         if State.STOP in states:
             return Outcome.STOPPED
-        if State.CANNOT_TELL in states and not (self.first or self.guess):
+        better_informed = self.guess and not any(check.against for check in self.checks)
+        if State.CANNOT_TELL in states and not (self.first or better_informed):
             return Outcome.CANNOT_TELL
         return Outcome.PASSED
 
     @property
     def untold(self) -> bool:
-        """Whether something of it could not be told."""
-        return any(one.state is State.CANNOT_TELL for one in self.checks)
+        """Whether it passes though something of it could not be told."""
+        unknown = any(one.state is State.CANNOT_TELL for one in self.checks)
+        return unknown and self.outcome is Outcome.PASSED
 
     def opens(self, *, watched: bool) -> bool:
         """Whether a release may take the model; `watched`: for a share, and taken back by itself

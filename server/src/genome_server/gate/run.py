@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_sdk.dna.markers import Vocabulary
 from genome_edge.v1 import release_pb2
 from genome_server.gate import checks
-from genome_server.gate.kept import verdicts
+from genome_server.gate.kept import guess_of
 from genome_server.gate.parity import runtime_parity
-from genome_server.gate.rules import Check, Limits, Outcome, State, Verdict
+from genome_server.gate.rules import Check, Limits, State, Verdict
 from genome_server.home import Tenant
 from genome_server.learning.export import ModelFacts, untrained_model
 from genome_server.models.check import check_model
 from genome_server.models.findings import Budgets, Checked
 from genome_server.models.samples import Samples, samples_of
-from genome_server.models.shelf import Model, model_id, model_in, report_of
+from genome_server.models.shelf import Model, model_id, model_in, promotions, report_of
 from genome_server.releases.publish import manifest_of
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 
@@ -95,7 +95,7 @@ def judge(
     found += heard.checks
     return Verdict(
         model.id, name, first or not heard.decisions, now_ms, tuple(found), heard.pictures,
-        guess=own and not first and _knows_more(tenant, model, name),
+        guess=not first and knows_more(tenant, store, model, against),
     )  # fmt: skip
 
 
@@ -113,21 +113,28 @@ def _checked(model: Model, vocabulary: Vocabulary, samples: Samples, limits: Lim
     return best
 
 
-def _knows_more(tenant: Tenant, model: Model, in_force: str) -> bool:
-    """Whether the model in force went out untold, and `train` made this one out of more examples
-    than that one."""
-    let_out = [
-        one.verdict
-        for one in verdicts(tenant.models_dir, in_force)
-        if one.verdict.outcome is Outcome.PASSED
-    ]
-    if not let_out or not let_out[-1].untold:
+def knows_more(tenant: Tenant, store: Store, model: Model, against: InForce | None) -> bool:
+    """Whether the model in force went out to all untold, and `train` made this one out of more
+    examples than that one. One that was out and was taken back is no guess: it is known."""
+    if against is None or guess_of(store, against.row.channel) != against.model:
+        return False
+    taken_back = any(
+        one.withdrawn and model_in(manifest_of(one)) == model.id for one in store.releases()
+    )
+    if taken_back or model.id in promotions(store).withdrawn:
         return False
     theirs, ours = (
-        (report.get("examples") or {}).get("examples")
-        for report in (report_of(tenant.models_dir, in_force), model.report)
+        _examples(report) for report in (report_of(tenant.models_dir, against.model), model.report)
     )
     return theirs is not None and ours is not None and ours > theirs
+
+
+def _examples(report: Mapping[str, Any]) -> int | None:
+    """Of how many examples `train` made a model; None: it did not, or nothing says so."""
+    counts = report.get("examples")
+    many = counts.get("examples") if isinstance(counts, Mapping) else None
+    own = report.get("origin", "trained") == "trained"
+    return many if own and type(many) is int else None
 
 
 def _trainers(report: Mapping[str, Any]) -> float | None:

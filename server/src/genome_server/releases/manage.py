@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from genome_edge.v1 import release_pb2
 from genome_server.errors import Refused, UsageError
+from genome_server.gate.kept import remember_guess
 from genome_server.home import Tenant
 from genome_server.releases.check import load_as_device
 from genome_server.releases.differences import differences
@@ -152,6 +153,7 @@ def promote(
             )
         if channel is not None and channel != row.channel:
             made = _again(tenant, store, row, channel, share, now_ms)
+            remember_guess(store, channel, "")
             return Moved(made, True, version, notes=_notes(store, made))
         if version not in {one.version for one in store.releases_in_force()}:
             raise Refused(
@@ -168,7 +170,9 @@ def promote(
                 f"release {version} is out for {row.share * 100:.4g}% already, and devices never "
                 "go back to an older one; take it back with: genome-server releases rollback"
             )
-        store.set_release_share(version, share)
+        with store.transaction():
+            store.set_release_share(version, share)
+            remember_guess(store, row.channel, "")  # a watch, or somebody, has decided for it
         return Moved(replace(row, share=share), False, 0)
 
 
@@ -201,6 +205,7 @@ def rollback(
             made = _again(tenant, store, target, channel, 1.0, now_ms)
             for version in bad:
                 store.withdraw_release(version)
+            remember_guess(store, channel, "")
         return Moved(made, True, target.version, bad, _notes(store, made))
 
 

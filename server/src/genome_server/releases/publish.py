@@ -22,16 +22,15 @@ from edge_sdk.dna.schema import DnaSchema
 from edge_sdk.engine.offers import rings_of
 from edge_sdk.sync.trust import FEATURES, FORMAT
 from genome_edge.v1 import dna_pb2, release_pb2
-from genome_server.canary.kept import begin, canaries
+from genome_server.canary.kept import begin
 from genome_server.canary.reach import reach
 from genome_server.canary.rules import Bounds
 from genome_server.errors import Refused
 from genome_server.files import write_whole
-from genome_server.genomes.rows import built_schema, needed_schema
+from genome_server.genomes.rows import needed_schema
 from genome_server.home import Tenant
 from genome_server.ingest.assets import asset_path
-from genome_server.learning.export import ExportError, ModelFacts, model_facts, untrained_model
-from genome_server.models.shelf import Model, current_model, model_in, promotions
+from genome_server.models.shelf import model_in
 from genome_server.releases.assemble import assemble, without_offers
 from genome_server.releases.check import (
     check_parts,
@@ -45,13 +44,20 @@ from genome_server.releases.features import Lacking, devices_lacking, needed_fea
 from genome_server.releases.golden import golden_vectors
 from genome_server.releases.issue import issue, trusted_now
 from genome_server.releases.keyring import ROOT
+from genome_server.releases.meanwhile import Read
+from genome_server.releases.taken import (
+    model_for,
+    needed_in_force,
+    refuse_half_rolled_back,
+    refuse_taken_back,
+    waiting,
+)
 from genome_server.releases.trust import TrustDesk
 from genome_server.store.protocol import DEFAULT_CHANNEL, ReleaseRow, Store
 from genome_server.times import DAY_MS
 
 if TYPE_CHECKING:
     from genome_server.gate.rules import Outcome
-    from genome_server.gate.run import InForce
     from genome_server.learning.job import Progress
 
 DEFAULT_EXPIRES_DAYS = 30
@@ -121,18 +127,16 @@ def publish(
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     expires_ms = now_ms + round(expires_days * DAY_MS)
     from genome_server.gate.ask import Opened, ask, silence  # it asks this room what is in force
-    from genome_server.gate.run import in_force
 
     with closing(tenant.open_store()) as store:
-        read = _Read.of(store, channel, keep_model=keep_model)  # before all else that is read
+        read = Read.of(store, channel, keep_model=keep_model)  # before all else that is read
         schema = needed_schema(store)
-        kept = in_force(store, channel) if keep_model else None
-        if keep_model:
-            model = _model_kept(tenant, kept)
-        else:
-            model = _model(tenant, store, untrained=untrained)
-        if not despite_gate:
-            _refuse_taken_back(store, model.id)
+        kept = needed_in_force(store, channel) if keep_model else None
+        model = model_for(tenant, store, untrained=untrained, kept=kept)
+        if kept is not None:
+            refuse_half_rolled_back(store, channel)
+        elif not despite_gate:
+            refuse_taken_back(store, model.id)
         parts = assemble(
             store, schema, model.content, dry_run=dry_run, now_ms=now_ms, expires_ms=expires_ms
         )
@@ -161,7 +165,7 @@ def publish(
         load_as_device(draft, parts)
         progress()
         opened = Opened()
-        if not untrained:
+        if not untrained and kept is None:
             opened = ask(
                 tenant, store, model, channel=channel, share=share, watched=watch is not None,
                 placements=release_pb2.PlacementList.FromString(parts["placements"]).placements,
@@ -170,7 +174,7 @@ def publish(
             )  # fmt: skip
             progress()
         left = (f"offer {name!r} is left out: {why}" for name, why in left_out.items())
-        notes = (*left, *references(parts))
+        notes = (*left, *references(parts), *(waiting(store, kept) if kept is not None else ()))
         before = store.release(channel=channel) if kept is None else kept.row
         lacking = devices_lacking(store, needed_features(draft, parts))
         known = manifest_of(before) if before is not None else release_pb2.Manifest()
@@ -180,7 +184,7 @@ def publish(
             _write_parts(tenant, draft, parts)
         same = before is not None and _content(known) == _content(draft)
         if before is not None and same and fresh and _trusted(tenant, store, before):
-            notes += opened.stayed().notes
+            notes += opened.stayed()
             if before.share < share:
                 notes += (
                     f"release {before.version} is out for {before.share * 100:.4g}% of the "
@@ -194,68 +198,21 @@ def publish(
             row = ReleaseRow(0, channel, now_ms, draft.expires_ms, b"", schema.epoch, share)
             return Published(row, draft, changed, False, model.id, notes, lacking, opened.outcome)
         with store.transaction():
-            read.refuse_changed(_Read.of(store, channel, keep_model=keep_model))
-            if not despite_gate:
-                _refuse_taken_back(store, model.id)
+            read.refuse_changed(Read.of(store, channel, keep_model=keep_model))
+            if kept is not None:
+                refuse_half_rolled_back(store, channel)
+            elif not despite_gate:
+                refuse_taken_back(store, model.id)
             row = issue(tenant, store, draft, share)
             if watch is not None:
                 begin(store, row, watch)
                 notes += reach(row, store.devices())
-            opened.went_out(tenant.models_dir)  # last: nothing is out whose reason is not kept
+            other = model_in(known) != model_in(draft)
+            opened.went_out(
+                store, tenant.models_dir, row, other=other
+            )  # last: what it writes stays
         manifest = manifest_of(row)
         return Published(row, manifest, changed, False, model.id, notes, lacking, opened.outcome)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What a release is made from: the newest `release` of the `channel` (0: none), the state of
-    the documents, the built schema's epoch (0: none) and the model that the next release takes
-    (None where that does not matter)."""
-
-    channel: str
-    release: int
-    documents: int
-    epoch: int
-    model: str | None
-
-    @classmethod
-    def of(cls, store: Store, channel: str, *, keep_model: bool) -> _Read:
-        """As it is now."""
-        newest, schema = store.release(channel=channel), built_schema(store)
-        return cls(
-            channel,
-            newest.version if newest is not None else 0,
-            store.documents_version(),
-            schema.epoch if schema is not None else 0,
-            None if keep_model else promotions(store).current,
-        )
-
-    def refuse_changed(self, now: _Read) -> None:
-        """Raise Refused where it is not what it was."""
-        if now.release != self.release:
-            what = f"release {now.release} was published in channel {self.channel!r}"
-        elif now.documents != self.documents:
-            what = "offers, products, placements or places were changed"
-        elif now.epoch != self.epoch:
-            what = "genomes were built for another DNA schema"
-        elif now.model != self.model:
-            what = f"model {now.model} became the one that the next release takes"
-        else:
-            return
-        raise Refused(f"{what} meanwhile, so nothing is issued: publish again")
-
-
-def _refuse_taken_back(store: Store, model: str) -> None:
-    """Refuse a model whose canary is being rolled back: the way back may be broken off halfway."""
-    for canary in canaries(store):
-        row = store.release(canary.version) if canary.state == "rolling back" else None
-        if row is not None and model_in(manifest_of(row)) == model:
-            raise Refused(
-                f"release {row.version} is being rolled back together with its model {model} "
-                f"(genome-server releases canary {row.version} says what is left to do): publish "
-                "again when that is done, take another model (genome-server models rollback), or "
-                "publish it all the same and say why (--despite-gate REASON)"
-            )
 
 
 def _trusted(tenant: Tenant, store: Store, row: ReleaseRow) -> bool:
@@ -279,38 +236,6 @@ def part_content(tenant: Tenant, part: release_pb2.Part) -> bytes:
     if hashlib.sha256(content).digest() != part.sha256:
         raise Refused(f"part {part.name!r} is damaged: {path}")
     return content
-
-
-def _model(tenant: Tenant, store: Store, *, untrained: bool) -> Model:
-    """Return the model to publish."""
-    vocabulary = store.vocabulary()
-    if untrained:
-        # It knows no marker, so that it stays the same while the vocabulary grows.
-        content = untrained_model(ModelFacts(vocabulary.lineage, vocabulary_size=0))
-        return Model("untrained", content, {})
-    model = current_model(tenant.models_dir, store)
-    if model is None:
-        raise Refused(
-            "there is no model yet; run: genome-server train "
-            "(or publish --untrained, which values every offer the same)"
-        )
-    try:
-        facts = model_facts(model.content)
-    except ExportError as error:
-        raise Refused(f"model {model.id} cannot be published: {error}") from error
-    if facts["vocabulary_lineage"] != vocabulary.lineage.hex():
-        raise Refused(
-            f"model {model.id} was trained on another vocabulary; run: genome-server train"
-        )
-    return model
-
-
-def _model_kept(tenant: Tenant, kept: InForce | None) -> Model:
-    """Return the model that devices have, as they have it."""
-    if kept is None:
-        raise Refused("no release is in force whose model could be kept; leave out --keep-model")
-    part = next(part for part in kept.manifest.parts if part.name == "model")
-    return Model(kept.model, part_content(tenant, part), {})
 
 
 def _manifest(
@@ -371,10 +296,10 @@ def _assets(tenant: Tenant, parts: Mapping[str, bytes]) -> list[release_pb2.Part
 
 
 def _content(manifest: release_pb2.Manifest) -> bytes:
-    """Return what a release is, without its number and its times."""
+    """Return what a release is, without its number, its times and its channel."""
     bare = release_pb2.Manifest()
     bare.CopyFrom(manifest)
-    for field in ("version", "created_ms", "expires_ms", "content_of"):
+    for field in ("version", "created_ms", "expires_ms", "content_of", "channel"):
         bare.ClearField(field)
     return bare.SerializeToString(deterministic=True)
 
