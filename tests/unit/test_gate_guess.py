@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from click.testing import CliRunner
 from genome_server.canary.rules import Bounds
 from genome_server.cli import cli
 from genome_server.errors import Refused
-from genome_server.gate.kept import verdicts
+from genome_server.gate.kept import page_path, verdicts
 from genome_server.gate.rules import Outcome
 from genome_server.home import Tenant
-from genome_server.models.shelf import model_in
-from genome_server.releases.manage import promote
+from genome_server.models.shelf import model_in, roll_back_model
+from genome_server.releases.manage import promote, rollback
 from genome_server.releases.publish import Published, publish
 from tests.gate_town import NOW, TRUTH, Likes, copy_town, take
 
@@ -97,9 +98,66 @@ def test_so_has_what_was_let_out_otherwise(tenant: Tenant, watched: bool) -> Non
         out(tenant)
 
 
-def test_models_gate_says_so(tenant: Tenant) -> None:
+def test_what_speaks_against_it_holds_it_up_though_it_may_mislead(tenant: Tenant) -> None:
     learned(tenant, 101)
+    out(tenant)
+    learned(tenant, 102, Likes(base=0.0, match=0.0))
+    with pytest.raises(Refused, match="off-policy: it seems worse than what is in force"):
+        out(tenant)
+
+
+def test_what_was_taken_back_from_a_share_does_not_go_out_untold(tenant: Tenant) -> None:
+    learned(tenant, 101)
+    publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+    rollback(tenant, now_ms=NOW)
+    with pytest.raises(Refused, match="let a watched canary find out"):
+        out(tenant)
+
+
+def test_what_devices_came_back_to_has_earned_its_place(tenant: Tenant) -> None:
+    learned(tenant, 101)
+    out(tenant)
+    with closing(tenant.open_store()) as store:
+        roll_back_model(tenant.models_dir, store, reason="bad", now_ms=NOW)
+    out(tenant)
+    learned(tenant, 102, ALIKE)
+    with pytest.raises(Refused, match="let a watched canary find out"):
+        out(tenant)
+
+
+def test_a_watch_promotes_also_what_had_passed_as_a_guess(tenant: Tenant) -> None:
+    learned(tenant, 101)
+    some = publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+    assert some.gate is Outcome.PASSED
+    promote(tenant, some.release.version, now_ms=NOW)
+    learned(tenant, 1000, ALIKE)
+    with pytest.raises(Refused, match="let a watched canary find out"):
+        out(tenant)
+
+
+def test_a_look_changes_nothing(tenant: Tenant) -> None:
+    (in_force,) = (one.name for one in tenant.models_dir.iterdir())
+    root = ["--home", str(tenant.dir.parent.parent)]
+    assert CliRunner().invoke(cli, [*root, "models", "gate", in_force]).exit_code == 0
+    name = learned(tenant, 101)
+    assert model_in(out(tenant).manifest) == name
+
+
+@pytest.mark.parametrize("examples", ["many", [1], 5, {"examples": "many"}, {"examples": True}, {}])
+def test_a_report_that_says_nothing_of_its_examples_makes_no_guess(
+    tenant: Tenant, examples: Any
+) -> None:
+    name = learned(tenant, 101)
+    say(tenant, name, {"examples": examples})
+    with pytest.raises(Refused, match="let a watched canary find out"):
+        out(tenant)
+
+
+def test_models_gate_says_so(tenant: Tenant) -> None:
+    name = learned(tenant, 101)
     root = ["--home", str(tenant.dir.parent.parent)]
     said = CliRunner().invoke(cli, [*root, "models", "gate"])
     assert said.exit_code == 0, said.output
-    assert "the one in force went out untold, and this one has learned from more" in said.output
+    why = "the one in force went out untold, and this one has learned from more"
+    assert why in said.output
+    assert why in page_path(tenant.models_dir, name).read_text()

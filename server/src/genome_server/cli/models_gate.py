@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genome_server.gate.kept import Said
-    from genome_server.gate.rules import Verdict
 
 _SPOKEN = {
     "passed": "It passes the gate",
@@ -90,18 +89,8 @@ def say(console: Console, said: Said, page: Path) -> None:
         ("check", "says", "because"),
         [(one.name, one.state.value, one.reason) for one in verdict.checks],
     )
-    console.print(f"{_SPOKEN[verdict.outcome.value]}{_why_open(verdict)}. The report: {page}")
-
-
-def _why_open(verdict: Verdict) -> str:
-    """Why what cannot be told holds nothing up, where it does not."""
-    if not verdict.untold:
-        return ""
-    if verdict.first:
-        return ": nothing is in force that has decided anything"
-    if verdict.guess:
-        return ": the one in force went out untold, and this one has learned from more"
-    return ""
+    why = f": {verdict.why_open}" if verdict.why_open else ""
+    console.print(f"{_SPOKEN[verdict.outcome.value]}{why}. The report: {page}")
 
 
 def told(said: Said) -> dict[str, Any]:

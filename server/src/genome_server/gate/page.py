@@ -35,8 +35,9 @@ def page_of(said: Said, report: Mapping[str, Any]) -> str:
     when = datetime.fromtimestamp(verdict.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     beside = f" beside model {verdict.against}, which is in force" if verdict.against else ""
     origin = str(report.get("name") or "train")
+    why = f" Why, though not all can be told: {verdict.why_open}." if verdict.why_open else ""
     parts = [
-        f'<p class="lead">{escape(_SAID[verdict.outcome])}</p>',
+        f'<p class="lead">{escape(_SAID[verdict.outcome] + why)}</p>',
         f'<p class="soft">From {escape(origin)}; looked at {when}{escape(beside)}.</p>',
         _checks(said),
     ]

@@ -106,6 +106,15 @@ class Verdict:
         unknown = any(one.state is State.CANNOT_TELL for one in self.checks)
         return unknown and self.outcome is Outcome.PASSED
 
+    @property
+    def why_open(self) -> str:
+        """Why what cannot be told of it holds nothing up; empty: all can, or it does."""
+        if not self.untold:
+            return ""
+        if self.first:
+            return "nothing is in force that has decided anything"
+        return "the one in force went out untold, and this one has learned from more"
+
     def opens(self, *, watched: bool) -> bool:
         """Whether a release may take the model; `watched`: for a share, and taken back by itself
         where it does badly."""
