@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
+from genome_server.errors import Refused
+from genome_server.gate.ask import Opened
+from genome_server.learning.due import Trained
+from genome_server.learning.export import ModelFacts, tower_model
+from genome_server.learning.towers import random_towers
+from genome_server.models.shelf import save_model
+from tests.bench.regret_gated import GatedHouse
 from tests.bench.regret_house import (
     GENOME,
     NOTHING,
@@ -17,6 +26,7 @@ from tests.bench.regret_loop import Deaf, Judge, Oracle, Random, is_night, play
 from tests.bench.regret_plot import plot
 from tests.bench.world.covariates import Ints
 from tests.bench.world.stream import make_stream
+from tests.bench.world.truth import HOUR_MS
 from tests.unit.test_world import BEGIN_MS, stream, tiny, world
 
 
@@ -112,6 +122,40 @@ def test_what_genomes_hold_is_what_a_policy_may_know() -> None:
         assert len(genome) == held
         assert device.personal == (knows != NOTHING)
         house.close()
+
+
+def test_where_the_gate_refuses_all_but_the_model_goes_out_until_it_lets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = GatedHouse(Judge.of(make_stream(world(), 3, 5, people=20, devices=3)))
+
+    def learned() -> bool:
+        with closing(house._tenant.open_store()) as store:
+            house._build(store)
+            vocabulary = store.vocabulary()
+            facts = ModelFacts(vocabulary.lineage, len(vocabulary))
+            towers = random_towers(1, len(vocabulary))
+            save_model(house._tenant.models_dir, store, tower_model(towers, facts), {})
+        house._trained = Trained(BEGIN_MS, 20, 0)
+        return True
+
+    def refused(*_: object, **__: object) -> Opened:
+        raise Refused("the gate stops it")
+
+    before = house._newest.release
+    with monkeypatch.context() as patched:
+        patched.setattr(house, "_train", learned)
+        patched.setattr("genome_server.gate.ask.ask", refused)
+        house.hour(BEGIN_MS + 50 * HOUR_MS)
+    after = house._newest.release
+    waiting = [house._waiting]
+    assert len(after.catalogue) > len(before.catalogue), "the offers of tomorrow"
+    house._trained = Trained(BEGIN_MS + 50 * HOUR_MS, 20, 0)
+    house.hour(BEGIN_MS + 52 * HOUR_MS)
+    waiting.append(house._waiting)
+    assert waiting == [True, False], "it is asked anew, and nothing happened that speaks against it"
+    assert house._newest.release.version > after.version
+    house.close()
 
 
 def test_segments_are_of_profiles_and_everybody_is_in_one() -> None:
