@@ -135,6 +135,14 @@ def test_a_watch_promotes_also_what_had_passed_as_a_guess(tenant: Tenant) -> Non
         out(tenant)
 
 
+def test_a_greater_share_is_not_all(tenant: Tenant) -> None:
+    learned(tenant, 101)
+    some = publish(tenant, share=0.1, watch=Bounds(), now_ms=NOW)
+    promote(tenant, some.release.version, share=0.2, now_ms=NOW)
+    name = learned(tenant, 102, ALIKE)
+    assert model_in(out(tenant).manifest) == name, "what all have is the guess from before"
+
+
 def test_a_look_changes_nothing(tenant: Tenant) -> None:
     (in_force,) = (one.name for one in tenant.models_dir.iterdir())
     root = ["--home", str(tenant.dir.parent.parent)]

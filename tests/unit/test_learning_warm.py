@@ -23,7 +23,7 @@ from genome_server.learning.export import (
     towers_of,
     untrained_model,
 )
-from genome_server.learning.job import run_training
+from genome_server.learning.job import TrainingReport, run_training
 from genome_server.learning.learner import Learner
 from genome_server.learning.towers import Towers, random_towers
 from genome_server.learning.train import predict, train
@@ -145,12 +145,17 @@ def test_a_tenant_goes_on_with_what_is_new(house: House) -> None:
     assert last.answers == 360, "the next training is due by all that this one knows"
 
 
-def test_it_does_not_go_on_from_what_was_rolled_back(house: House) -> None:
+def first_of(house: House) -> TrainingReport:
+    """The training that others go on from: thirty persons, six answers each."""
     for who in range(1, 31):
         house.customer(who, CONSENT_LEARNING)
     house.log(answers(0, 6, "taxi"))
     house.build()
-    first = run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+    return run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+
+
+def test_it_does_not_go_on_from_what_was_rolled_back(house: House) -> None:
+    first = first_of(house)
     house.log(answers(100, 6, "spa"))
     bad = run_training(house.tenant, QUICK, warm=True, now_ms=NOW_MS)
     roll_back_model(house.tenant.models_dir, house.store, reason="bad", now_ms=NOW_MS)
@@ -162,11 +167,7 @@ def test_it_does_not_go_on_from_what_was_rolled_back(house: House) -> None:
 def test_where_no_step_helps_no_model_is_made(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for who in range(1, 31):
-        house.customer(who, CONSENT_LEARNING)
-    house.log(answers(0, 6, "taxi"))
-    house.build()
-    first = run_training(house.tenant, QUICK, quick=True, now_ms=NOW_MS)
+    first = first_of(house)
     house.log(answers(100, 6, "taxi"))
     # As `train` does where the best length is none, see above.
     monkeypatch.setattr("genome_server.learning.job.train", lambda *_, start: start)

@@ -153,7 +153,8 @@ def promote(
             )
         if channel is not None and channel != row.channel:
             made = _again(tenant, store, row, channel, share, now_ms)
-            remember_guess(store, channel, "")
+            if share >= 1:
+                remember_guess(store, channel, "")
             return Moved(made, True, version, notes=_notes(store, made))
         if version not in {one.version for one in store.releases_in_force()}:
             raise Refused(
@@ -172,7 +173,8 @@ def promote(
             )
         with store.transaction():
             store.set_release_share(version, share)
-            remember_guess(store, row.channel, "")  # a watch, or somebody, has decided for it
+            if share >= 1:  # a watch, or somebody, has decided for it
+                remember_guess(store, row.channel, "")
         return Moved(replace(row, share=share), False, 0)
 
 
